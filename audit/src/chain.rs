@@ -32,7 +32,7 @@ impl std::str::FromStr for Link {
     }
 }
 
-/// A hash of its hex digits; `None` if it is not one.
+/// Parses 64 hex digits; `None` if they are not.
 #[must_use]
 pub fn hash_of(text: &str) -> Option<[u8; 32]> {
     let mut hash = [0; 32];
@@ -65,7 +65,7 @@ pub enum Broken {
         id: i64,
     },
     /// The chain has another hash at an expected position.
-    #[error("the hash at position {0} is not the expected one: the chain was made anew")]
+    #[error("the hash at position {0} is not the expected one: the chain was made again")]
     NotExpected(i64),
     /// The chain ends before an expected position.
     #[error("the chain ends at position {end}, and position {expected} was expected: its end is gone")]
@@ -116,15 +116,16 @@ impl Verifier {
     ///
     /// # Errors
     /// If it does not follow the one before, its row is gone, or its hash is another one.
-    pub fn next(&mut self, found: Link, entry: Option<&Entry>) -> Result<(), Broken> {
-        if self.head.position.checked_add(1) != Some(found.position) {
-            return Err(Broken::Gap { after: self.head.position, found: found.position });
+    pub fn next(&mut self, position: i64, hash: &str, entry: Option<&Entry>) -> Result<(), Broken> {
+        if self.head.position.checked_add(1) != Some(position) {
+            return Err(Broken::Gap { after: self.head.position, found: position });
         }
-        let entry = entry.ok_or(Broken::EntryGone(found.position))?;
-        if entry.hash(&self.head.hash, found.position) != found.hash {
-            return Err(Broken::HashDiffers { position: found.position, id: entry.id });
+        let entry = entry.ok_or(Broken::EntryGone(position))?;
+        let computed = entry.hash(&self.head.hash, position);
+        if hash_of(hash) != Some(computed) {
+            return Err(Broken::HashDiffers { position, id: entry.id });
         }
-        self.head = found;
+        self.head = Link { position, hash: computed };
         self.checked += 1;
         self.compare()
     }
@@ -187,7 +188,7 @@ mod tests {
     fn verify(base: Link, chain: &[(Link, Option<Entry>)], expected: Option<Link>) -> Result<Link, Broken> {
         let mut verifier = Verifier::new(base, expected)?;
         for (link, entry) in chain {
-            verifier.next(*link, entry.as_ref())?;
+            verifier.next(link.position, &hex::encode(link.hash), entry.as_ref())?;
         }
         verifier.finish()
     }

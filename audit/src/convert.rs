@@ -40,7 +40,7 @@ impl Entry {
         }
     }
 
-    /// The row that a message tells of.
+    /// The row in a message.
     ///
     /// # Errors
     /// If it has no time, or an id is not one.
@@ -95,7 +95,7 @@ mod tests {
     use crate::entry::tests::entry;
 
     #[test]
-    fn a_message_tells_all_of_a_row() {
+    fn a_row_comes_back_from_its_message_unchanged() {
         let whole = Entry { import_id: Some(Uuid::from_u128(3)), left_out: 4, ..entry(1) };
         assert_eq!(Entry::from_proto(whole.clone().to_proto(None)), Ok(whole.clone()));
         let message = contract::AuditEntry { import_id: "x".to_owned(), ..whole.to_proto(None) };

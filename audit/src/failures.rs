@@ -7,7 +7,6 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use tokio::sync::Notify;
 
 use crate::store::NewEntry;
 
@@ -33,6 +32,22 @@ struct Caller {
     left_out: i64,
 }
 
+impl Caller {
+    /// How many rows it has used up by now.
+    fn used(&self, second: i64) -> f64 {
+        let passed = u32::try_from(second - self.second).map_or(0.0, f64::from);
+        (self.used - passed / REFILL).max(0.0)
+    }
+}
+
+/// The caller of a failed call, as it is counted: its identity, or its address if it has none.
+fn caller_of(entry: &NewEntry) -> &str {
+    match entry.call.who() {
+        "" => entry.call.address(),
+        who => who,
+    }
+}
+
 #[derive(Debug, Default)]
 struct Kept {
     callers: HashMap<String, Caller>,
@@ -43,39 +58,29 @@ struct Kept {
 #[derive(Debug, Default)]
 pub(crate) struct Failures {
     kept: Mutex<Kept>,
-    /// Notified when there is one.
-    pub(crate) added: Notify,
 }
 
 impl Failures {
     /// Keeps a failed call, or counts it if there are too many.
     pub(crate) fn add(&self, entry: NewEntry, now: DateTime<Utc>) {
-        let name = match entry.call.who() {
-            "" => entry.call.address(),
-            who => who,
+        let name = caller_of(&entry).to_owned();
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let Kept { callers, waiting } = &mut *kept;
+        let second = now.timestamp();
+        if callers.len() >= CALLERS && !callers.contains_key(&name) {
+            callers.retain(|_, caller| caller.used(second) > 0.0 || caller.left_out > 0);
         }
-        .to_owned();
-        {
-            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-            let Kept { callers, waiting } = &mut *kept;
-            let second = now.timestamp();
-            if callers.len() >= CALLERS && !callers.contains_key(&name) {
-                callers.retain(|_, caller| caller.used > 0.0 || caller.left_out > 0);
-            }
-            let name =
-                if callers.len() >= CALLERS && !callers.contains_key(&name) { String::new() } else { name };
-            let caller = callers.entry(name).or_default();
-            let passed = u32::try_from(second - caller.second).map_or(0.0, f64::from);
-            caller.used = (caller.used - passed / REFILL).max(0.0);
-            caller.second = second;
-            if caller.used + 1.0 > AT_ONCE || waiting.len() >= WAITING {
-                caller.left_out += 1;
-                return;
-            }
-            caller.used += 1.0;
-            waiting.push((entry, std::mem::take(&mut caller.left_out)));
+        let name =
+            if callers.len() >= CALLERS && !callers.contains_key(&name) { String::new() } else { name };
+        let caller = callers.entry(name).or_default();
+        caller.used = caller.used(second);
+        caller.second = second;
+        if caller.used + 1.0 > AT_ONCE || waiting.len() >= WAITING {
+            caller.left_out += 1;
+            return;
         }
-        self.added.notify_one();
+        caller.used += 1.0;
+        waiting.push((entry, std::mem::take(&mut caller.left_out)));
     }
 
     /// Those that are to be stored.
@@ -83,10 +88,13 @@ impl Failures {
         std::mem::take(&mut self.kept.lock().unwrap_or_else(PoisonError::into_inner).waiting)
     }
 
-    /// Puts back those that could not be stored, to be stored later.
+    /// Puts back those that could not be stored, to be stored later. What would then be too many is only counted.
     pub(crate) fn put_back(&self, mut entries: Vec<(NewEntry, i64)>) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         entries.append(&mut kept.waiting);
+        for (entry, left_out) in entries.drain(WAITING.min(entries.len())..) {
+            kept.callers.entry(caller_of(&entry).to_owned()).or_default().left_out += 1 + left_out;
+        }
         kept.waiting = entries;
     }
 
@@ -136,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_without_a_row_are_told_if_no_row_follows() {
+    fn calls_without_a_row_are_logged_if_no_row_follows() {
         let failures = Failures::default();
         let now = DateTime::UNIX_EPOCH;
         for _ in 0..12 {
@@ -146,6 +154,43 @@ mod tests {
         let later = now + TimeDelta::seconds(60);
         assert_eq!(failures.take_left_out(later, false), [("127.0.0.1".to_owned(), 2)]);
         assert_eq!(failures.take_left_out(later, true), []);
+    }
+
+    #[test]
+    fn callers_that_have_not_failed_for_long_are_forgotten() {
+        let failures = Failures::default();
+        let now = DateTime::UNIX_EPOCH;
+        for number in 0..CALLERS {
+            failures.add(failed(&format!("caller-{number}"), now), now);
+        }
+        let later = now + TimeDelta::seconds(200);
+        failures.add(failed("ann", later), later);
+        assert_eq!(failures.kept.lock().expect("nobody panics with it").callers.len(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_stored_takes_bounded_memory() {
+        let failures = Failures::default();
+        let now = DateTime::UNIX_EPOCH;
+        let mut made = 0;
+        for attempt in 0..3 {
+            for number in 0..CALLERS / 2 {
+                failures.add(failed(&format!("caller-{number}"), now), now);
+                failures.add(failed(&format!("caller-{attempt}-{number}"), now), now);
+                made += 2;
+            }
+            let taken = failures.take();
+            for number in 0..CALLERS / 2 {
+                failures.add(failed(&format!("caller-{number}"), now), now);
+                made += 1;
+            }
+            failures.put_back(taken);
+        }
+        let counted: i64 = failures.take_left_out(now, true).iter().map(|(_, count)| count).sum();
+        let waiting = failures.take();
+        assert!(waiting.len() <= WAITING, "{}", waiting.len());
+        let told: i64 = waiting.iter().map(|(_, left_out)| 1 + left_out).sum();
+        assert_eq!(told + counted, made, "none is forgotten");
     }
 
     #[test]

@@ -39,9 +39,7 @@ impl Audit {
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES)
     }
-}
 
-impl Audit {
     /// Where the chain begins, and a page of it.
     async fn chain(&self, page: &PageRequest<i64>) -> Result<(Link, Vec<Sealed>), DbError> {
         let mut base = store::base(self.db()).await?;

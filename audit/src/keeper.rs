@@ -26,24 +26,23 @@ use crate::{
     store::{self, NewEntry},
 };
 
+/// How often failed calls are stored, and rows are added to the chain.
+const SEAL_EVERY: Duration = Duration::from_secs(1);
+/// How often old rows are looked for; for the first time at the start.
+const RETAIN_EVERY: Duration = Duration::from_secs(3_600);
+/// The most failed calls that are stored in one transaction.
+const AT_ONCE: usize = 100;
+
 /// How the log of a silo is kept.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// How long rows are kept; 400 days by default.
     pub retention: Duration,
-    /// How often rows are added to the chain; 1 s by default.
-    pub seal_every: Duration,
-    /// How often old rows are looked for; 1 h by default, for the first time at the start.
-    pub retain_every: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            retention: Duration::from_secs(400 * 24 * 3_600),
-            seal_every: Duration::from_secs(1),
-            retain_every: Duration::from_secs(3_600),
-        }
+        Self { retention: Duration::from_secs(400 * 24 * 3_600) }
     }
 }
 
@@ -88,23 +87,6 @@ impl Audit {
         keeper.failures.add(entry, now);
     }
 
-    /// Stores the failed calls that wait, and adds all rows that are committed to the chain.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub async fn settle(&self) -> Result<(), DbError> {
-        self.0.keeper.store_failures().await?;
-        self.0.keeper.seal().await
-    }
-
-    /// Deletes the rows that are too old.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub async fn retain(&self) -> Result<(), DbError> {
-        self.0.keeper.retain().await
-    }
-
     /// Ends the background work, after it has stored and sealed what is left. Call it before the database is closed.
     pub async fn stop(&self) {
         self.0.stop.cancel();
@@ -121,93 +103,90 @@ impl Audit {
     }
 }
 
+/// Whether something fails again and again, so that it is logged once.
+#[derive(Debug, Default)]
+struct Trouble(bool);
+
+impl Trouble {
+    fn note(&mut self, outcome: Result<(), DbError>, what: &str) {
+        match outcome {
+            Ok(()) => self.0 = false,
+            Err(error) if self.0 || error.kind() == DbErrorKind::Closed => tracing::debug!(%error, "{what}"),
+            Err(error) => {
+                self.0 = true;
+                tracing::warn!(%error, "{what}");
+            }
+        }
+    }
+}
+
 impl Keeper {
     async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut retained: Option<Instant> = None;
-        let mut failing = false;
+        let (mut keeping, mut deleting) = (Trouble::default(), Trouble::default());
         loop {
             let stopped = tokio::select! {
                 biased;
                 () = stop.cancelled() => true,
-                () = sleep(self.options.seal_every) => false,
-                () = self.failures.added.notified() => false,
+                () = sleep(SEAL_EVERY) => false,
             };
-            self.tell_left_out(stopped);
-            let mut outcome = self.store_failures().await;
-            if outcome.is_ok() {
-                outcome = self.seal().await;
+            self.log_left_out(stopped);
+            let mut kept = self.store_failures().await;
+            if kept.is_ok() {
+                kept = self.seal().await;
             }
-            if outcome.is_ok()
-                && !stopped
-                && retained.is_none_or(|at| at.elapsed() >= self.options.retain_every)
-            {
-                retained = Some(Instant::now());
-                outcome = self.retain().await;
-            }
-            match outcome {
-                Ok(()) => failing = false,
-                Err(error) if failing || error.kind() == DbErrorKind::Closed => {
-                    tracing::debug!(%error, "the audit log cannot be kept yet");
-                }
-                Err(error) => {
-                    failing = true;
-                    tracing::warn!(%error, "the audit log cannot be kept: entries are not added to its chain, and nothing \
-                        old is deleted, until the database takes it");
-                }
-            }
+            keeping.note(kept, "the audit log cannot be kept: entries are not added to its chain until the database takes it");
             if stopped {
                 let calls = self.failures.take().len();
                 if calls > 0 {
-                    tracing::warn!(
-                        calls,
-                        "calls that were refused are not in the audit log: the service has stopped"
-                    );
+                    tracing::warn!(calls, "failed calls are not in the audit log: the service has stopped");
                 }
                 return;
             }
-            if failing {
-                // Failed calls must not turn a failing database into a busy loop.
-                tokio::select! {
-                    () = sleep(self.options.seal_every) => {}
-                    () = stop.cancelled() => {}
+            if retained.is_none_or(|at| at.elapsed() >= RETAIN_EVERY) {
+                let deleted = self.retain().await;
+                // One that failed is tried again soon.
+                if deleted.is_ok() {
+                    retained = Some(Instant::now());
                 }
+                deleting.note(deleted, "old entries of the audit log cannot be deleted");
             }
         }
     }
 
     /// Logs how many failed calls have no row.
-    fn tell_left_out(&self, all: bool) {
+    fn log_left_out(&self, all: bool) {
         for (who, calls) in self.failures.take_left_out(self.env.now(), all) {
-            tracing::warn!(
-                who,
-                calls,
-                "calls that were refused are not in the audit log, because there were too many"
-            );
+            tracing::warn!(who, calls, "failed calls are not in the audit log, because there were too many");
         }
     }
 
     async fn store_failures(&self) -> Result<(), DbError> {
-        let entries = self.failures.take();
-        if entries.is_empty() {
-            return Ok(());
-        }
-        let stored: Result<(), DbError> = transact!(DbError, self.db, |tx| {
-            for (entry, left_out) in &entries {
-                store::insert(tx, entry, *left_out).await?;
+        let mut entries = self.failures.take();
+        while !entries.is_empty() {
+            let mut later = entries.split_off(AT_ONCE.min(entries.len()));
+            let stored: Result<(), DbError> = transact!(DbError, self.db, |tx| {
+                for (entry, left_out) in &entries {
+                    store::insert(tx, entry, *left_out).await?;
+                }
+            });
+            if let Err(error) = stored {
+                match error.kind() {
+                    // They would be refused the next time too.
+                    DbErrorKind::Unique | DbErrorKind::ForeignKey | DbErrorKind::Other => {
+                        tracing::error!(calls = entries.len(), "failed calls cannot get into the audit log");
+                    }
+                    _ => {
+                        entries.append(&mut later);
+                        later = entries;
+                    }
+                }
+                self.failures.put_back(later);
+                return Err(error);
             }
-        });
-        match stored.as_ref().map_err(DbError::kind) {
-            Ok(()) => {}
-            // They would be refused the next time too.
-            Err(DbErrorKind::Unique | DbErrorKind::ForeignKey | DbErrorKind::Other) => {
-                tracing::error!(
-                    calls = entries.len(),
-                    "calls that were refused cannot get into the audit log"
-                );
-            }
-            Err(_) => self.failures.put_back(entries),
+            entries = later;
         }
-        stored
+        Ok(())
     }
 
     async fn seal(&self) -> Result<(), DbError> {

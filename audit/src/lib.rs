@@ -5,10 +5,10 @@
 //! a transaction of its own.
 //!
 //! Rows are never changed. About a second after its commit, each row gets the next position in a chain of hashes, so
-//! that [`chain::Verifier`] can tell whether somebody has changed, added or removed rows in the database. Writers do not
-//! wait for each other because of that: one background task seals rows that are committed.
+//! that [`chain::Verifier`] can tell whether somebody has changed, added or removed rows in the database. Writers do
+//! not wait for each other because of that: one background task seals rows that are committed.
 
-pub mod call;
+mod call;
 pub mod chain;
 mod convert;
 mod entry;

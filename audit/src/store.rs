@@ -1,6 +1,7 @@
 //! The tables `causeway_audit`, `causeway_audit_seal`, `causeway_audit_unsealed` and `causeway_audit_state`. Both silos
 //! have them.
 
+use causeway_proto::{failure, relocation::v1::ErrorReason};
 use causeway_silo::{
     db::{Column, Db, DbError, Dialect, Row, Statement, Tx},
     transact,
@@ -26,19 +27,18 @@ pub async fn append(tx: &mut Tx, subject: &Subject, now: DateTime<Utc>) -> Resul
     append_outcome(tx, subject, code_name(Code::Ok), "", now).await
 }
 
-/// Appends a row that says that the current call has failed for good. `reason` is the name of a reason. Call it in the
-/// transaction that records the failure.
+/// Appends a row that says that the current call has failed for good. Call it in the transaction that records the
+/// failure.
 ///
 /// # Errors
 /// If the database refuses.
 pub async fn append_failure(
     tx: &mut Tx,
     subject: &Subject,
-    code: Code,
-    reason: &str,
+    reason: ErrorReason,
     now: DateTime<Utc>,
 ) -> Result<(), DbError> {
-    append_outcome(tx, subject, code_name(code), reason, now).await
+    append_outcome(tx, subject, code_name(failure::code(reason)), failure::reason_name(reason), now).await
 }
 
 async fn append_outcome(
@@ -164,9 +164,8 @@ pub async fn list(
     rows: i64,
 ) -> Result<Vec<(Entry, Option<Place>)>, DbError> {
     let mut statement = Statement::new("SELECT ").push(COLUMNS).push(
-        ", s.position, s.hash FROM causeway_audit a LEFT JOIN causeway_audit_seal s ON s.audit_id = a.id WHERE a.id > ",
+        ", s.position, s.hash FROM causeway_audit a LEFT JOIN causeway_audit_seal s ON s.audit_id = a.id WHERE 1 = 1",
     );
-    statement = statement.arg(0_i64);
     if let Some(since) = filter.since {
         statement = statement.push(" AND a.time >= ").arg(since);
     }
@@ -190,14 +189,7 @@ pub async fn list(
         statement = statement.push(" AND a.request_id = ").arg(id);
     }
     if let Some((time, id)) = after {
-        statement = statement
-            .push(" AND (a.time < ")
-            .arg(time)
-            .push(" OR (a.time = ")
-            .arg(time)
-            .push(" AND a.id < ")
-            .arg(id)
-            .push("))");
+        statement = statement.push(" AND (a.time, a.id) < (").arg(time).push(", ").arg(id).push(")");
     }
     let statement = statement.push(" ORDER BY a.time DESC, a.id DESC LIMIT ").arg(rows);
     let listed = |row: &Row| {
@@ -288,8 +280,8 @@ async fn lock(tx: &mut Tx) -> Result<Link, DbError> {
     base_of(&tx.fetch_one(statement).await?)
 }
 
-/// Adds rows that are committed to the chain, at most [`BATCH`]. Returns how many it has added. Several processes may do
-/// this at once.
+/// Adds rows that are committed to the chain, at most [`BATCH`]. Returns how many it has added. Several processes may
+/// do this at once.
 ///
 /// # Errors
 /// If the database fails.
@@ -315,7 +307,9 @@ pub async fn seal(db: &Db) -> Result<i64, DbError> {
         let (mut positions, mut ids, mut hashes) = (Vec::new(), Vec::new(), Vec::new());
         for row in &rows {
             let entry = entry(row)?;
-            let position = head.position + 1;
+            let position = head.position.checked_add(1).ok_or_else(|| {
+                DbError::inconsistent("the audit log has no further position: causeway audit verify")
+            })?;
             head = Link { position, hash: entry.hash(&head.hash, position) };
             positions.push(position);
             ids.push(entry.id);
@@ -347,8 +341,8 @@ pub async fn seal(db: &Db) -> Result<i64, DbError> {
     })
 }
 
-/// Deletes the oldest rows of the chain that are older than `horizon`, at most [`BATCH`], and lets the chain begin after
-/// them. Returns how many it has deleted.
+/// Deletes the oldest rows of the chain that are older than `horizon`, at most [`BATCH`], and lets the chain begin
+/// after them. Returns how many it has deleted.
 ///
 /// # Errors
 /// If the database fails, or a row is gone that the chain has.
@@ -369,10 +363,10 @@ pub async fn delete_older(db: &Db, horizon: DateTime<Utc>) -> Result<i64, DbErro
         let mut last = base;
         for row in tx.fetch_all(statement).await? {
             let position = row.int("position")?;
-            if position != last.position + 1 {
+            if last.position.checked_add(1) != Some(position) {
                 return Err(DbError::inconsistent(format!(
-                    "the audit log lacks position {}: causeway audit verify",
-                    last.position + 1
+                    "the audit log lacks what follows position {}: causeway audit verify",
+                    last.position
                 )));
             }
             let time = row.opt_time("time")?.ok_or_else(|| {

@@ -237,8 +237,8 @@ impl Client {
     }
 
     /// Makes a call that takes `limit` at most, at the service that answered last and, if that cannot take it, at each
-    /// of the others. `call` awaits the whole answer: a stream of answers counts as one call if it is read there. If the
-    /// service says that we call too much, it waits as long as that says, and calls again within `limit`.
+    /// of the others. `call` awaits the whole answer: a stream of answers counts as one call if it is read there. If
+    /// the service says that we call too much, it waits as long as that says, and calls again within `limit`.
     ///
     /// # Errors
     /// If the call fails.

@@ -249,9 +249,9 @@ fn control_message(error: &CallError) -> String {
 /// Whether a call to control may succeed when it is made again.
 fn control_may_answer(error: &CallError) -> bool {
     match error.reason() {
-        // Control has lost its memory of us, somebody took our name, nobody has added us, we are suspended, control is of
-        // another release, or our certificate does not say who we are or says that we are somebody else: an operator can
-        // mend each of them.
+        // Control has lost its memory of us, somebody took our name, nobody has added us, we are suspended, control is
+        // of another release, or our certificate does not say who we are or says that we are somebody else: an operator
+        // can mend each of them.
         Some(
             ErrorReason::RegionNotRegistered
             | ErrorReason::RegionNameTaken

@@ -310,8 +310,8 @@ impl Region {
         self.engine.context().db.ping().await
     }
 
-    /// Who began an import, as the URI of an identity: `Some(None)` if that is not known, and `None` if there is no such
-    /// import.
+    /// Who began an import, as the URI of an identity: `Some(None)` if that is not known, and `None` if there is no
+    /// such import.
     ///
     /// # Errors
     /// If the database does not answer, as the status for the caller.

@@ -69,7 +69,7 @@ enum Accept {
 }
 
 impl Args {
-    /// Without identities, a caller that may add a region is nobody else than one that registers.
+    /// Without identities, whoever could register a region could add it too, so adding would protect nothing.
     fn accept_regions(&self) -> AcceptRegions {
         match self.accept_regions {
             Some(Accept::Added) => AcceptRegions::Added,

@@ -9,8 +9,8 @@ use zeroize::Zeroizing;
 /// The most bytes that are read of a key file. No key file is as long as this.
 const KEY_BYTES: u64 = 64 * 1024;
 
-/// The text of a file with a secret, such as the URL of a database with its password. Warns if other users of the machine
-/// can read it.
+/// The text of a file with a secret, such as the URL of a database with its password. Warns if other users of the
+/// machine can read it.
 pub(super) fn secret(path: &Path) -> anyhow::Result<Zeroizing<String>> {
     causeway_tls::warn_if_readable_by_others(path);
     read(path)

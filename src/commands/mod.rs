@@ -123,14 +123,14 @@ impl From<Outcome> for ExitCode {
 ///
 /// # Errors
 /// If the server could not be started with them.
-pub(crate) fn check(cli: &Cli) -> anyhow::Result<()> {
+pub(crate) fn check(cli: &Cli, reads_files: bool) -> anyhow::Result<()> {
     use config::{Command::Check, Server};
     match &cli.command {
-        Command::Control(args) => args.server.check(args.listen),
-        Command::Region(args) => args.check(),
+        Command::Control(args) => args.server.check(args.listen, reads_files),
+        Command::Region(args) => args.check(reads_files),
         Command::Config(Check(args)) => match &args.server {
-            Some(Server::Control(args)) => args.server.check(args.listen),
-            Some(Server::Region(args)) => args.check(),
+            Some(Server::Control(args)) => args.server.check(args.listen, reads_files),
+            Some(Server::Region(args)) => args.check(reads_files),
             None => Ok(()),
         },
         _ => Ok(()),
@@ -143,9 +143,10 @@ pub(crate) async fn run(line: Line) -> anyhow::Result<Outcome> {
     let env = Environment::system();
     #[cfg(feature = "failpoints")]
     let env = crate::failpoints::armed(env)?;
-    if cli.command.is_server() || matches!(cli.command, Command::Config(_)) {
+    let is_check = matches!(cli.command, Command::Config(_));
+    if cli.command.is_server() || is_check {
         effective::warn_of_unknown_variables(&Cli::command());
-        check(&cli)?;
+        check(&cli, is_check)?;
     }
     if cli.command.is_server() {
         effective::log(&settings);

@@ -38,8 +38,8 @@ pub(super) struct Args {
     /// what was encrypted before
     #[arg(long, value_name = "PEM", env = "CAUSEWAY_DECRYPTION_KEY", value_delimiter = ',')]
     pub(super) decryption_key: Vec<PathBuf>,
-    /// Let importers use --merge-users, which ties members of the file to users that exist. Operators, and callers without
-    /// an identity where none is needed, always may
+    /// Let importers use --merge-users, which ties members of the file to users that exist. Operators, and callers
+    /// without an identity where none is needed, always may
     #[arg(long, env = "CAUSEWAY_ALLOW_MERGE")]
     allow_merge: bool,
     /// The largest upload, in bytes
@@ -169,8 +169,8 @@ pub(super) struct Args {
 
 impl Args {
     /// Checks settings against each other.
-    pub(super) fn check(&self) -> anyhow::Result<()> {
-        self.server.check(self.listen)?;
+    pub(super) fn check(&self, reads_files: bool) -> anyhow::Result<()> {
+        self.server.check(self.listen, reads_files)?;
         self.control_tls.check(&self.server.tls, &self.control)
     }
 }

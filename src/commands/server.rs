@@ -23,8 +23,8 @@ pub(super) struct ServerArgs {
     /// The database: postgres://USER:PASSWORD@HOST/NAME or sqlite:FILE. This or --database-url-file is needed
     #[arg(long, value_name = "URL", env = "CAUSEWAY_DATABASE_URL", hide_env_values = true)]
     pub(super) database_url: Option<String>,
-    /// A file with the URL of the database and nothing else, so that its password is neither an argument nor a variable. It
-    /// should be one that only the server's user can read, such as a credential of systemd
+    /// A file with the URL of the database and nothing else, so that its password is neither an argument nor a
+    /// variable. It should be one that only the server's user can read, such as a credential of systemd
     #[arg(long, value_name = "FILE", env = "CAUSEWAY_DATABASE_URL_FILE")]
     pub(super) database_url_file: Option<PathBuf>,
     /// The most connections to the database at once
@@ -85,8 +85,8 @@ pub(super) struct ServerArgs {
     )]
     max_connections_per_address: u32,
     /// The most calls in progress of one caller, as its certificate names it, for each kind of call: those that read,
-    /// those that change something, and streams. A further one is refused, and clients of Causeway try again. This and the
-    /// other limits of a caller apply only with --trust-domain
+    /// those that change something, and streams. A further one is refused, and clients of Causeway try again. This and
+    /// the other limits of a caller apply only with --trust-domain
     #[arg(
         long,
         value_name = "N",
@@ -96,23 +96,11 @@ pub(super) struct ServerArgs {
     )]
     max_calls_per_caller: u32,
     /// The most calls of each kind that one caller may begin in a second
-    #[arg(
-        long,
-        value_name = "N",
-        default_value = "5000",
-        value_parser = clap::value_parser!(u32).range(1..=10_000_000),
-        env = "CAUSEWAY_MAX_CALL_RATE"
-    )]
-    max_call_rate: u32,
+    #[arg(long, value_name = "N", default_value = "5000", env = "CAUSEWAY_MAX_CALL_RATE")]
+    max_call_rate: NonZeroU32,
     /// The most calls of FindRows and CheckSlugs, which reveal what exists, that one caller may begin in a second
-    #[arg(
-        long,
-        value_name = "N",
-        default_value = "20",
-        value_parser = clap::value_parser!(u32).range(1..=10_000_000),
-        env = "CAUSEWAY_MAX_QUESTION_RATE"
-    )]
-    max_question_rate: u32,
+    #[arg(long, value_name = "N", default_value = "20", env = "CAUSEWAY_MAX_QUESTION_RATE")]
+    max_question_rate: NonZeroU32,
     /// The most uploads and bulk creations in progress of one caller
     #[arg(
         long,
@@ -122,8 +110,8 @@ pub(super) struct ServerArgs {
         env = "CAUSEWAY_MAX_UPLOADS_PER_CALLER"
     )]
     max_uploads_per_caller: u32,
-    /// The most bytes of requests in progress of one caller, for each kind of call. Uploads and bulk creations have limits
-    /// of their own
+    /// The most bytes of requests in progress of one caller, for each kind of call. Uploads and bulk creations have
+    /// limits of their own
     #[arg(
         long,
         value_name = "SIZE",
@@ -190,10 +178,13 @@ pub(super) struct Port {
 }
 
 impl ServerArgs {
-    /// Checks the database URL, and settings against each other.
-    pub(super) fn check(&self, listen: SocketAddr) -> anyhow::Result<()> {
+    /// Checks the database URL, and settings against each other. A file with a secret is read only if `reads_files`: a
+    /// server that starts reads it once.
+    pub(super) fn check(&self, listen: SocketAddr, reads_files: bool) -> anyhow::Result<()> {
         self.tls.check(listen)?;
-        self.database_url()?;
+        if reads_files || self.database_url_file.is_none() || self.database_url.is_some() {
+            self.database_url()?;
+        }
         if self.shutdown_drain > self.shutdown_timeout {
             bail!(
                 "--shutdown-drain ({:?}) is part of --shutdown-timeout ({:?}) and cannot be longer",
@@ -226,7 +217,7 @@ impl ServerArgs {
 
     /// The options of the audit log.
     pub(super) fn audit(&self) -> causeway_audit::Options {
-        causeway_audit::Options { retention: self.audit_retention, ..causeway_audit::Options::default() }
+        causeway_audit::Options { retention: self.audit_retention }
     }
 
     /// The options of the database connections.
@@ -256,8 +247,8 @@ impl ServerArgs {
             },
             callers: CallerLimits {
                 calls: self.max_calls_per_caller,
-                rate: NonZeroU32::new(self.max_call_rate).unwrap_or(NonZeroU32::MIN),
-                questions: NonZeroU32::new(self.max_question_rate).unwrap_or(NonZeroU32::MIN),
+                rate: self.max_call_rate,
+                questions: self.max_question_rate,
                 uploads: self.max_uploads_per_caller,
                 bytes: self.max_bytes_per_caller.0,
             },

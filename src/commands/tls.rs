@@ -48,8 +48,9 @@ pub(super) struct ServerTlsArgs {
     #[arg(long, value_name = "NAME", env = "CAUSEWAY_TRUST_DOMAIN")]
     trust_domain: Option<TrustDomain>,
     /// Another identity of callers whose certificate has this name: NAME=ROLE/NAME_OF_CALLER, where the first NAME is a
-    /// URI, dns:HOST, email:ADDRESS or subject:CN=..., as in dns:us.regions.example.com=region/us. For certificates without
-    /// a URI of --trust-domain, and for callers with several roles. May be given several times. Needs --trust-domain
+    /// URI, dns:HOST, email:ADDRESS or subject:CN=..., as in dns:us.regions.example.com=region/us. For certificates
+    /// without a URI of --trust-domain, and for callers with several roles. May be given several times. Needs
+    /// --trust-domain
     #[arg(long, value_name = "NAME=ROLE/NAME", env = "CAUSEWAY_IDENTITY", value_delimiter = ';')]
     identity: Vec<TableEntry>,
     /// Listen without TLS on an address that other machines can reach. Whoever reaches the port can then read and make

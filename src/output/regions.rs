@@ -18,7 +18,8 @@ pub(super) fn state(region: &Region) -> &'static str {
     }
 }
 
-/// A line for each region that is suspended, with the command that resumes it, and for each whose certificate ends soon.
+/// A line for each region that is suspended, with the command that resumes it, and for each whose certificate ends
+/// soon.
 pub(crate) fn notes(answer: &ListRegionsResponse, place: &CommandTarget, now: DateTime<Utc>) -> Vec<String> {
     let mut notes = Vec::new();
     for region in &answer.regions {

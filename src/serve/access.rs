@@ -1,5 +1,5 @@
-//! Refuses calls of those who may not make them, before any handler: unary calls, and every message of a stream. Who may
-//! make which call is an option of the call in the contract, `causeway.access.v1.access`.
+//! Refuses calls of those who may not make them, before any handler: unary calls, and every message of a stream. Who
+//! may make which call is an option of the call in the contract, `causeway.access.v1.access`.
 
 mod bound;
 #[cfg(test)]
@@ -124,7 +124,7 @@ impl Access {
         };
         let Some(roles) = &rule.roles else { return Ok(Admission::Free) };
         let allowed: Vec<&Identity> =
-            caller.identities().iter().filter(|identity| roles.contains(&role(identity.role()))).collect();
+            caller.identities().filter(|identity| roles.contains(&role(identity.role()))).collect();
         if allowed.is_empty() {
             let wanted = rule.wanted();
             let message =

@@ -8,7 +8,7 @@ use std::{
     num::NonZeroU32,
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
@@ -19,10 +19,11 @@ use causeway_proto::{
     failure::Failure,
     relocation::v1::ErrorReason,
 };
-use causeway_tls::Caller;
+use causeway_tls::{Caller, Identity};
 use futures::future::BoxFuture;
 use governor::{DefaultDirectRateLimiter, Quota};
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{
     Status,
@@ -40,9 +41,10 @@ const MANY_CALLERS: usize = 10_000;
 /// Limits on each caller that has an identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// The most calls in progress, for each kind: those that read, those that change something, and streams.
+    /// The most calls in progress, for each kind but uploads: those that read, questions, those that change something,
+    /// and streams.
     pub calls: u32,
-    /// The most calls that begin in a second, for each kind.
+    /// The most calls that begin in a second, for each kind but questions.
     pub rate: NonZeroU32,
     /// The most calls that begin in a second and tell what exists (`FindRows`, `CheckSlugs`).
     pub questions: NonZeroU32,
@@ -57,12 +59,17 @@ impl Limits {
     fn places(&self, kind: Kind) -> u32 {
         if kind == Kind::Upload { self.uploads } else { self.calls }
     }
+
+    /// The most calls of a kind that begin in a second.
+    fn rate(&self, kind: Kind) -> NonZeroU32 {
+        if kind == Kind::Question { self.questions } else { self.rate }
+    }
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        let number = |number: u32| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
-        Self { calls: 200, rate: number(5_000), questions: number(20), uploads: 4, bytes: 64 << 20 }
+        let (rate, questions) = (NonZeroU32::MIN.saturating_add(4_999), NonZeroU32::MIN.saturating_add(19));
+        Self { calls: 200, rate, questions, uploads: 4, bytes: 64 << 20 }
     }
 }
 
@@ -76,11 +83,10 @@ struct Shared {
 
 impl Shared {
     fn new(limits: Limits, kind: Kind) -> Self {
-        let rate = if kind == Kind::Question { limits.questions } else { limits.rate };
         let places = usize::try_from(limits.places(kind)).unwrap_or(Semaphore::MAX_PERMITS);
         Self {
             places: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
-            rate: DefaultDirectRateLimiter::direct(Quota::per_second(rate)),
+            rate: DefaultDirectRateLimiter::direct(Quota::per_second(limits.rate(kind))),
             bytes: AtomicU64::new(0),
         }
     }
@@ -98,7 +104,7 @@ pub(super) struct CallerLimits {
 }
 
 /// What the callers have in progress, by identity and kind of call.
-type Callers = HashMap<(String, Kind), Arc<Shared>>;
+type Callers = HashMap<(Identity, Kind), Arc<Shared>>;
 
 fn refused(limit: impl std::fmt::Display, of: &str, what: &str) -> Status {
     let message = format!("{what}; nothing was done, call again a little later");
@@ -115,19 +121,20 @@ impl CallerLimits {
         Ok(Self { limits, calls: Arc::new(calls.collect()), callers: Arc::default() })
     }
 
-    fn of(&self, caller: &Caller, kind: Kind) -> Arc<Shared> {
-        let name = caller.identities().first().map(ToString::to_string).unwrap_or_default();
+    fn of(&self, caller: &Identity, kind: Kind) -> Arc<Shared> {
         let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
         if callers.len() >= MANY_CALLERS {
-            // Whoever has no call now begins anew.
+            // Whoever has no call now starts with all its limits unused.
             callers.retain(|_, shared| Arc::strong_count(shared) > 1);
         }
-        Arc::clone(callers.entry((name, kind)).or_insert_with(|| Arc::new(Shared::new(self.limits, kind))))
+        Arc::clone(
+            callers.entry((caller.clone(), kind)).or_insert_with(|| Arc::new(Shared::new(self.limits, kind))),
+        )
     }
 
     /// A place for a call. It is given back when the answer has been sent, or nobody wants it any more.
     fn admit(&self, shared: &Arc<Shared>, kind: Kind) -> Result<InProgress, Status> {
-        let rate = if kind == Kind::Question { self.limits.questions } else { self.limits.rate };
+        let rate = self.limits.rate(kind);
         if shared.rate.check().is_err() {
             return Err(refused(rate, "rate", &format!("a caller may make {rate} such calls a second")));
         }
@@ -176,7 +183,7 @@ impl Drop for InProgress {
 /// A body of a request whose bytes are counted until the call has ended.
 struct CountedRequest {
     body: Body,
-    call: Weak<InProgress>,
+    call: Arc<InProgress>,
 }
 
 impl HttpBody for CountedRequest {
@@ -189,38 +196,12 @@ impl HttpBody for CountedRequest {
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         if let Poll::Ready(Some(Ok(frame))) = &polled
-            && let (Some(data), Some(call)) = (frame.data_ref(), self.call.upgrade())
-            && let Err(status) = call.add(data.len())
+            && let Some(data) = frame.data_ref()
+            && let Err(status) = self.call.add(data.len())
         {
             return Poll::Ready(Some(Err(status)));
         }
         polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// A body of an answer that keeps the place of its call.
-struct Answer {
-    body: Body,
-    _call: Arc<InProgress>,
-}
-
-impl HttpBody for Answer {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -264,6 +245,7 @@ where
         let Some(caller) = request.extensions().get::<Caller>() else {
             return Box::pin(self.inner.call(request));
         };
+        let caller = caller.first();
         let kind = self.limits.calls.get(request.uri().path()).copied().unwrap_or(Kind::Read);
         let shared = self.limits.of(caller, kind);
         let call = match self.limits.admit(&shared, kind) {
@@ -273,12 +255,18 @@ where
         let request = if kind == Kind::Upload {
             request
         } else {
-            request.map(|body| Body::new(CountedRequest { body, call: Arc::downgrade(&call) }))
+            request.map(|body| Body::new(CountedRequest { body, call: Arc::clone(&call) }))
         };
         let answer = self.inner.call(request);
         Box::pin(async move {
             let response = answer.await?;
-            Ok(response.map(|body| Body::new(Answer { body, _call: call })))
+            // The body keeps the place until it has been sent.
+            Ok(response.map(|body| {
+                Body::new(body.map_frame(move |frame| {
+                    let _place = &call;
+                    frame
+                }))
+            }))
         })
     }
 }
@@ -287,7 +275,7 @@ where
 mod tests {
     use causeway_proto::failure::{metadata_of, reason_of};
     use causeway_tls::{Identity, Role};
-    use http_body_util::{BodyExt as _, Full};
+    use http_body_util::Full;
     use tonic::Code;
 
     use super::*;

@@ -15,7 +15,11 @@ use causeway_proto::region::v1::{
     organization_service_client::OrganizationServiceClient,
     organization_service_server::{OrganizationService, OrganizationServiceServer},
 };
-use tokio::{io::AsyncWriteExt as _, net::TcpStream, sync::Semaphore};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    sync::Semaphore,
+};
 use tonic::{Code, Request, Response, Status, Streaming, transport::Channel};
 use tonic_health::pb::{
     HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
@@ -411,6 +415,36 @@ async fn silent_connections_shut_nobody_out_for_long() {
     let refused = Channel::from_shared(server.running.url()).expect("a URL").connect().await;
     if let Ok(channel) = refused {
         HealthClient::new(channel).check(HealthCheckRequest::default()).await.expect_err("there is no place");
+    }
+    stop(server.running, LIMIT).await;
+}
+
+/// Connects from this loopback address and begins to speak HTTP/2. Whether the server answers.
+async fn is_answered(server: &Server, from: &str) -> (bool, TcpStream) {
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket.bind(format!("{from}:0").parse().expect("an address")).expect("it is ours");
+    let mut stream = socket.connect(server.running.address).await.expect("it listens");
+    // A refused connection may already be closed before this is sent.
+    let _said = stream.write_all(BEGINNING).await;
+    let first = timeout(LIMIT, stream.read_u8()).await.expect("it answers or ends");
+    (first.is_ok(), stream)
+}
+
+#[tokio::test]
+async fn one_address_cannot_take_all_connections() {
+    let limits = ConnectionLimits { open: 50, from_address: 3, ..SHORT.connections };
+    // The first of them is that of the server's own client.
+    let server = serve_with(limits).await;
+    let (second, open) = is_answered(&server, "127.0.0.1").await;
+    let (third, _open) = is_answered(&server, "127.0.0.1").await;
+    let (fourth, _) = is_answered(&server, "127.0.0.1").await;
+    assert_eq!((second, third, fourth), (true, true, false));
+    let (other, _open) = is_answered(&server, "127.0.0.2").await;
+    assert!(other, "another address has its own places");
+    drop(open);
+    let deadline = Instant::now() + LIMIT;
+    while !is_answered(&server, "127.0.0.1").await.0 {
+        assert!(Instant::now() < deadline, "the place of a connection that has ended is free again");
     }
     stop(server.running, LIMIT).await;
 }

@@ -91,9 +91,8 @@ struct Accepted {
 
 impl Accepted {
     /// `None` if peers need no certificate.
-    fn new(tls: &Tls, stream: &TlsStream<TcpStream>) -> Option<Self> {
+    fn new(tls: &Tls, stream: &TlsStream<TcpStream>, end: Option<CertificateEnd>) -> Option<Self> {
         let chain = stream.get_ref().1.peer_certificates()?;
-        let end = chain.first().and_then(|certificate| CertificateEnd::of_certificate(certificate));
         let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
         // The files may have changed during the handshake. So it is checked once by what is there now.
         Some(Self { tls: tls.clone(), chain, end, checked_by: [0; 32], looked: Instant::now() })
@@ -173,7 +172,8 @@ impl Transport {
         match accepted {
             Ok(stream) => {
                 self.recognize(&stream);
-                let accepted = self.tls.as_ref().and_then(|tls| Accepted::new(tls, &stream));
+                let end = self.certificate_end.get().copied();
+                let accepted = self.tls.as_ref().and_then(|tls| Accepted::new(tls, &stream, end));
                 self.state = State::Tls(Box::new(stream), accepted);
                 Poll::Ready(Ok(()))
             }

@@ -176,7 +176,7 @@ fn each_server(root: &Command, file: Option<&File>) -> anyhow::Result<Vec<Settin
             .map_err(|error| anyhow!("[{server}]: {}", words(&error)))?;
         let cli =
             Cli::from_arg_matches(&matches).map_err(|error| anyhow!("[{server}]: {}", words(&error)))?;
-        crate::commands::check(&cli).map_err(|error| error.context(format!("[{server}]")))?;
+        crate::commands::check(&cli, true).map_err(|error| error.context(format!("[{server}]")))?;
         let of_server = settings_of(root, Some(server), &matches, Some(file));
         settings.extend(of_server.into_iter().filter(|setting| setting.server.is_some()));
     }

@@ -119,7 +119,8 @@ fn names(entries: &[AuditEntry]) -> BTreeSet<String> {
     entries.iter().filter(|entry| entry.outcome == "OK").map(|entry| entry.call.clone()).collect()
 }
 
-/// A call that is added to the contract is either one that only reads, or one that this test makes and that is recorded.
+/// A call that is added to the contract is either one that only reads, or one that this test makes and that is
+/// recorded.
 pub(crate) async fn every_call_that_changes_something_is_recorded(store: Store) {
     let failpoints = Failpoints::default();
     let built = Cluster::builder(store).region("us").failpoints(&failpoints).start().await;

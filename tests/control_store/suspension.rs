@@ -51,8 +51,8 @@ async fn begin(fixture: Fixture) -> Fixture {
     fixture
 }
 
-/// Waits until a transaction waits for a lock, or the task has ended. SQLite has no such table to check. There, a writer
-/// waits before it has read anything.
+/// Waits until a transaction waits for a lock, or the task has ended. SQLite has no such table to check. There, a
+/// writer waits before it has read anything.
 async fn waits<T>(db: &Db, task: &JoinHandle<T>) {
     while db.dialect() == Dialect::Postgres && !task.is_finished() {
         let waiting = Statement::new("SELECT count(*) AS n FROM pg_locks WHERE NOT granted");
@@ -80,7 +80,9 @@ pub(crate) async fn suspending_and_resuming_twice_is_doing_it_once(fixture: Fixt
     assert!(changed && resumed.suspension.is_none(), "{resumed:?}");
     assert_eq!(regions.resume("us").await.expect("not suspended"), (resumed, false));
     let long = "x".repeat(501);
-    assert_eq!(refused_field(regions.suspend("us", &long, &operator).await), "text");
+    for text in [long.as_str(), "stolen\nkey", "stolen \u{1b}[31mkey"] {
+        assert_eq!(refused_field(regions.suspend("us", text, &operator).await), "text");
+    }
     regions.suspend("us", &long[..500], &operator).await.expect("suspended");
     for unknown in
         [regions.suspend("fr", "", &operator).await.map(drop), regions.resume("fr").await.map(drop)]

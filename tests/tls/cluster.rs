@@ -1,6 +1,6 @@
 //! A control and a region that speak mutual TLS with each other and with their callers.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use causeway_client::{Client, Service, Timeouts};
 use causeway_directory::{Directory, Options};
@@ -13,19 +13,16 @@ use causeway_silo::env::Environment;
 use causeway_tls::Role;
 use tokio::time::timeout;
 
-use crate::support::LIMIT;
+use crate::support::{LIMIT, caller, example};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_import_over_mutual_tls_arrives_and_is_found_by_a_router() {
     let pki = Arc::new(Pki::new(Environment::system()).expect("a CA"));
     let cluster = Cluster::builder(Store::Sqlite).region("us").tls(&pki).start().await.expect("it starts");
-    let export =
-        std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/acme.json")).expect("it is there");
-    let import = cluster.region(0).import(&export, &ImportOptions::default()).await.expect("it is taken");
+    let import = cluster.region(0).import(&example(), &ImportOptions::default()).await.expect("it is taken");
     assert_eq!(import.state(), ImportState::Succeeded, "{import:?}");
 
-    let pair = pki.pair(Role::Router, "edge").expect("issued");
-    let tls = pki.client(Some(pair)).expect("it can be used");
+    let tls = caller(&pki, Role::Router, "edge");
     let urls = [cluster.control_url()];
     let control = Client::with_tls(Service::Control, &urls, Timeouts::default(), Some(tls)).expect("a URL");
     let directory = Directory::follow(control, Options::default());

@@ -4,7 +4,10 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use causeway::serve::{Running, Settings, Tls, serve_control};
 use causeway_client::{CallError, Client, ClientTls, Service, Timeouts};
-use causeway_harness::pki::Pki;
+use causeway_harness::{
+    cluster::{Cluster, Store},
+    pki::Pki,
+};
 use causeway_proto::relocation::v1::{GetVersionRequest, version_service_client::VersionServiceClient};
 use causeway_silo::{db, env::Environment};
 use causeway_tls::Role;
@@ -23,6 +26,23 @@ pub(crate) fn now() -> DateTime<Utc> {
 /// A CA at [`now`].
 pub(crate) fn pki() -> Pki {
     Pki::new(Environment::fixed(now(), 7)).expect("a CA")
+}
+
+/// What a caller with this identity presents.
+pub(crate) fn caller(pki: &Pki, role: Role, name: &str) -> Arc<ClientTls> {
+    pki.client(Some(pki.pair(role, name).expect("issued"))).expect("it can be used")
+}
+
+/// A small export.
+pub(crate) fn example() -> Vec<u8> {
+    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/acme.json")).expect("it is there")
+}
+
+/// A cluster with two regions, `us` and `eu`, that speak mutual TLS.
+pub(crate) async fn two_regions() -> (Arc<Pki>, Cluster) {
+    let pki = Arc::new(Pki::new(Environment::system()).expect("a CA"));
+    let cluster = Cluster::builder(Store::Sqlite).region("us").region("eu").tls(&pki).start().await;
+    (pki, cluster.expect("it starts"))
 }
 
 /// Settings with TLS.

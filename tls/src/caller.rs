@@ -11,22 +11,25 @@ use x509_parser::{
 
 use crate::identity::{Identity, IdentityError, Role, TrustDomain};
 
-/// Somebody who calls. It has at least one identity. Cheap to clone. Displayed as the first of its identities.
+/// Somebody who calls. Cheap to clone. Displayed as the first of its identities.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caller(Arc<[Identity]>);
+pub struct Caller {
+    first: Identity,
+    others: Arc<[Identity]>,
+}
 
 impl Caller {
     /// Somebody with one identity.
     #[must_use]
     pub fn new(identity: Identity) -> Self {
-        Self([identity].into())
+        Self { first: identity, others: Arc::default() }
     }
 
     /// Who the holder of a certificate is, whose signature and time somebody has checked: the identity of its own URI,
     /// then those that the table gives to one of its names.
     ///
     /// # Errors
-    /// If it has no identity, several URIs, or a URI that is none of this trust domain and not in the table.
+    /// If it has no identity or several URIs, or its URI is neither of this trust domain nor in the table.
     pub fn of_certificate(
         der: &[u8],
         trust_domain: &TrustDomain,
@@ -44,38 +47,40 @@ impl Caller {
             },
             several => return Err(IdentityError::SeveralUris(several.len())),
         };
-        let mut identities: Vec<Identity> = own.into_iter().collect();
-        for identity in names.iter().flat_map(|name| table.identities(name, trust_domain)) {
-            if !identities.contains(&identity) {
-                identities.push(identity);
-            }
-        }
-        if identities.is_empty() {
-            return Err(IdentityError::NoUri(trust_domain.clone()));
-        }
-        Ok(Self(identities.into()))
+        let given = names.iter().flat_map(|name| table.identities(name, trust_domain));
+        let mut identities = own.into_iter().chain(given);
+        let first = identities.next().ok_or_else(|| IdentityError::NoUri(trust_domain.clone()))?;
+        let others = identities.filter(|identity| *identity != first).collect();
+        Ok(Self { first, others })
     }
 
-    /// All that the caller is, at least one.
+    /// The identity by which it is known: that of its own URI, if it has one.
     #[must_use]
-    pub fn identities(&self) -> &[Identity] {
-        &self.0
+    pub fn first(&self) -> &Identity {
+        &self.first
+    }
+
+    /// All that the caller is.
+    pub fn identities(&self) -> impl Iterator<Item = &Identity> {
+        std::iter::once(&self.first).chain(self.others.iter())
+    }
+
+    /// Whether it is an operator, whatever else it is.
+    #[must_use]
+    pub fn is_operator(&self) -> bool {
+        self.with_role(Role::Operator).is_some()
     }
 
     /// The identity with a role; `None` if the caller does not have it.
     #[must_use]
     pub fn with_role(&self, role: Role) -> Option<&Identity> {
-        self.0.iter().find(|identity| identity.role() == role)
+        self.identities().find(|identity| identity.role() == role)
     }
 }
 
 impl fmt::Display for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.first() {
-            Some(identity) => identity.fmt(f),
-            // A caller has one at least.
-            None => Ok(()),
-        }
+        self.first.fmt(f)
     }
 }
 
@@ -237,7 +242,7 @@ mod tests {
 
     fn identities(der: &[u8], table: &IdentityTable) -> Result<Vec<String>, IdentityError> {
         let caller = Caller::of_certificate(der, &domain(), table)?;
-        Ok(caller.identities().iter().map(|it| format!("{}/{}", it.role(), it.name())).collect())
+        Ok(caller.identities().map(|it| format!("{}/{}", it.role(), it.name())).collect())
     }
 
     #[test]

@@ -190,7 +190,8 @@ impl Directory {
     /// which the region has no confirmed slug, and those whose ids belong to another region. It stores all others.
     ///
     /// # Errors
-    /// If the region has not registered or is suspended, there are too many organizations, or one of them is malformed or a duplicate.
+    /// If the region has not registered or is suspended, there are too many organizations, or one of them is malformed
+    /// or a duplicate.
     pub async fn report(
         &self,
         region: &str,

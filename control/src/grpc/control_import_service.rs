@@ -28,7 +28,7 @@ use causeway_silo::{
 };
 use tonic::{Request, Response, Status};
 
-use super::{planning, uuid};
+use super::{bound_caller, planning, uuid};
 use crate::{
     Error,
     import::write::ControlImports,
@@ -172,14 +172,9 @@ impl ControlImportService for Handler {
         &self,
         request: Request<FindRowsRequest>,
     ) -> Result<Response<FindRowsResponse>, Status> {
-        let is_bound = planning::is_bound(&request);
+        let must_say = bound_caller(&request).is_some();
         let FindRowsRequest { model, field, values, region, import_id } = request.into_inner();
-        if is_bound && import_id.is_empty() {
-            return Err(
-                Error::invalid("import_id", "is missing: a region asks about rows for an import").into()
-            );
-        }
-        planning::check(&self.imports, &region, &import_id).await?;
+        planning::check(&self.imports, must_say, &region, &import_id).await?;
         let rows = self.imports.find_rows(&model, &field, values).await?;
         let rows = rows.into_iter().map(|(value, id)| FoundRow { value, id }).collect();
         Ok(Response::new(FindRowsResponse { rows }))

@@ -17,6 +17,7 @@ use causeway_silo::page::PageRequest;
 use tonic::{Request, Response, Status};
 
 use super::{
+    bound_caller,
     bulk_create::verdict,
     convert::{encode, wanted},
     filter, planning,
@@ -147,16 +148,12 @@ impl DirectoryService for Handler {
         &self,
         request: Request<CheckSlugsRequest>,
     ) -> Result<Response<CheckSlugsResponse>, Status> {
-        let is_bound = planning::is_bound(&request);
+        let is_bound = bound_caller(&request).is_some();
         let CheckSlugsRequest { slugs, organizations, region, import_id } = request.into_inner();
-        // A comparison asks for no import, but only about organizations of the region.
+        // A comparison asks for no import, but only about organizations that exist.
         let names_organizations = slugs.is_empty() && organizations.iter().all(|it| it.organization_id > 0);
-        if is_bound && import_id.is_empty() && !names_organizations {
-            let missing =
-                "is missing: a region asks about slugs for an import, or about its own organizations";
-            return Err(Error::invalid("import_id", missing).into());
-        }
-        planning::check(&self.imports, &region, &import_id).await?;
+        let must_say = is_bound && !names_organizations;
+        planning::check(&self.imports, must_say, &region, &import_id).await?;
         let organizations = organizations.into_iter().map(wanted).collect();
         let checks = self.directory.check_all(slugs, organizations, filter(region).as_deref()).await?;
         Ok(Response::new(CheckSlugsResponse { checks: checks.into_iter().map(check).collect() }))

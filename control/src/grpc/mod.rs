@@ -20,7 +20,8 @@ use causeway_proto::{
     relocation::v1::{Capability, ServiceKind, version_service_server::VersionServiceServer},
     version::Service,
 };
-use tonic::service::RoutesBuilder;
+use causeway_tls::Caller;
+use tonic::{Request, service::RoutesBuilder};
 use uuid::Uuid;
 
 use crate::{Control, Error};
@@ -74,6 +75,11 @@ fn service_description() -> Service {
         capabilities: vec![Capability::SlugOperations, Capability::AllFeeds, Capability::Revert],
         region: String::new(),
     }
+}
+
+/// The caller, if its rights are those of its region or router only: it is no operator, and callers need an identity.
+fn bound_caller<T>(request: &Request<T>) -> Option<&Caller> {
+    request.extensions().get::<Caller>().filter(|caller| !caller.is_operator())
 }
 
 fn uuid(field: &str, text: &str) -> Result<Uuid, Error> {

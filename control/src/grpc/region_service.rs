@@ -16,7 +16,7 @@ use causeway_silo::page::PageRequest;
 use causeway_tls::{Caller, CertificateEnd, Role};
 use tonic::{Request, Response, Status};
 
-use super::uuid;
+use super::{bound_caller, uuid};
 use crate::{
     Error,
     model::region,
@@ -74,11 +74,8 @@ enum Audience {
 
 impl Audience {
     fn of<T>(request: &Request<T>) -> Self {
-        let Some(caller) = request.extensions().get::<Caller>() else { return Self::All };
-        if caller.with_role(Role::Operator).is_some() {
-            return Self::All;
-        }
-        let regions = caller.identities().iter().filter(|identity| identity.role() == Role::Region);
+        let Some(caller) = bound_caller(request) else { return Self::All };
+        let regions = caller.identities().filter(|identity| identity.role() == Role::Region);
         Self::Regions(regions.map(|region| region.name().to_owned()).collect())
     }
 

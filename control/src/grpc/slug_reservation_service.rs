@@ -21,13 +21,13 @@ use causeway_proto::{
     time,
 };
 use causeway_silo::page::PageRequest;
-use causeway_tls::{Caller, Role};
+use causeway_tls::Role;
 use futures::{Stream, StreamExt as _};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    bulk_create,
+    bound_caller, bulk_create,
     convert::{encode, kind, wanted},
     filter, uuid,
 };
@@ -180,14 +180,10 @@ fn all_message(message: AllMessage) -> WatchAllSlugReservationsResponse {
     WatchAllSlugReservationsResponse { part: Some(part) }
 }
 
-/// The region that calls, if that is a region: it renames its own organizations only. The layer in front of the calls has
-/// looked already; but the organization may have got another owner since.
+/// The region that calls, if that is a region: it renames its own organizations only. The access layer has checked
+/// this, but the organization may have changed its owner since.
 fn own_region<T>(request: &Request<T>) -> Option<String> {
-    let caller = request.extensions().get::<Caller>()?;
-    match caller.with_role(Role::Operator) {
-        Some(_) => None,
-        None => caller.with_role(Role::Region).map(|region| region.name().to_owned()),
-    }
+    bound_caller(request)?.with_role(Role::Region).map(|region| region.name().to_owned())
 }
 
 #[tonic::async_trait]

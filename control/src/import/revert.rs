@@ -45,7 +45,8 @@ impl ControlImports {
     /// The same call again changes nothing.
     ///
     /// # Errors
-    /// If the region is not registered or is suspended, there are too many rows, or control does not write the model of one of them.
+    /// If the region is not registered or is suspended, there are too many rows, or control does not write the model of
+    /// one of them.
     pub async fn revert(&self, region: &str, import_id: Uuid, needed: &[NeededRow]) -> Result<(), Error> {
         let subject = causeway_audit::about(Subject::import(import_id));
         regions::writing(self.db(), "region", region).await?;

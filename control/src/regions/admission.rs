@@ -97,6 +97,9 @@ impl Regions {
         let subject = causeway_audit::about(Subject::region(name));
         let name = valid_name("name", name)?;
         validate::text(|| "text".to_owned(), text, MAX_SUSPENSION_BYTES)?;
+        if text.chars().any(char::is_control) {
+            return Err(Error::invalid("text", "must be one line, without control characters"));
+        }
         let suspension = Suspension {
             suspended_at: self.env.now(),
             suspended_by: caller.identity.clone(),

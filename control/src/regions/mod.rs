@@ -85,8 +85,8 @@ pub(crate) async fn registered(db: &Db, field: &str, name: &str) -> Result<Regio
     registered.ok_or(Error::RegionNotRegistered { region: name })
 }
 
-/// Reads a region, which must have registered and not be suspended. Every call that writes for a region begins with this
-/// check, and its transactions check again ([`admission`]).
+/// Reads a region, which must have registered and not be suspended. Every call that writes for a region begins with
+/// this check, and its transactions check again ([`admission`]).
 pub(crate) async fn writing(db: &Db, field: &str, name: &str) -> Result<Region, Error> {
     let KnownRegion { name, suspension, registered, .. } = known(db, field, name).await?;
     match (registered, suspension) {
@@ -187,26 +187,24 @@ impl Regions {
         // Every registration locks the counters in the same order.
         held.sort_by(|one, other| one.model.cmp(&other.model));
         if held.windows(2).any(|pair| pair[0].model == pair[1].model) {
-            return Err(Error::invalid("held_ids", "a model stands twice in it"));
+            return Err(Error::invalid("held_ids", "names a model twice"));
         }
         let now = self.env.now();
         let registering =
             Registering { name, address: &address, instance_id, product_name: &product_name, caller };
         transact!(Error, self.db, |tx| {
             admission::admit(tx, name, self.accept, caller, now).await?;
-            let before = store::region::identity(tx, name).await?;
             match store::region::register(tx, registering, now).await? {
-                Registered::Done => {}
+                Registered::Done { changed: true } => {
+                    causeway_audit::append(tx, &subject, now).await?;
+                }
+                Registered::Done { changed: false } => {}
                 Registered::OtherDatabase => {
                     return Err(Error::RegionNameTaken { region: name.to_owned() });
                 }
                 Registered::OtherIdentity(identity) => {
                     return Err(Error::RegionIdentityDiffers { region: name.to_owned(), identity });
                 }
-            }
-            // A region registers again and again, mostly as before.
-            if store::region::identity(tx, name).await? != before {
-                causeway_audit::append(tx, &subject, now).await?;
             }
             store::feed::begin(tx, name).await?;
             let mut conflicts = Vec::new();
@@ -283,8 +281,8 @@ impl Regions {
     /// same ids.
     ///
     /// # Errors
-    /// If the region has not registered or is suspended, the model has no leased ids, `count` or `above` is out of bounds, the
-    /// operation was used with other content, or the ids are used up.
+    /// If the region has not registered or is suspended, the model has no leased ids, `count` or `above` is out of
+    /// bounds, the operation was used with other content, or the ids are used up.
     pub async fn lease_ids(
         &self,
         region: &str,

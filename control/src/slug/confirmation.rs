@@ -33,7 +33,8 @@ impl SlugReservations {
     /// confirming again continues with the next part.
     ///
     /// # Errors
-    /// If the region has not registered or is suspended, never began the operation or has no answer to it, or released it.
+    /// If the region has not registered or is suspended, never began the operation or has no answer to it, or released
+    /// it.
     pub async fn confirm(&self, region: &str, operation_id: Uuid) -> Result<i64, Error> {
         let subject = causeway_audit::about(Subject::operation(operation_id));
         let region = regions::writing(&self.db, "region", region).await?.name;
@@ -91,7 +92,8 @@ impl SlugReservations {
     /// operation is released in parts. If that ends half way, releasing again continues.
     ///
     /// # Errors
-    /// If the region has not registered or is suspended, or never began the operation, or it is a rename that is confirmed.
+    /// If the region has not registered or is suspended, or never began the operation, or it is a rename that is
+    /// confirmed.
     pub async fn release(&self, region: &str, operation_id: Uuid) -> Result<i64, Error> {
         self.release_or_refuse(region, operation_id, None).await
     }

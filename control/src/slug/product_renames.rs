@@ -47,8 +47,7 @@ impl SlugReservations {
                 let Some(last) = page.last() else { break };
                 after = last.organization_id;
                 for renamed in page {
-                    let call = Call::own(self.env.uuid(), "control", "follow rename of product");
-                    match causeway_audit::scope(call, self.follow(books, &renamed)).await? {
+                    match causeway_audit::scope(self.own_call(), self.follow(books, &renamed)).await? {
                         Outcome::Followed => followed = true,
                         Outcome::InFlight => left.push(renamed),
                         Outcome::Taken => {
@@ -64,15 +63,16 @@ impl SlugReservations {
                 continue;
             }
             match one_of_a_circle(&blocked) {
-                Some(renamed) => {
-                    let call = Call::own(self.env.uuid(), "control", "follow rename of product");
-                    if !causeway_audit::scope(call, self.step_aside(books, renamed)).await? {
-                        return Ok(left);
-                    }
-                }
-                None => return Ok(left),
+                Some(renamed)
+                    if causeway_audit::scope(self.own_call(), self.step_aside(books, renamed)).await? => {}
+                _ => return Ok(left),
             }
         }
+    }
+
+    /// What control does by itself here, for the audit log.
+    fn own_call(&self) -> Call {
+        Call::own(self.env.uuid(), "control", "follow rename of product")
     }
 
     /// Does so again and again.

@@ -34,8 +34,8 @@ pub(super) fn suspension(row: &Row) -> Result<Option<Suspension>, DbError> {
     }))
 }
 
-/// Locks a region for reading: until this transaction ends, nobody suspends or removes it. Returns its suspension, if it
-/// is suspended; `None` if nobody has added it.
+/// Locks a region for reading: until this transaction ends, nobody suspends or removes it. Returns its suspension, if
+/// it is suspended; `None` if nobody has added it.
 pub(crate) async fn lock_shared(tx: &mut Tx, name: &str) -> Result<Option<Option<Suspension>>, DbError> {
     let select =
         "SELECT suspended_at, suspended_by, suspension_text FROM causeway_added_region WHERE name = $1";

@@ -1,9 +1,9 @@
 //! The only way to change the reservations of a region: a transaction that holds the lock of its feed.
 //!
-//! If it writes for the region, it does not begin while the region is suspended, and nobody suspends the region until it
-//! ends. It locks the feed when it begins, appends events, and sets the version of the feed when it commits. Then it notifies
-//! the task that polls the feeds. Functions that change reservations, operations, renames or the directory take this
-//! type, not a plain transaction, so none of these steps can be forgotten.
+//! If it writes for the region, it does not begin while the region is suspended, and nobody suspends the region until
+//! it ends. It locks the feed when it begins, appends events, and sets the version of the feed when it commits. Then it
+//! notifies the task that polls the feeds. Functions that change reservations, operations, renames or the directory
+//! take this type, not a plain transaction, so none of these steps can be forgotten.
 //!
 //! ```no_run
 //! # use causeway_control::store::{added_region::BeginError, feed_transaction::RegionFeed, slug_reservation};

@@ -1,6 +1,6 @@
 //! The table `causeway_region`: the regions that have registered.
 
-use causeway_silo::db::{Db, DbError, Dialect, Row, Statement, Tx};
+use causeway_silo::db::{Db, DbError, Row, Statement, Tx};
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
@@ -54,8 +54,11 @@ pub(crate) struct Registering<'a> {
 /// What becomes of a registration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Registered {
-    /// It is stored.
-    Done,
+    /// It is stored. Regions register again and again, mostly without a change but of the time.
+    Done {
+        /// Whether anything but times has changed.
+        changed: bool,
+    },
     /// The name belongs to another database, and this one may not take it over.
     OtherDatabase,
     /// The address is another one, and only this identity may change it.
@@ -66,6 +69,7 @@ pub(crate) enum Registered {
 struct Stored {
     address: String,
     instance_id: Uuid,
+    product_name: Option<String>,
     identity: Option<String>,
     taken_over_by: Option<String>,
 }
@@ -90,7 +94,7 @@ pub(crate) async fn register(
     .with(caller.identity.clone())
     .with(caller.certificate_end);
     if tx.execute(insert).await? == 1 {
-        return Ok(Registered::Done);
+        return Ok(Registered::Done { changed: true });
     }
     let stored = lock(tx, name).await?;
     let is_same_database = stored.instance_id == instance_id;
@@ -112,8 +116,13 @@ pub(crate) async fn register(
     let takes_over = !is_same_database || (other.is_some() && may_take_over);
     let (identity, taken_over_by) = match takes_over {
         true => (caller.identity.clone(), None),
-        false => (stored.identity.or_else(|| caller.identity.clone()), stored.taken_over_by),
+        false => (stored.identity.clone().or_else(|| caller.identity.clone()), stored.taken_over_by.clone()),
     };
+    let changed = !is_same_database
+        || stored.address != address
+        || stored.identity != identity
+        || stored.taken_over_by != taken_over_by
+        || (!product_name.is_empty() && stored.product_name.as_deref() != Some(product_name));
     let update = Statement::new(
         "UPDATE causeway_region SET address = $2, instance_id = $3, \
          product_name = COALESCE(NULLIF($4, ''), product_name), last_seen_at = $5, last_contact_at = $5, \
@@ -128,7 +137,7 @@ pub(crate) async fn register(
     .with(caller.certificate_end)
     .with(taken_over_by);
     tx.execute(update).await?;
-    Ok(Registered::Done)
+    Ok(Registered::Done { changed })
 }
 
 /// Reads and locks a region that has registered.
@@ -136,51 +145,32 @@ async fn lock(tx: &mut Tx, name: &str) -> Result<Stored, DbError> {
     // An update that changes nothing is a lock in both databases.
     let statement = Statement::new(
         "UPDATE causeway_region SET name = name WHERE name = $1 \
-         RETURNING address, instance_id, identity, taken_over_by",
+         RETURNING address, instance_id, product_name, identity, taken_over_by",
     )
     .with(name);
     let row = tx.fetch_one(statement).await?;
     Ok(Stored {
         address: row.text("address")?,
         instance_id: row.uuid("instance_id")?,
+        product_name: row.opt_text("product_name")?,
         identity: row.opt_text("identity")?,
         taken_over_by: row.opt_text("taken_over_by")?,
     })
 }
 
-/// Notes that a region has been heard from, unless that was noted less than `at_least` ago.
-pub(crate) async fn note_contact(
-    tx: &mut Tx,
-    name: &str,
-    now: DateTime<Utc>,
-    at_least: TimeDelta,
-) -> Result<(), DbError> {
+/// The least time between two notes that a region has been heard from.
+pub(crate) const NOTE_CONTACT: TimeDelta = TimeDelta::seconds(10);
+
+/// Notes that a region has been heard from, unless that was noted less than [`NOTE_CONTACT`] ago.
+pub(crate) async fn note_contact(tx: &mut Tx, name: &str, now: DateTime<Utc>) -> Result<(), DbError> {
     let statement = Statement::new(
         "UPDATE causeway_region SET last_contact_at = $2 \
          WHERE name = $1 AND (last_contact_at IS NULL OR last_contact_at <= $3)",
     )
     .with(name)
     .with(now)
-    .with(now - at_least);
+    .with(now - NOTE_CONTACT);
     tx.execute(statement).await.map(|_| ())
-}
-
-/// What a region is known by: address, instance, name in the product, who may take it over, and its identity. `None` if there is no
-/// region of that name. Until the transaction ends, nobody changes it.
-pub(crate) async fn identity(tx: &mut Tx, name: &str) -> Result<Option<[Option<String>; 5]>, DbError> {
-    let mut statement = Statement::new(
-        "SELECT address, CAST(instance_id AS text) AS instance, product_name, taken_over_by, identity FROM causeway_region \
-         WHERE name = $1",
-    )
-    .with(name);
-    if tx.dialect() == Dialect::Postgres {
-        statement = statement.push(" FOR UPDATE");
-    }
-    let Some(row) = tx.fetch_optional(statement).await? else { return Ok(None) };
-    let [address, instance, product, next, identity] =
-        ["address", "instance", "product_name", "taken_over_by", "identity"]
-            .map(|column| row.opt_text(column));
-    Ok(Some([address?, instance?, product?, next?, identity?]))
 }
 
 /// Lets another instance take over the name of a region: `instance_id`, or if that is `None`, the first one that

@@ -101,3 +101,5 @@ CREATE TRIGGER causeway_audit_state_update BEFORE UPDATE ON causeway_audit_state
     FOR EACH ROW EXECUTE FUNCTION causeway_audit_keep_base();
 CREATE TRIGGER causeway_audit_state_delete BEFORE DELETE ON causeway_audit_state
     FOR EACH ROW EXECUTE FUNCTION causeway_audit_refuse();
+CREATE TRIGGER causeway_audit_state_truncate BEFORE TRUNCATE ON causeway_audit_state
+    FOR EACH STATEMENT EXECUTE FUNCTION causeway_audit_refuse();

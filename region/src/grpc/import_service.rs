@@ -272,7 +272,7 @@ impl ImportService for Handler {
     ) -> Result<Response<GetImportResponse>, Status> {
         let requester = requester(&request);
         let view = self.engine.view(import_id(&request.into_inner().import_id)?).await?;
-        requester.may_see(&view.import)?;
+        requester.may_see(view.import.begun_by.as_deref())?;
         Ok(Response::new(GetImportResponse {
             import: Some(view_to_proto(view, &self.engine.context().region)),
         }))

@@ -8,7 +8,6 @@ use std::{
 };
 
 use causeway_audit::{Call, Subject};
-use causeway_proto::failure;
 use causeway_relocation::{
     catalog::ORGANIZATION,
     export::ExportError,
@@ -320,8 +319,7 @@ impl Engine {
             self.add_findings(lease, ImportState::Failed, std::slice::from_ref(&finding)).await?;
             let now = self.context.env.now();
             store::import::fail(lease, &failure, now).await?;
-            let (code, reason) = (failure::code(failure.reason), failure::reason_name(failure.reason));
-            causeway_audit::append_failure(lease, &Subject::import(id), code, reason, now).await?;
+            causeway_audit::append_failure(lease, &Subject::import(id), failure.reason, now).await?;
         })?;
         let failed = Import { state: ImportState::Failed, failure: Some(failure), ..import };
         if !failed.keeps_file() {

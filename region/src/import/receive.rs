@@ -92,7 +92,7 @@ impl Engine {
         let Some(import) = import.filter(|import| import.state != ImportState::Receiving) else {
             return Ok(None);
         };
-        requester.may_see(&import)?;
+        requester.may_see(import.begun_by.as_deref())?;
         let sha256 = match (&announced.export_sha256, &announced.sha256) {
             (Some(export), _) => export,
             (None, Some(file)) if [&import.sha256, &import.upload_sha256].contains(&file) => &import.sha256,
@@ -248,7 +248,7 @@ impl Upload {
             && let Some(import) = store::import::get(&self.engine.context.db, self.import_id).await?
             && import.state != ImportState::Receiving
         {
-            self.requester.may_see(&import)?;
+            self.requester.may_see(import.begun_by.as_deref())?;
             return same(&import, &self.parameters, sha256);
         }
         Ok(())
@@ -347,7 +347,7 @@ impl Upload {
         };
         self.taken = true;
         self.engine.context.env.failpoint("region.receive.taken").await?;
-        self.requester.may_see(&import)?;
+        self.requester.may_see(import.begun_by.as_deref())?;
         same(&import, &self.parameters, &received.sha256)?;
         self.engine.take_up(&import);
         Ok((self.import_id, true))

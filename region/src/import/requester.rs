@@ -1,6 +1,5 @@
 //! Who asks for imports.
 
-use super::Import;
 use crate::error::Error;
 
 /// Who asks for an import, and whether others' imports are hidden from them. By default somebody without an identity,
@@ -14,14 +13,15 @@ pub struct Requester {
 }
 
 impl Requester {
-    /// Whoever may see only own imports: whose those are.
+    /// The identity whose imports are all that they may see; `None` if they may see every import.
     #[must_use]
     pub fn own(&self) -> Option<&str> {
         self.uri.as_deref().filter(|_| self.only_own)
     }
 
-    /// Fails if the import is hidden from them.
-    pub(crate) fn may_see(&self, import: &Import) -> Result<(), Error> {
-        if self.only_own && import.begun_by != self.uri { Err(Error::NotOwnImport) } else { Ok(()) }
+    /// Fails if the import that this identity began is hidden from them.
+    pub(crate) fn may_see(&self, begun_by: Option<&str>) -> Result<(), Error> {
+        let is_hidden = self.only_own && begun_by != self.uri.as_deref();
+        if is_hidden { Err(Error::NotOwnImport) } else { Ok(()) }
     }
 }

@@ -90,14 +90,17 @@ impl Engine {
         })
     }
 
-    /// Checks that an import is there for a requester. Whoever the layer in front of the calls let pass may have asked
-    /// before the import existed.
+    /// Checks that an import is there for a requester. The access layer has checked this too, but the import may have
+    /// been begun since.
     ///
     /// # Errors
     /// If there is no such import, or somebody else began it.
     pub(crate) async fn check_seen(&self, id: Uuid, requester: &Requester) -> Result<(), Error> {
         match requester.own() {
-            Some(_) => requester.may_see(&self.import(id).await?),
+            Some(_) => match store::import::begun_by(&self.context.db, id).await? {
+                Some(begun_by) => requester.may_see(begun_by.as_deref()),
+                None => Err(Error::ImportNotFound(id)),
+            },
             None => Ok(()),
         }
     }

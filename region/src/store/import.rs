@@ -139,14 +139,8 @@ pub(crate) async fn list(
         statement = statement.push(" AND begun_by = ").arg(begun_by);
     }
     if let Some((created_at, id)) = page.after {
-        statement = statement
-            .push(" AND (created_at < ")
-            .arg(created_at)
-            .push(" OR (created_at = ")
-            .arg(created_at)
-            .push(" AND import_id < ")
-            .arg(id)
-            .push("))");
+        statement =
+            statement.push(" AND (created_at, import_id) < (").arg(created_at).push(", ").arg(id).push(")");
     }
     let statement = statement.push(" ORDER BY created_at DESC, import_id DESC LIMIT ").arg(page.rows());
     db.fetch_all(statement).await?.iter().map(read).collect()

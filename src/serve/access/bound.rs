@@ -1,5 +1,5 @@
-//! The body of a request whose messages must name only what is the caller's own. A handler gets a message once all of it
-//! has been looked at, and an error in place of one that breaks the rule.
+//! The body of a request whose messages must name only what is the caller's own. A handler gets a message once all of
+//! it has been looked at, and an error in place of one that breaks the rule.
 
 use std::{
     collections::VecDeque,
@@ -63,8 +63,8 @@ fn not_own_import() -> Status {
     Failure::new(ErrorReason::NotOwnImport, message).into()
 }
 
-/// The one value that a message has for a field; `None` if it has none. A message that has several is not to be trusted:
-/// whoever reads it takes the last one.
+/// The one value that a message has for a field; `None` if it has none. A message that has several is not to be
+/// trusted: whoever reads it takes the last one.
 fn one<'a>(
     path: Option<&FieldPath>,
     message: &'a [u8],

@@ -110,7 +110,8 @@ impl<'a> Inspection<'a> {
     /// Checks that no row breaks a promise, and that the audit logs are whole.
     ///
     /// # Errors
-    /// If a row breaks a promise, or a log is not whole; the error lists the violations, up to 40 of them. If a database cannot be read.
+    /// If a row breaks a promise, or a log is not whole; the error lists the violations, up to 40 of them. If a
+    /// database cannot be read.
     pub async fn run(&self) -> anyhow::Result<()> {
         let violations = self.violations().await?;
         if violations.is_empty() {

@@ -1,20 +1,20 @@
 //! Every role and every call, as the services themselves say who may make it.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
-use causeway_client::{Client, ClientTls, Service, Timeouts};
+use causeway_client::{Client, Service, Timeouts};
 use causeway_harness::{
-    cluster::{Cluster, ImportOptions, Store},
+    cluster::{Cluster, ImportOptions},
     pki::Pki,
 };
 use causeway_proto::{
     access::Role as Allowed, failure::reason_of, region::v1::ImportState, relocation::v1::ErrorReason,
 };
-use causeway_silo::env::Environment;
 use causeway_tls::Role;
 use prost_reflect::{DynamicMessage, MethodDescriptor, Value};
 
 use super::reflected::{Reflected, refusal, set};
+use crate::support::{caller, example, two_regions};
 
 /// The rule of a call, read from its option as a client reads it.
 #[derive(Debug, Default)]
@@ -69,18 +69,14 @@ struct World {
 
 impl World {
     async fn start() -> Self {
-        let pki = Arc::new(Pki::new(Environment::system()).expect("a CA"));
-        let cluster = Cluster::builder(Store::Sqlite).region("us").region("eu").tls(&pki).start().await;
-        let cluster = cluster.expect("it starts");
-        let export = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/acme.json"));
-        let export = export.expect("it is there");
+        let (pki, cluster) = two_regions().await;
         let mut imports = Vec::new();
         for (region, importer) in [(0, "ann"), (0, "bob"), (1, "ann")] {
             let caller = caller(&pki, Role::Importer, importer);
             let import = cluster
                 .region_as(region, &caller)
                 .expect("a URL")
-                .import(&export, &ImportOptions::default())
+                .import(&example(), &ImportOptions::default())
                 .await;
             let import = import.expect("it is taken");
             assert_eq!(import.state(), ImportState::Succeeded, "{import:?}");
@@ -115,10 +111,6 @@ impl World {
         let tls = Some(caller(&self.pki, role, name));
         Client::with_tls(service, &[url], Timeouts::default(), tls).expect("a URL")
     }
-}
-
-fn caller(pki: &Pki, role: Role, name: &str) -> Arc<ClientTls> {
-    pki.client(Some(pki.pair(role, name).expect("issued"))).expect("it can be used")
 }
 
 /// A request with these values at the paths of a rule.

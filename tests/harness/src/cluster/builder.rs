@@ -73,8 +73,8 @@ impl ClusterBuilder {
         self
     }
 
-    /// Gives every service and link a certificate of this CA, and lets all of them speak mutual TLS. The test calls them
-    /// as an operator who may make every call. [`Cluster::rotate_certificates`] replaces all certificates.
+    /// Gives every service and link a certificate of this CA, and lets all of them speak mutual TLS. The test calls
+    /// them as an operator who may make every call. [`Cluster::rotate_certificates`] replaces all certificates.
     pub fn tls(mut self, pki: &Arc<Pki>) -> Self {
         self.pki = Some(Arc::clone(pki));
         self

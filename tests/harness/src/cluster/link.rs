@@ -88,7 +88,7 @@ enum Fate {
     Delay(Duration),
 }
 
-/// The certificates of a link: it ends TLS on its side of the client, and begins it anew towards the service.
+/// The certificates of a link: it ends the TLS connection of the client, and opens its own to the service.
 #[derive(Debug, Clone)]
 pub(super) struct LinkTls {
     /// What it shows to the client, which must have a certificate too.

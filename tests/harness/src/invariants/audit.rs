@@ -1,10 +1,7 @@
 //! The audit logs of all silos: each chain is whole, no row is outside of it, and what was committed has its row.
 
 use anyhow::{Context as _, ensure};
-use causeway_audit::{
-    chain::{Link, Verifier, hash_of},
-    store,
-};
+use causeway_audit::{chain::Verifier, store};
 use causeway_silo::db::{Db, Statement};
 
 use crate::cluster::{Cluster, Silo};
@@ -32,8 +29,7 @@ async fn whole(db: &Db) -> anyhow::Result<()> {
             break;
         }
         for sealed in page {
-            let hash = hash_of(&sealed.hash).context("a hash that is none")?;
-            verifier.next(Link { position: sealed.position, hash }, sealed.entry.as_ref())?;
+            verifier.next(sealed.position, &sealed.hash, sealed.entry.as_ref())?;
         }
     }
     let (_, loose) = store::unsealed(db).await?;
