@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, time::Duration};
 use causeway_control::{
     Control, Error,
     feed::all::AllMessage,
-    feed::{Message, Part},
+    feed::{Message, Messages, Part},
 };
-use tokio::{sync::mpsc, time::timeout};
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::support::{Fixture, WATCHES, bulk_create, operation, refused_field, wanted};
@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// What a reader of all feeds has: for each region, its version and its slugs.
 #[derive(Debug)]
 struct All {
-    messages: mpsc::Receiver<Result<AllMessage, Error>>,
+    messages: Messages<AllMessage>,
     regions: BTreeMap<String, (i64, BTreeMap<String, i64>)>,
     snapshots: usize,
 }
@@ -149,7 +149,7 @@ pub(crate) async fn one_stream_carries_the_feeds_of_all_regions(fixture: Fixture
 }
 
 /// The error that ends a stream.
-async fn end(messages: &mut mpsc::Receiver<Result<Message, Error>>) -> Option<Error> {
+async fn end(messages: &mut Messages<Message>) -> Option<Error> {
     let ended = async {
         while let Some(message) = messages.recv().await {
             if let Err(error) = message {

@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, time::Duration};
 
 use causeway_control::{
     Control, Error,
-    feed::{Message, Part},
+    feed::{Message, Messages, Part},
     model::feed::{Event, FeedReservation},
     model::reservation::ReservationType,
 };
-use tokio::{sync::mpsc, task::JoinSet, time::timeout};
+use tokio::{task::JoinSet, time::timeout};
 
 use crate::support::{Fixture, KEPT, bulk_create, operation, wanted};
 
@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A reader that stores what it receives, and checks that the feed keeps its rules.
 pub(crate) struct Reader {
-    messages: mpsc::Receiver<Result<Message, Error>>,
+    messages: Messages<Message>,
     pub(crate) version: i64,
     pub(crate) slugs: BTreeMap<String, FeedReservation>,
     pub(crate) events: Vec<Event>,

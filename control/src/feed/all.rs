@@ -3,7 +3,10 @@
 //! One query reads the positions of all feeds. Control then reads only the feeds of which the reader lacks something.
 //! They take turns: a batch of events of each, or a whole snapshot.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    convert::Infallible,
+};
 
 use causeway_proto::limits::MAX_BATCH;
 use causeway_silo::db::count;
@@ -12,7 +15,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{BATCH, BUFFERED_MESSAGES, Feeds, Message, Part, known_version};
+use super::{BATCH, Feeds, Message, Messages, Part, known_version};
 use crate::{
     Error,
     store::{
@@ -55,10 +58,7 @@ impl Feeds {
     ///
     /// # Errors
     /// If there are too many positions, one is negative, a region has two, or the maximum number of readers is reached.
-    pub async fn watch_all(
-        &self,
-        positions: Vec<(String, i64)>,
-    ) -> Result<mpsc::Receiver<Result<AllMessage, Error>>, Error> {
+    pub async fn watch_all(&self, positions: Vec<(String, i64)>) -> Result<Messages<AllMessage>, Error> {
         if positions.len() > MAX_BATCH {
             return Err(Error::invalid("positions", format!("at most {MAX_BATCH}")));
         }
@@ -75,15 +75,8 @@ impl Feeds {
             }
         }
         let place = self.reader_slots().take()?;
-        let (messages, receiver) = mpsc::channel(BUFFERED_MESSAGES);
-        let mut reader = Reader {
-            feeds: self.clone(),
-            reader_versions,
-            regions: BTreeMap::new(),
-            messages: messages.clone(),
-        };
-        self.read(place, messages, async move { reader.follow().await });
-        Ok(receiver)
+        let (feeds, regions) = (self.clone(), BTreeMap::new());
+        Ok(self.read(place, |messages| Reader { feeds, reader_versions, regions, messages }.follow()))
     }
 }
 
@@ -94,16 +87,16 @@ struct Reader {
     reader_versions: HashMap<String, i64>,
     /// The regions that were sent to the reader, with their addresses.
     regions: BTreeMap<String, String>,
-    messages: mpsc::Sender<Result<AllMessage, Error>>,
+    messages: mpsc::Sender<AllMessage>,
 }
 
 impl Reader {
     async fn send(&self, message: AllMessage) {
-        // If the receiver is gone, `Feeds::read` ends this task.
-        let _gone = self.messages.send(Ok(message)).await;
+        // If nobody reads any more, this task ends.
+        let _gone = self.messages.send(message).await;
     }
 
-    async fn follow(&mut self) -> Result<(), Error> {
+    async fn follow(mut self) -> Result<Infallible, Error> {
         let mut versions = self.feeds.subscribe();
         let heartbeat = self.feeds.options().heartbeat;
         let mut send_all_positions = true;

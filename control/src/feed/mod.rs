@@ -9,24 +9,29 @@
 //! does not take them. One task in each control polls the versions of all feeds, whichever control made the changes.
 
 pub mod all;
+mod messages;
 mod reader_slots;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, convert::Infallible, sync::Arc, time::Duration};
 
 use causeway_silo::{
     db::{Db, count},
     env::Environment,
     transact,
 };
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use tokio::{
     sync::{Notify, mpsc, watch},
     time::{Instant, sleep, timeout},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 use tracing::{debug, warn};
 use uuid::Uuid;
 
+pub use self::messages::Messages;
 use self::reader_slots::{ReaderSlot, ReaderSlots};
 use crate::{
     Error,
@@ -43,11 +48,9 @@ use crate::{
 /// The most reservations or events of one message. Even with the longest slugs, it stays far below the message limit.
 pub(crate) const BATCH: i64 = 2_000;
 /// How many messages wait for a reader at most. While that many wait, control reads no more for it.
-pub(crate) const BUFFERED_MESSAGES: usize = 2;
+const BUFFERED_MESSAGES: usize = 2;
 /// How long the poll task waits after a failed query.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
-/// How often it is noted that a region reads its feed, at most.
-const NOTE_CONTACT: TimeDelta = TimeDelta::seconds(10);
 /// How often a control removes old events.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -279,30 +282,28 @@ impl Feeds {
         &self.0.reader_slots
     }
 
-    /// Runs a reader until it ends, its receiver is dropped, its place is taken, or this control stops.
-    pub(crate) fn read<M: Send + 'static>(
+    /// Runs a reader until it fails, its messages are dropped, its place is taken, or this control stops.
+    pub(crate) fn read<M, R>(
         &self,
         place: ReaderSlot,
-        messages: mpsc::Sender<Result<M, Error>>,
-        reading: impl Future<Output = Result<(), Error>> + Send + 'static,
-    ) {
-        let feeds = self.clone();
-        self.0.tasks.spawn(async move {
-            let ended = tokio::select! {
-                ended = reading => ended,
-                () = messages.closed() => return,
-                lost = place.lost() => Err(lost),
-                () = feeds.stopping() => Err(Error::ShuttingDown),
-            };
-            if let Err(error) = ended {
-                // If the channel is full, the reader sees the end of the stream but not the error.
-                let _gone = messages.try_send(Err(error));
+        reading: impl FnOnce(mpsc::Sender<M>) -> R,
+    ) -> Messages<M>
+    where
+        R: Future<Output = Result<Infallible, Error>> + Send + 'static,
+    {
+        let (sender, messages) = mpsc::channel(BUFFERED_MESSAGES);
+        let (feeds, reading) = (self.clone(), reading(sender));
+        let sending = self.0.tasks.spawn(async move {
+            tokio::select! {
+                Err(error) = reading => error,
+                lost = place.lost() => lost,
+                () = feeds.stopping() => Error::ShuttingDown,
             }
         });
+        Messages::new(messages, AbortOnDropHandle::new(sending))
     }
 
-    /// Streams the feed of a region after version `after`; 0 if the reader has nothing. The stream ends when the
-    /// receiver is dropped, or with an error, also when this control stops. If the reader is the region itself, it
+    /// Streams the feed of a region after version `after`; 0 if the reader has nothing. If the reader is the region itself, it
     /// passes the id of its database as `instance_id`, and gets one of the region's own places.
     ///
     /// # Errors
@@ -313,7 +314,7 @@ impl Feeds {
         region: &str,
         after: i64,
         instance_id: Option<Uuid>,
-    ) -> Result<mpsc::Receiver<Result<Message, Error>>, Error> {
+    ) -> Result<Messages<Message>, Error> {
         if after < 0 {
             return Err(Error::invalid("after_version", "must not be negative"));
         }
@@ -328,18 +329,10 @@ impl Feeds {
             }
         };
         let region = regions::registered(&self.0.db, "region", region).await?.name;
-        let (messages, receiver) = mpsc::channel(BUFFERED_MESSAGES);
-        let mut reader = Reader {
-            feeds: self.clone(),
-            region,
-            is_own: instance_id.is_some(),
-            contact: None,
-            at: after,
-            known: 0,
-            messages: messages.clone(),
-        };
-        self.read(place, messages, async move { reader.follow().await });
-        Ok(receiver)
+        let (feeds, is_own) = (self.clone(), instance_id.is_some());
+        Ok(self.read(place, |messages| {
+            Reader { feeds, region, is_own, contact: None, at: after, known: 0, messages }.follow()
+        }))
     }
 }
 
@@ -365,7 +358,7 @@ struct Reader {
     at: i64,
     /// A lower bound of the feed's version.
     known: i64,
-    messages: mpsc::Sender<Result<Message, Error>>,
+    messages: mpsc::Sender<Message>,
 }
 
 impl Reader {
@@ -376,11 +369,11 @@ impl Reader {
     async fn send(&mut self, part: Part) {
         self.known = self.known.max(self.at);
         let message = Message { part, current_version: self.known };
-        // If the receiver is gone, `Feeds::read` ends this task.
-        let _gone = self.messages.send(Ok(message)).await;
+        // If nobody reads any more, this task ends.
+        let _gone = self.messages.send(message).await;
     }
 
-    async fn follow(&mut self) -> Result<(), Error> {
+    async fn follow(mut self) -> Result<Infallible, Error> {
         let mut versions = self.feeds.subscribe();
         let heartbeat = self.feeds.0.options.heartbeat;
         self.send_position().await?;
@@ -412,15 +405,15 @@ impl Reader {
         }
     }
 
-    /// Notes now and then that the region reads its feed. The stream ends when the region is gone.
+    /// Notes now and then that the region reads its feed. A failure is only logged: the feed goes on.
     async fn note_contact(&mut self) {
         let now = self.feeds.0.env.now();
-        if !self.is_own || self.contact.is_some_and(|noted| now - noted < NOTE_CONTACT) {
+        if !self.is_own || self.contact.is_some_and(|noted| now - noted < region::NOTE_CONTACT) {
             return;
         }
         self.contact = Some(now);
         let noted: Result<(), Error> = transact!(Error, self.db(), |tx| {
-            region::note_contact(tx, &self.region, now, NOTE_CONTACT).await?;
+            region::note_contact(tx, &self.region, now).await?;
         });
         if let Err(error) = noted {
             debug!(%error, region = self.region, "it cannot be noted that the region reads its feed");

@@ -23,7 +23,6 @@ use causeway_proto::{
 use causeway_silo::page::PageRequest;
 use causeway_tls::Role;
 use futures::{Stream, StreamExt as _};
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
@@ -348,7 +347,7 @@ impl SlugReservationService for Handler {
         let WatchSlugReservationsRequest { region, after_version, instance_id } = request.into_inner();
         let instance_id = filter(instance_id).map(|id| uuid("instance_id", &id)).transpose()?;
         let messages = self.feeds.watch(&region, after_version, instance_id).await?;
-        let messages = ReceiverStream::new(messages).map(|message| Ok(feed_message(message?)));
+        let messages = messages.into_stream().map(|message| Ok(feed_message(message?)));
         Ok(Response::new(Box::pin(messages)))
     }
 
@@ -362,7 +361,7 @@ impl SlugReservationService for Handler {
         let positions = request.into_inner().positions;
         let positions = positions.into_iter().map(|position| (position.region, position.version));
         let messages = self.feeds.watch_all(positions.collect()).await?;
-        let messages = ReceiverStream::new(messages).map(|message| Ok(all_message(message?)));
+        let messages = messages.into_stream().map(|message| Ok(all_message(message?)));
         Ok(Response::new(Box::pin(messages)))
     }
 
