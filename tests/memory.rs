@@ -15,7 +15,7 @@ use causeway_bench::{
     generate::{Export, Extent},
     machine,
 };
-use causeway_client::{Client, ExportFile, Service, Timeouts, Watch, WatchEvent, has_ended};
+use causeway_client::{Client, ExportFile, Service, Timeouts, Watch, WatchEvent};
 use causeway_harness::{
     cluster::{Cluster, Store},
     postgres::Postgres,
@@ -56,7 +56,7 @@ async fn import(region: &Client, file: &ExportFile, dry_run: bool) -> Import {
     let mut watch = Watch::new(region.clone(), id);
     loop {
         match watch.next().await.expect("the watch goes on") {
-            WatchEvent::Changed(import) if has_ended(&import) => return *import,
+            WatchEvent::Changed(import) if import.state().is_final() => return *import,
             _ => {}
         }
     }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use causeway_client::{Client, ExportFile, Timeouts, Watch, WatchEvent, has_ended};
+use causeway_client::{Client, ExportFile, Timeouts, Watch, WatchEvent};
 use causeway_proto::{
     region::v1::{Import, ImportHeader, ImportState},
     relocation::v1::Scope,
@@ -269,7 +269,7 @@ async fn watch(services: &Services, file: &ExportFile) -> anyhow::Result<Importe
             }
             state = import.state();
         }
-        if has_ended(&import) {
+        if import.state().is_final() {
             break *import;
         }
     };

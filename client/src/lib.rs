@@ -46,4 +46,4 @@ pub use endpoints::{Endpoints, is_away};
 pub use error::CallError;
 pub use pages::{Page, collect_pages};
 pub use upload::{ExportFile, UploadError, upload};
-pub use watch::{Watch, WatchEvent, has_ended};
+pub use watch::{Watch, WatchEvent};

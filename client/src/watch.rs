@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use causeway_proto::region::v1::{Import, ImportState, WatchImportRequest, WatchImportResponse};
+use causeway_proto::region::v1::{Import, WatchImportRequest, WatchImportResponse};
 use tokio::time::{Instant, sleep};
 use tonic::{Status, Streaming};
 
@@ -11,15 +11,6 @@ use crate::{Backoff, CallError, Client};
 const BACKOFF: Backoff = Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(5) };
 /// How long a region may be away before watching is given up. The import itself does not mind.
 const PATIENCE: Duration = Duration::from_secs(300);
-
-/// Whether an import has ended, well or not.
-#[must_use]
-pub fn has_ended(import: &Import) -> bool {
-    matches!(
-        import.state(),
-        ImportState::Succeeded | ImportState::Failed | ImportState::Planned | ImportState::Reverted
-    )
-}
 
 /// What is seen when an import is watched.
 #[derive(Debug)]
@@ -48,7 +39,7 @@ impl Watch {
         Self { region, import_id, stream: None, away: None, patience: PATIENCE }
     }
 
-    /// What happens next. After an import that [has ended](has_ended) nothing more does. Safe to be dropped half way.
+    /// What happens next. After an import that has ended nothing more does. Safe to be dropped half way.
     ///
     /// # Errors
     /// If the region has no such import, or has been away for five minutes.

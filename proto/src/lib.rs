@@ -13,6 +13,7 @@ pub mod codec;
 mod comments;
 pub mod failure;
 pub mod finding;
+mod import_state;
 pub mod json;
 pub mod limits;
 pub mod organization_status;

@@ -13,9 +13,7 @@ use causeway_relocation::{
 };
 
 use crate::{
-    import::{
-        Failure, Import, ImportState, ImportView, ImportedOrganization, Lease, ModelCounts, ModelKey, Waiting,
-    },
+    import::{Failure, Import, ImportView, ImportedOrganization, Lease, ModelCounts, ModelKey, Waiting},
     store::organization::Organization,
 };
 
@@ -74,22 +72,6 @@ pub(crate) fn finding_from_proto(finding: &contract::Finding) -> Finding {
     }
 }
 
-fn state_to_proto(state: ImportState) -> api::ImportState {
-    match state {
-        ImportState::Receiving => api::ImportState::Receiving,
-        ImportState::Planning => api::ImportState::Planning,
-        ImportState::Writing => api::ImportState::Writing,
-        ImportState::ResolvingSlugs => api::ImportState::ResolvingSlugs,
-        ImportState::Finishing => api::ImportState::Finishing,
-        ImportState::Succeeded => api::ImportState::Succeeded,
-        ImportState::Failed => api::ImportState::Failed,
-        ImportState::Checking => api::ImportState::Checking,
-        ImportState::Planned => api::ImportState::Planned,
-        ImportState::Reverting => api::ImportState::Reverting,
-        ImportState::Reverted => api::ImportState::Reverted,
-    }
-}
-
 fn waiting_to_proto(waiting: Waiting) -> api::Waiting {
     api::Waiting {
         reason: waiting.reason.into(),
@@ -103,7 +85,7 @@ fn failure_to_proto(failure: Failure) -> api::ImportFailure {
     api::ImportFailure {
         reason: failure.reason.into(),
         message: failure.message,
-        state: state_to_proto(failure.state).into(),
+        state: failure.state.to_proto().into(),
     }
 }
 
@@ -156,7 +138,7 @@ pub(crate) fn import_to_proto(import: Import, region: &str) -> api::Import {
     api::Import {
         import_id: import.id.to_string(),
         region: region.to_owned(),
-        state: state_to_proto(import.state).into(),
+        state: import.state.to_proto().into(),
         scope: contract::Scope::Organization.into(),
         filter: None,
         filter_slug_count: import.filter_slugs,

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use causeway_client::{Backoff, Client, UploadError, Watch, WatchEvent, has_ended};
+use causeway_client::{Backoff, Client, UploadError, Watch, WatchEvent};
 use causeway_proto::{
     region::v1::{Import, ImportHeader, ImportOrganizationsResponse, ImportState, OrganizationFilter},
     relocation::v1::{FindingCount, ImportFlags, Scope, Severity},
@@ -338,7 +338,7 @@ pub(super) async fn watch(
                     progress.note("the region is there again");
                 }
                 progress.changed(&import, Instant::now());
-                if has_ended(&import) {
+                if import.state().is_final() {
                     return Ok(*import);
                 }
             }

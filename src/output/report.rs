@@ -43,8 +43,7 @@ pub(crate) fn state(import: &Import) -> String {
 }
 
 fn state_name(state: i32) -> String {
-    ImportState::try_from(state)
-        .map_or_else(|_| state.to_string(), |state| short(state.as_str_name(), "IMPORT_STATE_").to_owned())
+    ImportState::try_from(state).map_or_else(|_| state.to_string(), |state| state.short_name().to_uppercase())
 }
 
 /// The name of a reason; its number if it is of a newer contract.

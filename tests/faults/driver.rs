@@ -149,7 +149,8 @@ const WRITTEN: &str = "SELECT i.import_id, i.state, i.records || ' records, ' ||
 /// Whether a process needs the lease of an import in this state to write for it. It does not while the file arrives,
 /// nor after the end of the import: then only a call changes the import.
 fn is_run(state: &str) -> bool {
-    !matches!(state, "receiving" | "succeeded" | "failed" | "reverted" | "planned")
+    ImportState::from_short_name(state)
+        .is_some_and(|state| state != ImportState::Receiving && !state.is_final())
 }
 
 /// Whether a region has written for an import while another process had its lease. Starting a revert does not count: a
@@ -252,14 +253,6 @@ pub(crate) async fn get(cluster: &Cluster, region: usize, id: &str) -> anyhow::R
     answer.await?.into_inner().import.context("an import")
 }
 
-/// Whether an import stays in this state until somebody makes another request.
-fn has_ended(state: ImportState) -> bool {
-    matches!(
-        state,
-        ImportState::Succeeded | ImportState::Failed | ImportState::Reverted | ImportState::Planned
-    )
-}
-
 /// One of the organizations of an import, as soon as it has any, or only after its end if `ended` is true. `None` if it
 /// ends without organizations.
 pub(crate) async fn organization(
@@ -273,7 +266,7 @@ pub(crate) async fn organization(
     let until = Instant::now() + PATIENCE;
     loop {
         let import = get(cluster, region, id).await?;
-        let ended = has_ended(import.state());
+        let ended = import.state().is_final();
         if ended || !(at_its_end || import.organizations.is_empty()) {
             let count = import.organizations.len().max(1);
             return Ok(import.organizations.get(which % count).map(|organization| organization.id));
@@ -290,7 +283,7 @@ pub(crate) async fn ended(cluster: &Cluster, region: usize, id: &str) -> anyhow:
     loop {
         let import = get(cluster, region, id).await?;
         match import.state() {
-            state if has_ended(state) => return Ok(import),
+            state if state.is_final() => return Ok(import),
             _ => ensure!(Instant::now() < until, "import {id} has not ended after {PATIENCE:?}: {import:?}"),
         }
         sleep(POLL_INTERVAL).await;

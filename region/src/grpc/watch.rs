@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use causeway_proto::region::v1::{Import, ImportState, WatchImportResponse};
+use causeway_proto::region::v1::{Import, WatchImportResponse};
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc, watch},
     time::{Instant, sleep, sleep_until},
@@ -219,7 +219,7 @@ impl Watcher {
         let mut told: Report = Ok(first);
         loop {
             let last = match &told {
-                Ok(import) => is_final(import),
+                Ok(import) => import.state().is_final(),
                 Err(_) => true,
             };
             let import = told.as_ref().map(|import| (**import).clone()).map_err(Clone::clone);
@@ -261,12 +261,4 @@ impl Watcher {
             () = over => false,
         }
     }
-}
-
-/// Whether nothing more happens to an import.
-fn is_final(import: &Import) -> bool {
-    matches!(
-        import.state(),
-        ImportState::Succeeded | ImportState::Failed | ImportState::Planned | ImportState::Reverted
-    )
 }

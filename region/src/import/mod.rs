@@ -139,9 +139,8 @@ impl Import {
     #[must_use]
     pub fn needs_no_process(&self) -> bool {
         match self.state.worker() {
-            Worker::Nobody => true,
             Worker::UntilReported => self.reported,
-            Worker::WithFile | Worker::WithoutFile => false,
+            _ => !self.state.is_unfinished(),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The states of an import, and what is true in each of them.
 
+use causeway_proto::region::v1 as proto;
+
 /// Who works on an import in a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Worker {
@@ -13,10 +15,10 @@ pub enum Worker {
     UntilReported,
 }
 
-/// Makes the enum, the list of its values and their facts from one table: state = name in the store, whether it is
-/// final, who works on it.
+/// Makes the enum, the list of its values and their facts from one table: state = name in the store, who works on it.
+/// The states are those of the contract, under the same names.
 macro_rules! states {
-    ($($(#[$doc:meta])* $state:ident = $name:literal, $is_final:literal, $worker:ident;)*) => {
+    ($($(#[$doc:meta])* $state:ident = $name:literal, $worker:ident;)*) => {
         /// The state of an import. It only moves forward, or to `Failed`, from which it may be resumed, or to
         /// `Reverting`.
         ///
@@ -50,11 +52,11 @@ macro_rules! states {
                 }
             }
 
-            /// Whether nothing more happens to the import by itself, except for its report.
+            /// The same state in the contract.
             #[must_use]
-            pub fn is_final(self) -> bool {
+            pub fn to_proto(self) -> proto::ImportState {
                 match self {
-                    $(Self::$state => $is_final,)*
+                    $(Self::$state => proto::ImportState::$state,)*
                 }
             }
 
@@ -71,30 +73,43 @@ macro_rules! states {
 
 states! {
     /// The file is being sent.
-    Receiving = "receiving", false, Nobody;
+    Receiving = "receiving", Nobody;
     /// The region reads and checks the file.
-    Planning = "planning", false, WithFile;
+    Planning = "planning", WithFile;
     /// The region writes models.
-    Writing = "writing", false, WithFile;
+    Writing = "writing", WithFile;
     /// Control resolves slugs; the region writes and confirms them.
-    ResolvingSlugs = "resolving_slugs", false, WithFile;
+    ResolvingSlugs = "resolving_slugs", WithFile;
     /// The region writes deferred models, then makes everything visible.
-    Finishing = "finishing", false, WithFile;
+    Finishing = "finishing", WithFile;
     /// Everything is written. The report to control's directory may still be due.
-    Succeeded = "succeeded", true, UntilReported;
+    Succeeded = "succeeded", UntilReported;
     /// Ended by an error.
-    Failed = "failed", true, Nobody;
+    Failed = "failed", Nobody;
     /// A dry run goes through all records and looks up existing rows that they would match.
-    Checking = "checking", false, WithFile;
+    Checking = "checking", WithFile;
     /// A dry run is done.
-    Planned = "planned", true, Nobody;
+    Planned = "planned", Nobody;
     /// The region undoes everything that was written.
-    Reverting = "reverting", false, WithoutFile;
+    Reverting = "reverting", WithoutFile;
     /// Everything that was written is undone, except rows that something else needs.
-    Reverted = "reverted", true, Nobody;
+    Reverted = "reverted", Nobody;
 }
 
 impl ImportState {
+    /// Whether nothing more happens to the import by itself, except for its report.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        self.to_proto().is_final()
+    }
+
+    /// Whether a process has to go on with an import in this state. One that has succeeded counts only until it has
+    /// been reported.
+    #[must_use]
+    pub fn is_unfinished(self) -> bool {
+        matches!(self.worker(), Worker::WithFile | Worker::WithoutFile)
+    }
+
     /// The state with this name in the store; `None` if there is none.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
@@ -117,8 +132,8 @@ mod tests {
     #[test]
     fn whoever_works_on_a_state_is_not_done_but_for_the_report() {
         for state in ImportState::ALL {
-            let is_worked_on = matches!(state.worker(), Worker::WithFile | Worker::WithoutFile);
-            assert!(!(state.is_final() && is_worked_on), "{state:?}");
+            assert!(!(state.is_final() && state.is_unfinished()), "{state:?}");
+            assert_eq!(state.name(), state.to_proto().short_name());
         }
     }
 }

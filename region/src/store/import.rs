@@ -148,10 +148,11 @@ pub(crate) async fn list(
 
 /// The imports that a process has to continue, the oldest first.
 pub(crate) async fn unfinished(db: &Db) -> Result<Vec<Import>, DbError> {
-    let statement = Statement::new(SELECT).push(
-        " WHERE state IN ('planning', 'checking', 'writing', 'resolving_slugs', 'finishing', 'reverting') OR (state = 'succeeded' AND NOT reported) \
-         ORDER BY created_at, import_id",
-    );
+    let unfinished = ImportState::ALL.iter().filter(|state| state.is_unfinished());
+    let statement = Statement::new(SELECT).push(" WHERE (state = 'succeeded' AND NOT reported)");
+    let statement = unfinished
+        .fold(statement, |statement, state| statement.push(" OR state = ").arg(state.name()))
+        .push(" ORDER BY created_at, import_id");
     db.fetch_all(statement).await?.iter().map(read).collect()
 }
 

@@ -58,7 +58,7 @@ impl ClusterSnapshot {
         }
         for (index, region) in world.regions.iter().enumerate() {
             for import in &region.imports {
-                lines.insert(format!("import {}", import.id), import.state.clone());
+                lines.insert(format!("import {}", import.id), import.state.short_name());
                 for counts in &import.counts {
                     lines.insert(
                         format!("import {} {}", import.id, counts.model),

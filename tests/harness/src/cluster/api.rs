@@ -2,7 +2,7 @@
 
 use std::{ops::Deref, time::Duration};
 
-use causeway_client::{Client, collect_pages, has_ended};
+use causeway_client::{Client, collect_pages};
 use causeway_proto::{
     control::v1::{
         ListSlugReservationsRequest, SlugReservation,
@@ -209,7 +209,7 @@ impl RegionApi {
     /// # Errors
     /// If there is no such import, or it cannot be watched to the end.
     pub async fn wait(&self, import_id: &str) -> Result<Import, Status> {
-        self.wait_until(import_id, has_ended).await
+        self.wait_until(import_id, |import| import.state().is_final()).await
     }
 
     /// Waits until `wanted` returns true for the import.

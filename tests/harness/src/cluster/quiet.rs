@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::bail;
+use causeway_proto::region::v1::ImportState;
 use causeway_silo::db::{Db, Statement};
 use tokio::time::{Instant, sleep};
 
@@ -47,16 +48,21 @@ impl Cluster {
             let db = self.shared_db(Silo::Region(index)).await?;
             let name = self.region_name(index);
             let imports = Statement::new(
-                "SELECT import_id, state, waiting_reason, waiting_message FROM causeway_import \
-                 WHERE state NOT IN ('succeeded', 'failed', 'reverted', 'planned') OR (state = 'succeeded' AND NOT reported)",
+                "SELECT import_id, state, reported, waiting_reason, waiting_message FROM causeway_import",
             );
             for row in db.fetch_all(imports).await? {
+                let state = row.text("state")?;
+                let known = ImportState::from_short_name(&state);
+                let is_over = known.is_some_and(ImportState::is_final);
+                if is_over && (known != Some(ImportState::Succeeded) || row.bool("reported")?) {
+                    continue;
+                }
                 let reason = row.opt_text("waiting_reason")?.unwrap_or_default();
                 let message = row.opt_text("waiting_message")?.unwrap_or_default();
                 waits.push(format!(
                     "import {} of {name}, which is {} {reason} {message}",
                     row.uuid("import_id")?,
-                    row.text("state")?
+                    state
                 ));
             }
             failed.extend(organizations_of_failed(&db).await?);

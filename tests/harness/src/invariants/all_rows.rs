@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use anyhow::Context as _;
+use causeway_proto::region::v1::ImportState;
 use causeway_relocation::{
     catalog::{self, Catalog, Model},
     chunk::Chunk,
@@ -89,7 +91,7 @@ pub(crate) struct Region {
 
 pub(crate) struct Import {
     pub(crate) id: Uuid,
-    pub(crate) state: String,
+    pub(crate) state: ImportState,
     pub(crate) hides: bool,
     pub(crate) reported: bool,
     pub(crate) counts: Vec<Counts>,
@@ -102,11 +104,11 @@ pub(crate) struct Import {
 
 impl Import {
     pub(crate) fn was_reverted(&self) -> bool {
-        self.state == "reverted"
+        self.state == ImportState::Reverted
     }
 
     pub(crate) fn succeeded(&self) -> bool {
-        self.state == "succeeded"
+        self.state == ImportState::Succeeded
     }
 }
 
@@ -322,9 +324,10 @@ impl Region {
         let mut imports = Vec::new();
         for row in db.fetch_all(Statement::new(statement)).await? {
             let id = row.uuid("import_id")?;
+            let state = row.text("state")?;
             imports.push(Import {
                 id,
-                state: row.text("state")?,
+                state: ImportState::from_short_name(&state).with_context(|| format!("no state: {state}"))?,
                 hides: row.bool("hide_organizations")?,
                 reported: row.bool("reported")?,
                 counts: counts(db, id).await?,

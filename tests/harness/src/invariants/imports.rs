@@ -30,9 +30,11 @@ pub(super) fn check(world: &AllRows, approved: &[Uuid], found: &mut Found) {
 }
 
 fn it_has_ended(region: &Region, import: &Import, found: &mut Found) {
-    let ended = matches!(import.state.as_str(), "succeeded" | "failed" | "reverted" | "planned");
-    if !ended {
-        found.add(4, format!("import {} of {} is still {}", import.id, region.name, import.state));
+    if !import.state.is_final() {
+        found.add(
+            4,
+            format!("import {} of {} is still {}", import.id, region.name, import.state.short_name()),
+        );
     } else if import.succeeded() && !import.reported {
         found.add(4, format!("import {} of {} has not been reported", import.id, region.name));
     }
@@ -217,7 +219,10 @@ fn what_is_visible_may_be(region: &Region, import: &Import, approved: &[Uuid], f
                 5,
                 format!(
                     "organization {} of {} has status {status}; import {}, which is {}, leaves it {wanted}",
-                    organization.id, region.name, import.id, import.state
+                    organization.id,
+                    region.name,
+                    import.id,
+                    import.state.short_name()
                 ),
             );
         }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use causeway_proto::region::v1::ImportState;
 use uuid::Uuid;
 
 use super::{
@@ -115,7 +116,7 @@ fn reservations_have_their_organization(world: &AllRows, found: &mut Found) {
         .regions
         .iter()
         .flat_map(|region| region.imports.iter().map(move |import| (region, import)))
-        .filter(|(_, import)| import.state == "failed")
+        .filter(|(_, import)| import.state == ImportState::Failed)
         .flat_map(|(region, import)| import.organizations.iter().map(|it| (region.name.as_str(), it.id)))
         .collect();
     for reservation in &world.control.reservations {
