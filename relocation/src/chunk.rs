@@ -51,6 +51,42 @@ pub struct Reverted {
     pub findings: Vec<Finding>,
 }
 
+/// What a list shows of a chunk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedChunk {
+    /// The name of the model.
+    pub model: String,
+    /// The model's position in the order of writing.
+    pub position: i64,
+    /// The first ordinal that the chunk covers.
+    pub min_ordinal: i64,
+    /// The last ordinal that the chunk covers.
+    pub max_ordinal: i64,
+    /// How many rows it inserted.
+    pub inserted: i64,
+    /// How many records it mapped to rows that were there before.
+    pub existing: i64,
+    /// How many records were dropped.
+    pub dropped: i64,
+    /// The old and new primary keys of its records; `None` if nobody asked for them.
+    pub keys: Option<ChunkKeys>,
+    /// When it was written.
+    pub created_at: DateTime<Utc>,
+}
+
+/// The keys of a chunk that an import mapped to rows that were there before it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedChunk {
+    /// The name of the importing region.
+    pub region: String,
+    /// The id of the import.
+    pub import_id: Uuid,
+    /// The first ordinal that the chunk covers.
+    pub min_ordinal: i64,
+    /// The old and new primary keys of its records.
+    pub keys: ChunkKeys,
+}
+
 fn unreadable(error: impl std::fmt::Display) -> DbError {
     DbError::inconsistent(format!("a row of causeway_import_chunk: {error}"))
 }
@@ -158,6 +194,86 @@ impl Chunk {
         db.fetch_all(statement).await?.iter().map(Self::read).collect()
     }
 
+    /// What a list shows of the chunks of an import, in the order of writing, after the one with this position and
+    /// first ordinal. Keys are read only if asked for: a chunk may have some hundred kilobytes of them.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn list_summaries(
+        db: &Db,
+        region: &str,
+        import_id: Uuid,
+        after: (i64, i64),
+        with_keys: bool,
+        limit: i64,
+    ) -> Result<Vec<ListedChunk>, DbError> {
+        let statement = Statement::new(
+            "SELECT model, position, min_ordinal, max_ordinal, inserted, existing, dropped, created_at",
+        )
+        .push(if with_keys { ", keys" } else { "" })
+        .push(" FROM causeway_import_chunk WHERE region = ")
+        .arg(region)
+        .push(" AND import_id = ")
+        .arg(import_id)
+        .push(" AND (position, min_ordinal) > (")
+        .arg(after.0)
+        .push(", ")
+        .arg(after.1)
+        .push(") ORDER BY position, min_ordinal LIMIT ")
+        .arg(limit);
+        let read = |row: &Row| {
+            Ok(ListedChunk {
+                model: row.text("model")?,
+                position: row.int("position")?,
+                min_ordinal: row.int("min_ordinal")?,
+                max_ordinal: row.int("max_ordinal")?,
+                inserted: row.int("inserted")?,
+                existing: row.int("existing")?,
+                dropped: row.int("dropped")?,
+                keys: match with_keys {
+                    true => Some(ChunkKeys::unpack(&row.bytes("keys")?)?),
+                    false => None,
+                },
+                created_at: row.time("created_at")?,
+            })
+        };
+        db.fetch_all(statement).await?.iter().map(read).collect()
+    }
+
+    /// The keys of those chunks of an import that are of one of these models and have not been reverted, each with its
+    /// model, position and first ordinal, in the order of writing after the one with this position and first ordinal.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn keys_to_revert(
+        db: &Db,
+        region: &str,
+        import_id: Uuid,
+        models: Vec<String>,
+        after: (i64, i64),
+        limit: i64,
+    ) -> Result<Vec<(String, i64, i64, ChunkKeys)>, DbError> {
+        let statement = Statement::new(
+            "SELECT c.model, c.position, c.min_ordinal, c.keys FROM causeway_import_chunk c JOIN ",
+        )
+        .rows(db.dialect(), "r", [("model", Column::Texts(models))])
+        .push(" ON r.model = c.model WHERE c.region = ")
+        .arg(region)
+        .push(" AND c.import_id = ")
+        .arg(import_id)
+        .push(" AND c.reverted_at IS NULL AND (c.position, c.min_ordinal) > (")
+        .arg(after.0)
+        .push(", ")
+        .arg(after.1)
+        .push(") ORDER BY c.position, c.min_ordinal LIMIT ")
+        .arg(limit);
+        let read = |row: &Row| {
+            let keys = ChunkKeys::unpack(&row.bytes("keys")?)?;
+            Ok((row.text("model")?, row.int("position")?, row.int("min_ordinal")?, keys))
+        };
+        db.fetch_all(statement).await?.iter().map(read).collect()
+    }
+
     /// The last chunk of an import, in the order of writing, that is of one of these models and has not been reverted.
     ///
     /// # Errors
@@ -178,24 +294,40 @@ impl Chunk {
         db.fetch_optional(statement).await?.as_ref().map(Self::read).transpose()
     }
 
-    /// The chunks of other imports that mapped records of a model to existing rows, and have not been reverted.
+    /// The chunks of other imports that mapped records of a model to existing rows, and have not been reverted, after
+    /// the one of this region and import that begins at this ordinal.
     ///
     /// # Errors
     /// If the database cannot be read.
     pub async fn of_others_on_existing(
         tx: &mut Tx,
-        region: &str,
-        import_id: Uuid,
+        (region, import_id): (&str, Uuid),
         model: &str,
-    ) -> Result<Vec<Self>, DbError> {
+        after: Option<(&str, Uuid, i64)>,
+        limit: i64,
+    ) -> Result<Vec<SharedChunk>, DbError> {
+        let (after_region, after_import, after_ordinal) = after.unwrap_or(("", Uuid::nil(), 0));
         let statement = Statement::new(
-            "SELECT * FROM causeway_import_chunk WHERE model = $1 AND existing > 0 AND reverted_at IS NULL \
-             AND NOT (region = $2 AND import_id = $3)",
+            "SELECT region, import_id, min_ordinal, keys FROM causeway_import_chunk WHERE model = $1 AND existing > 0 \
+             AND reverted_at IS NULL AND NOT (region = $2 AND import_id = $3) \
+             AND (region, import_id, min_ordinal) > ($4, $5, $6) ORDER BY region, import_id, min_ordinal LIMIT $7",
         )
         .with(model)
         .with(region)
-        .with(import_id);
-        tx.fetch_all(statement).await?.iter().map(Self::read).collect()
+        .with(import_id)
+        .with(after_region)
+        .with(after_import)
+        .with(after_ordinal)
+        .with(limit);
+        let read = |row: &Row| {
+            Ok(SharedChunk {
+                region: row.text("region")?,
+                import_id: row.uuid("import_id")?,
+                min_ordinal: row.int("min_ordinal")?,
+                keys: ChunkKeys::unpack(&row.bytes("keys")?)?,
+            })
+        };
+        tx.fetch_all(statement).await?.iter().map(read).collect()
     }
 
     /// Records that the chunk was reverted, in the transaction that reverts it. Returns `false` if it had been reverted

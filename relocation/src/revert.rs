@@ -116,6 +116,12 @@ impl References {
         }
     }
 
+    /// Whether columns of one table refer to rows of another.
+    #[must_use]
+    pub fn refers(&self, from: &str, to: &str) -> bool {
+        self.by_table.get(to).into_iter().flatten().any(|referrer| referrer.name == from)
+    }
+
     /// Which of these rows of a table other rows need. Rows that will be deleted too do not count, nor do references
     /// among these rows.
     ///

@@ -17,15 +17,12 @@ use causeway_proto::{
     time,
 };
 use causeway_relocation::{
-    chunk::Chunk,
+    chunk::ListedChunk,
     finding::{Finding, Severity},
-    keys,
+    keys::{self, ChunkKeys},
     schema::{self, Actual},
 };
-use causeway_silo::{
-    db::{DbError, count},
-    page::PageRequest,
-};
+use causeway_silo::page::PageRequest;
 use tonic::{Request, Response, Status};
 
 use super::{bound_caller, planning, uuid};
@@ -84,27 +81,17 @@ fn encode_key(model: &str, (kind, source_pk, new_pk): (keys::KeyKind, i64, i64))
     MappedKey { model: model.to_owned(), source_pk, new_pk, kind: kind.into(), ..MappedKey::default() }
 }
 
-/// A chunk, and how many of its rows were inserted and how many existed before.
-struct CountedChunk(Chunk, i64, i64);
-
-impl CountedChunk {
-    fn new(chunk: Chunk) -> Result<Self, DbError> {
-        let (inserted, existing) = (count(chunk.keys.inserted.len())?, count(chunk.keys.existing.len())?);
-        Ok(Self(chunk, inserted, existing))
-    }
-}
-
-fn encode_chunk(CountedChunk(chunk, inserted, existing): CountedChunk, with_keys: bool) -> ImportChunk {
-    let keys = chunk.keys.mapped().filter(|_| with_keys).map(|line| encode_key(&chunk.model, line)).collect();
+fn encode_chunk(chunk: ListedChunk) -> ImportChunk {
+    let keys = chunk.keys.iter().flat_map(ChunkKeys::mapped);
     ImportChunk {
-        inserted,
-        existing,
+        keys: keys.map(|line| encode_key(&chunk.model, line)).collect(),
+        inserted: chunk.inserted,
+        existing: chunk.existing,
         model: chunk.model,
         min_ordinal: chunk.min_ordinal,
         max_ordinal: chunk.max_ordinal,
         dropped: chunk.dropped,
         create_time: Some(time::to_proto(chunk.created_at)),
-        keys,
     }
 }
 
@@ -226,11 +213,9 @@ impl ControlImportService for Handler {
         }
         let after = list.after::<ChunkKey>(&request.page_token)?.map(|key| (key.0, key.1));
         let page = PageRequest { limit: list.limit(request.page_size)?, after };
-        let page = self.imports.list_chunks(&request.region, import_id, &page).await?;
-        let chunks = page.items.into_iter().map(CountedChunk::new).collect::<Result<Vec<_>, _>>();
-        let key = |CountedChunk(chunk, ..): &CountedChunk| (chunk.position, chunk.min_ordinal);
-        let encode = |chunk| encode_chunk(chunk, request.with_keys);
-        let (chunks, next) = fitting(chunks.map_err(Error::from)?, page.next, key, encode);
+        let page = self.imports.list_chunks(&request.region, import_id, request.with_keys, &page).await?;
+        let key = |chunk: &ListedChunk| (chunk.position, chunk.min_ordinal);
+        let (chunks, next) = fitting(page.items, page.next, key, encode_chunk);
         Ok(Response::new(ListImportChunksResponse {
             chunks,
             next_page_token: list.token(next.map(|(position, ordinal)| ChunkKey(position, ordinal))),

@@ -7,7 +7,7 @@ use causeway_audit::Subject;
 use causeway_proto::limits::MAX_NEEDED_ROWS;
 use causeway_relocation::{
     catalog::{Catalog, EMAIL, Model, Silo, USER, USER_EMAIL},
-    chunk::{Chunk, Reverted},
+    chunk::{Chunk, Reverted, SharedChunk},
     finding::{Finding, FindingKind},
     keys::KeyKind,
     revert::{self, Going, Needed, References},
@@ -101,14 +101,9 @@ impl ControlImports {
             })?;
             return Ok(gone);
         }
-        let undoing = Undoing {
-            imports: self,
-            region,
-            import_id,
-            catalog: &catalog,
-            references: References::load(self.db(), &catalog, Silo::Control).await?,
-            going: self.going(region, import_id).await?,
-        };
+        let references = References::load(self.db(), &catalog, Silo::Control).await?;
+        let going = self.going(region, import_id, &catalog, &references, model).await?;
+        let undoing = Undoing { imports: self, region, import_id, catalog: &catalog, references, going };
         let reverted = transact!(Error, self.db(), |tx| {
             admission::may_write(tx, region).await?;
             let reverted = undoing.undo(tx, model, &chunk).await?;
@@ -128,24 +123,33 @@ impl ControlImports {
         }
     }
 
-    /// The rows of an import that are not reverted yet, by table.
-    async fn going(&self, region: &str, import_id: Uuid) -> Result<Going, Error> {
+    /// The rows of an import that are not reverted yet and may refer to rows of a model, by table. A revert goes
+    /// backwards, so they are few: whatever refers to a model was written after it.
+    async fn going(
+        &self,
+        region: &str,
+        import_id: Uuid,
+        catalog: &Catalog,
+        references: &References,
+        to: &Model,
+    ) -> Result<Going, Error> {
+        let tables: HashMap<&str, &str> = catalog
+            .written()
+            .filter(|model| references.refers(&model.table, &to.table))
+            .map(|model| (model.name.as_str(), model.table.as_str()))
+            .collect();
+        let models: Vec<String> = tables.keys().map(|name| (*name).to_owned()).collect();
         let mut going = Going::new();
-        let catalog = self.catalog().await?;
         let mut after = (-1, 0);
         loop {
-            let chunks = Chunk::list(self.db(), region, import_id, after, CHUNKS).await?;
-            let Some(last) = chunks.last() else { return Ok(going) };
-            after = (last.position, last.min_ordinal);
-            for chunk in chunks.iter().filter(|chunk| chunk.reverted.is_none()) {
-                let model = catalog.model(&chunk.model).ok_or_else(|| {
-                    DbError::inconsistent(format!(
-                        "a chunk is of {}, which the catalog no longer knows",
-                        chunk.model
-                    ))
-                })?;
-                let going = going.entry(model.table.clone()).or_default();
-                for (_, new) in &chunk.keys.inserted {
+            let chunks =
+                Chunk::keys_to_revert(self.db(), region, import_id, models.clone(), after, CHUNKS).await?;
+            let Some((_, position, ordinal, _)) = chunks.last() else { return Ok(going) };
+            after = (*position, *ordinal);
+            for (model, _, _, keys) in &chunks {
+                let Some(table) = tables.get(model.as_str()) else { continue };
+                let going = going.entry((*table).to_owned()).or_default();
+                for (_, new) in &keys.inserted {
                     going.insert(revert::unsigned(*new)?);
                 }
             }
@@ -195,18 +199,7 @@ impl Undoing<'_> {
         for (id, by) in asked {
             needed.entry(id).or_insert(by);
         }
-        let wanted: BTreeSet<i64> = ids.iter().copied().collect();
-        for chunk in Chunk::of_others_on_existing(tx, self.region, self.import_id, &model.name).await? {
-            let found = chunk.keys.mapped().filter(|(kind, ..)| *kind != KeyKind::Inserted);
-            for (_, _, id) in found.filter(|(_, _, id)| wanted.contains(id)) {
-                needed.entry(id).or_insert_with(|| {
-                    format!(
-                        "import {} into region {} found it there and uses it",
-                        chunk.import_id, chunk.region
-                    )
-                });
-            }
-        }
+        self.used_by_others(tx, model, ids, &mut needed).await?;
         if model.name == EMAIL
             && let Some(addresses) = self.catalog.model(USER_EMAIL).filter(|model| model.has_table)
         {
@@ -215,6 +208,38 @@ impl Undoing<'_> {
             }
         }
         Ok(needed)
+    }
+
+    /// Adds those of these rows that other imports found there and use. The chunks of those imports are read in pages,
+    /// because there may be many, each with thousands of keys.
+    async fn used_by_others(
+        &self,
+        tx: &mut Tx,
+        model: &Model,
+        ids: &[i64],
+        needed: &mut Needed,
+    ) -> Result<(), Error> {
+        let wanted: BTreeSet<i64> = ids.iter().copied().collect();
+        let import = (self.region, self.import_id);
+        let mut page: Vec<SharedChunk> = Vec::new();
+        loop {
+            let after = page.last().map(|last| (last.region.as_str(), last.import_id, last.min_ordinal));
+            page = Chunk::of_others_on_existing(tx, import, &model.name, after, CHUNKS).await?;
+            if page.is_empty() {
+                return Ok(());
+            }
+            for chunk in &page {
+                let found = chunk.keys.mapped().filter(|(kind, ..)| *kind != KeyKind::Inserted);
+                for (_, _, id) in found.filter(|(_, _, id)| wanted.contains(id)) {
+                    needed.entry(id).or_insert_with(|| {
+                        format!(
+                            "import {} into region {} found it there and uses it",
+                            chunk.import_id, chunk.region
+                        )
+                    });
+                }
+            }
+        }
     }
 
     /// Those of these rows that belong to users who stay.

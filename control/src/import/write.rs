@@ -12,7 +12,7 @@ use causeway_audit::Subject;
 use causeway_proto::limits::{MAX_CHUNK_RECORDS, MAX_FIND_BYTES, MAX_FIND_VALUES};
 use causeway_relocation::{
     catalog::{Catalog, Column, Model, ORGANIZATION, Silo},
-    chunk::Chunk,
+    chunk::{Chunk, ListedChunk},
     export::{Decoder, MAX_PK},
     finding::{Finding, FindingKind, Tense},
     generate::TokenOwner,
@@ -237,7 +237,7 @@ impl ControlImports {
         Ok(())
     }
 
-    /// A page of an import's chunks, in the order of writing. The key is the model's position and the first ordinal.
+    /// A page of an import's chunks, in the order of writing, with their primary keys if wanted. The key is the model's position and the first ordinal.
     ///
     /// # Errors
     /// If the database fails.
@@ -245,11 +245,12 @@ impl ControlImports {
         &self,
         region: &str,
         import_id: Uuid,
+        with_keys: bool,
         request: &PageRequest<(i64, i64)>,
-    ) -> Result<Page<Chunk, (i64, i64)>, Error> {
+    ) -> Result<Page<ListedChunk, (i64, i64)>, Error> {
+        let after = request.after.unwrap_or((-1, 0));
         let chunks =
-            Chunk::list(&self.db, region, import_id, request.after.unwrap_or((-1, 0)), request.rows())
-                .await?;
+            Chunk::list_summaries(&self.db, region, import_id, after, with_keys, request.rows()).await?;
         Ok(Page::cut(chunks, request, |chunk| (chunk.position, chunk.min_ordinal)))
     }
 
