@@ -251,6 +251,7 @@ impl ServerArgs {
                 questions: self.max_question_rate,
                 uploads: self.max_uploads_per_caller,
                 bytes: self.max_bytes_per_caller.0,
+                ..CallerLimits::default()
             },
             ..Settings::default()
         }

@@ -1,6 +1,7 @@
-//! What one caller may have in progress, so that no caller takes the service from the others. It holds for callers with
-//! an identity, for each of them and each kind of call. A tower layer, between the one that finds out who calls and the
-//! one that knows who may.
+//! What one caller may have in progress, so that no caller takes the service from the others: for callers with an
+//! identity, for each of them and each kind of call. And what all callers together may, whoever they are: how many bytes
+//! of requests are in memory, and how long a request may take to arrive. A tower layer, between the one that finds out
+//! who calls and the one that knows who may.
 
 use std::{
     collections::HashMap,
@@ -12,6 +13,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use causeway_proto::{
@@ -24,7 +26,10 @@ use futures::future::BoxFuture;
 use governor::{DefaultDirectRateLimiter, Quota};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt as _;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, Sleep, sleep_until},
+};
 use tonic::{
     Status,
     body::Body,
@@ -52,6 +57,11 @@ pub struct Limits {
     pub uploads: u32,
     /// The most bytes of requests in progress, for each kind. Uploads and bulk creations have limits of their own.
     pub bytes: u64,
+    /// The most bytes of requests in progress of all callers together, also of those without an identity.
+    pub all_bytes: u64,
+    /// How long a request may take to arrive, after its call has begun. Uploads and bulk creations have limits of their
+    /// own.
+    pub arrival: Duration,
 }
 
 impl Limits {
@@ -69,7 +79,15 @@ impl Limits {
 impl Default for Limits {
     fn default() -> Self {
         let (rate, questions) = (NonZeroU32::MIN.saturating_add(4_999), NonZeroU32::MIN.saturating_add(19));
-        Self { calls: 200, rate, questions, uploads: 4, bytes: 64 << 20 }
+        Self {
+            calls: 200,
+            rate,
+            questions,
+            uploads: 4,
+            bytes: 64 << 20,
+            all_bytes: 512 << 20,
+            arrival: Duration::from_secs(60),
+        }
     }
 }
 
@@ -92,19 +110,26 @@ impl Shared {
     }
 }
 
-/// The callers that have called, and the limits on each. A tower layer. Calls without a [`Caller`] pass: the service
-/// needs no identities then.
+/// The callers that have called, and the limits on each and on all of them. A tower layer. For calls without a
+/// [`Caller`], only the limits on all hold: the service needs no identities then.
 #[derive(Debug, Clone)]
 pub(super) struct CallerLimits {
     limits: Limits,
     /// What each call is. One that is not of the contract only reads.
     calls: Arc<HashMap<String, Kind>>,
-    /// By the caller's first identity. As many as the CA has issued certificates for.
     callers: Arc<Mutex<Callers>>,
+    /// The bytes of all requests in progress.
+    all_bytes: Arc<AtomicU64>,
 }
 
-/// What the callers have in progress, by identity and kind of call.
-type Callers = HashMap<(Identity, Kind), Arc<Shared>>;
+/// What the callers have in progress.
+#[derive(Debug)]
+struct Callers {
+    /// By the caller's first identity and the kind of call. As many as the CA has issued certificates for.
+    shared: HashMap<(Identity, Kind), Arc<Shared>>,
+    /// With so many, those without a call are forgotten.
+    most: usize,
+}
 
 fn refused(limit: impl std::fmt::Display, of: &str, what: &str) -> Status {
     let message = format!("{what}; nothing was done, call again a little later");
@@ -118,43 +143,62 @@ impl CallerLimits {
     /// If a call of the contract has no rule.
     pub(super) fn new(limits: Limits) -> Result<Self, NoRule> {
         let calls = access::rules()?.into_iter().map(|(path, rule)| (path, rule.kind));
-        Ok(Self { limits, calls: Arc::new(calls.collect()), callers: Arc::default() })
+        let callers = Callers { shared: HashMap::new(), most: MANY_CALLERS };
+        Ok(Self {
+            limits,
+            calls: Arc::new(calls.collect()),
+            callers: Arc::new(Mutex::new(callers)),
+            all_bytes: Arc::default(),
+        })
     }
 
     fn of(&self, caller: &Identity, kind: Kind) -> Arc<Shared> {
         let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
-        if callers.len() >= MANY_CALLERS {
+        if callers.shared.len() >= callers.most {
             // Whoever has no call now starts with all its limits unused.
-            callers.retain(|_, shared| Arc::strong_count(shared) > 1);
+            callers.shared.retain(|_, shared| Arc::strong_count(shared) > 1);
+            // If many stay, not every further call looks through all of them.
+            callers.most = MANY_CALLERS.max(callers.shared.len().saturating_mul(2));
         }
-        Arc::clone(
-            callers.entry((caller.clone(), kind)).or_insert_with(|| Arc::new(Shared::new(self.limits, kind))),
-        )
+        let shared = callers.shared.entry((caller.clone(), kind));
+        Arc::clone(shared.or_insert_with(|| Arc::new(Shared::new(self.limits, kind))))
     }
 
-    /// A place for a call. It is given back when the answer has been sent, or nobody wants it any more.
-    fn admit(&self, shared: &Arc<Shared>, kind: Kind) -> Result<InProgress, Status> {
+    /// Begins a call. What it takes is given back when the answer has been sent, or nobody wants it any more.
+    fn begin(&self, caller: Option<&Caller>, kind: Kind) -> Result<InProgress, Status> {
+        let of_caller = match caller {
+            Some(caller) => {
+                let shared = self.of(caller.first(), kind);
+                Some((self.admit(&shared, kind)?, shared))
+            }
+            None => None,
+        };
+        let (all_bytes, bytes) = (Arc::clone(&self.all_bytes), AtomicU64::new(0));
+        Ok(InProgress { of_caller, limits: self.limits, all_bytes, bytes })
+    }
+
+    /// A place for a call of a caller.
+    fn admit(&self, shared: &Shared, kind: Kind) -> Result<OwnedSemaphorePermit, Status> {
         let rate = self.limits.rate(kind);
         if shared.rate.check().is_err() {
             return Err(refused(rate, "rate", &format!("a caller may make {rate} such calls a second")));
         }
         let calls = self.limits.places(kind);
-        let Ok(place) = Arc::clone(&shared.places).try_acquire_owned() else {
+        Arc::clone(&shared.places).try_acquire_owned().map_err(|_| {
             let what =
                 format!("{calls} such calls of the caller are in progress, and it may have no more at once");
-            return Err(refused(calls, "calls", &what));
-        };
-        let bytes = AtomicU64::new(0);
-        Ok(InProgress { _place: place, shared: Arc::clone(shared), limit: self.limits.bytes, bytes })
+            refused(calls, "calls", &what)
+        })
     }
 }
 
 /// A call in progress, with the bytes of its request.
 #[derive(Debug)]
 struct InProgress {
-    _place: OwnedSemaphorePermit,
-    shared: Arc<Shared>,
-    limit: u64,
+    /// What it takes of its caller's share, if the caller has an identity.
+    of_caller: Option<(OwnedSemaphorePermit, Arc<Shared>)>,
+    limits: Limits,
+    all_bytes: Arc<AtomicU64>,
     bytes: AtomicU64,
 }
 
@@ -163,12 +207,19 @@ impl InProgress {
     fn add(&self, bytes: usize) -> Result<(), Status> {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let before = self.shared.bytes.fetch_add(bytes, Ordering::Relaxed);
-        if before.saturating_add(bytes) > self.limit {
-            let limit = self.limit;
+        let Limits { bytes: of_one, all_bytes: of_all, .. } = self.limits;
+        let all = self.all_bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        if let Some((_, shared)) = &self.of_caller
+            && shared.bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) > of_one
+        {
             let what =
-                format!("the requests of the caller that are in progress have more than {limit} bytes");
-            return Err(refused(limit, "bytes", &what));
+                format!("the requests of the caller that are in progress have more than {of_one} bytes");
+            return Err(refused(of_one, "bytes", &what));
+        }
+        if all > of_all {
+            let what =
+                format!("the requests of all callers that are in progress have more than {of_all} bytes");
+            return Err(refused(of_all, "all_bytes", &what));
         }
         Ok(())
     }
@@ -176,14 +227,39 @@ impl InProgress {
 
 impl Drop for InProgress {
     fn drop(&mut self) {
-        self.shared.bytes.fetch_sub(self.bytes.load(Ordering::Relaxed), Ordering::Relaxed);
+        let bytes = self.bytes.load(Ordering::Relaxed);
+        self.all_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        if let Some((_, shared)) = &self.of_caller {
+            shared.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
     }
 }
 
-/// A body of a request whose bytes are counted until the call has ended.
+/// A body of a request that must arrive in time, and whose bytes are counted until the call has ended.
 struct CountedRequest {
     body: Body,
     call: Arc<InProgress>,
+    began: Instant,
+    /// Set once something is waited for. Most requests are here with their call.
+    late: Option<Pin<Box<Sleep>>>,
+}
+
+impl CountedRequest {
+    fn new(body: Body, call: Arc<InProgress>) -> Self {
+        Self { body, call, began: Instant::now(), late: None }
+    }
+
+    /// Fails once the request should have arrived.
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
+        let arrival = self.call.limits.arrival;
+        let end = self.began + arrival;
+        let late = self.late.get_or_insert_with(|| Box::pin(sleep_until(end)));
+        late.as_mut().poll(cx).map(|()| {
+            let message =
+                format!("the request has not arrived within {arrival:?}; nothing was done, send it again");
+            Failure::new(ErrorReason::StreamStalled, message).into()
+        })
+    }
 }
 
 impl HttpBody for CountedRequest {
@@ -195,6 +271,9 @@ impl HttpBody for CountedRequest {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if polled.is_pending() {
+            return self.poll_late(cx).map(|late| Some(Err(late)));
+        }
         if let Poll::Ready(Some(Ok(frame))) = &polled
             && let Some(data) = frame.data_ref()
             && let Err(status) = self.call.add(data.len())
@@ -242,20 +321,15 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let Some(caller) = request.extensions().get::<Caller>() else {
-            return Box::pin(self.inner.call(request));
-        };
-        let caller = caller.first();
         let kind = self.limits.calls.get(request.uri().path()).copied().unwrap_or(Kind::Read);
-        let shared = self.limits.of(caller, kind);
-        let call = match self.limits.admit(&shared, kind) {
+        let call = match self.limits.begin(request.extensions().get::<Caller>(), kind) {
             Ok(call) => Arc::new(call),
             Err(status) => return Box::pin(async move { Ok(status.into_http()) }),
         };
         let request = if kind == Kind::Upload {
             request
         } else {
-            request.map(|body| Body::new(CountedRequest { body, call: Arc::clone(&call) }))
+            request.map(|body| Body::new(CountedRequest::new(body, Arc::clone(&call))))
         };
         let answer = self.inner.call(request);
         Box::pin(async move {
@@ -395,11 +469,50 @@ mod tests {
         call(&limits, LEASE, "us", 60).await.expect("the bytes were given back");
     }
 
+    /// A call by somebody without an identity.
+    async fn anybody(limits: &CallerLimits, body: Body) -> Result<Response<Body>, Status> {
+        let request = Request::builder().uri(LEASE).body(body).expect("a request");
+        let response = limits.layer(Handler).call(request).await.expect("it cannot fail");
+        match Status::from_header_map(response.headers()) {
+            Some(status) => Err(status),
+            None => Ok(response),
+        }
+    }
+
     #[tokio::test]
     async fn a_caller_without_an_identity_has_no_limits_of_its_own() {
-        let limits = limits(Limits { calls: 0, ..Limits::default() });
-        let request = Request::builder().uri(LEASE).body(Body::empty()).expect("a request");
-        let response = limits.layer(Handler).call(request).await.expect("it cannot fail");
-        assert!(Status::from_header_map(response.headers()).is_none());
+        let limits = limits(Limits { calls: 0, bytes: 0, ..Limits::default() });
+        anybody(&limits, Body::new(Full::new(Bytes::from_static(b"a request"))))
+            .await
+            .expect("it is answered");
+    }
+
+    #[tokio::test]
+    async fn the_bytes_of_all_callers_are_counted_whoever_they_are() {
+        let limits = limits(Limits { all_bytes: 100, ..Limits::default() });
+        let bytes = |count| Body::new(Full::new(Bytes::from(vec![0; count])));
+        let first = anybody(&limits, bytes(60)).await.expect("few bytes");
+        refused_for(anybody(&limits, bytes(60)).await, "all_bytes");
+        refused_for(call(&limits, LEASE, "us", 60).await, "all_bytes");
+        drop(first);
+        let _second = call(&limits, LEASE, "us", 60).await.expect("the bytes were given back");
+        refused_for(anybody(&limits, bytes(60)).await, "all_bytes");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_must_arrive_in_time() {
+        let arrival = Duration::from_secs(60);
+        let limits = limits(Limits { arrival, ..Limits::default() });
+        let began = Instant::now();
+        // A byte every ten seconds, and no end.
+        let trickle = futures::stream::unfold((), async |()| {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            Some((Ok::<_, Status>(Frame::data(Bytes::from_static(b"."))), ()))
+        });
+        let body = Body::new(http_body_util::StreamBody::new(trickle));
+        let status = anybody(&limits, body).await.map(|_| ()).expect_err("it has no end");
+        assert_eq!(reason_of(&status), Some(ErrorReason::StreamStalled));
+        assert_eq!(began.elapsed(), arrival);
+        assert_eq!(limits.all_bytes.load(Ordering::Relaxed), 0, "its bytes were given back");
     }
 }

@@ -58,6 +58,8 @@ pub const SOFT_STOP: Duration = Duration::from_secs(10);
 /// machine would keep its streams for ever.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// The most calls in progress on one connection. A client with more waits, or opens another connection.
+const MAX_STREAMS: u32 = 1_000;
 
 /// What this module needs from a service to serve it.
 trait ServedService: Send + Sync + 'static {
@@ -268,6 +270,7 @@ async fn serve<S: ServedService + Owners>(
         Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+            .max_concurrent_streams(Some(MAX_STREAMS))
             .layer(calls.clone())
             .layer(Identities { required })
             .layer(Audited(silo.audit().cloned()))

@@ -44,6 +44,8 @@ const SHORT: Settings = Settings {
         questions: NonZeroU32::MAX,
         uploads: 100,
         bytes: u64::MAX,
+        all_bytes: u64::MAX,
+        arrival: Duration::from_secs(60),
     },
     tls: None,
 };
@@ -379,6 +381,21 @@ async fn closed(mut stream: TcpStream) {
     let end = timeout(LIMIT, tokio::io::copy(&mut stream, &mut tokio::io::sink())).await;
     // With an error or without.
     let _end = end.expect("it is closed");
+}
+
+#[tokio::test]
+async fn a_connection_has_so_many_calls_at_once() {
+    let server = serve_with(SHORT.connections).await;
+    let mut stream = say(&server, BEGINNING).await;
+    // A frame begins with its length, its type and flags, and its stream. The first one has the settings.
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).await.expect("a frame");
+    assert_eq!(head[3], 4, "it is a SETTINGS frame");
+    let mut settings = vec![0; usize::from(u16::from_be_bytes([head[1], head[2]]))];
+    stream.read_exact(&mut settings).await.expect("its settings");
+    let max_concurrent_streams = settings.chunks(6).find(|setting| setting[..2] == [0, 3]).map(|it| &it[2..]);
+    assert_eq!(max_concurrent_streams, Some(&MAX_STREAMS.to_be_bytes()[..]));
+    stop(server.running, LIMIT).await;
 }
 
 #[tokio::test]
