@@ -48,6 +48,14 @@ pub enum Error {
     /// No message of a request stream arrived for this long.
     #[error("nothing came of the request stream for {0:?}; nothing of it was kept, send it again")]
     StreamStalled(std::time::Duration),
+    /// The messages of a request stream arrived too slowly.
+    #[error(
+        "the request stream brings less than {rate} organizations a second; nothing of it was kept, send it again"
+    )]
+    StreamTooSlow {
+        /// The least organizations a second.
+        rate: usize,
+    },
     /// The maximum number of bulk creations is already in progress.
     #[error(
         "{limit} bulk creations of {} are under way, and there are no more at once; nothing of this one was kept, send it \

@@ -89,6 +89,19 @@ pub(crate) async fn a_stream_that_is_cut_off_reserves_nothing(fixture: Fixture) 
     assert_eq!(fixture.reservations().await.len(), usize::from(CALLS));
 }
 
+/// Callers that send no header take no places.
+pub(crate) async fn a_bulk_creation_without_a_header_keeps_out_nobody(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us"]).await;
+    let served = serve(&fixture.control).await;
+    let silent: Vec<Call> = (0..4 * CALLS_OF_REGION).map(|_| Call::begin(&served, None)).collect();
+    let parts = vec![header("us", &operation(0).to_string()), batch(1..2)];
+    served.bulk_create(parts).await.expect("there is a place");
+    for call in silent {
+        let status = call.call.await.expect("no panic").expect_err("nothing comes of it");
+        assert_eq!(reason_of(&status), Some(ErrorReason::StreamStalled), "{status:?}");
+    }
+}
+
 /// A bulk creation that stops sending leaves its place to others.
 pub(crate) async fn a_bulk_creation_has_a_place_as_long_as_it_goes_on(fixture: Fixture) {
     let fixture = fixture.with_regions(&["us", "de"]).await;

@@ -11,7 +11,10 @@ use causeway_proto::{
     whole::OrganizationDigest,
 };
 use causeway_silo::db::count;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout},
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
@@ -25,21 +28,56 @@ use crate::{
 /// The most answers in one message. With the longest slugs, they take less than half of the message limit.
 const ANSWERS: usize = 4000;
 
+/// How long a caller may take to send the header. Until then the call has no place, and control nothing of it.
+const HEADER: Duration = Duration::from_secs(10);
+/// The least organizations a second, beyond the time that a caller may be silent. A region sends a hundred thousand.
+const RATE: usize = 100;
+
+/// How long a caller may take for its stream: as long as it may be silent, and a second more for each [`RATE`]
+/// organizations. Otherwise a caller that sends one at a time would keep its place for ever.
+#[derive(Debug)]
+struct Pace {
+    idle: Duration,
+    /// Time spent on waiting for messages.
+    waited: Duration,
+    organizations: usize,
+}
+
+impl Pace {
+    fn new(idle: Duration) -> Self {
+        Self { idle, waited: Duration::ZERO, organizations: 0 }
+    }
+
+    /// How long to wait for the next message. `None` if the stream is too slow by now.
+    fn patience(&self) -> Option<Duration> {
+        let for_all = self.organizations.checked_div(RATE).and_then(|seconds| u64::try_from(seconds).ok());
+        let whole = self.idle.saturating_add(Duration::from_secs(for_all.unwrap_or(u64::MAX)));
+        whole.checked_sub(self.waited).filter(|left| !left.is_zero()).map(|left| left.min(self.idle))
+    }
+}
+
 /// The parts of one call as they arrive.
 struct Parts {
     parts: Streaming<BulkCreateOrganizationSlugReservationsRequest>,
-    idle: Duration,
+    pace: Pace,
 }
 
 impl Parts {
     /// The next message.
     ///
     /// # Errors
-    /// If none arrives within `idle`.
+    /// If it does not arrive in time.
     async fn message(&mut self) -> Result<Option<BulkCreateOrganizationSlugReservationsRequest>, Status> {
-        match timeout(self.idle, self.parts.message()).await {
+        let Some(patience) = self.pace.patience() else {
+            return Err(Error::StreamTooSlow { rate: RATE }.into());
+        };
+        let began = Instant::now();
+        let message = timeout(patience, self.parts.message()).await;
+        self.pace.waited = self.pace.waited.saturating_add(began.elapsed());
+        match message {
             Ok(message) => message,
-            Err(_) => Err(Error::StreamStalled(self.idle).into()),
+            Err(_) if patience < self.pace.idle => Err(Error::StreamTooSlow { rate: RATE }.into()),
+            Err(_) => Err(Error::StreamStalled(patience).into()),
         }
     }
 
@@ -55,7 +93,9 @@ impl Parts {
     }
 
     async fn header(&mut self) -> Result<BulkCreateHeader, Status> {
-        match self.next().await? {
+        let limit = HEADER.min(self.pace.idle);
+        let header = timeout(limit, self.next()).await.map_err(|_| Error::StreamStalled(limit))?;
+        match header? {
             Some(Part::Header(header)) => Ok(header),
             _ => Err(Error::invalid("header", "must be the first message").into()),
         }
@@ -76,10 +116,10 @@ pub(super) async fn take_in(
     reservations: &SlugReservations,
     parts: Streaming<BulkCreateOrganizationSlugReservationsRequest>,
 ) -> Result<(Incoming, IntakeSlot), Status> {
-    // Take the place before the header, so that a caller who sends no header counts too.
-    let mut place = reservations.intake.enter()?;
-    let mut parts = Parts { parts, idle: reservations.intake.idle() };
+    let mut parts = Parts { parts, pace: Pace::new(reservations.intake.idle()) };
+    // A place only after the header, so that callers without one keep out nobody.
     let header = parts.header().await?;
+    let mut place = reservations.intake.enter()?;
     let operation_id = uuid("header.operation_id", &header.operation_id)?;
     let mut incoming = reservations.begin(&header.region, operation_id).await?;
     place.of(&header.region)?;
@@ -92,6 +132,7 @@ pub(super) async fn take_in(
             Some(Part::Batch(batch)) => {
                 sent.add(&batch.requests);
                 let organizations: Vec<_> = batch.requests.into_iter().map(wanted).collect();
+                parts.pace.organizations = parts.pace.organizations.saturating_add(organizations.len());
                 place.grow(&organizations)?;
                 incoming.add(organizations)?;
             }
@@ -192,6 +233,8 @@ mod tests {
 
     use super::*;
 
+    const SECOND: Duration = Duration::from_secs(1);
+
     #[test]
     fn the_largest_message_of_answers_is_well_below_the_limit() {
         let answer = |organization_id| reservation::ResolvedSlug {
@@ -214,5 +257,25 @@ mod tests {
             .collect();
         assert_eq!(sizes.iter().map(|(count, _)| *count).collect::<Vec<_>>(), [4000, 4000, 4000, 0]);
         assert!(sizes.iter().all(|(_, bytes)| *bytes < MAX_MESSAGE_BYTES / 2), "{sizes:?}");
+    }
+
+    #[test]
+    fn a_caller_may_be_silent_for_so_long() {
+        let mut pace = Pace::new(60 * SECOND);
+        assert_eq!(pace.patience(), Some(60 * SECOND));
+        pace.organizations = 1_000_000;
+        pace.waited = 600 * SECOND;
+        assert_eq!(pace.patience(), Some(60 * SECOND), "one that sends much may be silent again");
+    }
+
+    #[test]
+    fn a_caller_that_sends_one_organization_at_a_time_keeps_its_place_no_longer() {
+        let mut pace = Pace::new(60 * SECOND);
+        (pace.organizations, pace.waited) = (1, 59 * SECOND);
+        assert_eq!(pace.patience(), Some(SECOND));
+        (pace.organizations, pace.waited) = (2, 60 * SECOND);
+        assert_eq!(pace.patience(), None);
+        (pace.organizations, pace.waited) = (2 * RATE, 61 * SECOND);
+        assert_eq!(pace.patience(), Some(SECOND));
     }
 }

@@ -24,7 +24,7 @@ fn failure(error: &Error) -> Failure {
         Error::InvalidArgument { field, description } => Failure::invalid_field(field, description),
         Error::SchemaChanged => new(ErrorReason::SchemaChanged),
         Error::StreamIncomplete => new(ErrorReason::StreamIncomplete),
-        Error::StreamStalled(_) => new(ErrorReason::StreamStalled),
+        Error::StreamStalled(_) | Error::StreamTooSlow { .. } => new(ErrorReason::StreamStalled),
         Error::TooManyBulkCreations { limit, of } => {
             new(ErrorReason::TooManyBulkCreations).with("limit", limit).with("of", of)
         }
