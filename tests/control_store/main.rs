@@ -77,6 +77,7 @@ on_each_store! {
         one_absurd_id_does_not_use_up_those_of_all,
         an_id_of_another_region_is_refused,
         a_region_is_told_which_of_its_ids_are_not_its_own,
+        a_conflict_is_found_among_many_ids_of_others,
         a_name_can_be_taken_over_by_an_operators_word;
     registration:
         a_region_that_nobody_added_cannot_register,
@@ -193,5 +194,6 @@ on_each_store! {
         a_page_of_what_is_held_is_bounded_by_bytes;
     streams:
         a_stream_that_is_cut_off_reserves_nothing,
-        a_bulk_creation_has_a_place_as_long_as_it_goes_on;
+        a_bulk_creation_has_a_place_as_long_as_it_goes_on,
+        a_bulk_creation_without_a_header_keeps_out_nobody;
 }

@@ -26,6 +26,9 @@ use crate::{
 
 /// The most conflicts of one model that control reports.
 pub const MAX_CONFLICTS: usize = 100;
+/// The most blocks or ranges of other regions that one query reads. They are compared page by page, until there are as
+/// many conflicts as are reported.
+const PAGE: i64 = 200;
 
 /// Refuses ranges that are too many, out of bounds, not ascending, or that overlap.
 pub(crate) fn check(index: usize, held: &HeldIds) -> Result<(), Error> {
@@ -58,8 +61,8 @@ pub(crate) async fn store_held_ids(
     let mut conflicts = Vec::new();
     if let (Some(first), Some(last)) = (ranges.first(), ranges.last()) {
         let within = IdRange { first: first.first, last: last.last };
-        let mut found = |kind, others: Vec<(String, IdRange)>| {
-            let overlaps = others.into_iter().flat_map(|(other, ids)| {
+        let overlaps = |kind, others: &[(String, IdRange)]| -> Vec<IdConflict> {
+            let overlaps = others.iter().flat_map(|(other, ids)| {
                 let from = ranges.partition_point(|range| range.last < ids.first);
                 let overlapping = ranges.iter().skip(from).take_while(move |range| range.first <= ids.last);
                 overlapping.map(move |range| IdConflict {
@@ -69,13 +72,30 @@ pub(crate) async fn store_held_ids(
                     kind,
                 })
             });
-            conflicts.extend(overlaps.take(MAX_CONFLICTS));
+            overlaps.take(MAX_CONFLICTS).collect()
         };
-        found(ConflictKind::Leased, id_lease::of_others(tx, region, model, within).await?);
-        found(ConflictKind::Held, store::held_by_others(tx, region, model, within).await?);
+        let mut after = 0;
+        loop {
+            let blocks = id_lease::of_others(tx, region, model, within, after, PAGE).await?;
+            conflicts.extend(overlaps(ConflictKind::Leased, &blocks));
+            match blocks.last() {
+                Some((_, last)) if conflicts.len() < MAX_CONFLICTS => after = last.first,
+                _ => break,
+            }
+        }
+        let mut after = (0, String::new());
+        while conflicts.len() < MAX_CONFLICTS {
+            let (last_id, other) = (after.0, after.1.as_str());
+            let held = store::held_by_others(tx, region, model, within, (last_id, other), PAGE).await?;
+            conflicts.extend(overlaps(ConflictKind::Held, &held));
+            match held.last() {
+                Some((other, last)) => after = (last.last, other.clone()),
+                None => break,
+            }
+        }
         if model == ORGANIZATION {
-            let most = count(MAX_CONFLICTS)?;
-            found(ConflictKind::Reserved, store::reserved_by_others(tx, region, ranges, most).await?);
+            let reserved = store::reserved_by_others(tx, region, ranges, count(MAX_CONFLICTS)?).await?;
+            conflicts.extend(overlaps(ConflictKind::Reserved, &reserved));
         }
         let highest =
             ranges.iter().map(|range| range.last.min(MAX_COUNTER_FROM_IDS_IN_USE)).zip(ranges).rev();
@@ -101,21 +121,11 @@ pub(crate) async fn of_others(
     region: &str,
     organization_ids: &[i64],
 ) -> Result<HashMap<i64, String>, DbError> {
-    let (Some(first), Some(last)) = (organization_ids.iter().min(), organization_ids.iter().max()) else {
+    if organization_ids.is_empty() {
         return Ok(HashMap::new());
-    };
-    let mut others = store::reserved_elsewhere(tx, region, organization_ids.to_vec()).await?;
-    let within = IdRange { first: *first, last: *last };
-    let leased = id_lease::of_others(tx, region, ORGANIZATION, within).await?;
-    for id in organization_ids {
-        // Blocks do not overlap.
-        let before = leased.partition_point(|(_, block)| block.first <= *id);
-        if let Some((other, block)) = before.checked_sub(1).and_then(|at| leased.get(at))
-            && *id <= block.last
-        {
-            others.insert(*id, other.clone());
-        }
     }
+    let mut others = store::reserved_elsewhere(tx, region, organization_ids.to_vec()).await?;
+    others.extend(id_lease::leased_elsewhere(tx, region, ORGANIZATION, organization_ids.to_vec()).await?);
     Ok(others)
 }
 

@@ -1,6 +1,8 @@
 //! The tables `causeway_id_lease_counter` and `causeway_id_lease`.
 
-use causeway_silo::db::{DbError, Row, Statement, Tx};
+use std::collections::HashMap;
+
+use causeway_silo::db::{Column, DbError, Row, Statement, Tx};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
@@ -54,27 +56,53 @@ pub(crate) async fn raise_counter(tx: &mut Tx, model: &str, id: i64) -> Result<(
     Ok(())
 }
 
-/// The blocks of a model that were leased to other regions and overlap this range, sorted by first id.
+/// The blocks of a model that were leased to other regions and overlap this range, sorted by first id: those after
+/// the first id `after`, at most `most`.
 pub(crate) async fn of_others(
     tx: &mut Tx,
     region: &str,
     model: &str,
     within: IdRange,
+    after: i64,
+    most: i64,
 ) -> Result<Vec<(String, IdRange)>, DbError> {
     let statement = Statement::new(
         "SELECT region, first_id, count FROM causeway_id_lease WHERE model = $1 AND first_id > $2 AND first_id <= $3 \
-         AND first_id + count > $4 AND region <> $5 ORDER BY first_id",
+         AND first_id + count > $4 AND region <> $5 ORDER BY first_id LIMIT $6",
     )
     .with(model)
-    .with(earliest_block(within))
+    .with(earliest_block(within).max(after))
     .with(within.last)
     .with(within.first)
-    .with(region);
+    .with(region)
+    .with(most);
     let block = |row: &Row| {
         let first = row.int("first_id")?;
         Ok((row.text("region")?, IdRange { first, last: first + row.int("count")? - 1 }))
     };
     tx.fetch_all(statement).await?.iter().map(block).collect()
+}
+
+/// Those of these ids that are in a block that was leased to another region, each with that region. Blocks do not
+/// overlap, so only the last one that begins at or before an id can have it: the rest of the table is not read, however
+/// far apart the ids are.
+pub(crate) async fn leased_elsewhere(
+    tx: &mut Tx,
+    region: &str,
+    model: &str,
+    ids: Vec<i64>,
+) -> Result<HashMap<i64, String>, DbError> {
+    let dialect = tx.dialect();
+    let statement = Statement::new("SELECT r.id AS id, l.region AS region FROM ")
+        .rows(dialect, "r", [("id", Column::Ints(ids))])
+        .push(" JOIN causeway_id_lease l ON l.model = ")
+        .arg(model)
+        .push(
+            " AND l.first_id = (SELECT m.first_id FROM causeway_id_lease m WHERE m.model = l.model AND m.first_id <= r.id \
+             ORDER BY m.first_id DESC LIMIT 1) AND l.first_id + l.count > r.id WHERE l.region <> ",
+        )
+        .arg(region);
+    tx.fetch_all(statement).await?.iter().map(|row| Ok((row.int("id")?, row.text("region")?))).collect()
 }
 
 /// The lease of an operation, if there is one.

@@ -59,22 +59,29 @@ fn of_region(row: &Row) -> Result<(String, IdRange), DbError> {
     Ok((row.text("region")?, range(row)?))
 }
 
-/// The ranges of other regions that overlap this range, sorted by first id. Only exact ranges.
+/// The ranges of other regions that overlap this range, sorted by last id and region: those after the last id and
+/// region `after`, at most `most`. Only exact ranges.
 pub(crate) async fn held_by_others(
     tx: &mut Tx,
     region: &str,
     model: &str,
     within: IdRange,
+    after: (i64, &str),
+    most: i64,
 ) -> Result<Vec<(String, IdRange)>, DbError> {
     let statement = Statement::new(
         "SELECT region, first_id, last_id FROM causeway_region_ids WHERE model = $1 AND last_id >= $2 \
-         AND first_id <= $3 AND is_exact = $4 AND region <> $5 ORDER BY first_id",
+         AND first_id <= $3 AND is_exact = $4 AND region <> $5 AND (last_id, region) > ($6, $7) \
+         ORDER BY last_id, region LIMIT $8",
     )
     .with(model)
     .with(within.first)
     .with(within.last)
     .with(true)
-    .with(region);
+    .with(region)
+    .with(after.0)
+    .with(after.1)
+    .with(most);
     tx.fetch_all(statement).await?.iter().map(of_region).collect()
 }
 
