@@ -19,6 +19,7 @@ CREATE TABLE causeway_audit (
     left_out integer NOT NULL
 );
 CREATE INDEX causeway_audit_time_idx ON causeway_audit (time, id);
+CREATE INDEX causeway_audit_who_idx ON causeway_audit (who, time, id);
 CREATE INDEX causeway_audit_request_idx ON causeway_audit (request_id);
 CREATE INDEX causeway_audit_object_idx ON causeway_audit (object);
 CREATE INDEX causeway_audit_import_idx ON causeway_audit (import_id) WHERE import_id IS NOT NULL;
