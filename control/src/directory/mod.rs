@@ -211,8 +211,7 @@ impl Directory {
             }
             validate::text(|| field("slug"), &organization.slug, MAX_TEXT_BYTES)?;
             validate::text(|| field("name"), &organization.name, MAX_NAME)?;
-            if organization_status::from_stored(organization.status.into()) == OrganizationStatus::Unspecified
-            {
+            if organization_status::from_stored(organization.status) == OrganizationStatus::Unspecified {
                 return Err(Error::invalid(field("status"), "must be a status that the contract knows"));
             }
         }

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use causeway_proto::control::v1::SlugVerdict;
+use causeway_proto::{control::v1::SlugVerdict, organization_status::HIDDEN};
 use causeway_relocation::catalog::{Model, NeedsOne};
 use causeway_silo::db::{Column, Db, DbError, Row, Statement};
 use uuid::Uuid;
@@ -379,7 +379,7 @@ pub(crate) async fn hidden(db: &Db, import_id: Uuid) -> Result<i64, DbError> {
          WHERE i.import_id = $1 AND o.status = $2",
     )
     .with(import_id)
-    .with(organization::HIDDEN);
+    .with(HIDDEN);
     match db.fetch_optional(statement).await? {
         Some(row) => row.int("hidden"),
         None => Ok(0),

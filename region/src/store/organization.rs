@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use causeway_proto::organization_status::HIDDEN;
 use causeway_silo::{
     db::{Column, Db, DbError, Row, Statement, Tx},
     page::PageRequest,
@@ -11,9 +12,6 @@ use uuid::Uuid;
 
 use super::lease_transaction::LeaseTransaction;
 use crate::import::Approved;
-
-/// The status of a hidden organization.
-pub(crate) const HIDDEN: i64 = 3;
 
 /// A row of an organization in this region.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,7 +13,7 @@
 use causeway_audit::Subject;
 use causeway_proto::{
     control::v1::{NeededRow, ReportedOrganization},
-    relocation::v1::ErrorReason,
+    relocation::v1::{ErrorReason, OrganizationStatus},
 };
 use causeway_relocation::{
     catalog::{Model, ORGANIZATION, Silo},
@@ -369,8 +369,6 @@ impl Engine {
             }
             return Ok(());
         }
-        let hidden = i32::try_from(store::organization::HIDDEN)
-            .map_err(|_| Error::Internal("control knows no status for hidden organizations".to_owned()))?;
         while let Some(last) = kept.last() {
             let after = last.id;
             let report = kept
@@ -379,7 +377,7 @@ impl Engine {
                     organization_id: organization.id,
                     slug: organization.slug,
                     name: organization.name,
-                    status: hidden,
+                    status: OrganizationStatus::Hidden.into(),
                 })
                 // An organization that never got a slug is in no directory.
                 .filter(|organization| !organization.slug.starts_with('~'))
