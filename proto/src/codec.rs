@@ -13,10 +13,7 @@ use tonic::{
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
 };
 
-use crate::{failure::Failure, relocation::v1::ErrorReason};
-
-/// The most entries that all repeated fields of one request have together.
-pub const MAX_ENTRIES: usize = 10_000;
+use crate::{failure::Failure, limits::MAX_ENTRIES, relocation::v1::ErrorReason};
 
 /// The codec of the generated clients and services.
 #[derive(Debug, Clone)]

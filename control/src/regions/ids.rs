@@ -14,7 +14,7 @@
 
 use std::collections::HashMap;
 
-use causeway_proto::limits::MAX_ID_RANGES;
+use causeway_proto::limits::{MAX_CONFLICTS, MAX_ID_RANGES};
 use causeway_relocation::catalog::ORGANIZATION;
 use causeway_silo::db::{DbError, Tx, count};
 
@@ -23,9 +23,6 @@ use crate::{
     model::region::{ConflictKind, HeldIds, IdConflict, IdRange, MAX_COUNTER_FROM_IDS_IN_USE, MAX_ID},
     store::{id_lease, region_ids as store},
 };
-
-/// The most conflicts of one model that control reports.
-pub const MAX_CONFLICTS: usize = 100;
 
 /// Refuses ranges that are too many, out of bounds, not ascending, or that overlap.
 pub(crate) fn check(index: usize, held: &HeldIds) -> Result<(), Error> {

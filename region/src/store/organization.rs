@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::lease_transaction::LeaseTransaction;
-use crate::import::Approved;
+use crate::import::{Approved, ImportState};
 
 /// A row of an organization in this region.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,8 +102,10 @@ pub(crate) async fn ready(tx: &mut Tx, ids: Vec<i64>) -> Result<HashMap<i64, boo
     let statement = Statement::new(
         "SELECT o.id AS id, (SELECT count(*) FROM causeway_import_organization i \
          JOIN causeway_import m ON m.import_id = i.import_id \
-         WHERE i.organization_id = o.id AND m.state <> 'succeeded') AS unfinished FROM ",
+         WHERE i.organization_id = o.id AND m.state <> ",
     )
+    .arg(ImportState::Succeeded.name())
+    .push(") AS unfinished FROM ")
     .rows(tx.dialect(), "r", [("id", Column::Ints(ids))])
     .push(" JOIN sentry_organization o ON o.id = r.id");
     let rows = tx.fetch_all(statement).await?;
@@ -159,8 +161,10 @@ pub(crate) async fn show(tx: &mut Tx, of: &Approved) -> Result<Vec<i64>, DbError
         .push(
             " THEN 0 ELSE i.status END FROM causeway_import_organization i \
              JOIN causeway_import m ON m.import_id = i.import_id \
-             WHERE i.organization_id = sentry_organization.id AND m.state = 'succeeded' AND sentry_organization.status = ",
+             WHERE i.organization_id = sentry_organization.id AND m.state = ",
         )
+        .arg(ImportState::Succeeded.name())
+        .push(" AND sentry_organization.status = ")
         .arg(HIDDEN);
     let statement = match of {
         Approved::Import(id) => statement.push(" AND i.import_id = ").arg(*id),

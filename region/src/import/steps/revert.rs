@@ -20,6 +20,7 @@ use causeway_relocation::{
     chunk::{Chunk, Reverted},
     finding::{Finding, FindingKind},
     revert::{self, Going, References},
+    writer::is_placeholder,
 };
 use causeway_silo::{db::count, transact};
 use uuid::Uuid;
@@ -380,7 +381,7 @@ impl Engine {
                     status: OrganizationStatus::Hidden.into(),
                 })
                 // An organization that never got a slug is in no directory.
-                .filter(|organization| !organization.slug.starts_with('~'))
+                .filter(|organization| !is_placeholder(&organization.slug))
                 .collect();
             // An organization that the directory refuses is not in it, and is hidden here.
             self.context.ask(self.context.control.report_organizations(report, false)).await?;
