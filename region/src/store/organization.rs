@@ -140,7 +140,30 @@ pub(crate) async fn set_slugs(tx: &mut Tx, ids: Vec<i64>, slugs: Vec<String>) ->
 }
 
 /// Hides the organizations of an import with ids above `after`, up to `last`. Returns those that were visible.
-pub(crate) async fn hide(tx: &mut Tx, import_id: Uuid, after: i64, last: i64) -> Result<Vec<i64>, DbError> {
+pub(crate) async fn hide(
+    lease: &mut LeaseTransaction<'_>,
+    after: i64,
+    last: i64,
+) -> Result<Vec<i64>, DbError> {
+    let import_id = lease.import_id();
+    hide_in(lease, import_id, after, last).await
+}
+
+/// The same for a request to revert the import, which has no lease. It comes after [`begin_revert`] in its transaction,
+/// or after the commit of that: the import is being reverted by then, so its organizations stay hidden, whoever has the
+/// lease.
+///
+/// [`begin_revert`]: super::import::begin_revert
+pub(crate) async fn hide_for_request(
+    tx: &mut Tx,
+    import_id: Uuid,
+    after: i64,
+    last: i64,
+) -> Result<Vec<i64>, DbError> {
+    hide_in(tx, import_id, after, last).await
+}
+
+async fn hide_in(tx: &mut Tx, import_id: Uuid, after: i64, last: i64) -> Result<Vec<i64>, DbError> {
     let statement = Statement::new(
         "UPDATE sentry_organization SET status = $2 WHERE status <> $2 AND id IN (SELECT organization_id \
          FROM causeway_import_organization WHERE import_id = $1 AND organization_id > $3 AND organization_id <= $4) \
