@@ -21,7 +21,7 @@ pub(crate) fn of_call(call: &MethodDescriptor) -> String {
 
 /// The comment of a service or an enum, or of a call, a field or a value of an enum, by its full name.
 pub(crate) fn of(name: &str) -> Option<String> {
-    let pool = crate::json::pool();
+    let pool = crate::json::pool().expect("the contract can be read");
     if let Some(service) = pool.get_service_by_name(name) {
         return Some(at(&service.parent_file(), service.path()));
     }

@@ -40,6 +40,7 @@ mod tests {
     #[test]
     fn a_status_is_stored_as_the_comment_of_the_contract_says() {
         let status = crate::json::pool()
+            .expect("the contract can be read")
             .get_enum_by_name("causeway.relocation.v1.OrganizationStatus")
             .expect("it is in the contract");
         for value in status.values().skip(1) {
