@@ -1,6 +1,6 @@
 //! The errors of control's use cases.
 
-use causeway_proto::failure::shown;
+use causeway_proto::{failure::shown, limits::MAX_SLUG};
 use causeway_relocation::{
     finding::Finding,
     writer::{HasWriteError, WriteError},
@@ -237,7 +237,7 @@ pub enum Error {
     },
     /// The desired slug is not a valid slug, and the caller accepts no other one.
     #[error(
-        "{:?} is no slug, which is 1 to 50 lowercase letters, digits and hyphens with at least one letter", shown(.slug)
+        "{:?} is no slug, which is 1 to {MAX_SLUG} lowercase letters, digits and hyphens with at least one letter", shown(.slug)
     )]
     SlugInvalid {
         /// The desired slug as the caller sent it.

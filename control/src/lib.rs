@@ -67,7 +67,7 @@ pub struct Options {
 }
 
 /// Places where a test can make a control fail or die: before and after each commit that a region waits for. See
-/// [`Environment::failpoint`].
+/// [`Environment::failpoint`]. The trials in `tests/faults/steps.rs` reach all of them.
 pub const FAILPOINTS: &[&str] = &[
     "control.import_models.recorded",
     "control.import_models.committed",
@@ -89,6 +89,12 @@ pub const FAILPOINTS: &[&str] = &[
     "control.rename.looked",
     "control.rename.prepared",
     "control.rename.committed",
+];
+
+/// Failpoints of a control that those trials do not reach, each with the file of a test that does.
+pub const FAILPOINTS_OF_OTHER_TESTS: &[(&str, &str)] = &[
+    // Reached only if another operation takes an organization between two parts of one that is then undone in parts.
+    ("control.bulk_create.part_withdrawn", "tests/control_store/parts.rs"),
 ];
 
 /// A control service. Cheap to clone; clones share its connections. All lasting state is in the database, so several

@@ -6,6 +6,7 @@ use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_f
 use prost_reflect::{DynamicMessage, MethodDescriptor};
 
 pub use crate::access_v1::{Access, Role};
+use crate::json::NoContract;
 
 /// The option, by its full name.
 const OPTION: &str = "causeway.access.v1.access";
@@ -73,8 +74,14 @@ pub struct Malformed;
 
 /// Why the rules cannot be read. The cause is always a defect of the build.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the contract does not say who may call {0}")]
-pub struct NoRule(String);
+pub enum NoRule {
+    /// The contract itself cannot be read.
+    #[error(transparent)]
+    NoContract(#[from] NoContract),
+    /// A call has no rule, or one of another form.
+    #[error("the contract does not say who may call {0}")]
+    OfCall(String),
+}
 
 impl FieldPath {
     /// The values that a message has for the field: the first, and the first other one if they differ. A message may
@@ -136,14 +143,14 @@ fn collect<'a>(
 /// `/causeway.control.v1.RegionService/LeaseIds`.
 ///
 /// # Errors
-/// If a call has no rule, which the build does not let through.
+/// If the contract cannot be read, or a call has no rule, which the build does not let through.
 pub fn rules() -> Result<HashMap<String, Rule>, NoRule> {
-    let pool = crate::json::pool();
+    let pool = crate::json::pool()?;
     let calls = pool.services().flat_map(|service| service.methods().collect::<Vec<_>>());
     calls
         .map(|call| {
             let path = format!("/{}/{}", call.parent_service().full_name(), call.name());
-            let rule = rule(&call).ok_or_else(|| NoRule(call.full_name().to_owned()))?;
+            let rule = rule(&call).ok_or_else(|| NoRule::OfCall(call.full_name().to_owned()))?;
             Ok((path, rule))
         })
         .collect()
@@ -238,7 +245,7 @@ mod tests {
     fn table() -> String {
         let mut lines =
             vec!["| call | who may make it | what is bound |".to_owned(), "| --- | --- | --- |".to_owned()];
-        let pool = crate::json::pool();
+        let pool = crate::json::pool().expect("the contract can be read");
         let option = pool.get_extension_by_name(OPTION).expect("it is there");
         for call in pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()) {
             let rule = rule(&call).expect("every call has a rule");
@@ -286,7 +293,7 @@ mod tests {
     #[test]
     fn a_field_that_names_a_region_is_bound_to_the_caller() {
         // A request with a region that no rule looks at would let one region act for another one.
-        let pool = crate::json::pool();
+        let pool = crate::json::pool().expect("the contract can be read");
         for call in pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()) {
             let rule = rule(&call).expect("every call has a rule");
             let by_region = rule.roles.as_ref().is_some_and(|roles| roles.contains(&Role::Region));

@@ -13,10 +13,7 @@ use tonic::{
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
 };
 
-use crate::{failure::Failure, relocation::v1::ErrorReason};
-
-/// The most entries that all repeated fields of one request have together.
-pub const MAX_ENTRIES: usize = 10_000;
+use crate::{failure::Failure, json::NoContract, limits::MAX_ENTRIES, relocation::v1::ErrorReason};
 
 /// The codec of the generated clients and services.
 #[derive(Debug, Clone)]
@@ -43,7 +40,7 @@ where
     }
 
     fn decoder(&mut self) -> Reader<U> {
-        Reader(REQUESTS.get(&U::full_name()), PhantomData)
+        Reader(requests().map(|requests| requests.get(&U::full_name())), PhantomData)
     }
 }
 
@@ -62,7 +59,7 @@ impl<T: Message> Encoder for Writer<T> {
 
 /// Decodes messages. It has the descriptor of a message that is a request, and checks those first.
 #[derive(Debug)]
-pub struct Reader<U>(Option<&'static MessageDescriptor>, PhantomData<U>);
+pub struct Reader<U>(Result<Option<&'static MessageDescriptor>, NoContract>, PhantomData<U>);
 
 impl<U: Message + Default> Decoder for Reader<U> {
     type Item = U;
@@ -70,12 +67,13 @@ impl<U: Message + Default> Decoder for Reader<U> {
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
         let bytes = buffer.copy_to_bytes(buffer.remaining());
-        if let Some(descriptor) = self.0 {
+        let descriptor = self.0.clone().map_err(|error| Status::internal(error.to_string()))?;
+        if let Some(descriptor) = descriptor {
             check(descriptor, &bytes)?;
         }
         match U::decode(bytes) {
             Ok(message) => Ok(Some(message)),
-            Err(error) if self.0.is_some() => {
+            Err(error) if descriptor.is_some() => {
                 Err(Failure::new(ErrorReason::InvalidArgument, error.to_string()).into())
             }
             Err(error) => Err(Status::internal(error.to_string())),
@@ -84,11 +82,15 @@ impl<U: Message + Default> Decoder for Reader<U> {
 }
 
 /// The request messages of the contract's methods, by full name.
-static REQUESTS: LazyLock<HashMap<String, MessageDescriptor>> = LazyLock::new(|| {
-    let pool = crate::json::pool();
+static REQUESTS: LazyLock<Result<HashMap<String, MessageDescriptor>, NoContract>> = LazyLock::new(|| {
+    let pool = crate::json::pool()?;
     let methods = pool.services().flat_map(|service| service.methods().collect::<Vec<_>>());
-    methods.map(|method| (method.input().full_name().to_owned(), method.input())).collect()
+    Ok(methods.map(|method| (method.input().full_name().to_owned(), method.input())).collect())
 });
+
+fn requests() -> Result<&'static HashMap<String, MessageDescriptor>, NoContract> {
+    REQUESTS.as_ref().map_err(NoContract::clone)
+}
 
 /// Refuses a request that has too many entries, or a zero character in a text.
 fn check(descriptor: &MessageDescriptor, bytes: &[u8]) -> Result<(), Failure> {
@@ -171,10 +173,15 @@ fn varint(bytes: &mut &[u8]) -> Option<u64> {
     None
 }
 
+#[cfg(test)]
+fn known() -> &'static HashMap<String, MessageDescriptor> {
+    requests().expect("the contract can be read")
+}
+
 /// Checks the encoded bytes of a message. For tests.
 #[cfg(test)]
 fn checked<M: Message + Name>(message: &M) -> Result<(), Failure> {
-    check(REQUESTS.get(&M::full_name()).expect("it is a request"), &message.encode_to_vec())
+    check(known().get(&M::full_name()).expect("it is a request"), &message.encode_to_vec())
 }
 
 #[cfg(test)]
@@ -278,7 +285,7 @@ mod tests {
 
     #[test]
     fn what_is_not_well_formed_is_left_to_the_decoder() {
-        let descriptor = REQUESTS.get("causeway.control.v1.CheckSlugsRequest").expect("it is one");
+        let descriptor = known().get("causeway.control.v1.CheckSlugsRequest").expect("it is one");
         let messages: [&[u8]; 7] = [
             b"",
             &[0x0a],
@@ -299,8 +306,8 @@ mod tests {
 
     #[test]
     fn every_call_of_the_contract_has_its_request_checked() {
-        assert!(REQUESTS.len() > 25, "{}", REQUESTS.len());
-        for name in REQUESTS.keys() {
+        assert!(known().len() > 25, "{}", known().len());
+        for name in known().keys() {
             assert!(name.ends_with("Request"), "{name}");
         }
     }

@@ -19,11 +19,14 @@ pub(crate) fn of_call(call: &MethodDescriptor) -> String {
     at(&call.parent_service().parent_file(), call.path())
 }
 
-/// The comment of a service, or of a call, a field or a value of an enum, by its full name.
+/// The comment of a service or an enum, or of a call, a field or a value of an enum, by its full name.
 pub(crate) fn of(name: &str) -> Option<String> {
-    let pool = crate::json::pool();
+    let pool = crate::json::pool().expect("the contract can be read");
     if let Some(service) = pool.get_service_by_name(name) {
         return Some(at(&service.parent_file(), service.path()));
+    }
+    if let Some(values) = pool.get_enum_by_name(name) {
+        return Some(at(&values.parent_file(), values.path()));
     }
     let (parent, last) = name.rsplit_once('.')?;
     if let Some(service) = pool.get_service_by_name(parent) {

@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn every_reason_comes_with_the_code_that_its_comment_names_and_may_be_retried_if_it_says_so() {
-        let descriptors = crate::json::pool();
+        let descriptors = crate::json::pool().expect("the contract can be read");
         let documented = descriptors
             .get_enum_by_name("causeway.relocation.v1.ErrorReason")
             .expect("the enum is in the descriptor set");
@@ -315,7 +315,7 @@ mod tests {
     #[test]
     fn every_call_says_whether_it_may_be_repeated_and_lists_its_reasons() {
         use prost_types::method_options::IdempotencyLevel;
-        let pool = crate::json::pool();
+        let pool = crate::json::pool().expect("the contract can be read");
         let mut checked = 0;
         for call in pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()) {
             let name = call.full_name().to_owned();

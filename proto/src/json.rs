@@ -8,8 +8,21 @@ use serde_json::ser::{Formatter, Serializer};
 
 use crate::FILE_DESCRIPTOR_SET;
 
-static POOL: LazyLock<Result<DescriptorPool, String>> =
-    LazyLock::new(|| DescriptorPool::decode(FILE_DESCRIPTOR_SET).map_err(|error| error.to_string()));
+static POOL: LazyLock<Result<DescriptorPool, NoContract>> = LazyLock::new(|| read(FILE_DESCRIPTOR_SET));
+
+/// Reads descriptors. Without a service they would be read, and every check of a call would then let it pass.
+fn read(descriptors: &[u8]) -> Result<DescriptorPool, NoContract> {
+    let pool = DescriptorPool::decode(descriptors).map_err(|error| NoContract(error.to_string()))?;
+    if pool.services().len() == 0 {
+        return Err(NoContract("they have no service".to_owned()));
+    }
+    Ok(pool)
+}
+
+/// The descriptors of the contract cannot be read. The cause is always a defect of the build.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the descriptors of the contract cannot be read: {0}")]
+pub struct NoContract(String);
 
 /// Why a message cannot be written as JSON. The cause is always a defect of the build, never the message.
 #[derive(Debug)]
@@ -23,10 +36,12 @@ impl std::fmt::Display for JsonError {
 
 impl std::error::Error for JsonError {}
 
-/// The descriptors of the whole contract. Empty if the build is broken, which the tests would show.
-#[must_use]
-pub fn pool() -> DescriptorPool {
-    POOL.clone().unwrap_or_default()
+/// The descriptors of the whole contract.
+///
+/// # Errors
+/// If the build is broken.
+pub fn pool() -> Result<DescriptorPool, NoContract> {
+    POOL.clone()
 }
 
 /// `message`, which is of the type `name` (e.g. `causeway.region.v1.Import`), as indented proto3 JSON with every field,
@@ -55,8 +70,8 @@ fn serialize(
     name: &str,
     serializer: &mut Serializer<&mut Vec<u8>, impl Formatter>,
 ) -> Result<(), JsonError> {
-    let descriptor =
-        pool().get_message_by_name(name).ok_or_else(|| JsonError(format!("no message {name}")))?;
+    let pool = pool().map_err(|error| JsonError(error.to_string()))?;
+    let descriptor = pool.get_message_by_name(name).ok_or_else(|| JsonError(format!("no message {name}")))?;
     let dynamic = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice())
         .map_err(|error| JsonError(error.to_string()))?;
     dynamic
@@ -67,6 +82,15 @@ fn serialize(
 #[cfg(test)]
 mod tests {
     use crate::region::v1::{Import, ImportState};
+
+    #[test]
+    fn a_contract_that_cannot_be_read_is_an_error_and_not_an_empty_one() {
+        super::pool().expect("the contract can be read");
+        for broken in [b"".as_slice(), b"no descriptors"] {
+            let error = super::read(broken).expect_err("it is broken").to_string();
+            assert!(error.starts_with("the descriptors of the contract cannot be read"), "{error}");
+        }
+    }
 
     #[test]
     fn an_import_is_proto3_json() {

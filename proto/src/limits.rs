@@ -13,9 +13,30 @@ pub const MAX_FIND_VALUES: usize = 10_000;
 /// The most bytes of all values of a call of `FindRows`, because the answer repeats them.
 pub const MAX_FIND_BYTES: usize = 2 << 20;
 
+/// The most entries that all repeated fields of one request have together.
+pub const MAX_ENTRIES: usize = 10_000;
+
 /// The most id ranges of one model that a region reports when it registers. The ranges of all models with leased ids
-/// fit into one request, which has at most [`MAX_ENTRIES`](crate::codec::MAX_ENTRIES) entries.
+/// fit into one request, which has at most [`MAX_ENTRIES`] entries.
 pub const MAX_ID_RANGES: usize = 3_000;
+
+/// The most ranges of ids of one model that control reports as belonging to other regions too.
+pub const MAX_CONFLICTS: usize = 100;
+
+/// The most bytes of the address of a region.
+pub const MAX_ADDRESS_BYTES: usize = 2_048;
+
+/// The most bytes of a region's name in the product: as long as the product's columns.
+pub const MAX_PRODUCT_NAME_BYTES: usize = 48;
+
+/// The most bytes of the name of an organization that a region reports.
+pub const MAX_NAME_BYTES: usize = 1_024;
+
+/// The most aliases of an organization.
+pub const MAX_ALIASES: usize = 100;
+
+/// The most bytes of all slugs of a filter together, because answers about the import repeat them.
+pub const MAX_FILTER_BYTES: usize = 1 << 20;
 
 /// The most characters of a slug.
 pub const MAX_SLUG: usize = 50;
@@ -46,15 +67,27 @@ pub const MAX_SUSPENSION_BYTES: usize = 500;
 /// The most ids of one lease.
 pub const MAX_LEASE: usize = 1_000_000;
 
-/// The largest page of most lists; `ListMappedKeys` has 10,000.
+/// The largest page of most lists.
 pub const MAX_PAGE: u16 = 1_000;
+
+/// The page of most lists if the request names no size.
+pub const DEFAULT_PAGE: u16 = 100;
+
+/// The page of `ListImports` if the request names no size.
+pub const DEFAULT_IMPORTS_PAGE: u16 = 50;
+
+/// The largest page of `ListMappedKeys`.
+pub const MAX_KEYS_PAGE: u16 = 10_000;
+
+/// The page of `ListMappedKeys` if the request names no size.
+pub const DEFAULT_KEYS_PAGE: u16 = 1_000;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     /// Where the contract names a limit: a message, field, call or reason, by its full name.
-    const NAMED: [(&str, usize); 33] = [
+    const NAMED: [(&str, usize); 56] = [
         ("causeway.control.v1.SlugReservationService", MAX_SLUG),
         ("causeway.control.v1.OrganizationSlugRequest.slug", MAX_TEXT_BYTES),
         ("causeway.control.v1.OrganizationSlugRequest.name", MAX_TEXT_BYTES),
@@ -88,6 +121,36 @@ mod tests {
         ("causeway.region.v1.ListFindingsRequest.page_size", MAX_PAGE as usize),
         ("causeway.region.v1.ApproveOrganizationsRequest.organization_ids", MAX_NAMES_PER_CALL),
         ("causeway.relocation.v1.ErrorReason.ERROR_REASON_TOO_MANY_SLUGS", MAX_ORGANIZATIONS),
+        ("causeway.control.v1.ListSlugReservationsRequest.page_size", DEFAULT_PAGE as usize),
+        ("causeway.control.v1.ListSlugOperationsRequest.page_size", DEFAULT_PAGE as usize),
+        ("causeway.control.v1.ListOrganizationsRequest.page_size", DEFAULT_PAGE as usize),
+        ("causeway.control.v1.ListRegionsRequest.page_size", DEFAULT_PAGE as usize),
+        ("causeway.control.v1.ListHeldOrganizationsRequest.page_size", DEFAULT_PAGE as usize),
+        ("causeway.control.v1.ListHeldOrganizationsRequest.page_size", MAX_PAGE as usize),
+        ("causeway.control.v1.ListImportChunksRequest.page_size", DEFAULT_PAGE as usize),
+        ("causeway.control.v1.ListImportChunksRequest.page_size", MAX_PAGE as usize),
+        ("causeway.region.v1.ListFindingsRequest.page_size", DEFAULT_PAGE as usize),
+        ("causeway.region.v1.ListOrganizationsRequest.page_size", DEFAULT_PAGE as usize),
+        ("causeway.region.v1.ListOrganizationsRequest.page_size", MAX_PAGE as usize),
+        ("causeway.region.v1.ListImportsRequest.page_size", DEFAULT_IMPORTS_PAGE as usize),
+        ("causeway.region.v1.ListMappedKeysRequest.page_size", DEFAULT_KEYS_PAGE as usize),
+        ("causeway.region.v1.ListMappedKeysRequest.page_size", MAX_KEYS_PAGE as usize),
+        ("causeway.relocation.v1.ErrorReason.ERROR_REASON_SLUG_INVALID", MAX_SLUG),
+        ("causeway.control.v1.RegisterRegionRequest.address", MAX_ADDRESS_BYTES),
+        ("causeway.control.v1.Region.address", MAX_ADDRESS_BYTES),
+        ("causeway.control.v1.RegisterRegionRequest.product_name", MAX_PRODUCT_NAME_BYTES),
+        ("causeway.control.v1.RegisterRegionResponse.conflicts", MAX_CONFLICTS),
+        ("causeway.control.v1.GetRegionResponse.id_conflicts", MAX_CONFLICTS),
+        ("causeway.control.v1.ReportedOrganization.name", MAX_NAME_BYTES),
+        ("causeway.control.v1.UpdateOrganizationSlugRequest.keep_alias", MAX_ALIASES),
+        ("causeway.relocation.v1.ErrorReason", MAX_ENTRIES),
+    ];
+
+    /// The same for limits that the contract names in MiB.
+    const NAMED_IN_MIB: [(&str, usize); 3] = [
+        ("causeway.relocation.v1.ErrorReason", MAX_MESSAGE_BYTES),
+        ("causeway.control.v1.FindRowsRequest.values", MAX_FIND_BYTES),
+        ("causeway.region.v1.ImportHeader.filter", MAX_FILTER_BYTES),
     ];
 
     fn with_commas(number: usize) -> String {
@@ -111,6 +174,11 @@ mod tests {
                 words.any(|word| word.trim_matches(',') == number),
                 "{name} should name {number}: {comment}"
             );
+        }
+        for (name, limit) in NAMED_IN_MIB {
+            let comment = crate::comments::of(name).unwrap_or_else(|| panic!("there is no {name}"));
+            let number = format!("{} MiB", limit >> 20);
+            assert!(comment.contains(&number), "{name} should name {number}: {comment}");
         }
     }
 }

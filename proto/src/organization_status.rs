@@ -3,26 +3,26 @@
 
 use crate::relocation::v1::OrganizationStatus;
 
+/// The number that is stored for a hidden organization.
+pub const HIDDEN: i64 = 3;
+
 /// Every status that the contract knows, with the number that the product stores.
-const STORED: [(OrganizationStatus, i32); 4] = [
+const STORED: [(OrganizationStatus, i64); 4] = [
     (OrganizationStatus::Active, 0),
     (OrganizationStatus::PendingDeletion, 1),
     (OrganizationStatus::DeletionInProgress, 2),
-    (OrganizationStatus::Hidden, 3),
+    (OrganizationStatus::Hidden, HIDDEN),
 ];
 
 /// The status that is stored as this number; unspecified if the contract has none for it.
 #[must_use]
 pub fn from_stored(number: i64) -> OrganizationStatus {
-    STORED
-        .iter()
-        .find(|(_, stored)| i64::from(*stored) == number)
-        .map_or(OrganizationStatus::Unspecified, |(it, _)| *it)
+    STORED.iter().find(|(_, stored)| *stored == number).map_or(OrganizationStatus::Unspecified, |(it, _)| *it)
 }
 
 /// The number that is stored for a status; `None` for the unspecified one.
 #[must_use]
-pub fn to_stored(status: OrganizationStatus) -> Option<i32> {
+pub fn to_stored(status: OrganizationStatus) -> Option<i64> {
     STORED.iter().find(|(it, _)| *it == status).map(|(_, stored)| *stored)
 }
 
@@ -40,6 +40,7 @@ mod tests {
     #[test]
     fn a_status_is_stored_as_the_comment_of_the_contract_says() {
         let status = crate::json::pool()
+            .expect("the contract can be read")
             .get_enum_by_name("causeway.relocation.v1.OrganizationStatus")
             .expect("it is in the contract");
         for value in status.values().skip(1) {
@@ -47,7 +48,7 @@ mod tests {
             let known = OrganizationStatus::try_from(value.number()).expect("it is generated");
             let stored = to_stored(known).expect("it is stored");
             assert!(comment.ends_with(&format!("Stored as {stored}.")), "{}: {comment}", value.name());
-            assert_eq!(from_stored(stored.into()), known);
+            assert_eq!(from_stored(stored), known);
         }
         assert_eq!(
             (to_stored(OrganizationStatus::Unspecified), from_stored(7)),

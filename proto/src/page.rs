@@ -9,7 +9,11 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use prost::Message;
 use sha2::Sha256;
 
-use crate::{failure::Failure, limits::MAX_PAGE, relocation::v1::ErrorReason};
+use crate::{
+    failure::Failure,
+    limits::{DEFAULT_PAGE, MAX_PAGE},
+    relocation::v1::ErrorReason,
+};
 
 const CHECKSUM_BYTES: usize = 16;
 /// The most bytes of the entries of a page: 2 MiB, well below the limit of a message. A page has at least one entry,
@@ -50,10 +54,10 @@ pub struct List<'a> {
 }
 
 impl<'a> List<'a> {
-    /// A list with 100 entries per page by default, and at most 1,000.
+    /// A list with pages of the usual size: [`DEFAULT_PAGE`] entries by default, and at most [`MAX_PAGE`].
     #[must_use]
     pub fn new(key: &'a PageKey, call: &'static str, filters: &'a [&'a str]) -> Self {
-        Self { key, call, filters, default_size: 100, max_size: MAX_PAGE }
+        Self { key, call, filters, default_size: DEFAULT_PAGE, max_size: MAX_PAGE }
     }
 
     fn checksum(&self, key: &[u8]) -> Hmac<Sha256> {

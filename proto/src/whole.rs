@@ -88,7 +88,10 @@ mod tests {
     fn the_digest_is_the_documented_one() {
         let one = end(&[organization(7, "acme", "Acme Inc")]);
         let documented = "causeway.control.v1.BulkCreateEnd";
-        let descriptor = crate::json::pool().get_message_by_name(documented).expect("it is in the contract");
+        let descriptor = crate::json::pool()
+            .expect("the contract can be read")
+            .get_message_by_name(documented)
+            .expect("it is in the contract");
         let file = descriptor.parent_file();
         let comments: String = file
             .file_descriptor_proto()

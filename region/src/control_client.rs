@@ -23,7 +23,7 @@ use causeway_proto::{
         directory_service_client::DirectoryServiceClient, region_service_client::RegionServiceClient,
         slug_reservation_service_client::SlugReservationServiceClient,
     },
-    limits::{MAX_FIND_BYTES, MAX_FIND_VALUES, MAX_NAMES_PER_CALL},
+    limits::{MAX_FIND_BYTES, MAX_FIND_VALUES, MAX_NAMES_PER_CALL, MAX_PAGE},
     relocation::v1::{GetVersionRequest, version_service_client::VersionServiceClient},
     whole::OrganizationDigest,
 };
@@ -397,7 +397,7 @@ impl ControlClient {
     ) -> Result<ListHeldOrganizationsResponse, CallError> {
         let request = ListHeldOrganizationsRequest {
             region: self.region.clone(),
-            page_size: i32::from(u16::MAX),
+            page_size: MAX_PAGE.into(),
             page_token,
             organization_ids,
         };

@@ -73,7 +73,8 @@ use crate::{
     store::books::Books,
 };
 
-/// The failpoints of a region: places between two writes where a test can make the process fail or die.
+/// The failpoints of a region: places between two writes where a test can make the process fail or die. The trials in
+/// `tests/faults/steps.rs` reach all of them.
 pub const FAILPOINTS: &[&str] = &[
     "region.receive.spooled",
     "region.receive.taken",
@@ -128,6 +129,17 @@ pub const FAILPOINTS: &[&str] = &[
     "region.reconcile.freed",
     "region.reconcile.reported",
     "region.reconcile.replica_given_up",
+];
+
+/// Failpoints of a region that those trials do not reach, each with the file of a test that does.
+pub const FAILPOINTS_OF_OTHER_TESTS: &[(&str, &str)] = &[
+    // Reached only while another import waits for the turn. Nothing is written there.
+    ("region.turn.passed", "tests/import/turns.rs"),
+    // Reached only while somebody watches. Nothing is written there.
+    ("region.watch.looked", "tests/import/watches.rs"),
+    // Reached only in a database of the product.
+    ("region.reconcile.product_prepared", "tests/import/books/compared.rs"),
+    ("region.reconcile.product_announced", "tests/import/books/compared.rs"),
 ];
 
 /// The settings of a region.

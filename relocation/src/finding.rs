@@ -295,10 +295,10 @@ impl Finding {
         self
     }
 
-    /// Names the place in the file.
+    /// Names the place in the file. The largest that can be stored stands for all beyond it.
     #[must_use]
     pub fn at(mut self, byte_offset: u64) -> Self {
-        self.byte_offset = i64::try_from(byte_offset).ok();
+        self.byte_offset = Some(i64::try_from(byte_offset).unwrap_or(i64::MAX));
         self
     }
 

@@ -10,6 +10,7 @@ use causeway_audit::{
 use causeway_client::{Client, Service};
 use causeway_proto::{
     json::to_json,
+    limits::MAX_PAGE,
     relocation::v1::{ListAuditEntriesRequest, ListAuditSealsRequest, ListAuditSealsResponse},
     time,
 };
@@ -25,7 +26,7 @@ use super::{
 use crate::output::{self, Format, lists};
 
 /// Entries per page: the most that a service allows.
-const PAGE_SIZE: i32 = 1_000;
+const PAGE_SIZE: i32 = MAX_PAGE as i32;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {

@@ -6,6 +6,7 @@ use anyhow::{Context as _, bail};
 use causeway_client::{CallError, Client};
 use causeway_proto::{
     json::to_json_line,
+    limits::MAX_PAGE,
     region::v1::{ListFindingsRequest, ListFindingsResponse},
 };
 use tokio::sync::mpsc;
@@ -16,7 +17,7 @@ use super::{
 };
 
 /// Findings per page: the most that the region allows.
-const PAGE_SIZE: i32 = 1_000;
+const PAGE_SIZE: i32 = MAX_PAGE as i32;
 /// How many pages may wait for the disk.
 const PAGES_AHEAD: usize = 2;
 

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use causeway_client::{CallError, Client, Service, collect_pages};
 use causeway_proto::{
     json::to_json,
+    limits::{MAX_KEYS_PAGE, MAX_PAGE},
     region::v1::{
         GetImportRequest, GetImportResponse, Import, ListFindingsRequest, ListFindingsResponse,
         ListImportsRequest, ListImportsResponse, ListMappedKeysRequest,
@@ -26,9 +27,9 @@ use crate::output::{
 };
 
 /// Entries per page: the most that the region allows.
-const PAGE_SIZE: i32 = 1_000;
+const PAGE_SIZE: i32 = MAX_PAGE as i32;
 /// Keys per page: the most that the region allows.
-const KEYS_PAGE_SIZE: i32 = 10_000;
+const KEYS_PAGE_SIZE: i32 = MAX_KEYS_PAGE as i32;
 /// How many findings of each kind the report shows.
 const FINDINGS_PER_KIND: i32 = 5;
 

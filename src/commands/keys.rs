@@ -16,14 +16,15 @@ pub(super) fn secret(path: &Path) -> anyhow::Result<Zeroizing<String>> {
     read(path)
 }
 
-/// The text of a file with a key or another secret; empty if it is not UTF-8, which whoever parses it refuses.
+/// The text of a file with a key or another secret.
 fn read(path: &Path) -> anyhow::Result<Zeroizing<String>> {
     // Large enough from the start: a growing buffer would leave copies behind that are not erased.
     let mut pem = Zeroizing::new(Vec::with_capacity(usize::try_from(KEY_BYTES)?));
     File::open(path)
         .and_then(|file| file.take(KEY_BYTES).read_to_end(&mut pem))
         .with_context(|| format!("{} cannot be read", path.display()))?;
-    Ok(Zeroizing::new(str::from_utf8(&pem).unwrap_or_default().to_owned()))
+    let text = str::from_utf8(&pem).with_context(|| format!("{} is not UTF-8", path.display()))?;
+    Ok(Zeroizing::new(text.to_owned()))
 }
 
 /// Reads a private key from a PEM file.

@@ -1,7 +1,7 @@
 //! `causeway organizations`.
 
 use causeway_client::{Client, Service, collect_pages};
-use causeway_proto::{control::v1 as control, json::to_json, region::v1 as region};
+use causeway_proto::{control::v1 as control, json::to_json, limits::MAX_PAGE, region::v1 as region};
 use causeway_silo::env::Environment;
 use clap::Subcommand;
 use uuid::Uuid;
@@ -13,7 +13,7 @@ use super::{
 use crate::output::{self, Format, lists};
 
 /// Entries per page: the most that the services allow.
-const PAGE_SIZE: i32 = 1_000;
+const PAGE_SIZE: i32 = MAX_PAGE as i32;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {

@@ -7,6 +7,7 @@ use causeway_proto::{
         SuspendRegionRequest, TakeOverRegionRequest,
     },
     json::to_json,
+    limits::MAX_PAGE,
 };
 use causeway_silo::env::Environment;
 use chrono::{DateTime, Utc};
@@ -20,7 +21,7 @@ use super::{
 use crate::output::{self, Format, lists, regions};
 
 /// Entries per page: the most that control allows.
-const PAGE_SIZE: i32 = 1_000;
+const PAGE_SIZE: i32 = MAX_PAGE as i32;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {

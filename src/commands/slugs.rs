@@ -12,7 +12,7 @@ use causeway_proto::{
         ResolveSlugRequest, SlugReservation, UpdateOrganizationSlugRequest, UpdateOrganizationSlugResponse,
     },
     json::to_json,
-    limits::MAX_NAMES_PER_CALL,
+    limits::{MAX_NAMES_PER_CALL, MAX_PAGE},
     relocation::v1::ErrorReason,
     time,
 };
@@ -28,7 +28,7 @@ use super::{
 use crate::output::{self, Format, lists};
 
 /// Entries per page: the most that control allows.
-const PAGE_SIZE: i32 = 1_000;
+const PAGE_SIZE: i32 = MAX_PAGE as i32;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {

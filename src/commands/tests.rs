@@ -232,7 +232,7 @@ fn every_command_that_people_are_told_of_is_one() {
 
 #[test]
 fn every_call_that_the_contract_speaks_of_is_in_it() {
-    let pool = causeway_proto::json::pool();
+    let pool = causeway_proto::json::pool().expect("the contract can be read");
     let mut known: std::collections::BTreeSet<String> =
         pool.all_messages().map(|message| message.name().to_owned()).collect();
     for service in pool.services() {

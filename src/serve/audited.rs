@@ -9,7 +9,7 @@ use std::{
 };
 
 use causeway_audit::{Audit, Call, scope};
-use causeway_proto::calls;
+use causeway_proto::{calls, json::NoContract};
 use futures::future::{BoxFuture, Either};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tonic::{
@@ -23,7 +23,13 @@ use tonic::{
 use tower::{Layer, Service};
 
 /// The full names of the rpcs that change something.
-static CHANGING: LazyLock<HashSet<String>> = LazyLock::new(|| calls::changing().collect());
+static CHANGING: LazyLock<Result<HashSet<String>, NoContract>> =
+    LazyLock::new(|| Ok(calls::changing()?.into_iter().collect()));
+
+/// Whether a call may change something. A server does not start with a contract that cannot be read.
+fn may_change(call: &str) -> bool {
+    CHANGING.as_ref().map_or(true, |changing| changing.contains(call))
+}
 
 /// The audit log of one server. A tower layer, inside of the one that makes [`Call`]s and of the one that finds
 /// identities, and outside of all that may refuse a call because of what it is.
@@ -63,7 +69,7 @@ where
             return Either::Left(self.inner.call(request));
         };
         let recorder = Recorder {
-            audit: self.audit.clone().filter(|_| CHANGING.contains(call.name())),
+            audit: self.audit.clone().filter(|_| may_change(call.name())),
             call: call.clone(),
             is_noted: false,
         };

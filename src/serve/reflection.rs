@@ -42,7 +42,7 @@ fn with_imports(file: FileDescriptor) -> Answer {
 
 impl Reflected {
     fn new(services: &[&str]) -> anyhow::Result<Self> {
-        let mut pool = causeway_proto::json::pool();
+        let mut pool = causeway_proto::json::pool()?;
         for set in [
             tonic_health::pb::FILE_DESCRIPTOR_SET,
             // The types of error details, so that a client without the .proto files can show reasons.

@@ -151,7 +151,7 @@ fn writes(method: &MethodDescriptor) -> bool {
 
 /// All calls of control that write for a region.
 pub(crate) fn writing_calls() -> Vec<WritingCall> {
-    let pool = json::pool();
+    let pool = json::pool().expect("the contract can be read");
     let services = pool.services().filter(|service| service.package_name() == "causeway.control.v1");
     let methods: Vec<MethodDescriptor> =
         services.flat_map(|service| service.methods().filter(writes).collect::<Vec<_>>()).collect();

@@ -9,7 +9,7 @@ use causeway_control::{
 
 use crate::support::{Fixture, bulk_create, is_suffixed, now, operation, refused_field, wanted};
 
-fn reported(organization_id: i64, slug: &str, status: i32) -> ReportedOrganization {
+fn reported(organization_id: i64, slug: &str, status: i64) -> ReportedOrganization {
     let name = format!("{slug} & Söhne");
     ReportedOrganization { organization_id, slug: slug.to_owned(), name, status }
 }

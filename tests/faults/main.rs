@@ -8,6 +8,7 @@ mod answers;
 mod challenges;
 mod driver;
 mod history;
+mod listed;
 mod onlooker;
 pub(crate) mod outsider;
 #[cfg(feature = "failpoints")]

@@ -28,14 +28,14 @@ use futures::{StreamExt as _, stream};
 
 use crate::{
     driver::{self, Controls, IDLE, PATIENCE, Reviver},
-    reconcile,
+    listed, reconcile,
     renames::{self, Renamed},
 };
 
 /// How many trials run at once.
 const AT_ONCE: usize = 3;
 
-/// All failpoints of both services.
+/// The failpoints of both services that the trials reach.
 pub(crate) fn failpoints() -> impl Iterator<Item = &'static str> {
     causeway_region::FAILPOINTS.iter().chain(causeway_control::FAILPOINTS).copied()
 }
@@ -283,6 +283,7 @@ pub(crate) async fn undisturbed(
         .all_reached()
         .into_keys()
         .filter(|place| !self::failpoints().any(|it| it == *place))
+        .filter(|place| !listed::of_other_tests().any(|(it, _)| it == *place))
         .collect();
     ensure!(unknown.is_empty(), "these failpoints are not listed: {unknown:?}");
     let random = one.differences(&other);

@@ -75,7 +75,9 @@ pub(crate) async fn run(cluster: &Cluster) {
                     }
                     // A message that the page only explains.
                     None => {
-                        let descriptor = causeway_proto::json::pool().get_message_by_name(name);
+                        let descriptor = causeway_proto::json::pool()
+                            .expect("the contract can be read")
+                            .get_message_by_name(name);
                         let descriptor = descriptor.unwrap_or_else(|| panic!("no message {name}"));
                         for json in messages {
                             message(descriptor.clone(), json);

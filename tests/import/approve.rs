@@ -96,7 +96,7 @@ pub(crate) async fn organizations_that_were_left_hidden_are_shown_when_approved(
     for (id, status) in expected {
         assert_eq!(
             look.row(ORGANIZATION, id).expect("a row")["status"],
-            Cell::Int(organization_status::to_stored(status).expect("it is stored").into())
+            Cell::Int(organization_status::to_stored(status).expect("it is stored"))
         );
     }
     let region = cluster.region(0);

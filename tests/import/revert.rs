@@ -1,6 +1,6 @@
 //! Reverts of imports.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use causeway_harness::{
     account::RowsSnapshot,
@@ -10,7 +10,7 @@ use causeway_harness::{
 use causeway_proto::{
     control::v1::ListOrganizationsRequest,
     region::v1::{Import, ImportState, ResumeImportRequest, RevertImportRequest},
-    relocation::v1::{ErrorReason, FindingKind, KeyKind, MappedKey},
+    relocation::v1::{ErrorReason, FindingKind, KeyKind, MappedKey, OrganizationStatus},
 };
 use causeway_silo::{db::Statement, env::Environment};
 use chrono::TimeDelta;
@@ -40,11 +40,12 @@ async fn reverted(cluster: &Cluster, id: &str) -> Import {
     import
 }
 
-/// The ids of the organizations in control's directory.
-async fn in_directory(cluster: &Cluster) -> Vec<i64> {
+/// The status of each organization in control's directory, by id.
+async fn in_directory(cluster: &Cluster) -> BTreeMap<i64, OrganizationStatus> {
     let request = ListOrganizationsRequest::default();
     let answer = cluster.control().directory().list_organizations(request).await.expect("a list");
-    answer.into_inner().organizations.iter().map(|organization| organization.organization_id).collect()
+    let organizations = answer.into_inner().organizations;
+    organizations.iter().map(|organization| (organization.organization_id, organization.status())).collect()
 }
 
 /// Checks that all rows from before the import are there again, and no others.
@@ -180,14 +181,16 @@ pub(crate) async fn what_others_need_stays_and_is_told(store: Store) {
     // No other row is gone.
     let gone = inserted(&firsts).len() - left.len();
     assert_eq!(before.row_count() - after.row_count(), gone);
-    // The organization that stays is hidden, and keeps its slug.
+    // The organization that stays is hidden, also in the directory, and keeps its slug.
     let organizations: Vec<i64> = firsts
         .iter()
         .filter(|key| key.model == ORGANIZATION && left.contains(&(ORGANIZATION, key.source_pk)))
         .map(|key| key.new_pk)
         .collect();
-    let reservations = after.reservations();
+    assert!(!organizations.is_empty());
+    let (reservations, directory) = (after.reservations(), in_directory(&cluster).await);
     for id in &organizations {
+        assert_eq!(directory.get(id), Some(&OrganizationStatus::Hidden), "organization {id}");
         assert_eq!(reservations.iter().filter(|reservation| reservation.organization_id == *id).count(), 1);
     }
     let visible = cluster.region(0).visible_organizations().await.expect("a list");

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 
 use causeway_audit::Subject;
 use causeway_proto::{
-    limits::{MAX_NAMES_PER_CALL, MAX_TEXT_BYTES},
+    limits::{MAX_NAME_BYTES, MAX_NAMES_PER_CALL, MAX_TEXT_BYTES},
     organization_status,
     relocation::v1::OrganizationStatus,
 };
@@ -24,9 +24,6 @@ use crate::{
     slug::rules::{self as slug, Outcome, SlugForm},
     store, validate,
 };
-
-/// The longest name of an organization, in bytes.
-const MAX_NAME: usize = 1024;
 
 /// An organization that the directory refuses.
 #[derive(Debug)]
@@ -210,9 +207,8 @@ impl Directory {
                 return Err(Error::invalid(field("organization_id"), "stands twice in the call"));
             }
             validate::text(|| field("slug"), &organization.slug, MAX_TEXT_BYTES)?;
-            validate::text(|| field("name"), &organization.name, MAX_NAME)?;
-            if organization_status::from_stored(organization.status.into()) == OrganizationStatus::Unspecified
-            {
+            validate::text(|| field("name"), &organization.name, MAX_NAME_BYTES)?;
+            if organization_status::from_stored(organization.status) == OrganizationStatus::Unspecified {
                 return Err(Error::invalid(field("status"), "must be a status that the contract knows"));
             }
         }

@@ -8,7 +8,7 @@ use std::{
     convert::Infallible,
 };
 
-use causeway_proto::limits::MAX_BATCH;
+use causeway_proto::limits::{MAX_BATCH, MAX_NAMES_PER_CALL};
 use causeway_silo::db::count;
 use tokio::{
     sync::mpsc,
@@ -25,9 +25,9 @@ use crate::{
 };
 
 /// The most regions or positions in one message.
-const LISTED: usize = 1_000;
+const LISTED: usize = MAX_NAMES_PER_CALL;
 /// The most regions that one query reads.
-const REGIONS: i64 = 1_000;
+const REGIONS: i64 = LISTED as i64;
 
 /// A message to a reader of all feeds.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -93,7 +93,7 @@ fn listed(organization: directory::DirectoryOrganization) -> DirectoryOrganizati
         organization_id: organization.organization_id,
         slug: organization.slug,
         name: organization.name,
-        status: organization_status::from_stored(organization.status.into()).into(),
+        status: organization_status::from_stored(organization.status).into(),
         region: organization.region,
         report_time: Some(time::to_proto(organization.reported_at)),
     }

@@ -123,8 +123,9 @@ impl ControlImports {
         }
     }
 
-    /// The rows of an import that are not reverted yet and may refer to rows of a model, by table. A revert goes
-    /// backwards, so they are few: whatever refers to a model was written after it.
+    /// The rows of an import that are not reverted yet and may refer to rows of a model, or to users, by table. A revert
+    /// goes backwards, so they are few: whatever refers to a model was written after it. Those that refer to users are
+    /// always read, because rows of a user who stays also stay.
     async fn going(
         &self,
         region: &str,
@@ -133,9 +134,10 @@ impl ControlImports {
         references: &References,
         to: &Model,
     ) -> Result<Going, Error> {
+        let targets: Vec<&Model> = [to].into_iter().chain(catalog.model(USER)).collect();
         let tables: HashMap<&str, &str> = catalog
             .written()
-            .filter(|model| references.refers(&model.table, &to.table))
+            .filter(|model| targets.iter().any(|to| references.refers(&model.table, &to.table)))
             .map(|model| (model.name.as_str(), model.table.as_str()))
             .collect();
         let models: Vec<String> = tables.keys().map(|name| (*name).to_owned()).collect();

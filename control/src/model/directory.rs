@@ -47,7 +47,7 @@ pub struct ReportedOrganization {
     /// Its name, for people; at most 1,024 bytes.
     pub name: String,
     /// 0 active, 1 pending deletion, 2 deletion in progress, 3 hidden until it is approved.
-    pub status: i32,
+    pub status: i64,
 }
 
 /// An organization in the directory.
@@ -60,7 +60,7 @@ pub struct DirectoryOrganization {
     /// Its name, as its region last reported it.
     pub name: String,
     /// 0 active, 1 pending deletion, 2 deletion in progress, 3 hidden until it is approved.
-    pub status: i32,
+    pub status: i64,
     /// The name of the region that owns it.
     pub region: String,
     /// When its region last reported it, by control's clock.

@@ -14,7 +14,7 @@
 
 use std::collections::HashMap;
 
-use causeway_proto::limits::MAX_ID_RANGES;
+use causeway_proto::limits::{MAX_CONFLICTS, MAX_ID_RANGES};
 use causeway_relocation::catalog::ORGANIZATION;
 use causeway_silo::db::{DbError, Tx, count};
 
@@ -24,8 +24,6 @@ use crate::{
     store::{id_lease, region_ids as store},
 };
 
-/// The most conflicts of one model that control reports.
-pub const MAX_CONFLICTS: usize = 100;
 /// The most blocks or ranges of other regions that one query reads. They are compared page by page, until there are as
 /// many conflicts as are reported.
 const PAGE: i64 = 200;

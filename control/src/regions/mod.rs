@@ -7,6 +7,7 @@ pub mod ids;
 use std::sync::Arc;
 
 use causeway_audit::Subject;
+use causeway_proto::limits::{MAX_ADDRESS_BYTES, MAX_PRODUCT_NAME_BYTES};
 use causeway_relocation::catalog::Catalog;
 use causeway_silo::{
     db::{Db, Tx},
@@ -29,11 +30,6 @@ use crate::{
     },
     validate,
 };
-
-/// The longest address of a region, in bytes.
-const MAX_ADDRESS: usize = 2048;
-/// The longest name of a region in the product, in bytes: as long as its columns.
-const MAX_PRODUCT_NAME: usize = 48;
 
 /// The use cases of regions and ids. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -69,7 +65,7 @@ fn valid_name<'a>(field: &str, name: &'a str) -> Result<&'a str, Error> {
 
 fn is_valid_address(address: &str) -> bool {
     let rest = address.strip_prefix("http://").or_else(|| address.strip_prefix("https://"));
-    address.len() <= MAX_ADDRESS
+    address.len() <= MAX_ADDRESS_BYTES
         && rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['/', '?', '#']))
         && address.bytes().all(|byte| byte.is_ascii_graphic())
 }
@@ -172,10 +168,12 @@ impl Regions {
         if !is_valid_address(&address) {
             return Err(Error::invalid(
                 "address",
-                "must be a URL that begins with http:// or https://, of at most 2048 characters",
+                format!(
+                    "must be a URL that begins with http:// or https://, of at most {MAX_ADDRESS_BYTES} bytes"
+                ),
             ));
         }
-        validate::text(|| "product_name".to_owned(), &product_name, MAX_PRODUCT_NAME)?;
+        validate::text(|| "product_name".to_owned(), &product_name, MAX_PRODUCT_NAME_BYTES)?;
         for (index, held) in held.iter_mut().enumerate() {
             let Some(model) = self.catalog.model(&held.model).filter(|model| model.leases_ids()) else {
                 let field = format!("held_ids[{index}].model");
@@ -324,7 +322,7 @@ mod tests {
         for address in ["http://127.0.0.1:7000", "https://us.example.com/app", "http://[::1]:7000"] {
             assert!(is_valid_address(address), "{address}");
         }
-        let too_long = format!("http://{}", "a".repeat(MAX_ADDRESS));
+        let too_long = format!("http://{}", "a".repeat(MAX_ADDRESS_BYTES));
         for address in ["", "http://", "https:///path", "us.example.com", "ftp://x", "http://a b", &too_long]
         {
             assert!(!is_valid_address(address), "{address}");

@@ -13,7 +13,7 @@
 use std::time::Duration;
 
 use causeway_audit::Subject;
-use causeway_proto::limits::{MAX_REFUSAL_BYTES, MAX_TEXT_BYTES};
+use causeway_proto::limits::{MAX_ALIASES, MAX_REFUSAL_BYTES, MAX_TEXT_BYTES};
 use causeway_proto::relocation::v1::ErrorReason;
 use causeway_silo::{db::DbError, transact};
 use chrono::{DateTime, Utc};
@@ -43,9 +43,6 @@ use crate::{
     },
     validate,
 };
-
-/// The most aliases of an organization. It is limited because messages about a whole organization list all of them.
-pub(crate) const MAX_ALIASES: usize = 100;
 
 /// Checks a refusal that a region sent.
 ///

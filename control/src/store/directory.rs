@@ -60,7 +60,7 @@ pub(crate) async fn upsert(
         [
             ("organization_id", Column::Ints(organizations.iter().map(|o| o.organization_id).collect())),
             ("name", Column::Texts(organizations.iter().map(|o| o.name.clone()).collect())),
-            ("status", Column::Ints(organizations.iter().map(|o| i64::from(o.status)).collect())),
+            ("status", Column::Ints(organizations.iter().map(|o| o.status).collect())),
         ],
     )
     .push(
@@ -151,13 +151,11 @@ pub(crate) async fn of(
 }
 
 fn organization(row: &Row) -> Result<DirectoryOrganization, DbError> {
-    let status = i32::try_from(row.int("status")?)
-        .map_err(|_| DbError::inconsistent("an organization has an unknown status"))?;
     Ok(DirectoryOrganization {
         organization_id: row.int("organization_id")?,
         slug: row.text("slug")?,
         name: row.text("name")?,
-        status,
+        status: row.int("status")?,
         region: row.text("region")?,
         reported_at: row.time("reported_at")?,
     })

@@ -4,7 +4,9 @@ use std::pin::Pin;
 
 use causeway_audit::Subject;
 use causeway_proto::{
-    limits::{MAX_BATCH, MAX_TEXT_BYTES},
+    limits::{
+        DEFAULT_IMPORTS_PAGE, DEFAULT_KEYS_PAGE, MAX_BATCH, MAX_FILTER_BYTES, MAX_KEYS_PAGE, MAX_TEXT_BYTES,
+    },
     page::{List, PageKey, fitting},
     region::v1::{
         GetImportRequest, GetImportResponse, GetPublicKeyRequest, GetPublicKeyResponse, ImportHeader,
@@ -32,9 +34,6 @@ use crate::{
     error::Error,
     import::{Announced, Engine, Import, Pace, Parameters, Upload},
 };
-
-/// The most bytes of a filter. Answers about its import repeat it.
-const MAX_FILTER_BYTES: usize = 1 << 20;
 
 /// Handles the calls of the service.
 #[derive(Debug)]
@@ -286,7 +285,8 @@ impl ImportService for Handler {
         let ListImportsRequest { page_size, page_token } = request.into_inner();
         let filters = requester.own().map(|own| [own]);
         let filters = filters.as_ref().map_or(&[][..], |own| own);
-        let list = List { default_size: 50, ..List::new(&self.page_key, "ListImports", filters) };
+        let list =
+            List { default_size: DEFAULT_IMPORTS_PAGE, ..List::new(&self.page_key, "ListImports", filters) };
         let after = list.after::<ImportKey>(&page_token)?.map(|key| (key.0, key.1));
         let page =
             self.engine.list(&requester, &PageRequest { limit: list.limit(page_size)?, after }).await?;
@@ -378,7 +378,7 @@ impl ImportService for Handler {
         self.engine.check_seen(id, &requester).await?;
         let filters = [request.import_id.as_str(), request.model.as_str()];
         let list = List::new(&self.page_key, "ListMappedKeys", &filters);
-        let list = List { default_size: 1_000, max_size: 10_000, ..list };
+        let list = List { default_size: DEFAULT_KEYS_PAGE, max_size: MAX_KEYS_PAGE, ..list };
         let after = list.after::<LineKey>(&request.page_token)?.map(|key| (key.0, key.1, key.2));
         let page = PageRequest { limit: list.limit(request.page_size)?, after };
         let model = Some(request.model.as_str()).filter(|model| !model.is_empty());

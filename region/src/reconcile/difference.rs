@@ -2,17 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use causeway_proto::control::v1::{HeldOrganization, ReportedOrganization, ReservationType, SlugReservation};
 pub(crate) use causeway_proto::region::v1::DifferenceKind;
+use causeway_proto::{
+    control::v1::{HeldOrganization, ReportedOrganization, ReservationType, SlugReservation},
+    organization_status::HIDDEN,
+};
 use uuid::Uuid;
 
 use crate::{
     convert::directory_status,
     replica::ReplicaType,
-    store::{
-        organization::HIDDEN,
-        reconciliation::{ComparedOrganization, RegionState, Replicated},
-    },
+    store::reconciliation::{ComparedOrganization, RegionState, Replicated},
 };
 
 /// What was read of an organization: first at control, then in the region.

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use causeway_proto::control::v1::HeldOrganization;
+use causeway_proto::{control::v1::HeldOrganization, limits::MAX_NAMES_PER_CALL};
 use causeway_silo::db::count;
 
 use super::{
@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The organizations of a page, as many as the contract allows.
-const PAGE: usize = 1_000;
+const PAGE: usize = MAX_NAMES_PER_CALL;
 /// How often organizations that seem to differ are read again, at most.
 const MAX_READS: i64 = 6;
 

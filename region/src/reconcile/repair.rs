@@ -309,7 +309,11 @@ impl Reconciler {
         let ids: Vec<i64> = of(all, &Repair::Announce).map(|it| it.organization_id).collect();
         match &context.books {
             Some(books) if !ids.is_empty() => {
-                transact!(Error, context.db, |tx| { books.announce_with_members(tx, &ids).await? })
+                transact!(Error, context.db, |tx| {
+                    books.announce_with_members(tx, &ids).await?;
+                    context.env.failpoint("region.reconcile.product_prepared").await?;
+                })?;
+                Ok(context.env.failpoint("region.reconcile.product_announced").await?)
             }
             _ => Ok(()),
         }

@@ -134,7 +134,8 @@ pub(crate) async fn list(
     begun_by: Option<&str>,
     page: &PageRequest<(DateTime<Utc>, Uuid)>,
 ) -> Result<Vec<Import>, DbError> {
-    let mut statement = Statement::new(SELECT_WITHOUT_FILTER).push(" WHERE state <> 'receiving'");
+    let mut statement =
+        Statement::new(SELECT_WITHOUT_FILTER).push(" WHERE state <> ").arg(ImportState::Receiving.name());
     if let Some(begun_by) = begun_by {
         statement = statement.push(" AND begun_by = ").arg(begun_by);
     }
@@ -149,7 +150,10 @@ pub(crate) async fn list(
 /// The imports that a process has to continue, the oldest first.
 pub(crate) async fn unfinished(db: &Db) -> Result<Vec<Import>, DbError> {
     let unfinished = ImportState::ALL.iter().filter(|state| state.is_unfinished());
-    let statement = Statement::new(SELECT).push(" WHERE (state = 'succeeded' AND NOT reported)");
+    let statement = Statement::new(SELECT)
+        .push(" WHERE (state = ")
+        .arg(ImportState::Succeeded.name())
+        .push(" AND NOT reported)");
     let statement = unfinished
         .fold(statement, |statement, state| statement.push(" OR state = ").arg(state.name()))
         .push(" ORDER BY created_at, import_id");
@@ -168,7 +172,7 @@ pub(crate) async fn begin(
     let statement = Statement::new(
         "INSERT INTO causeway_import (import_id, state, filter, merge_users, hide_organizations, size_bytes, sha256, created_at, updated_at, \
          records, slug_attempt, slugs_written, reported, spool_id, dry_run, filter_slugs, begun_by) \
-         VALUES ($1, 'receiving', $2, $3, $4, 0, '', $5, $5, 0, 0, $6, $6, $7, $8, $9, $10) ON CONFLICT (import_id) DO NOTHING",
+         VALUES ($1, $11, $2, $3, $4, 0, '', $5, $5, 0, 0, $6, $6, $7, $8, $9, $10) ON CONFLICT (import_id) DO NOTHING",
     )
     .with(id)
     .with(filter_text(parameters.filter.as_ref())?)
@@ -179,7 +183,8 @@ pub(crate) async fn begin(
     .with(spool_id)
     .with(parameters.dry_run)
     .with(filter_slugs(parameters)?)
-    .with(begun_by);
+    .with(begun_by)
+    .with(ImportState::Receiving.name());
     tx.execute(statement).await?;
     Ok(())
 }
@@ -206,10 +211,10 @@ pub(crate) async fn receive(
 ) -> Result<bool, DbError> {
     begin(tx, id, parameters, begun_by, spool_id, now).await?;
     let statement = Statement::new(
-        "UPDATE causeway_import SET state = 'planning', filter = $2, merge_users = $3, hide_organizations = $4, size_bytes = $5, \
+        "UPDATE causeway_import SET state = $14, filter = $2, merge_users = $3, hide_organizations = $4, size_bytes = $5, \
          sha256 = $6, updated_at = $7, spool_id = $8, upload_sha256 = $9, encrypted = $10, dry_run = $11, \
          filter_slugs = $12, begun_by = $13 \
-         WHERE import_id = $1 AND state = 'receiving'",
+         WHERE import_id = $1 AND state = $15",
     )
     .with(id)
     .with(filter_text(parameters.filter.as_ref())?)
@@ -223,18 +228,20 @@ pub(crate) async fn receive(
     .with(received.encrypted)
     .with(parameters.dry_run)
     .with(filter_slugs(parameters)?)
-    .with(begun_by);
+    .with(begun_by)
+    .with(ImportState::Planning.name())
+    .with(ImportState::Receiving.name());
     Ok(tx.execute(statement).await? == 1)
 }
 
 /// Deletes imports whose file was being sent into this spool directory: one import, or all of them when the service
 /// starts, because nobody can be sending then.
 pub(crate) async fn forget_receiving(tx: &mut Tx, id: Option<Uuid>, spool_id: Uuid) -> Result<(), DbError> {
-    let mut statement = Statement::new(
-        "DELETE FROM causeway_import WHERE state = 'receiving' AND (spool_id IS NULL OR spool_id = ",
-    )
-    .arg(spool_id)
-    .push(")");
+    let mut statement = Statement::new("DELETE FROM causeway_import WHERE state = ")
+        .arg(ImportState::Receiving.name())
+        .push(" AND (spool_id IS NULL OR spool_id = ")
+        .arg(spool_id)
+        .push(")");
     if let Some(id) = id {
         statement = statement.push(" AND import_id = ").arg(id);
     }
@@ -344,8 +351,8 @@ pub(crate) async fn set_reported(lease: &mut LeaseTransaction<'_>, approvals: i6
 /// Locks imports that have succeeded until the transaction ends: this import, or those of these organizations. Returns
 /// how many it has locked.
 pub(crate) async fn lock_succeeded(tx: &mut Tx, of: &Approved) -> Result<u64, DbError> {
-    let statement =
-        Statement::new("UPDATE causeway_import SET approvals = approvals WHERE state = 'succeeded'");
+    let statement = Statement::new("UPDATE causeway_import SET approvals = approvals WHERE state = ")
+        .arg(ImportState::Succeeded.name());
     tx.execute(imports_of(tx.dialect(), statement, of)).await
 }
 
@@ -356,14 +363,16 @@ pub(crate) async fn note_approval(tx: &mut Tx, of: &Approved, now: DateTime<Utc>
         .arg(false)
         .push(", updated_at = ")
         .arg(now)
-        .push(" WHERE state = 'succeeded'");
+        .push(" WHERE state = ")
+        .arg(ImportState::Succeeded.name());
     tx.execute(imports_of(tx.dialect(), statement, of)).await?;
     Ok(())
 }
 
 /// The imports that `of` concerns and that have succeeded.
 pub(crate) async fn succeeded(tx: &mut Tx, of: &Approved) -> Result<Vec<Uuid>, DbError> {
-    let statement = Statement::new("SELECT import_id FROM causeway_import WHERE state = 'succeeded'");
+    let statement = Statement::new("SELECT import_id FROM causeway_import WHERE state = ")
+        .arg(ImportState::Succeeded.name());
     let statement = imports_of(tx.dialect(), statement, of).push(" ORDER BY import_id");
     tx.fetch_all(statement).await?.iter().map(|row| row.uuid("import_id")).collect()
 }
@@ -425,10 +434,11 @@ pub(crate) async fn fail(
 pub(crate) async fn resume(tx: &mut Tx, import: &Import, now: DateTime<Utc>) -> Result<bool, DbError> {
     let statement = Statement::new(
         "UPDATE causeway_import SET state = failure_state, failure_reason = NULL, failure_message = NULL, failure_state = NULL, \
-         resumes = resumes + 1, updated_at = $2 WHERE import_id = $1 AND state = 'failed'",
+         resumes = resumes + 1, updated_at = $2 WHERE import_id = $1 AND state = $3",
     )
     .with(import.id)
-    .with(now);
+    .with(now)
+    .with(ImportState::Failed.name());
     Ok(tx.execute(statement).await? == 1)
 }
 
@@ -438,12 +448,15 @@ pub(crate) async fn resume(tx: &mut Tx, import: &Import, now: DateTime<Utc>) -> 
 /// the lease of a dead holder to expire.
 pub(crate) async fn begin_revert(tx: &mut Tx, id: Uuid, now: DateTime<Utc>) -> Result<bool, DbError> {
     let statement = Statement::new(
-        "UPDATE causeway_import SET state = 'reverting', updated_at = $2, waiting_reason = NULL, waiting_message = NULL, \
+        "UPDATE causeway_import SET state = $3, updated_at = $2, waiting_reason = NULL, waiting_message = NULL, \
          waiting_since = NULL, waiting_attempts = NULL, lease_holder = NULL, lease_place = NULL, lease_spool = NULL, \
          lease_acquired_at = NULL, lease_renewed_at = NULL, lease_until = NULL \
-         WHERE import_id = $1 AND state NOT IN ('receiving', 'reverting', 'reverted')",
+         WHERE import_id = $1 AND state NOT IN ($3, $4, $5)",
     )
     .with(id)
-    .with(now);
+    .with(now)
+    .with(ImportState::Reverting.name())
+    .with(ImportState::Reverted.name())
+    .with(ImportState::Receiving.name());
     Ok(tx.execute(statement).await? == 1)
 }

@@ -3,8 +3,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use causeway_proto::control::v1::SlugVerdict;
-use causeway_relocation::catalog::{Model, NeedsOne};
+use causeway_proto::{control::v1::SlugVerdict, limits::MAX_NAMES_PER_CALL, organization_status::HIDDEN};
+use causeway_relocation::{
+    catalog::{Model, NeedsOne},
+    writer::PLACEHOLDER_PREFIX,
+};
 use causeway_silo::db::{Column, Db, DbError, Row, Statement};
 use uuid::Uuid;
 
@@ -48,7 +51,7 @@ pub(crate) async fn insert_organizations(
 
 /// How many organizations are read at once, and how many one message to control has, which the contract limits. A row
 /// from the database takes some 2 KB until it has been read.
-pub(crate) const PAGE: i64 = 1_000;
+pub(crate) const PAGE: i64 = MAX_NAMES_PER_CALL as i64;
 
 fn read(row: &Row) -> Result<ImportedOrganization, DbError> {
     Ok(ImportedOrganization {
@@ -290,17 +293,19 @@ pub(crate) async fn forget_slugs(
     after: i64,
     last: i64,
 ) -> Result<(), DbError> {
-    for statement in [
-        "UPDATE sentry_organization SET slug = '~relocating-' || CAST(id AS text) WHERE id IN \
+    let rows = Statement::new(
+        "UPDATE sentry_organization SET slug = CAST($4 AS text) || CAST(id AS text) WHERE id IN \
          (SELECT organization_id FROM causeway_import_organization WHERE import_id = $1 AND organization_id > $2 \
          AND organization_id <= $3 AND slug IS NOT NULL)",
+    );
+    let rows = rows.with(lease.import_id()).with(after).with(last).with(PLACEHOLDER_PREFIX);
+    lease.execute(rows).await?;
+    let entries = Statement::new(
         "UPDATE causeway_import_organization SET slug = NULL, slug_verdict = NULL, taken_by_region = NULL, \
-         taken_by_organization = NULL WHERE import_id = $1 AND organization_id > $2 \
-         AND organization_id <= $3",
-    ] {
-        let statement = Statement::new(statement).with(lease.import_id()).with(after).with(last);
-        lease.execute(statement).await?;
-    }
+         taken_by_organization = NULL WHERE import_id = $1 AND organization_id > $2 AND organization_id <= $3",
+    );
+    let entries = entries.with(lease.import_id()).with(after).with(last);
+    lease.execute(entries).await?;
     Ok(())
 }
 
@@ -379,7 +384,7 @@ pub(crate) async fn hidden(db: &Db, import_id: Uuid) -> Result<i64, DbError> {
          WHERE i.import_id = $1 AND o.status = $2",
     )
     .with(import_id)
-    .with(organization::HIDDEN);
+    .with(HIDDEN);
     match db.fetch_optional(statement).await? {
         Some(row) => row.int("hidden"),
         None => Ok(0),

@@ -4,6 +4,17 @@
 //! import when this one commits. Functions that move an import, or write its counts, findings, organizations or slugs,
 //! take this type instead of a plain transaction.
 //!
+//! These changes need no lease, because what guards them is the state of the import in their own statement:
+//!
+//! | change | why |
+//! | --- | --- |
+//! | `import::begin`, `receive`, `forget_receiving` | nobody can have the lease of an import whose file is being sent |
+//! | `import::resume` | only of an import that has failed, on which nobody works |
+//! | `import::begin_revert` | takes the lease away: the new state refuses what its holder still wants to commit |
+//! | `organization::hide_for_request` | after `begin_revert`: what is being reverted must not be visible any more |
+//! | `import::note_approval`, `organization::show` | only of imports that have succeeded, whose rows no step changes |
+//! | `import::set_waiting` | changes no state; names its holder in the statement |
+//!
 //! ```no_run
 //! # use causeway_region::store::{import, lease_transaction::LeaseTransaction};
 //! # use causeway_region::{holder::Holder, import::Import};

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use causeway_proto::organization_status::HIDDEN;
 use causeway_silo::{
     db::{Column, Db, DbError, Row, Statement, Tx},
     page::PageRequest,
@@ -10,10 +11,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::lease_transaction::LeaseTransaction;
-use crate::import::Approved;
-
-/// The status of a hidden organization.
-pub(crate) const HIDDEN: i64 = 3;
+use crate::import::{Approved, ImportState};
 
 /// A row of an organization in this region.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,8 +102,10 @@ pub(crate) async fn ready(tx: &mut Tx, ids: Vec<i64>) -> Result<HashMap<i64, boo
     let statement = Statement::new(
         "SELECT o.id AS id, (SELECT count(*) FROM causeway_import_organization i \
          JOIN causeway_import m ON m.import_id = i.import_id \
-         WHERE i.organization_id = o.id AND m.state <> 'succeeded') AS unfinished FROM ",
+         WHERE i.organization_id = o.id AND m.state <> ",
     )
+    .arg(ImportState::Succeeded.name())
+    .push(") AS unfinished FROM ")
     .rows(tx.dialect(), "r", [("id", Column::Ints(ids))])
     .push(" JOIN sentry_organization o ON o.id = r.id");
     let rows = tx.fetch_all(statement).await?;
@@ -140,7 +140,30 @@ pub(crate) async fn set_slugs(tx: &mut Tx, ids: Vec<i64>, slugs: Vec<String>) ->
 }
 
 /// Hides the organizations of an import with ids above `after`, up to `last`. Returns those that were visible.
-pub(crate) async fn hide(tx: &mut Tx, import_id: Uuid, after: i64, last: i64) -> Result<Vec<i64>, DbError> {
+pub(crate) async fn hide(
+    lease: &mut LeaseTransaction<'_>,
+    after: i64,
+    last: i64,
+) -> Result<Vec<i64>, DbError> {
+    let import_id = lease.import_id();
+    hide_in(lease, import_id, after, last).await
+}
+
+/// The same for a request to revert the import, which has no lease. It comes after [`begin_revert`] in its transaction,
+/// or after the commit of that: the import is being reverted by then, so its organizations stay hidden, whoever has the
+/// lease.
+///
+/// [`begin_revert`]: super::import::begin_revert
+pub(crate) async fn hide_for_request(
+    tx: &mut Tx,
+    import_id: Uuid,
+    after: i64,
+    last: i64,
+) -> Result<Vec<i64>, DbError> {
+    hide_in(tx, import_id, after, last).await
+}
+
+async fn hide_in(tx: &mut Tx, import_id: Uuid, after: i64, last: i64) -> Result<Vec<i64>, DbError> {
     let statement = Statement::new(
         "UPDATE sentry_organization SET status = $2 WHERE status <> $2 AND id IN (SELECT organization_id \
          FROM causeway_import_organization WHERE import_id = $1 AND organization_id > $3 AND organization_id <= $4) \
@@ -161,8 +184,10 @@ pub(crate) async fn show(tx: &mut Tx, of: &Approved) -> Result<Vec<i64>, DbError
         .push(
             " THEN 0 ELSE i.status END FROM causeway_import_organization i \
              JOIN causeway_import m ON m.import_id = i.import_id \
-             WHERE i.organization_id = sentry_organization.id AND m.state = 'succeeded' AND sentry_organization.status = ",
+             WHERE i.organization_id = sentry_organization.id AND m.state = ",
         )
+        .arg(ImportState::Succeeded.name())
+        .push(" AND sentry_organization.status = ")
         .arg(HIDDEN);
     let statement = match of {
         Approved::Import(id) => statement.push(" AND i.import_id = ").arg(*id),

@@ -6,7 +6,7 @@ use causeway_silo::db::{Column, Db, DbError, Row, Statement, Tx};
 use chrono::{DateTime, Utc};
 
 use super::{books::Books, lease::LENGTH};
-use crate::holder::Holder;
+use crate::{holder::Holder, import::ImportState};
 
 /// The columns of `sentry_organization` that control also stores.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,9 +86,12 @@ pub(crate) async fn region_state(
         .rows(db.dialect(), "r", [given()])
         .push(
             " JOIN causeway_import_organization i ON i.organization_id = r.id \
-             JOIN causeway_import m ON m.import_id = i.import_id WHERE NOT m.dry_run AND m.state <> 'reverted' \
-             AND (m.state <> 'succeeded' OR NOT m.reported)",
-        );
+             JOIN causeway_import m ON m.import_id = i.import_id WHERE NOT m.dry_run AND m.state <> ",
+        )
+        .arg(ImportState::Reverted.name())
+        .push(" AND (m.state <> ")
+        .arg(ImportState::Succeeded.name())
+        .push(" OR NOT m.reported)");
     for row in db.fetch_all(statement).await? {
         all.entry(row.int("id")?).or_default().under_way = true;
     }

@@ -347,8 +347,17 @@ fn set(
     Ok(())
 }
 
-/// The placeholder for the slug of an organization until control has decided the slug. No valid slug has a tilde.
+/// How the placeholder for an undecided slug begins. No valid slug has a tilde.
+pub const PLACEHOLDER_PREFIX: &str = "~relocating-";
+
+/// The placeholder for the slug of an organization until control has decided the slug.
 #[must_use]
 pub fn undecided_slug(id: i64) -> String {
-    format!("~relocating-{id}")
+    format!("{PLACEHOLDER_PREFIX}{id}")
+}
+
+/// Whether a slug is the placeholder for one that has not been decided.
+#[must_use]
+pub fn is_placeholder(slug: &str) -> bool {
+    slug.starts_with(PLACEHOLDER_PREFIX)
 }

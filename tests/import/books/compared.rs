@@ -128,6 +128,44 @@ async fn what_the_product_has_lost_is_found_and_written_again() {
     }
 }
 
+/// The region fails or dies before or after it has announced what the product's workers shall map again. The next
+/// comparison announces it, perhaps a second time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_announcement_that_fails_or_dies_is_made_by_the_next_comparison() {
+    let failpoints = Failpoints::default();
+    let alone = |builder: ClusterBuilder| {
+        let builder = builder.failpoints(&failpoints);
+        // No comparison but those of the test.
+        builder.configure_regions(|options| options.reconcile_every = Duration::ZERO)
+    };
+    let product = Product::start_with(LAYOUTS[1], alone).await;
+    let import = product.import(&export(), &ImportOptions::default()).await;
+    product.drain().await;
+    let id = import.organizations.first().expect("an organization").id;
+    let waiting = format!(
+        "SELECT count(*)::text AS line FROM sentry_regionoutbox WHERE shard_identifier = {id} AND category = 2"
+    );
+    for (place, is_announced) in
+        [("region.reconcile.product_prepared", false), ("region.reconcile.product_announced", true)]
+    {
+        for act in [Act::Fail, Act::Kill] {
+            let lose = format!("DELETE FROM sentry_organizationmapping WHERE organization_id = {id}");
+            product.execute(Silo::Control, &[lose]).await;
+            assert_eq!(product.region(&waiting).await, ["0"]);
+            failpoints.arm(place, act, 0);
+            product.cluster.region(0).reconcile(ReconcileMode::Repair).await.expect_err("it fails");
+            assert!(!failpoints.is_armed(), "{place} was not reached");
+            assert_eq!(product.region(&waiting).await != ["0"], is_announced, "{place} {act:?}");
+            product.cluster.revive().await.expect("it starts");
+            product.repair().await;
+            product.drain().await;
+            product.assert_known().await;
+            assert_eq!(product.compare(ReconcileMode::Check).await, [], "{place} {act:?}");
+        }
+    }
+    product.cluster.stop().await;
+}
+
 /// Another organization has the slug in the product by now: nothing is taken from it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slug_that_the_product_has_given_away_meanwhile_is_reported() {

@@ -13,13 +13,14 @@
 use causeway_audit::Subject;
 use causeway_proto::{
     control::v1::{NeededRow, ReportedOrganization},
-    relocation::v1::ErrorReason,
+    relocation::v1::{ErrorReason, OrganizationStatus},
 };
 use causeway_relocation::{
     catalog::{Model, ORGANIZATION, Silo},
     chunk::{Chunk, Reverted},
     finding::{Finding, FindingKind},
     revert::{self, Going, References},
+    writer::is_placeholder,
 };
 use causeway_silo::{db::count, transact};
 use uuid::Uuid;
@@ -57,7 +58,7 @@ impl Engine {
         let begun = transact!(Error, self.context.db, |tx| {
             let begun = store::import::begin_revert(tx, id, self.context.env.now()).await?;
             if begun {
-                let hidden = store::organization::hide(tx, id, 0, first).await?;
+                let hidden = store::organization::hide_for_request(tx, id, 0, first).await?;
                 self.context.announce_organizations(tx, hidden).await?;
                 causeway_audit::append(tx, &subject, self.context.env.now()).await?;
             }
@@ -65,7 +66,14 @@ impl Engine {
         })?;
         // A caller that asks again also gets its answer only when nothing is visible.
         if more {
-            self.hide_organizations(id, None).await?;
+            let mut after = 0;
+            while let Some((last, _)) = self.organizations_after(id, after).await? {
+                transact!(Error, self.context.db, |tx| {
+                    let hidden = store::organization::hide_for_request(tx, id, after, last).await?;
+                    self.context.announce_organizations(tx, hidden).await?;
+                })?;
+                after = last;
+            }
         }
         self.context.env.failpoint("region.revert.begun").await?;
         if begun {
@@ -78,17 +86,13 @@ impl Engine {
         Ok(())
     }
 
-    /// Hides the organizations of an import that is being reverted. `holding` is the import if this process has its
-    /// lease; a request to revert has none.
-    async fn hide_organizations(&self, id: Uuid, holding: Option<&Import>) -> Result<(), Error> {
+    /// Hides the organizations of an import that is being reverted.
+    async fn hide_organizations(&self, import: &Import) -> Result<(), Error> {
         let mut after = 0;
-        while let Some((last, _)) = self.organizations_after(id, after).await? {
-            transact!(Error, self.context.db, |tx| {
-                if let Some(import) = holding {
-                    self.assert_lease(tx, import).await?;
-                }
-                let hidden = store::organization::hide(tx, id, after, last).await?;
-                self.context.announce_organizations(tx, hidden).await?;
+        while let Some((last, _)) = self.organizations_after(import.id, after).await? {
+            transact_leased!(self, import, |lease| {
+                let hidden = store::organization::hide(lease, after, last).await?;
+                self.context.announce_organizations(lease, hidden).await?;
             })?;
             after = last;
         }
@@ -103,7 +107,7 @@ impl Engine {
         transact!(Error, self.context.db, |tx| {
             self.assert_lease(tx, import).await?;
         })?;
-        self.hide_organizations(import.id, Some(import)).await?;
+        self.hide_organizations(import).await?;
         self.context.register().await?;
         self.context.ask(self.context.control.revert_import(import.id, Vec::new())).await?;
         self.context.env.failpoint("region.revert.closed").await?;
@@ -369,8 +373,6 @@ impl Engine {
             }
             return Ok(());
         }
-        let hidden = i32::try_from(store::organization::HIDDEN)
-            .map_err(|_| Error::Internal("control knows no status for hidden organizations".to_owned()))?;
         while let Some(last) = kept.last() {
             let after = last.id;
             let report = kept
@@ -379,10 +381,10 @@ impl Engine {
                     organization_id: organization.id,
                     slug: organization.slug,
                     name: organization.name,
-                    status: hidden,
+                    status: OrganizationStatus::Hidden.into(),
                 })
                 // An organization that never got a slug is in no directory.
-                .filter(|organization| !organization.slug.starts_with('~'))
+                .filter(|organization| !is_placeholder(&organization.slug))
                 .collect();
             // An organization that the directory refuses is not in it, and is hidden here.
             self.context.ask(self.context.control.report_organizations(report, false)).await?;

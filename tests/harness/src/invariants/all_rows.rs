@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use anyhow::Context as _;
-use causeway_proto::region::v1::ImportState;
+use causeway_proto::{organization_status, region::v1::ImportState, relocation::v1::OrganizationStatus};
 use causeway_relocation::{
     catalog::{self, Catalog, Model},
     chunk::Chunk,
@@ -17,8 +17,6 @@ use crate::{
     cluster::{Cluster, Silo},
 };
 
-/// The status of a hidden organization.
-pub(crate) const HIDDEN: i64 = 3;
 pub(crate) const ORGANIZATION: &str = "sentry.organization";
 
 /// Where a row is: control if `None`, otherwise the region with this index.
@@ -37,11 +35,18 @@ pub(crate) struct Control {
     pub(crate) region_names: BTreeSet<String>,
     pub(crate) reservations: Vec<Reservation>,
     pub(crate) operations: Vec<Operation>,
-    /// The region and slug of each organization, by organization id.
-    pub(crate) directory: BTreeMap<i64, (String, String)>,
+    /// The organizations in the directory, by organization id.
+    pub(crate) directory: BTreeMap<i64, Listed>,
     pub(crate) leases: Vec<Lease>,
     pub(crate) chunks: Vec<Chunk>,
     pub(crate) tables: HashMap<String, Rows>,
+}
+
+/// An organization as the directory lists it.
+pub(crate) struct Listed {
+    pub(crate) region: String,
+    pub(crate) slug: String,
+    pub(crate) status: OrganizationStatus,
 }
 
 pub(crate) struct Reservation {
@@ -245,7 +250,7 @@ impl Control {
             all_chunks.extend(chunks(db, &row.text("region")?, row.uuid("import_id")?).await?);
         }
         let names = db.fetch_all(Statement::new("SELECT name FROM causeway_region")).await?;
-        let directory = "SELECT o.organization_id, o.region, COALESCE(p.slug, '') AS slug \
+        let directory = "SELECT o.organization_id, o.region, o.status, COALESCE(p.slug, '') AS slug \
                          FROM causeway_organization o LEFT JOIN causeway_organization_slug_reservation p \
                          ON p.organization_id = o.organization_id AND p.region = o.region AND p.type = 'primary'";
         let directory = db.fetch_all(Statement::new(directory)).await?;
@@ -255,7 +260,14 @@ impl Control {
             operations: operations(db).await?,
             directory: directory
                 .iter()
-                .map(|row| Ok((row.int("organization_id")?, (row.text("region")?, row.text("slug")?))))
+                .map(|row| {
+                    let listed = Listed {
+                        region: row.text("region")?,
+                        slug: row.text("slug")?,
+                        status: organization_status::from_stored(row.int("status")?),
+                    };
+                    Ok((row.int("organization_id")?, listed))
+                })
                 .collect::<anyhow::Result<_>>()?,
             leases: leases(db).await?,
             chunks: all_chunks,

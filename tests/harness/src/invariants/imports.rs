@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use causeway_proto::organization_status::HIDDEN;
 use causeway_relocation::chunk::Chunk;
 use uuid::Uuid;
 
 use super::{
     Found,
-    all_rows::{AllRows, HIDDEN, Import, ORGANIZATION, Region, int},
+    all_rows::{AllRows, Import, ORGANIZATION, Region, int},
 };
 
 pub(super) fn check(world: &AllRows, approved: &[Uuid], found: &mut Found) {

@@ -2,12 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use causeway_proto::region::v1::ImportState;
+use causeway_proto::{
+    organization_status::{self, HIDDEN},
+    region::v1::ImportState,
+    relocation::v1::OrganizationStatus,
+};
 use uuid::Uuid;
 
 use super::{
     Found,
-    all_rows::{AllRows, HIDDEN, ORGANIZATION, Reservation, int},
+    all_rows::{AllRows, Listed, ORGANIZATION, Reservation, int},
 };
 use crate::account::Cell;
 
@@ -20,12 +24,26 @@ pub(super) fn check(world: &AllRows, found: &mut Found) {
     everything_has_its_region(world, found);
 }
 
-/// An organization's row: region, id, slug, whether it is visible.
+/// An organization's row: region, id, slug, status as stored.
 struct Row<'a> {
     region: usize,
     id: i64,
     slug: &'a str,
-    visible: bool,
+    status: Option<i64>,
+}
+
+impl Row<'_> {
+    fn is_visible(&self) -> bool {
+        self.status != Some(HIDDEN)
+    }
+
+    /// The status that the directory has to list. One that the contract does not know is listed as active.
+    fn listed_status(&self) -> OrganizationStatus {
+        match self.status.map(organization_status::from_stored) {
+            None | Some(OrganizationStatus::Unspecified) => OrganizationStatus::Active,
+            Some(status) => status,
+        }
+    }
 }
 
 fn organizations(world: &AllRows) -> Vec<Row<'_>> {
@@ -34,7 +52,7 @@ fn organizations(world: &AllRows) -> Vec<Row<'_>> {
             region,
             id: *id,
             slug: row.get("slug").and_then(Cell::as_text).unwrap_or_default(),
-            visible: int(row, "status") != Some(HIDDEN),
+            status: int(row, "status"),
         }))
     });
     rows.flatten().collect()
@@ -52,7 +70,7 @@ fn one_slug_one_organization(world: &AllRows, found: &mut Found) {
     for row in organizations(world) {
         let holder = format!("organization {} of {}", row.id, world.name_of(Some(row.region)));
         in_region.entry((row.region, row.slug.to_lowercase())).or_default().push(holder.clone());
-        if row.visible {
+        if row.is_visible() {
             shown.entry(row.slug.to_lowercase()).or_default().push(holder);
         }
     }
@@ -80,7 +98,7 @@ fn by_organization(world: &AllRows) -> HashMap<(&str, i64), Vec<&Reservation>> {
 /// I2: each visible organization has one primary reservation, and a reservation of its slug.
 fn visible_organizations_have_their_slug(world: &AllRows, found: &mut Found) {
     let by = by_organization(world);
-    for row in organizations(world).into_iter().filter(|row| row.visible) {
+    for row in organizations(world).into_iter().filter(Row::is_visible) {
         let region = world.name_of(Some(row.region));
         let own = by.get(&(region, row.id)).map(Vec::as_slice).unwrap_or_default();
         let primaries: Vec<_> = own.iter().filter(|reservation| reservation.is_primary()).collect();
@@ -152,7 +170,15 @@ fn reservations_have_their_organization(world: &AllRows, found: &mut Found) {
         }
     }
     let by = by_organization(world);
-    for (id, (region, slug)) in &world.control.directory {
+    for (id, Listed { region, slug, status }) in &world.control.directory {
+        if let Some(row) = rows.get(&(region.as_str(), *id))
+            && row.listed_status() != *status
+        {
+            found.add(
+                3,
+                format!("the directory has organization {id} of {region} as {status:?}, and its row has status {:?}", row.status),
+            );
+        }
         let own = by.get(&(region.as_str(), *id)).map(Vec::as_slice).unwrap_or_default();
         if !own.iter().any(|reservation| reservation.is_primary() && reservation.slug == *slug) {
             found.add(

@@ -63,6 +63,12 @@ const TAMPERING: &[(Silo, &str, u8, &str)] = &[
     ),
     (
         CONTROL,
+        "UPDATE causeway_organization SET status = 2 WHERE region = 'us'",
+        3,
+        "as DeletionInProgress, and its row has status Some(0)",
+    ),
+    (
+        CONTROL,
         "DELETE FROM causeway_organization WHERE organization_id IN (SELECT organization_id \
          FROM causeway_organization_slug_reservation WHERE slug = 'one')",
         3,
