@@ -8,13 +8,13 @@ use causeway_harness::{
 };
 use causeway_proto::{
     region::v1::{Import, ImportState},
-    relocation::v1::{Finding, FindingKind, ModelCounts},
+    relocation::v1::{ErrorReason, Finding, FindingKind, ModelCounts},
 };
 use causeway_silo::db::Statement;
 use serde_json::json;
 
 use crate::{
-    product::{ask, cluster_of, import, set},
+    product::{ask, assert_failed, cluster_of, import, set},
     support::{MEMBER, USER, cluster},
 };
 
@@ -197,5 +197,36 @@ async fn a_record_that_breaks_a_check_of_this_database_is_left_out_alone() {
     // The organization that is left out has taken no slug.
     let visible = cluster.region(0).visible_organizations().await.expect("asked");
     assert_eq!(visible.iter().map(|it| it.slug.as_str()).collect::<Vec<_>>(), ["one"]);
+    cluster.stop().await;
+}
+
+/// The database decides how long a text may be, and an index of it less than its column.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_longer_column_of_this_database_takes_longer_values() {
+    let of_region = [
+        "ALTER TABLE sentry_team ALTER COLUMN name TYPE varchar(300)",
+        "ALTER TABLE sentry_team ALTER COLUMN slug TYPE varchar(4000)",
+    ];
+    let cluster = cluster_of(Release::R26_6, &Failpoints::default(), &[], &of_region).await;
+    let name = "é".repeat(250);
+    let mut export = Export::new();
+    export.organization(1, "one").user(11, "ann").member(1, 1, 11).team(21, 1, "team");
+    set(&mut export, TEAM, 21, "name", json!(name));
+    let options = ImportOptions::default();
+    let (dry, told) = import(&cluster, &export, &options.clone().dry_run()).await;
+    assert_eq!(dry.state(), ImportState::Planned, "{:?}", dry.failure);
+    assert_eq!(told, []);
+    let (done, findings) = import(&cluster, &export, &options).await;
+    assert_eq!(done.state(), ImportState::Succeeded, "{:?}", done.failure);
+    assert_eq!(findings, []);
+    assert_eq!(ask(&cluster, Silo::Region(0), "SELECT name AS line FROM sentry_team").await, [name]);
+    for (field, value, why) in
+        [("name", "n".repeat(301), "300 are the most"), ("slug", "s".repeat(3_000), "an index takes 2600")]
+    {
+        let mut long = export.clone();
+        set(&mut long, TEAM, 21, field, json!(value));
+        let message = assert_failed(&import(&cluster, &long, &options).await.0, ErrorReason::ExportInvalid);
+        assert!(message.contains(why), "{message}");
+    }
     cluster.stop().await;
 }
