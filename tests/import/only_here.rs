@@ -195,8 +195,9 @@ async fn a_record_that_breaks_a_check_of_this_database_is_left_out_alone() {
         assert_eq!((counts.inserted, counts.dropped), (inserted, dropped), "{model}");
     }
     // The organization that is left out has taken no slug.
-    let visible = cluster.region(0).visible_organizations().await.expect("asked");
-    assert_eq!(visible.iter().map(|it| it.slug.as_str()).collect::<Vec<_>>(), ["one"]);
+    assert_eq!(done.organizations.iter().map(|it| it.source_id).collect::<Vec<_>>(), [1]);
+    let reserved = cluster.control().all_reservations().await.expect("asked");
+    assert_eq!(reserved.iter().map(|it| it.slug.as_str()).collect::<Vec<_>>(), ["one"]);
     cluster.stop().await;
 }
 

@@ -67,7 +67,7 @@ impl Engine {
         }
         let release = Catalog::identity();
         let fitted = Fitted {
-            catalog: Arc::new(fitted),
+            catalog: Arc::new(fitted.with_copies_that_fit()),
             fingerprint: format!("{release} {} {of_control}", ours.fingerprint()),
             of_control,
             assumed,

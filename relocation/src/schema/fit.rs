@@ -13,10 +13,25 @@ impl Catalog {
     pub fn fitted(&self, silo: Silo, tables: &Tables) -> Self {
         let mut catalog = self.clone();
         catalog.change_written(silo, |model| fit(model, tables, self.newest_release()));
-        if tables.of_product {
-            limit_copied(&mut catalog);
-        }
         catalog
+    }
+
+    /// This catalog with limits on the texts that rows of another model copy: they must fit there too. The other model may
+    /// be in the other silo, so the catalog must have been fitted to the tables of both.
+    #[must_use]
+    pub fn with_copies_that_fit(mut self) -> Self {
+        let limits = limits_of_copies(&self);
+        for silo in [Silo::Control, Silo::Region] {
+            self.change_written(silo, |model| {
+                for (_, field, most) in limits.iter().filter(|(of, _, _)| *of == model.name) {
+                    let position = model.column(field);
+                    if let Some(column) = position.and_then(|position| model.columns.get_mut(position)) {
+                        column.max_length = Some(column.max_length.map_or(*most, |length| length.min(*most)));
+                    }
+                }
+            });
+        }
+        self
     }
 
     /// Why no import can write into the tables of a silo that belong to the product: a sentence for each reason. Empty if
@@ -142,9 +157,9 @@ fn fit_column(column: &mut Column, actual: &Actual, of_product: bool) {
     }
 }
 
-/// Limits texts that rows of another model copy to what fits there too. The other model may be in the other silo.
-fn limit_copied(catalog: &mut Catalog) {
-    let mut limits: Vec<(String, String, usize)> = Vec::new();
+/// The models and fields that rows of other models copy, each with the length of a column that gets the copy.
+fn limits_of_copies(catalog: &Catalog) -> Vec<(String, String, usize)> {
+    let mut limits = Vec::new();
     for model in catalog.written() {
         for Follow { reference, copies } in &model.rules.follow {
             let of = model.columns.get(*reference).and_then(|column| column.references.as_ref());
@@ -156,16 +171,7 @@ fn limit_copied(catalog: &mut Catalog) {
             }
         }
     }
-    for silo in [Silo::Control, Silo::Region] {
-        catalog.change_written(silo, |model| {
-            for (_, field, most) in limits.iter().filter(|(of, _, _)| *of == model.name) {
-                let position = model.column(field);
-                if let Some(column) = position.and_then(|position| model.columns.get_mut(position)) {
-                    column.max_length = Some(column.max_length.map_or(*most, |length| length.min(*most)));
-                }
-            }
-        });
-    }
+    limits
 }
 
 /// Why no record of a model can be written into its table of the product, which is in PostgreSQL: a sentence for each
@@ -293,9 +299,8 @@ mod tests {
             true
         };
         let product = tables(true, change);
-        let of_product = catalog.fitted(Silo::Region, &product).fitted(Silo::Control, &product);
-        let own = tables(false, change);
-        let own = catalog.fitted(Silo::Region, &own).fitted(Silo::Control, &own);
+        let fitted = |tables: &Tables| catalog.fitted(Silo::Region, tables).fitted(Silo::Control, tables);
+        let (of_product, own) = (fitted(&product), fitted(&tables(false, change)));
         let known = |model: &str, field: &str| column(&catalog, model, field).max_length;
         for (field, length) in [("name", Some(300)), ("slug", None)] {
             assert_eq!(column(&of_product, "sentry.team", field).max_length, length, "{field}");
@@ -305,8 +310,11 @@ mod tests {
         assert_eq!(group_by(&of_product), Kind::Array(ArrayOf::Text(Some(900))));
         assert_eq!(group_by(&own), group_by(&catalog));
         // A member copies the address.
-        assert_eq!(column(&of_product, "sentry.user", "email").max_length, Some(90));
-        assert_eq!(column(&own, "sentry.user", "email").max_length, known("sentry.user", "email"));
+        assert_eq!(column(&of_product, "sentry.user", "email").max_length, Some(250));
+        let limited = of_product.clone().with_copies_that_fit();
+        assert_eq!(column(&limited, "sentry.user", "email").max_length, Some(90));
+        let email = known("sentry.user", "email");
+        assert_eq!(column(&catalog.clone().with_copies_that_fit(), "sentry.user", "email").max_length, email);
         let suffix =
             |catalog: &Catalog| catalog.model("sentry.user").unwrap().rules.taken_name.unwrap().suffix_up_to;
         assert_eq!((suffix(&of_product), suffix(&own)), (Some(100), Some(128)));
