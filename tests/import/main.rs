@@ -33,6 +33,7 @@ mod support;
 mod survive;
 mod suspended;
 mod turns;
+mod upgraded;
 mod uploads;
 mod watches;
 

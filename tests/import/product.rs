@@ -51,7 +51,7 @@ async fn as_it_is() -> Cluster {
     cluster(&Failpoints::default(), &[], &[]).await
 }
 
-async fn begin(cluster: &Cluster, export: &Export, options: &ImportOptions) -> String {
+pub(crate) async fn begin(cluster: &Cluster, export: &Export, options: &ImportOptions) -> String {
     let begun = cluster.region(0).begin(&export.to_bytes(), options).await;
     begun.expect("it begins").import.unwrap_or_default().import_id
 }
