@@ -72,7 +72,7 @@ fn failed(error: &DbError) -> Failure {
                 "the database of the service cannot be used at the moment; its log says why",
             )
         }
-        DbErrorKind::Unique | DbErrorKind::ForeignKey | DbErrorKind::Other => {
+        DbErrorKind::Unique | DbErrorKind::ForeignKey | DbErrorKind::Check | DbErrorKind::Other => {
             tracing::error!(%error, "the audit log cannot be read");
             Failure::new(
                 ErrorReason::Internal,

@@ -173,7 +173,10 @@ impl Keeper {
             if let Err(error) = stored {
                 match error.kind() {
                     // They would be refused the next time too.
-                    DbErrorKind::Unique | DbErrorKind::ForeignKey | DbErrorKind::Other => {
+                    DbErrorKind::Unique
+                    | DbErrorKind::ForeignKey
+                    | DbErrorKind::Check
+                    | DbErrorKind::Other => {
                         tracing::error!(calls = entries.len(), "failed calls cannot get into the audit log");
                     }
                     _ => {

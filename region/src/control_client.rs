@@ -36,6 +36,23 @@ use uuid::Uuid;
 
 use crate::convert;
 
+/// Control's tables of models, as it describes them.
+#[derive(Debug)]
+pub(crate) struct ControlTables {
+    pub(crate) tables: Tables,
+    /// Identifies all of them, those too that the catalog of this release does not know.
+    pub(crate) fingerprint: String,
+    /// Identifies each of them, by name. Empty if control is of a release that compares all of them with a chunk.
+    by_table: BTreeMap<String, String>,
+}
+
+impl ControlTables {
+    /// What control compares its tables with before it writes a chunk into one of them.
+    pub(crate) fn fingerprint_for(&self, table: &str) -> &str {
+        self.by_table.get(table).unwrap_or(&self.fingerprint)
+    }
+}
+
 /// The revision of the contract that a region needs control to serve: the last one that added something that the region
 /// uses. Lower than the newest one as long as it can be, so that a region may be upgraded before its control.
 const NEEDED_REVISION: i32 = 3;
@@ -145,8 +162,8 @@ impl ControlClient {
             .await
     }
 
-    /// Control's tables of models, and their fingerprint.
-    pub(crate) async fn describe_tables(&self) -> Result<(Tables, String), CallError> {
+    /// Control's tables of models.
+    pub(crate) async fn describe_tables(&self) -> Result<ControlTables, CallError> {
         let answer = self
             .client
             .call(self.client.timeouts().call, DescribeTablesRequest {}, async |channel, request| {
@@ -167,14 +184,18 @@ impl ControlClient {
             unique: answer.has_unique_indexes.then(BTreeMap::new),
             of_product: answer.of_product,
         };
+        let mut by_table = BTreeMap::new();
         for table in answer.tables {
+            if !table.fingerprint.is_empty() {
+                by_table.insert(table.name.clone(), table.fingerprint);
+            }
             if let Some(unique) = &mut tables.unique {
                 let indexes = table.unique_indexes.into_iter().map(index).collect();
                 unique.insert(table.name.clone(), indexes);
             }
             tables.columns.insert(table.name, table.columns.into_iter().map(column).collect());
         }
-        Ok((tables, answer.fingerprint))
+        Ok(ControlTables { tables, fingerprint: answer.fingerprint, by_table })
     }
 
     /// Which rows of a model have one of these values, for an import that plans.

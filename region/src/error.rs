@@ -324,7 +324,7 @@ impl Error {
                 DbErrorKind::Closed => ErrorReason::ShuttingDown,
                 DbErrorKind::Contention => ErrorReason::DatabaseContention,
                 DbErrorKind::Unique => ErrorReason::UniqueConflict,
-                DbErrorKind::ForeignKey | DbErrorKind::Other => ErrorReason::Internal,
+                DbErrorKind::ForeignKey | DbErrorKind::Check | DbErrorKind::Other => ErrorReason::Internal,
             };
         }
         match self {

@@ -153,7 +153,7 @@ kinds! {
     OutOfScope = "out_of_scope", Warning, "Make what you need of it again in the application.";
     /// An organization stays hidden and was not active in the export. The reason says what its status was.
     HiddenStatus = "hidden_status", Warning, "Give the organization this status when it is approved.";
-    /// A record or a value was not written, because the database has no table or column for it.
+    /// A record or a value was not written, because the database has no table or column for it, or a check of its own.
     NotInDatabase = "not_in_database", Warning, "If it is needed, upgrade the application that owns the database, and import again; or make it by hand.";
     /// A value was kept that holds an id, or looks like one, and that no rule could map.
     IdNotMapped = "id_not_mapped", Warning, "Look in the application whether the number means something there; if it is an id of the other installation, choose again there.";

@@ -18,6 +18,7 @@ mod limits;
 mod lost_lease;
 mod nested_ids;
 mod once;
+mod only_here;
 mod paging;
 mod pairs;
 mod product;
@@ -32,6 +33,7 @@ mod support;
 mod survive;
 mod suspended;
 mod turns;
+mod upgraded;
 mod uploads;
 mod watches;
 
@@ -123,6 +125,9 @@ causeway_harness::on_each_store! {
         rules_hold_between_chunks,
         rows_that_were_here_before_are_left_alone,
         an_unknown_field_is_told_whatever_the_scope;
+    only_here:
+        a_user_whom_an_index_of_this_database_keeps_out_is_left_out,
+        a_row_that_breaks_a_check_of_this_database_is_left_out;
     releases:
         a_model_is_known_by_all_its_names,
         a_key_that_stands_under_two_names_of_a_model_is_refused,

@@ -26,7 +26,7 @@ async fn cluster(failpoints: &Failpoints, of_control: &[&str], of_region: &[&str
     cluster_of(Release::R24_9, failpoints, of_control, of_region).await
 }
 
-async fn cluster_of(
+pub(crate) async fn cluster_of(
     release: Release,
     failpoints: &Failpoints,
     of_control: &[&str],
@@ -51,37 +51,41 @@ async fn as_it_is() -> Cluster {
     cluster(&Failpoints::default(), &[], &[]).await
 }
 
-async fn begin(cluster: &Cluster, export: &Export, options: &ImportOptions) -> String {
+pub(crate) async fn begin(cluster: &Cluster, export: &Export, options: &ImportOptions) -> String {
     let begun = cluster.region(0).begin(&export.to_bytes(), options).await;
     begun.expect("it begins").import.unwrap_or_default().import_id
 }
 
-async fn import(cluster: &Cluster, export: &Export, options: &ImportOptions) -> (Import, Vec<Finding>) {
+pub(crate) async fn import(
+    cluster: &Cluster,
+    export: &Export,
+    options: &ImportOptions,
+) -> (Import, Vec<Finding>) {
     let id = begin(cluster, export, options).await;
     let import = cluster.region(0).wait(&id).await.expect("it ends");
     let findings = cluster.region(0).findings(&id).await.expect("its findings");
     (import, findings)
 }
 
-fn set(export: &mut Export, model: &str, pk: i64, field: &str, value: serde_json::Value) {
+pub(crate) fn set(export: &mut Export, model: &str, pk: i64, field: &str, value: serde_json::Value) {
     let record = export.find(model, pk).expect("it is there");
     *record = record.clone().with(&json!({ field: value }));
 }
 
-fn assert_failed(import: &Import, reason: ErrorReason) -> String {
+pub(crate) fn assert_failed(import: &Import, reason: ErrorReason) -> String {
     let failure = import.failure.clone().unwrap_or_default();
     assert_eq!((import.state(), failure.reason()), (ImportState::Failed, reason), "{failure:?}");
     failure.message
 }
 
-async fn execute(db: &Db, statement: &'static str) {
+pub(crate) async fn execute(db: &Db, statement: &'static str) {
     let executed: Result<(), DbError> = transact!(DbError, db, |tx| {
         tx.execute(Statement::new(statement)).await?;
     });
     executed.expect("executed");
 }
 
-async fn ask(cluster: &Cluster, silo: Silo, query: &'static str) -> Vec<String> {
+pub(crate) async fn ask(cluster: &Cluster, silo: Silo, query: &'static str) -> Vec<String> {
     let db = cluster.db(silo).await.expect("a database");
     let rows = db.fetch_all(Statement::new(query)).await.expect("asked");
     rows.iter().map(|row| row.text("line").expect("a text")).collect()

@@ -173,6 +173,8 @@ impl ControlImportService for Handler {
     ) -> Result<Response<DescribeTablesResponse>, Status> {
         let tables = self.imports.describe_tables().await?;
         let fingerprint = tables.fingerprint();
+        let of_table = |name: &String| (name.clone(), tables.fingerprint_of([name.as_str()]));
+        let mut by_table: BTreeMap<String, String> = tables.columns.keys().map(of_table).collect();
         let schema::Tables { columns, unique, of_product } = tables;
         let column = |(name, actual)| {
             let Actual { sql, null: nullable, has_default } = actual;
@@ -188,6 +190,7 @@ impl ControlImportService for Handler {
             Table {
                 columns: columns.into_iter().map(column).collect(),
                 unique_indexes: unique.into_iter().flatten().map(index).collect(),
+                fingerprint: by_table.remove(&name).unwrap_or_default(),
                 name,
             }
         };

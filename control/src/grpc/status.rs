@@ -161,7 +161,7 @@ fn database_failure(error: &DbError) -> Failure {
             tracing::warn!(%error, "a transaction lost repeatedly against concurrent ones");
             Failure::new(ErrorReason::DatabaseContention, "the database of control is contended; try again")
         }
-        DbErrorKind::Unique | DbErrorKind::ForeignKey | DbErrorKind::Other => {
+        DbErrorKind::Unique | DbErrorKind::ForeignKey | DbErrorKind::Check | DbErrorKind::Other => {
             tracing::error!(%error, kind = ?error.kind(), "the database failed");
             Failure::new(ErrorReason::Internal, "control met a defect; its log has the details")
         }

@@ -45,13 +45,33 @@ impl Fitted {
     /// The catalog as far as the database takes it now. Tables that Causeway created are not read again.
     ///
     /// # Errors
-    /// If the database cannot be queried, or the tables have another fingerprint than this one, unless it is empty.
-    pub(crate) async fn catalog(&self, fingerprint: &str) -> Result<Arc<Catalog>, Error> {
+    /// If the database cannot be queried.
+    pub(crate) async fn catalog(&self) -> Result<Arc<Catalog>, Error> {
+        self.catalog_if(|_| true).await
+    }
+
+    /// The same for a chunk of a model that was planned for tables with this fingerprint, of the model's table or, by a
+    /// region of an older release, of all; nothing is compared if it is empty.
+    ///
+    /// # Errors
+    /// If the database cannot be queried, or the tables have another fingerprint.
+    pub(crate) async fn catalog_for(&self, model: &str, fingerprint: &str) -> Result<Arc<Catalog>, Error> {
+        self.catalog_if(|tables| match self.catalog.model(model) {
+            _ if fingerprint.is_empty() => true,
+            Some(model) if fingerprint.starts_with(Tables::OF_SOME) => {
+                tables.fingerprint_of([model.table.as_str()]) == fingerprint
+            }
+            _ => tables.fingerprint() == fingerprint,
+        })
+        .await
+    }
+
+    async fn catalog_if(&self, are_right: impl Fn(&Tables) -> bool) -> Result<Arc<Catalog>, Error> {
         if !self.of_product {
             return Ok(Arc::clone(&self.catalog));
         }
         let tables = self.tables().await?;
-        if !fingerprint.is_empty() && tables.fingerprint() != fingerprint {
+        if !are_right(&tables) {
             return Err(Error::SchemaChanged);
         }
         Ok(Arc::new(self.catalog.fitted(Silo::Control, &tables)))

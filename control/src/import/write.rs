@@ -141,7 +141,7 @@ impl ControlImports {
 
     /// The catalog as far as the database takes it now.
     pub(crate) async fn catalog(&self) -> Result<Arc<Catalog>, Error> {
-        self.fitted.catalog("").await
+        self.fitted.catalog().await
     }
 
     /// Control's tables of models, as they are now.
@@ -160,7 +160,7 @@ impl ControlImports {
     pub async fn import_models(&self, request: ImportModels) -> Result<ImportedModels, Error> {
         causeway_audit::about(Subject::import(request.import_id));
         regions::writing(&self.db, "region", &request.region).await?;
-        let catalog = self.fitted.catalog(&request.tables_fingerprint).await?;
+        let catalog = self.fitted.catalog_for(&request.model, &request.tables_fingerprint).await?;
         let model = taken(&catalog, &request.model)?;
         check_ordinals(&request)?;
         let digest = digest(&request);

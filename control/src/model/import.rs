@@ -20,7 +20,8 @@ pub struct ImportModels {
     pub max_ordinal: i64,
     /// The records, by ascending ordinal; at most 2,500.
     pub records: Vec<ImportRecord>,
-    /// The fingerprint of the tables for which the import was planned; empty if it is not to be compared.
+    /// The fingerprint of the model's table as the import was planned for it, or of all tables, if a region of an older
+    /// release sends it; empty if it is not to be compared.
     pub tables_fingerprint: String,
 }
 

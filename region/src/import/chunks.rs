@@ -111,7 +111,7 @@ impl ChunkDraft {
         })
     }
 
-    /// Stores the organizations among the rows, if the model has some.
+    /// Stores the organizations among the rows that are written, if the model has some.
     pub(super) async fn insert_organizations(
         &self,
         lease: &mut LeaseTransaction<'_>,
@@ -123,7 +123,9 @@ impl ChunkDraft {
         }
         let changed = self.changed_with(written);
         let mut organizations = Vec::with_capacity(rows.len());
-        for row in rows {
+        // The database may have refused some.
+        let inserted: HashSet<i64> = written.keys.inserted.iter().map(|(_, id)| *id).collect();
+        for row in rows.iter().filter(|row| inserted.contains(&row.id)) {
             let (wanted_slug, name, status) =
                 self.organizations.get(&row.source_pk).cloned().ok_or_else(|| {
                     Error::Internal(format!("organization {} is not in the file", row.source_pk))

@@ -13,7 +13,6 @@ use causeway_relocation::{
     export::ExportError,
     finding::{Finding, FindingKind},
     plan::{Checkpoint, Plan},
-    schema::Tables,
     writer::{DryRun, WriteError},
 };
 use causeway_silo::{db::HasDbError as _, transact};
@@ -25,6 +24,7 @@ use super::{
 };
 use crate::{
     context::Context,
+    control_client::ControlTables,
     decryption_key::DecryptionKeys,
     error::Error,
     permits::{Permits, Turn},
@@ -45,7 +45,7 @@ struct Inner {
     running: Mutex<HashMap<Uuid, Arc<RunningImport>>>,
     permits: Permits,
     /// Control's tables as it has described them last.
-    control_tables: Mutex<Option<(Tables, String)>>,
+    control_tables: Mutex<Option<Arc<ControlTables>>>,
     /// Locked as long as this process may write into the spool directory.
     lock: std::fs::File,
 }
@@ -119,7 +119,7 @@ impl Engine {
     }
 
     /// Control's tables as it has described them last to this process.
-    pub(super) fn known_tables(&self) -> &Mutex<Option<(Tables, String)>> {
+    pub(super) fn known_tables(&self) -> &Mutex<Option<Arc<ControlTables>>> {
         &self.inner.control_tables
     }
 

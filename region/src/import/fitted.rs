@@ -12,7 +12,7 @@ use causeway_relocation::{
 use uuid::Uuid;
 
 use super::{Engine, Import, ImportState, engine::Run};
-use crate::{error::Error, store};
+use crate::{control_client::ControlTables, error::Error, store};
 
 /// The catalog as far as the databases take it.
 #[derive(Debug, Clone)]
@@ -21,8 +21,8 @@ pub(super) struct Fitted {
     pub(super) catalog: Arc<Catalog>,
     /// Identifies the tables of both databases, and the catalog.
     pub(super) fingerprint: String,
-    /// Identifies control's tables.
-    pub(super) of_control: String,
+    /// Control's tables; `None` if they are taken to be Causeway's own.
+    pub(super) of_control: Option<Arc<ControlTables>>,
     /// Control did not answer, so its tables are taken to be those that it described before.
     assumed: bool,
 }
@@ -53,29 +53,33 @@ impl Engine {
         };
         let mut unfit = catalog.unfit(Silo::Region, &ours);
         let mut fitted = catalog.fitted(Silo::Region, &ours);
-        let mut of_control = Tables::OWN.to_owned();
-        if let Some((theirs, fingerprint)) = theirs {
+        // What an older release remembers of control's tables, and what this one does: those that this catalog knows.
+        let (mut all_of_control, mut of_control) = (Tables::OWN.to_owned(), Tables::OWN.to_owned());
+        if let Some(ControlTables { tables: theirs, fingerprint, .. }) = theirs.as_deref() {
             if ours.of_product && !theirs.of_product {
                 return Err(Error::ControlNotOfProduct);
             }
-            unfit.extend(catalog.unfit(Silo::Control, &theirs));
-            fitted = fitted.fitted(Silo::Control, &theirs);
-            of_control = fingerprint;
+            unfit.extend(catalog.unfit(Silo::Control, theirs));
+            fitted = fitted.fitted(Silo::Control, theirs);
+            all_of_control.clone_from(fingerprint);
+            let known = catalog.written().filter(|model| model.silo == Silo::Control);
+            of_control = theirs.fingerprint_of(known.map(|model| model.table.as_str()));
         }
         if !unfit.is_empty() {
             return Err(Error::TablesUnfit(unfit.join("; ")));
         }
         let release = Catalog::identity();
         let fitted = Fitted {
-            catalog: Arc::new(fitted),
+            catalog: Arc::new(fitted.with_copies_that_fit()),
             fingerprint: format!("{release} {} {of_control}", ours.fingerprint()),
-            of_control,
+            of_control: theirs,
             assumed,
         };
         // Another release of Causeway plans again.
         let planned =
             import.planned_for.as_ref().filter(|planned| !is_planning && planned.starts_with(&release));
-        if planned.is_some_and(|planned| *planned != fitted.fingerprint) {
+        let before = format!("{release} {} {all_of_control}", ours.fingerprint());
+        if planned.is_some_and(|planned| *planned != fitted.fingerprint && *planned != before) {
             return Err(Error::SchemaChanged { dry_run: import.parameters.dry_run });
         }
         run.fitted = Some(fitted.clone());
@@ -111,15 +115,15 @@ impl Engine {
     }
 
     /// Asks control for its tables of models.
-    async fn control_tables(&self) -> Result<(Tables, String), Error> {
+    async fn control_tables(&self) -> Result<Arc<ControlTables>, Error> {
         self.context.register().await?;
-        let tables = self.context.ask(self.context.control.describe_tables()).await?;
-        *self.known_tables().lock().unwrap_or_else(PoisonError::into_inner) = Some(tables.clone());
+        let tables = Arc::new(self.context.ask(self.context.control.describe_tables()).await?);
+        *self.known_tables().lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&tables));
         Ok(tables)
     }
 
     /// Control's tables as it has described them last to this process.
-    fn known_control_tables(&self) -> Option<(Tables, String)> {
+    fn known_control_tables(&self) -> Option<Arc<ControlTables>> {
         self.known_tables().lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -101,8 +101,9 @@ pub struct Import {
     pub updated_at: DateTime<Utc>,
     /// Records in the file; 0 until planning has ended.
     pub records: i64,
-    /// The tables for which it was planned, as [`causeway_relocation::schema::Tables::fingerprint`] of the region's and of
-    /// control's; `None` before that, and if an older release has planned it.
+    /// The tables for which it was planned, as [`causeway_relocation::schema::Tables::fingerprint`] of the region's and
+    /// [`causeway_relocation::schema::Tables::fingerprint_of`] of those of control's that its catalog knows; `None` before
+    /// that, and if an older release has planned it.
     pub planned_for: Option<String>,
     /// How often slugs have been requested from control; 0 if never.
     pub slug_attempt: i64,

@@ -15,6 +15,7 @@ use causeway_relocation::{
     catalog::{Catalog, Model, Silo},
     keys::ChunkKeys,
     plan::Plan,
+    schema::Tables,
     writer::DryRun,
 };
 use causeway_silo::db::Dialect;
@@ -30,8 +31,7 @@ use super::{
     mapped::{Covered, Mapped, Mapper, SharedKeys},
     running::RunningImport,
 };
-use crate::error::Error;
-use crate::permits::Turn;
+use crate::{control_client::ControlTables, error::Error, permits::Turn};
 
 /// Models of one silo that are written at once on PostgreSQL.
 const AT_ONCE: usize = 3;
@@ -48,8 +48,8 @@ struct Writes<'a> {
     engine: &'a Engine,
     /// The catalog as far as the databases take it.
     catalog: Arc<Catalog>,
-    /// Identifies the tables of control for which the import was planned.
-    tables_of_control: String,
+    /// The tables of control for which the import was planned; `None` if they are Causeway's own.
+    tables_of_control: Option<Arc<ControlTables>>,
     import: &'a Import,
     plan: Arc<Plan>,
     live: Arc<RunningImport>,
@@ -280,8 +280,9 @@ impl Writes<'_> {
     async fn send(&self, model: &Model, mapped: Mapped) -> Result<(ControlChunk, Covered), Error> {
         let Mapped { covered, mut records, draft } = mapped;
         self.engine.follow(self.import, model, &mut records).await?;
-        let sent =
-            self.engine.write_at_control(self.import, &self.tables_of_control, model, records, draft).await?;
+        let tables = self.tables_of_control.as_deref();
+        let tables = tables.map_or(Tables::OWN, |tables| tables.fingerprint_for(&model.table));
+        let sent = self.engine.write_at_control(self.import, tables, model, records, draft).await?;
         Ok((sent, covered))
     }
 

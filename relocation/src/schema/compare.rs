@@ -249,6 +249,8 @@ fn read_unique(rows: &[Row]) -> Result<BTreeMap<String, BTreeSet<UniqueIndex>>, 
 impl Tables {
     /// The fingerprint of tables that Causeway created.
     pub const OWN: &str = "own";
+    /// How the fingerprint of some tables begins.
+    pub const OF_SOME: &str = "2:";
 
     /// Reads the rows of [`columns_query`].
     pub(super) fn read(rows: &[Row], of_product: bool) -> Result<Self, DbError> {
@@ -291,8 +293,35 @@ impl Tables {
         self.columns.contains_key(&model.table)
     }
 
-    /// A hash of all that is known of the tables, in hex: another one if an upgrade of the product changed one of them.
-    /// Always the same for tables that Causeway created, because it alters them only before it starts.
+    /// A hash of all that is known of some tables, in hex behind [`Self::OF_SOME`]: another one if somebody has altered one
+    /// of them. It depends on nothing else, so two programs whose catalogs know different tables come to the same. Always
+    /// the same for tables that Causeway created, because it alters them only before it starts.
+    #[must_use]
+    pub fn fingerprint_of<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> String {
+        if !self.of_product {
+            return Self::OWN.to_owned();
+        }
+        let names: BTreeSet<&str> = names.into_iter().collect();
+        let mut digest = Sha256::new();
+        for table in names {
+            let Some(columns) = self.columns.get(table) else {
+                digest.update(format!("absent\0{table}\0"));
+                continue;
+            };
+            digest.update(format!("table\0{table}\0"));
+            for (name, Actual { sql, null, has_default }) in columns {
+                digest.update(format!("column\0{name}\0{sql}\0{null}\0{has_default}\0"));
+            }
+            let indexes = self.unique.as_ref().and_then(|unique| unique.get(table));
+            for UniqueIndex { columns, conditional, deferred } in indexes.into_iter().flatten() {
+                digest.update(format!("index\0{}\0{conditional}\0{deferred}\0", columns.join("\0")));
+            }
+        }
+        format!("{}{}", Self::OF_SOME, hex::encode(digest.finalize()))
+    }
+
+    /// A hash of all that is known of all tables, in hex. It depends on the catalog by which they were read, so it is only
+    /// for regions and imports of a release that did not know [`Self::fingerprint_of`].
     #[must_use]
     pub fn fingerprint(&self) -> String {
         if !self.of_product {
@@ -316,6 +345,48 @@ impl Tables {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Control and a region may be of two releases, and each reads the tables that its catalog knows.
+    #[test]
+    fn a_fingerprint_of_some_tables_depends_on_no_others() {
+        let actual = |sql: &str| Actual { sql: sql.to_owned(), null: false, has_default: false };
+        let table =
+            |sql: &str| BTreeMap::from([("id".to_owned(), actual("bigint")), ("a".to_owned(), actual(sql))]);
+        let index =
+            |deferred: bool| UniqueIndex { columns: vec!["a".to_owned()], conditional: false, deferred };
+        let tables = |known: &[(&str, &str, bool)]| Tables {
+            columns: known.iter().map(|(name, sql, _)| ((*name).to_owned(), table(sql))).collect(),
+            unique: Some(
+                known
+                    .iter()
+                    .map(|(name, _, deferred)| ((*name).to_owned(), [index(*deferred)].into()))
+                    .collect(),
+            ),
+            of_product: true,
+        };
+        let two = tables(&[("one", "text", false), ("two", "text", false)]);
+        let three = tables(&[("new", "text", false), ("one", "text", false), ("two", "text", false)]);
+        let print = two.fingerprint_of(["one", "two"]);
+        assert!(print.starts_with(Tables::OF_SOME), "{print}");
+        assert_eq!(three.fingerprint_of(["two", "one", "two"]), print);
+        assert_ne!(three.fingerprint(), two.fingerprint(), "that is why");
+        for other in [
+            three.fingerprint_of(["one"]),
+            three.fingerprint_of(["new", "one", "two"]),
+            tables(&[("one", "text", false)]).fingerprint_of(["one", "two"]),
+            tables(&[("one", "varchar(9)", false), ("two", "text", false)]).fingerprint_of(["one", "two"]),
+            tables(&[("one", "text", true), ("two", "text", false)]).fingerprint_of(["one", "two"]),
+        ] {
+            assert_ne!(other, print);
+        }
+        let own = Tables { of_product: false, ..two };
+        assert_eq!(own.fingerprint_of(["one"]), Tables::OWN);
+        // A later release comes to the same, so it stays as it is.
+        assert_eq!(
+            tables(&[("one", "text", false)]).fingerprint_of(["one"]),
+            "2:6d36ab87769e3b520ce53f150d3edab51153375e6bc4ac196212c2a0066a312d"
+        );
+    }
 
     #[test]
     fn a_type_is_wider_if_it_holds_every_value() {

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::compare::{Actual, Tables, UniqueIndex};
-use crate::catalog::{ArrayOf, Catalog, Column, Kind, Model, Silo, SqlType, UniqueSet};
+use crate::catalog::{ArrayOf, Catalog, Column, Follow, Kind, Model, Silo, SqlType, TakenName, UniqueSet};
 
 impl Catalog {
     /// This catalog as far as the tables of a silo take it. Models and columns keep their positions.
@@ -14,6 +14,24 @@ impl Catalog {
         let mut catalog = self.clone();
         catalog.change_written(silo, |model| fit(model, tables, self.newest_release()));
         catalog
+    }
+
+    /// This catalog with limits on the texts that rows of another model copy: they must fit there too. The other model may
+    /// be in the other silo, so the catalog must have been fitted to the tables of both.
+    #[must_use]
+    pub fn with_copies_that_fit(mut self) -> Self {
+        let limits = limits_of_copies(&self);
+        for silo in [Silo::Control, Silo::Region] {
+            self.change_written(silo, |model| {
+                for (_, field, most) in limits.iter().filter(|(of, _, _)| *of == model.name) {
+                    let position = model.column(field);
+                    if let Some(column) = position.and_then(|position| model.columns.get_mut(position)) {
+                        column.max_length = Some(column.max_length.map_or(*most, |length| length.min(*most)));
+                    }
+                }
+            });
+        }
+        self
     }
 
     /// Why no import can write into the tables of a silo that belong to the product: a sentence for each reason. Empty if
@@ -46,12 +64,18 @@ fn fit(model: &mut Model, tables: &Tables, newest: &str) {
     }
     for column in &mut model.columns {
         match columns.get(&column.column) {
-            Some(actual) => narrow(column, actual),
+            Some(actual) => fit_column(column, actual, tables.of_product),
             None => {
                 column.is_stored = false;
                 column.not_stored = releases(column.since.as_deref(), column.until.as_deref());
             }
         }
+    }
+    if let Some(TakenName { column, suffix_up_to: Some(most) }) = &mut model.rules.taken_name
+        && let Some(length) = model.columns.get(*column).and_then(|column| column.max_length)
+        && tables.of_product
+    {
+        *most = length;
     }
     let is_stored = |column: usize| model.columns.get(column).is_some_and(|column| column.is_stored);
     // A table that lacks one of the columns does not have the set. Without the column of its condition, it holds for
@@ -109,17 +133,19 @@ fn fit_unique<'a>(model: &mut Model, indexes: impl Iterator<Item = &'a UniqueInd
     model.unique = sets;
 }
 
-/// Narrows a column to what the database takes.
-fn narrow(column: &mut Column, actual: &Actual) {
+/// Fits a column to what the database takes.
+fn fit_column(column: &mut Column, actual: &Actual, of_product: bool) {
     column.is_needed = column.null && !actual.null;
     let Some(sql) = SqlType::parse(&actual.sql) else { return };
-    let shorter = |known: Option<usize>| match (known, sql.max_length()) {
+    let length = |known: Option<usize>| match (known, sql.max_length()) {
+        // The product may have made its column longer than any release that the catalog knows.
+        (_, actual) if of_product => actual,
         (Some(known), Some(actual)) => Some(known.min(actual)),
         (known, actual) => known.or(actual),
     };
     match &mut column.kind {
-        Kind::Array(ArrayOf::Text(most)) => *most = shorter(*most),
-        _ => column.max_length = shorter(column.max_length),
+        Kind::Array(ArrayOf::Text(most)) => *most = length(*most),
+        _ => column.max_length = length(column.max_length),
     }
     // A reference gets a new primary key in any case.
     if let (Kind::BigInt | Kind::Integer, Some(kind), None) = (column.kind, sql.integer(), &column.references)
@@ -129,6 +155,23 @@ fn narrow(column: &mut Column, actual: &Actual) {
     if sql.takes(column.kind) {
         column.sql.clone_from(&actual.sql);
     }
+}
+
+/// The models and fields that rows of other models copy, each with the length of a column that gets the copy.
+fn limits_of_copies(catalog: &Catalog) -> Vec<(String, String, usize)> {
+    let mut limits = Vec::new();
+    for model in catalog.written() {
+        for Follow { reference, copies } in &model.rules.follow {
+            let of = model.columns.get(*reference).and_then(|column| column.references.as_ref());
+            for (column, from) in copies {
+                let copy = model.columns.get(*column).filter(|column| column.is_stored);
+                if let (Some(of), Some(most)) = (of, copy.and_then(|column| column.max_length)) {
+                    limits.push((of.clone(), from.clone(), most));
+                }
+            }
+        }
+    }
+    limits
 }
 
 /// Why no record of a model can be written into its table of the product, which is in PostgreSQL: a sentence for each
@@ -238,6 +281,43 @@ mod tests {
         assert_eq!(column(&fitted, "sentry.projectownership", "schema").sql, "jsonb");
         assert_eq!(fitted.model("sentry.organizationmemberteam").unwrap().id_type, SqlType::Integer);
         assert_ne!(narrower.fingerprint(), tables(true, |_, _, _| true).fingerprint());
+    }
+
+    #[test]
+    fn lengths_are_those_of_the_products_columns() {
+        let catalog = Catalog::load().unwrap();
+        let change = |table: &str, name: &str, actual: &mut Actual| {
+            match (table, name) {
+                ("sentry_team", "name") => actual.sql = "varchar(300)".to_owned(),
+                ("sentry_team", "slug") => actual.sql = "text".to_owned(),
+                ("sentry_snubaquery", "group_by") => actual.sql = "varchar(900)[]".to_owned(),
+                ("sentry_organizationmember", "user_email") => actual.sql = "varchar(90)".to_owned(),
+                ("auth_user", "email") => actual.sql = "varchar(250)".to_owned(),
+                ("auth_user", "username") => actual.sql = "varchar(100)".to_owned(),
+                _ => {}
+            }
+            true
+        };
+        let product = tables(true, change);
+        let fitted = |tables: &Tables| catalog.fitted(Silo::Region, tables).fitted(Silo::Control, tables);
+        let (of_product, own) = (fitted(&product), fitted(&tables(false, change)));
+        let known = |model: &str, field: &str| column(&catalog, model, field).max_length;
+        for (field, length) in [("name", Some(300)), ("slug", None)] {
+            assert_eq!(column(&of_product, "sentry.team", field).max_length, length, "{field}");
+            assert_eq!(column(&own, "sentry.team", field).max_length, known("sentry.team", field), "{field}");
+        }
+        let group_by = |catalog: &Catalog| column(catalog, "sentry.snubaquery", "group_by").kind;
+        assert_eq!(group_by(&of_product), Kind::Array(ArrayOf::Text(Some(900))));
+        assert_eq!(group_by(&own), group_by(&catalog));
+        // A member copies the address.
+        assert_eq!(column(&of_product, "sentry.user", "email").max_length, Some(250));
+        let limited = of_product.clone().with_copies_that_fit();
+        assert_eq!(column(&limited, "sentry.user", "email").max_length, Some(90));
+        let email = known("sentry.user", "email");
+        assert_eq!(column(&catalog.clone().with_copies_that_fit(), "sentry.user", "email").max_length, email);
+        let suffix =
+            |catalog: &Catalog| catalog.model("sentry.user").unwrap().rules.taken_name.unwrap().suffix_up_to;
+        assert_eq!((suffix(&of_product), suffix(&own)), (Some(100), Some(128)));
     }
 
     /// Without its column there is no set, and nothing to look up.

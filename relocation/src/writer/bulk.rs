@@ -1,15 +1,16 @@
 //! Inserts many rows into a table: binary COPY on PostgreSQL, prepared multi-row inserts on SQLite.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
-use causeway_silo::db::{Column, DbError, DbErrorKind, Dialect, Statement, Tx, time_text};
+use causeway_silo::db::{Column, DbError, Dialect, Statement, Tx, time_text};
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection, SqliteConnection, sqlite::SqliteArguments};
 
-use super::{Row, WriteError, copy};
-use crate::{
-    catalog::{Model, UniqueSet},
-    value::Value,
+use super::{
+    Row, WriteError,
+    apart::{Inserted, Rows, insert_apart, is_refusal},
+    copy, stage,
 };
+use crate::{catalog::Model, value::Value};
 
 /// The maximum number of parameters of one SQLite statement. More gain nothing, and the connection that writes keeps
 /// its prepared statements, with some 50 bytes for each parameter.
@@ -42,10 +43,10 @@ pub(super) async fn insert(tx: &mut Tx, model: &Model, rows: &[Row]) -> Result<(
     }
 }
 
-/// Inserts the rows that break no unique set, and returns their ids.
-pub(super) async fn insert_free(tx: &mut Tx, model: &Model, rows: &[Row]) -> Result<Vec<i64>, WriteError> {
+/// Inserts the rows that break neither a unique set nor a check.
+pub(super) async fn insert_free(tx: &mut Tx, model: &Model, rows: &[Row]) -> Result<Inserted, WriteError> {
     if rows.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Inserted::default());
     }
     match tx {
         Tx::Postgres(tx) => {
@@ -55,18 +56,48 @@ pub(super) async fn insert_free(tx: &mut Tx, model: &Model, rows: &[Row]) -> Res
         }
         Tx::Sqlite(begun) => {
             let mut work = begun.work()?;
-            let inserted = insert_sqlite(&mut work, model, rows, " ON CONFLICT DO NOTHING").await;
-            let inserted = work.done(inserted)?;
+            let mut sqlite = SqliteRows { connection: &mut work, model, rows, inserted: 0 };
+            let breaking = insert_apart(&mut sqlite, rows.len()).await;
+            let inserted = sqlite.inserted;
+            let breaking = work.done(breaking)?;
             let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
             // Usually all rows are inserted, and no query is needed. No other rows have these ids.
             if usize::try_from(inserted).is_ok_and(|inserted| inserted == rows.len()) {
-                return Ok(ids);
+                return Ok(Inserted { ids, breaking });
             }
             let statement = Statement::new("SELECT t.id AS id FROM ")
                 .rows(Dialect::Sqlite, "r", [("id", Column::Ints(ids))])
                 .push(&format!(" JOIN \"{}\" t ON t.id = r.id", model.table));
-            Ok(tx.fetch_all(statement).await?.iter().map(|row| row.int("id")).collect::<Result<_, _>>()?)
+            let found = tx.fetch_all(statement).await?;
+            let ids = found.iter().map(|row| row.int("id")).collect::<Result<_, _>>()?;
+            Ok(Inserted { ids, breaking })
         }
+    }
+}
+
+/// Rows for a table of SQLite.
+struct SqliteRows<'a> {
+    connection: &'a mut SqliteConnection,
+    model: &'a Model,
+    rows: &'a [Row],
+    /// How many have been inserted.
+    inserted: u64,
+}
+
+impl Rows for SqliteRows<'_> {
+    async fn insert(&mut self, part: Range<usize>) -> Result<(), WriteError> {
+        let rows = self.rows.get(part).unwrap_or_default();
+        self.inserted += insert_sqlite(self.connection, self.model, rows, " ON CONFLICT DO NOTHING").await?;
+        Ok(())
+    }
+
+    async fn run(&mut self, sql: &'static str) -> Result<(), DbError> {
+        self.connection.execute(sql).await?;
+        Ok(())
+    }
+
+    fn id(&self, index: usize) -> Option<i64> {
+        self.rows.get(index).map(|row| row.id)
     }
 }
 
@@ -74,78 +105,16 @@ async fn insert_free_postgres(
     connection: &mut PgConnection,
     model: &Model,
     rows: &[Row],
-) -> Result<Vec<i64>, WriteError> {
+) -> Result<Inserted, WriteError> {
     let names = columns(model);
-    // Usually all rows are free. Then the stage below would write every row a second time.
+    // Usually all rows are free. Then the stage would write every row a second time.
     if copied(connection, model, &names, rows).await? {
-        return Ok(rows.iter().map(|row| row.id).collect());
+        return Ok(Inserted { ids: rows.iter().map(|row| row.id).collect(), breaking: Vec::new() });
     }
-    // The stage is a table with the same columns and no constraint, dropped with the transaction: COPY itself has no ON
-    // CONFLICT.
-    let make = format!(
-        "CREATE TEMPORARY TABLE IF NOT EXISTS causeway_stage_{0} ON COMMIT DROP AS SELECT {names} FROM \"{0}\" WITH NO DATA",
-        model.table
-    );
-    sqlx::query(AssertSqlSafe(make)).execute(&mut *connection).await.map_err(DbError::from)?;
-    let stage = format!("causeway_stage_{}", model.table);
-    sqlx::query(AssertSqlSafe(format!("TRUNCATE {stage}")))
-        .execute(&mut *connection)
-        .await
-        .map_err(DbError::from)?;
-    copy::copy(connection, model, &stage, &names, rows).await?;
-    if model.has_deferred_index {
-        return insert_staged(connection, model, &names, &stage).await;
-    }
-    let insert = format!(
-        "INSERT INTO \"{}\" ({names}) SELECT {names} FROM {stage} ORDER BY id ON CONFLICT DO NOTHING RETURNING CAST(id AS bigint)",
-        model.table
-    );
-    Ok(sqlx::query_scalar(AssertSqlSafe(insert)).fetch_all(&mut *connection).await.map_err(DbError::from)?)
+    stage::insert_free(connection, model, &names, rows).await
 }
 
-/// Inserts the staged rows that are the same to no other row in a unique set: the first of those that are the same to each
-/// other. PostgreSQL refuses ON CONFLICT for a table of which it checks an index at the end of the transaction only.
-async fn insert_staged(
-    connection: &mut PgConnection,
-    model: &Model,
-    names: &str,
-    stage: &str,
-) -> Result<Vec<i64>, WriteError> {
-    let sets = || model.unique.iter().filter(|set| set.condition.is_none());
-    let same = |set: &UniqueSet| {
-        let columns = set.columns.iter().filter_map(|column| model.columns.get(*column));
-        let equal: Vec<String> =
-            columns.map(|column| format!("o.\"{0}\" = s.\"{0}\"", column.column)).collect();
-        equal.join(" AND ")
-    };
-    let exists =
-        |condition: String| format!("EXISTS (SELECT 1 FROM \"{}\" o WHERE {condition})", model.table);
-    let mut taken = vec![exists("o.id = s.id".to_owned())];
-    taken.extend(sets().map(|set| exists(same(set))));
-    let clear = format!("DELETE FROM {stage} s WHERE {}", taken.join(" OR "));
-    let earlier =
-        |set| format!(" AND NOT EXISTS (SELECT 1 FROM {stage} o WHERE {} AND o.id < s.id)", same(set));
-    let insert = format!(
-        "INSERT INTO \"{}\" ({names}) SELECT {names} FROM {stage} s WHERE true{} ORDER BY id RETURNING CAST(id AS bigint)",
-        model.table,
-        sets().map(earlier).collect::<String>(),
-    );
-    let mut all = Vec::new();
-    // A row that is the same to an earlier one is free if that one is not inserted itself.
-    loop {
-        sqlx::query(AssertSqlSafe(clear.clone())).execute(&mut *connection).await.map_err(DbError::from)?;
-        let inserted: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(insert.clone()))
-            .fetch_all(&mut *connection)
-            .await
-            .map_err(DbError::from)?;
-        if inserted.is_empty() {
-            return Ok(all);
-        }
-        all.extend(inserted);
-    }
-}
-
-/// Copies all rows into the table. Returns `false`, and copies none, if one breaks a unique set.
+/// Copies all rows into the table. Returns `false`, and copies none, if one breaks a unique set or a check.
 async fn copied(
     connection: &mut PgConnection,
     model: &Model,
@@ -161,7 +130,7 @@ async fn copied(
                     connection.execute("RELEASE SAVEPOINT causeway_copy").await.map_err(DbError::from)?;
                     Ok(true)
                 }
-                Err(error) if error.kind() == DbErrorKind::Unique => {
+                Err(error) if is_refusal(&error) => {
                     connection.execute("ROLLBACK TO SAVEPOINT causeway_copy").await.map_err(DbError::from)?;
                     Ok(false)
                 }
@@ -172,7 +141,7 @@ async fn copied(
             connection.execute("RELEASE SAVEPOINT causeway_copy").await.map_err(DbError::from)?;
             Ok(true)
         }
-        Err(WriteError::Database(error)) if error.kind() == DbErrorKind::Unique => {
+        Err(WriteError::Database(error)) if is_refusal(&error) => {
             connection.execute("ROLLBACK TO SAVEPOINT causeway_copy").await.map_err(DbError::from)?;
             Ok(false)
         }

@@ -76,21 +76,25 @@ pub async fn write_chunk<S: ChunkSilo>(
             Err(error) => error,
         };
         attempt += 1;
-        let unique = error.db_error().is_some_and(|error| error.kind() == DbErrorKind::Unique);
+        let kind = error.db_error().map(DbError::kind);
         match error.write_error() {
             _ if attempt >= ATTEMPTS => return Err(error),
             Some(WriteError::IdsTaken { .. }) => {
                 leased = silo.leased_ids(model, rows.len()).await?;
             }
             Some(WriteError::UniqueConflict { .. }) => {}
-            _ if unique => mode = Mode::ResolveConflicts,
+            _ if kind == Some(DbErrorKind::Unique) => mode = Mode::ResolveConflicts,
+            // If a row breaks a check, the conflict path leaves it out.
+            _ if kind == Some(DbErrorKind::Check) && mode == Mode::Optimistic => {
+                mode = Mode::ResolveConflicts;
+            }
             _ => return Err(error),
         }
         tracing::debug!(
             model = model.name,
             attempt,
             ?mode,
-            "a chunk conflicts with existing rows and is written again"
+            "a chunk conflicts with existing rows or breaks a check, and is written again"
         );
     }
 }

@@ -4,7 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use causeway_silo::env::BASE36;
 
-use super::{Regenerated, Row, WriteError, Writer, Written, no_column, table::Table};
+use super::{
+    Regenerated, Row, WriteError, Writer, Written, apart::Inserted, left_out::Place, no_column, table::Table,
+};
 use crate::{
     catalog::{Column, Model, TakenName, Then},
     export::MAX_PK,
@@ -26,35 +28,38 @@ impl Writer<'_> {
     ) -> Result<Written, T::Error> {
         table.check_ids(model, &rows).await?;
         let mut written = Written::default();
+        let places: Vec<Place> = rows.iter().map(Place::of).collect();
+        let mut lost = HashSet::new();
+        let names = |rows: &[Row]| model.rules.taken_name.map(|name| texts(rows, name.column));
         let rows = self.resolve_names(table, model, rows, &mut written).await?;
         let mut rows = self.merge_alike(table, model, rows, &mut written).await?;
         self.warn_of_addresses(table, model, &rows, &mut written.findings).await?;
+        let mut is_settled = false;
         for round in 0..ROUNDS {
             let replaced = self.replace_taken(table, model, &mut rows, &mut written.findings).await?;
-            let free: HashSet<i64> = table.insert_free(model, &rows).await?.into_iter().collect();
+            let Inserted { ids, breaking } = table.insert_free(model, &rows).await?;
+            let free: HashSet<i64> = ids.into_iter().collect();
             let (inserted, refused): (Vec<Row>, Vec<Row>) =
                 rows.into_iter().partition(|row| free.contains(&row.id));
             written.insert(model, &inserted);
+            let refused = self.drop_breaking(model, refused, breaking, &mut written, &mut lost);
             // The database may treat two names as the same that this code does not. Then a row that was just inserted
             // has one of them.
-            let count = refused.len();
+            let before = names(&refused);
             rows = self.resolve_names(table, model, refused, &mut written).await?;
-            if rows.is_empty() || (round > 0 && !replaced && rows.len() == count) {
+            // Nobody has the names, as the look-up says that comes after the refusal, and no value was replaced. So
+            // the rows are refused for something that no rule can mend.
+            is_settled = rows.is_empty() || (round > 0 && !replaced && names(&rows) == before);
+            if is_settled {
                 break;
             }
         }
-        if !rows.is_empty() && model.rules.taken_name.is_some() {
+        if !is_settled && model.rules.taken_name.is_some() {
             // Another writer took a name between the look-up and the insert, so the whole chunk must be checked again.
             return Err(WriteError::UniqueConflict { table: model.table.clone() }.into());
         }
-        for row in &rows {
-            let reason = format!(
-                "another row is the same to a unique set of the table (as after a merge of users); the record {}",
-                self.tense.words("was not written", "would not be written")
-            );
-            written.findings.push(row.place(model, Finding::new(FindingKind::DuplicateDropped, reason)));
-            written.dropped += 1;
-        }
+        self.drop_duplicates(model, &rows, &mut written, &mut lost);
+        self.drop_followers(model, &places, &lost, &mut written);
         written.keys.inserted.sort_unstable();
         written.keys.existing.sort_unstable();
         Ok(written)

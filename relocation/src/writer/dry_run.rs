@@ -15,7 +15,9 @@ use roaring::RoaringTreemap;
 use siphasher::sip::SipHasher13;
 
 use super::{
-    Row, WriteError, Writer, Written, no_column,
+    Row, WriteError, Writer, Written,
+    apart::Inserted,
+    no_column,
     spill_map::{Keys, SpillMap},
     table::{Table, folds},
 };
@@ -235,7 +237,7 @@ impl<L: RowLookup> Table for Stage<'_, L> {
         Ok(())
     }
 
-    async fn insert_free(&mut self, model: &Model, rows: &[Row]) -> Result<Vec<i64>, L::Error> {
+    async fn insert_free(&mut self, model: &Model, rows: &[Row]) -> Result<Inserted, L::Error> {
         let keys = rows.iter().map(|row| self.dry_run.keys(model, row));
         let keys: Vec<Keys> = keys.collect::<Result<_, WriteError>>()?;
         let take = move |remembered: &mut SpillMap| {
@@ -247,7 +249,8 @@ impl<L: RowLookup> Table for Stage<'_, L> {
             }
             Ok(free)
         };
-        Ok(self.dry_run.remembered(take).await?)
+        let ids = self.dry_run.remembered(take).await?;
+        Ok(Inserted { ids, breaking: Vec::new() })
     }
 }
 

@@ -1,18 +1,21 @@
 //! Writes the rows of a chunk. At first it assumes that no value is taken, and uses the fastest way that the database
-//! has. If the chunk breaks a unique set, it is written again with its conflicts resolved: existing values are looked
-//! up, and the rules for them are applied.
+//! has. If the chunk breaks a unique set or a check, it is written again with its conflicts resolved: existing values are
+//! looked up, the rules for them are applied, and rows that the database refuses all the same are left out.
 //!
 //! The caller owns the transaction, so that it can insert the chunk entry in the same one.
 
 mod addresses;
 mod alike;
+mod apart;
 mod bulk;
 mod chunk;
 mod conflicts;
 mod copy;
 mod dry_run;
 mod ids;
+mod left_out;
 mod spill_map;
+mod stage;
 mod table;
 
 use std::{borrow::Cow, collections::HashMap};
@@ -117,7 +120,7 @@ pub struct Written {
     pub keys: ChunkKeys,
     /// All findings, including one for each row that was dropped.
     pub findings: Vec<Finding>,
-    /// How many rows were dropped because another row has the same values in a unique set.
+    /// How many rows were dropped: another row has the same values in a unique set, or they break a check.
     pub dropped: i64,
     /// For each inserted row: its primary key and the values of the returned columns. Empty if the model has no such
     /// columns.
@@ -231,7 +234,7 @@ impl Writer<'_> {
     /// Writes rows that have their ids.
     ///
     /// # Errors
-    /// If a row breaks a unique set in optimistic mode: roll back, and write again with the conflicts resolved.
+    /// If a row breaks a unique set or a check in optimistic mode: roll back, and write again with the conflicts resolved.
     pub async fn write(
         &self,
         tx: &mut Tx,

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use causeway_silo::db::{self, Db, DbError, Dialect, Statement, Tx};
 use chrono::{DateTime, Utc};
 
-use super::{Row, WriteError, bulk, no_column};
+use super::{Row, WriteError, apart::Inserted, bulk, no_column};
 use crate::catalog::{Column, Model};
 
 /// Where the rows of a chunk go.
@@ -54,12 +54,12 @@ pub(super) trait Table: Send {
         rows: Vec<(i64, usize)>,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// Inserts the rows that break no unique set, in their order, and returns their ids.
+    /// Inserts the rows that break neither a unique set nor a check, in their order.
     fn insert_free(
         &mut self,
         model: &Model,
         rows: &[Row],
-    ) -> impl Future<Output = Result<Vec<i64>, Self::Error>> + Send;
+    ) -> impl Future<Output = Result<Inserted, Self::Error>> + Send;
 }
 
 impl Table for Tx {
@@ -170,7 +170,7 @@ impl Table for Tx {
         Ok(())
     }
 
-    async fn insert_free(&mut self, model: &Model, rows: &[Row]) -> Result<Vec<i64>, WriteError> {
+    async fn insert_free(&mut self, model: &Model, rows: &[Row]) -> Result<Inserted, WriteError> {
         bulk::insert_free(self, model, rows).await
     }
 }

@@ -15,6 +15,8 @@ pub enum DbErrorKind {
     Unique,
     /// A foreign key is violated.
     ForeignKey,
+    /// A check of a table is violated.
+    Check,
     /// The disk of the database is full. Wait until somebody has made room.
     Full,
     /// The database can only be read. Wait until somebody has fixed that.
@@ -104,7 +106,8 @@ impl DbError {
         self.kind
     }
 
-    /// The constraint that was broken, where the database names it. SQLite names the columns instead.
+    /// The constraint that was broken, where the database names it. SQLite names only checks, and of unique sets the
+    /// columns.
     #[must_use]
     pub fn constraint(&self) -> Option<&str> {
         self.constraint.as_deref()
@@ -126,6 +129,7 @@ fn kind_of_postgres(code: &str) -> DbErrorKind {
         "40001" | "40P01" | "55P03" => DbErrorKind::Contention,
         "23505" => DbErrorKind::Unique,
         "23503" => DbErrorKind::ForeignKey,
+        "23514" => DbErrorKind::Check,
         "53100" => DbErrorKind::Full,
         "25006" => DbErrorKind::ReadOnly,
         // Cancelled or timed out by an operator, idle too long: the next attempt may pass.
@@ -144,6 +148,7 @@ fn kind_of_sqlite(code: u32) -> DbErrorKind {
     match (code, code & 0xff) {
         (1555 | 2067, _) => DbErrorKind::Unique,
         (787, _) => DbErrorKind::ForeignKey,
+        (275, _) => DbErrorKind::Check,
         // Busy, locked, and a failure of the locking protocol.
         (_, 5 | 6 | 15) => DbErrorKind::Contention,
         (_, 8) => DbErrorKind::ReadOnly,
@@ -152,6 +157,11 @@ fn kind_of_sqlite(code: u32) -> DbErrorKind {
         (_, 7 | 9 | 10 | 14) => DbErrorKind::Unavailable,
         _ => DbErrorKind::Other,
     }
+}
+
+/// The name of the check that is violated, which SQLite has in its message only.
+fn check_of_sqlite(kind: DbErrorKind, message: &str) -> Option<&str> {
+    message.strip_prefix("CHECK constraint failed: ").filter(|_| kind == DbErrorKind::Check)
 }
 
 /// The message of the database with its error code, but without a place in the database's source.
@@ -180,7 +190,8 @@ impl From<sqlx::Error> for DbError {
                     }
                     _ => said,
                 };
-                (kind, message, inner.constraint().map(str::to_owned))
+                let constraint = inner.constraint().or_else(|| check_of_sqlite(kind, inner.message()));
+                (kind, message, constraint.map(str::to_owned))
             }
             sqlx::Error::PoolTimedOut => (
                 DbErrorKind::Unavailable,
@@ -211,11 +222,13 @@ mod tests {
         assert_eq!(kind_of_postgres("40001"), DbErrorKind::Contention);
         assert_eq!(kind_of_postgres("40P01"), DbErrorKind::Contention);
         assert_eq!(kind_of_postgres("23505"), DbErrorKind::Unique);
+        assert_eq!(kind_of_postgres("23514"), DbErrorKind::Check);
         assert_eq!(kind_of_postgres("08006"), DbErrorKind::Unavailable);
         assert_eq!(kind_of_postgres("57P01"), DbErrorKind::Unavailable);
         assert_eq!(kind_of_postgres("42703"), DbErrorKind::Other);
         assert_eq!(kind_of_sqlite(2067), DbErrorKind::Unique);
         assert_eq!(kind_of_sqlite(1555), DbErrorKind::Unique);
+        assert_eq!(kind_of_sqlite(275), DbErrorKind::Check);
         assert_eq!(kind_of_sqlite(517), DbErrorKind::Contention);
         assert_eq!(kind_of_sqlite(5), DbErrorKind::Contention);
         assert_eq!(kind_of_sqlite(13), DbErrorKind::Full);

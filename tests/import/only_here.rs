@@ -1,0 +1,233 @@
+//! Constraints that a database has and the catalog does not know: whoever runs the application has added them. A row that
+//! breaks one is left out and told, and everything else arrives.
+
+use causeway_harness::{
+    cluster::{Cluster, Failpoints, ImportOptions, Silo, Store},
+    export::Export,
+    product::Release,
+};
+use causeway_proto::{
+    region::v1::{Import, ImportState},
+    relocation::v1::{ErrorReason, Finding, FindingKind, ModelCounts},
+};
+use causeway_silo::db::Statement;
+use serde_json::json;
+
+use crate::{
+    product::{ask, assert_failed, cluster_of, import, set},
+    support::{MEMBER, USER, cluster},
+};
+
+const TEAM: &str = "sentry.team";
+const FAVORITE: &str = "sentry.dashboardfavoriteuser";
+
+async fn change(cluster: &Cluster, silo: Silo, statement: &'static str) {
+    cluster.change(silo, &[Statement::new(statement)]).await.expect("changed");
+}
+
+/// Imports, and returns which records were dropped for this reason: model and primary key.
+async fn succeeds(
+    cluster: &Cluster,
+    export: &Export,
+    options: &ImportOptions,
+    kind: FindingKind,
+) -> (Import, Vec<Finding>, Vec<(String, i64)>) {
+    let (done, findings) = import(cluster, export, options).await;
+    assert_eq!(done.state(), ImportState::Succeeded, "{:?}", done.failure);
+    let of_kind = findings.iter().filter(|it| it.kind() == kind);
+    let mut told: Vec<_> = of_kind.map(|it| (it.model.clone(), it.source_pk)).collect();
+    told.sort_unstable();
+    (done, findings, told)
+}
+
+fn counts(import: &Import, model: &str) -> ModelCounts {
+    import.models.iter().find(|it| it.model == model).cloned().unwrap_or_default()
+}
+
+/// No rule is about the index, so nothing that an import may do makes room for the user.
+pub(crate) async fn a_user_whom_an_index_of_this_database_keeps_out_is_left_out(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let options = ImportOptions::default();
+    let mut export = Export::new();
+    export.organization(1, "here").user(1, "ann").email(1, "ann@example.com");
+    succeeds(&cluster, &export, &options, FindingKind::DuplicateDropped).await;
+    change(&cluster, Silo::Control, "CREATE UNIQUE INDEX only_here ON auth_user (email)").await;
+    change(&cluster, Silo::Control, "CREATE UNIQUE INDEX also_here ON sentry_email (date_added)").await;
+
+    let mut export = Export::new();
+    export.organization(2, "one").user(21, "bob").user(22, "cat").member(31, 2, 21).member(32, 2, 22);
+    set(&mut export, USER, 21, "email", json!("ann@example.com"));
+    for (pk, name) in [(41, "x"), (42, "y"), (43, "z")] {
+        export.email(pk, &format!("{name}@example.com"));
+        let day = if pk == 43 { 2 } else { 1 };
+        set(&mut export, "sentry.email", pk, "date_added", json!(format!("2024-01-0{day}T00:00:00Z")));
+    }
+    // For an address that is there, its row will do, and nothing is inserted.
+    export.email(44, "ann@example.com");
+    let (done, findings, told) = succeeds(&cluster, &export, &options, FindingKind::DuplicateDropped).await;
+    assert_eq!(told, [("sentry.email".to_owned(), 42), (USER.to_owned(), 21)]);
+    let lost = findings.iter().filter(|it| it.kind() == FindingKind::DroppedReference);
+    let lost: Vec<_> = lost.map(|it| (it.model.as_str(), it.source_pk)).collect();
+    assert_eq!(lost, [(MEMBER, 31)]);
+    for (model, inserted, existing, dropped) in
+        [(USER, 1, 0, 1), (MEMBER, 1, 0, 1), ("sentry.email", 2, 1, 1)]
+    {
+        let counts = counts(&done, model);
+        let counted = (counts.inserted, counts.existing, counts.dropped);
+        assert_eq!(counted, (inserted, existing, dropped), "{model}");
+    }
+
+    // Whoever is the same as a user who is left out has nobody to become.
+    let mut export = Export::new();
+    export.organization(3, "two").user(21, "dan").user(22, "DAN").user(23, "eve");
+    set(&mut export, USER, 21, "email", json!("ann@example.com"));
+    export.member(31, 3, 21).member(32, 3, 22).member(33, 3, 23);
+    let options = options.merge_users();
+    let (done, findings, told) = succeeds(&cluster, &export, &options, FindingKind::DuplicateDropped).await;
+    assert_eq!(told, [(USER.to_owned(), 21), (USER.to_owned(), 22)]);
+    assert!(findings.iter().all(|it| it.kind() != FindingKind::UserMerged), "{findings:?}");
+    let users = counts(&done, USER);
+    assert_eq!((users.inserted, users.existing, users.dropped), (1, 0, 2));
+    assert_eq!(counts(&done, MEMBER).inserted, 1);
+    cluster.stop().await;
+}
+
+/// Tables that Causeway has made are no exception.
+pub(crate) async fn a_row_that_breaks_a_check_of_this_database_is_left_out(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    // SQLite adds a check only with a column.
+    let check = "ALTER TABLE sentry_team ADD COLUMN more integer CONSTRAINT odd CHECK (name <> 'x')";
+    change(&cluster, Silo::Region(0), check).await;
+    let mut export = Export::new();
+    export.organization(1, "one").project(31, 1, "p");
+    for pk in 1..=300 {
+        export.team(pk, 1, &format!("team-{pk}"));
+    }
+    for pk in [1, 150, 151, 300] {
+        set(&mut export, TEAM, pk, "name", json!("x"));
+    }
+    let options = ImportOptions::default();
+    let (done, findings, told) = succeeds(&cluster, &export, &options, FindingKind::NotInDatabase).await;
+    assert_eq!(told, [1, 150, 151, 300].map(|pk| (TEAM.to_owned(), pk)));
+    let reason = findings.iter().find(|it| it.model == TEAM).map(|it| it.reason.clone()).unwrap_or_default();
+    assert!(reason.contains("breaks the check `odd` of the table sentry_team"), "{reason}");
+    let teams = counts(&done, TEAM);
+    assert_eq!((teams.inserted, teams.dropped), (296, 4));
+    cluster.stop().await;
+}
+
+/// PostgreSQL refuses ON CONFLICT for a table with a set that it checks at the end of a transaction, and nothing is known
+/// of an index with a condition or an expression.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_index_with_a_condition_keeps_rows_out_of_a_table_with_a_deferred_set() {
+    let index = "CREATE UNIQUE INDEX ON sentry_dashboardfavoriteuser (user_id) WHERE favorited";
+    let expression = "CREATE UNIQUE INDEX ON sentry_dashboardfavoriteuser ((position % 1000))";
+    let cluster = cluster_of(Release::R26_6, &Failpoints::default(), &[], &[index, expression]).await;
+    let mut export = Export::new();
+    export.organization(1, "one").user(11, "ann").user(12, "bob");
+    for pk in 1..=9 {
+        let dashboard = json!({"title": format!("d{pk}"), "created_by_id": 11, "organization": 1});
+        export.push("sentry.dashboard", pk, &dashboard);
+    }
+    let mut favorite = |pk: i64, user: i64, position: i64, favorited: bool| {
+        let fields = json!({"organization": 1, "user_id": user, "dashboard": pk, "position": position, "favorited": favorited});
+        export.push(FAVORITE, pk, &fields);
+    };
+    for (pk, user, favorited) in [(1, 11, true), (2, 11, true), (3, 11, false), (4, 12, true), (5, 12, true)]
+    {
+        favorite(pk, user, pk, favorited);
+    }
+    // Of these two, the condition is about none, and the expression keeps the second one out.
+    favorite(6, 11, 6, false);
+    favorite(7, 11, 1006, false);
+    favorite(8, 12, 8, false);
+    let options = ImportOptions::default();
+    let (done, _, told) = succeeds(&cluster, &export, &options, FindingKind::DuplicateDropped).await;
+    assert_eq!(told, [2, 5, 7].map(|pk| (FAVORITE.to_owned(), pk)));
+    assert_eq!(counts(&done, FAVORITE).inserted, 5);
+    let query = "SELECT position::text AS line FROM sentry_dashboardfavoriteuser ORDER BY position";
+    assert_eq!(ask(&cluster, Silo::Region(0), query).await, ["1", "3", "4", "6", "8"]);
+    cluster.stop().await;
+}
+
+/// A release of the product that the catalog does not know may have any check.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_that_breaks_a_check_of_this_database_is_left_out_alone() {
+    let of_region = [
+        "ALTER TABLE sentry_team ADD CONSTRAINT odd CHECK (name <> 'x')",
+        "ALTER TABLE sentry_organization ADD CONSTRAINT no_two CHECK (name <> 'two')",
+        // Of this table, a set is checked at the end of a transaction.
+        "ALTER TABLE sentry_dashboardfavoriteuser ADD CHECK (position < 3)",
+    ];
+    let of_control = ["ALTER TABLE auth_user ADD CHECK (username <> 'bob')"];
+    let cluster = cluster_of(Release::R26_6, &Failpoints::default(), &of_control, &of_region).await;
+    let mut export = Export::new();
+    export.organization(1, "one").organization(2, "two").user(11, "ann").user(12, "bob");
+    set(&mut export, "sentry.organization", 2, "name", json!("two"));
+    export.member(1, 1, 11).member(2, 1, 12).member(3, 2, 11);
+    for pk in 1..=20 {
+        export.team(pk, 1, &format!("team-{pk}"));
+    }
+    for pk in [7, 20] {
+        set(&mut export, TEAM, pk, "name", json!("x"));
+    }
+    for pk in 1..=4 {
+        let dashboard = json!({"title": format!("d{pk}"), "created_by_id": 11, "organization": 1});
+        export.push("sentry.dashboard", pk, &dashboard);
+        let favorite = json!({"organization": 1, "user_id": 11, "dashboard": pk, "position": pk});
+        export.push(FAVORITE, pk, &favorite);
+    }
+    let options = ImportOptions::default();
+    let (done, findings, told) = succeeds(&cluster, &export, &options, FindingKind::NotInDatabase).await;
+    let expected =
+        [(FAVORITE, 3), (FAVORITE, 4), ("sentry.organization", 2), (TEAM, 7), (TEAM, 20), (USER, 12)];
+    assert_eq!(told, expected.map(|(model, pk)| (model.to_owned(), pk)));
+    let of_team = findings.iter().find(|it| it.model == TEAM).map(|it| it.reason.clone()).unwrap_or_default();
+    for part in ["breaks the check `odd` of the table sentry_team", "was not written"] {
+        assert!(of_team.contains(part), "{of_team}");
+    }
+    let user = findings.iter().find(|it| it.model == USER).map(|it| it.reason.clone()).unwrap_or_default();
+    assert!(user.contains("auth_user_username_check"), "{user}");
+    for (model, inserted, dropped) in
+        [(TEAM, 18, 2), (USER, 1, 1), (MEMBER, 1, 2), (FAVORITE, 2, 2), ("sentry.organization", 1, 1)]
+    {
+        let counts = counts(&done, model);
+        assert_eq!((counts.inserted, counts.dropped), (inserted, dropped), "{model}");
+    }
+    // The organization that is left out has taken no slug.
+    assert_eq!(done.organizations.iter().map(|it| it.source_id).collect::<Vec<_>>(), [1]);
+    let reserved = cluster.control().all_reservations().await.expect("asked");
+    assert_eq!(reserved.iter().map(|it| it.slug.as_str()).collect::<Vec<_>>(), ["one"]);
+    cluster.stop().await;
+}
+
+/// The database decides how long a text may be, and an index of it less than its column.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_longer_column_of_this_database_takes_longer_values() {
+    let of_region = [
+        "ALTER TABLE sentry_team ALTER COLUMN name TYPE varchar(300)",
+        "ALTER TABLE sentry_team ALTER COLUMN slug TYPE varchar(4000)",
+    ];
+    let cluster = cluster_of(Release::R26_6, &Failpoints::default(), &[], &of_region).await;
+    let name = "é".repeat(250);
+    let mut export = Export::new();
+    export.organization(1, "one").user(11, "ann").member(1, 1, 11).team(21, 1, "team");
+    set(&mut export, TEAM, 21, "name", json!(name));
+    let options = ImportOptions::default();
+    let (dry, told) = import(&cluster, &export, &options.clone().dry_run()).await;
+    assert_eq!(dry.state(), ImportState::Planned, "{:?}", dry.failure);
+    assert_eq!(told, []);
+    let (done, findings) = import(&cluster, &export, &options).await;
+    assert_eq!(done.state(), ImportState::Succeeded, "{:?}", done.failure);
+    assert_eq!(findings, []);
+    assert_eq!(ask(&cluster, Silo::Region(0), "SELECT name AS line FROM sentry_team").await, [name]);
+    for (field, value, why) in
+        [("name", "n".repeat(301), "300 are the most"), ("slug", "s".repeat(3_000), "an index takes 2600")]
+    {
+        let mut long = export.clone();
+        set(&mut long, TEAM, 21, field, json!(value));
+        let message = assert_failed(&import(&cluster, &long, &options).await.0, ErrorReason::ExportInvalid);
+        assert!(message.contains(why), "{message}");
+    }
+    cluster.stop().await;
+}
