@@ -79,6 +79,10 @@ fn sentence(rule: &Rule) -> String {
                 targets.join(", ")
             )
         }
+        Rule::IdsIn { field, at, forgets: true, .. } => format!(
+            "ids in `{field}` at {} become null: nothing reads them, and their records are written later",
+            all(at)
+        ),
         Rule::IdsIn { field, when, at, of, targets, terms, removes_element, .. } => {
             let models: BTreeSet<String> = of
                 .iter()

@@ -220,6 +220,9 @@ pub enum IdsOf {
     },
     /// What is there is a search, and the primary keys are in terms with these names.
     Terms(BTreeMap<String, String>),
+    /// The primary keys become null without a finding: those of records that are written after this one, of which a copy
+    /// can do without.
+    Nothing,
 }
 
 impl IdsOf {
@@ -228,7 +231,7 @@ impl IdsOf {
     pub fn key(&self) -> Option<&str> {
         match self {
             Self::ByKey { key, .. } => Some(key),
-            Self::Model(_) | Self::Terms(_) => None,
+            Self::Model(_) | Self::Terms(_) | Self::Nothing => None,
         }
     }
 
@@ -238,6 +241,7 @@ impl IdsOf {
             Self::Model(model) => (Some(model), None, None),
             Self::ByKey { targets, .. } => (None, Some(targets.values().flatten()), None),
             Self::Terms(terms) => (None, None, Some(terms.values())),
+            Self::Nothing => (None, None, None),
         };
         one.into_iter().chain(by_key.into_iter().flatten()).chain(terms.into_iter().flatten())
     }

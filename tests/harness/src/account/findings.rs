@@ -12,7 +12,7 @@ use super::{
     case::{AuditCase, Note},
     cell,
     family::is_of_integration,
-    nested,
+    unmapped,
 };
 
 /// Fields whose values must never appear in a finding.
@@ -153,9 +153,10 @@ impl AuditCase<'_> {
                         }
                         if column.kind == Kind::Json
                             && !is_outside
+                            && self.after.has_column(name, &column.column)
                             && let Ok(Cell::Json(value)) = cell::of_file(column, value)
                         {
-                            let paths = nested::not_mapped(record, field, &value);
+                            let paths = unmapped::not_mapped(record, field, &value);
                             let paths = paths.into_iter().map(|path| (name.clone(), field.clone(), path));
                             not_mapped.extend(paths);
                         }
