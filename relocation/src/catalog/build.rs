@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{
     Actors, ArrayOf, Catalog, Column, Condition, Default, FromActor, FromColumn, Generator, Hide, IdsOf,
-    IfTaken, Kind, KnownOption, KnownOptions, MergeAlike, Model, NeedsOne, NestedIds, PathStep,
+    IfTaken, Kind, KnownOption, KnownOptions, MergeAlike, Model, Move, NeedsOne, NestedIds, PathStep,
     ReferenceByType, Replace, Rules, SkipWhen, SqlType, StandsFor, TakenName, Then, UniqueSet, WhenText,
     With,
     check::{self, CatalogError, wrong},
@@ -437,6 +437,9 @@ fn add_rule(
         F::FromActor { field, to } => {
             let actor = FromActor { field, columns: find_all(&to)? };
             once(rules.from_actor.replace(actor).is_none())?;
+        }
+        F::Moves { from, to, if_contains } => {
+            rules.moves.push(Move { from, to: find(&to)?, if_contains });
         }
         F::WarnOfAddress { field, address } => {
             once(rules.warn_of_address.replace((find(&field)?, find(&address)?)).is_none())?;

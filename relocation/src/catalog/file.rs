@@ -258,6 +258,11 @@ pub(super) enum Rule {
         field: String,
         to: Vec<String>,
     },
+    Moves {
+        from: String,
+        to: String,
+        if_contains: Option<i32>,
+    },
     WarnOfAddress {
         field: String,
         address: String,

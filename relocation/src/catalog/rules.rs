@@ -42,6 +42,8 @@ pub struct Rules {
     pub exactly_one: Vec<ExactlyOne>,
     /// The known options, and the values that the product accepts for them.
     pub known_options: Option<KnownOptions>,
+    /// Removed fields whose values move to other fields.
+    pub moves: Vec<Move>,
 
     // Planning: which records of the file are imported.
     /// If one of these columns is set, the record is out of scope for an import of organizations.
@@ -268,6 +270,18 @@ impl WhenText {
             })
         })
     }
+}
+
+/// A removed field whose value moves to another field.
+#[derive(Debug, Clone)]
+pub struct Move {
+    /// The name of the removed field.
+    pub from: String,
+    /// The column that gets the value, whatever the record has there.
+    pub to: usize,
+    /// If present, the removed field is a list, and the column becomes true if this number is in it. Otherwise a text
+    /// moves.
+    pub if_contains: Option<i32>,
 }
 
 /// A removed field that names an actor.

@@ -118,9 +118,11 @@ fn workflows(f: &mut Fields<'_>, o: &Organization, model: Model, number: u64) {
             let limit = f.random.below(1_000);
             f.json("comparison", &json!(limit));
             f.json("condition_result", &json!(75));
-            f.text("type", "gt");
-            if !is_new {
+            if is_new {
+                f.text("type", "gt");
+            } else {
                 f.text("condition", "gt");
+                f.text("type", if number < detectors { "DetectorCondition" } else { "WorkflowCondition" });
             }
             f.number("condition_group", o.pk(Model::DataConditionGroup, number));
         }
