@@ -17,7 +17,13 @@ async fn a_generated_export_of_any_release_is_imported_whole_and_accounted_for()
         let options = ImportOptions::default();
         let import = cluster.region(0).import(&export, &options).await.unwrap();
         let account = Audit::new(&cluster, 0, &before, &export, &options, &import).run().await.unwrap();
-        let is_expected = |kind| kind == FindingKind::SlugChanged;
+        let is_expected = |kind| match kind {
+            FindingKind::SlugChanged => true,
+            FindingKind::RemovedModel => release == Release::R24_4,
+            // Some views name their projects in a list for which there is no place.
+            FindingKind::RemovedField => release == Release::R25_1,
+            _ => false,
+        };
         let unexpected: Vec<_> =
             account.findings.iter().filter(|finding| !is_expected(finding.kind())).collect();
         assert!(unexpected.is_empty(), "{release:?}: {unexpected:?}");
