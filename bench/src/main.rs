@@ -286,7 +286,7 @@ mod tests {
         for extent in [["--size", "1GB"], ["--records", "5"], ["--organizations", "5"]] {
             parse(&[&extent[..], &["--seed", "7", "--out", "x.json"]].concat()).unwrap();
         }
-        for release in ["24.8", "24.11", "25.6", "26.6"] {
+        for release in ["24.4", "24.8", "24.11", "25.1", "25.6", "26.6"] {
             parse(&["--records", "5", "--release", release]).unwrap();
         }
         parse(&["--records", "5", "--release", "23.9"]).unwrap_err();

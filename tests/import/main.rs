@@ -71,6 +71,7 @@ causeway_harness::on_each_store! {
         ids_inside_values_lead_to_the_new_rows,
         ids_of_merged_users_lead_to_those_who_are_here,
         ids_of_what_is_not_imported_are_cleared_and_told,
+        ids_in_snapshots_lead_to_the_new_rows,
         what_may_be_an_id_and_is_not_understood_is_told_once;
     dry_run:
         a_dry_run_says_what_an_import_does,

@@ -208,3 +208,71 @@ pub(crate) async fn what_may_be_an_id_and_is_not_understood_is_told_once(store: 
     assert_eq!((counts.inserted, counts.changed), (2, 0), "they are written as they are");
     cluster.stop().await;
 }
+
+/// The application keeps a widget or a query as it was before it changed it, and dashboards as they were. These copies
+/// have ids everywhere. A widget cannot refer to itself, so it forgets its own.
+pub(crate) async fn ids_in_snapshots_lead_to_the_new_rows(store: Store) {
+    const DASHBOARD: &str = "sentry.dashboard";
+    const WIDGET: &str = "sentry.dashboardwidget";
+    const QUERY: &str = "sentry.dashboardwidgetquery";
+    const REVISION: &str = "sentry.dashboardrevision";
+    let cluster = cluster(store, &["us"]).await;
+    let mut export = Export::new();
+    organization(&mut export, 1, "one");
+    // The revision stands before what is in it.
+    let query = |query: &str, widget: &str| json!({"id": query, "widgetId": widget, "conditions": "project.id:4", "fields": ["id"]});
+    let widget = |widget: &str, query: Value| json!({"id": widget, "dashboardId": "5", "limit": 7, "queries": [query]});
+    let shown = json!({
+        "id": "5", "createdBy": {"id": "2", "name": "one"}, "projects": [4, 99],
+        "permissions": {"teamsWithEditAccess": [3]}, "widgets": [widget("6", query("7", "6")), widget("98", query("97", "98"))],
+    });
+    let revision = |snapshot: &Value| json!({"dashboard": 5, "title": "d", "snapshot_schema_version": 1, "snapshot": snapshot});
+    export.push(REVISION, 8, &revision(&shown));
+    // As a text, with something of which nobody knows whose id it is.
+    export.push(REVISION, 9, &revision(&json!(json!({"id": 5, "prebuiltId": 3}).to_string())));
+    export.push(DASHBOARD, 5, &json!({"organization": 1, "title": "d", "created_by_id": 2}));
+    let before = widget("6", query("7", "6"));
+    export.push(
+        WIDGET,
+        6,
+        &json!({"dashboard": 5, "title": "w", "display_type": 0, "widget_snapshot": before}),
+    );
+    export.push(
+        QUERY,
+        7,
+        &json!({"widget": 6, "name": "q", "fields": "[]", "order": 0, "conditions": "project.id:4", "orderby": ""}),
+    );
+    export.push("sentry.snubaquery", 1, &json!({"type": 0, "dataset": "events", "query": "", "aggregate": "count()", "time_window": 60, "resolution": 60, "query_snapshot": {"query": "project.id:4"}}));
+    export.push(
+        "sentry.querysubscription",
+        1,
+        &json!({"project": 4, "type": "incidents", "snuba_query": 1, "status": 0}),
+    );
+    let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
+
+    let [user, team, project] =
+        [(USER, 2), (TEAM, 3), (PROJECT, 4)].map(|(model, pk)| new(&account, model, pk));
+    let [dashboard, new_widget, new_query] =
+        [(DASHBOARD, 5), (WIDGET, 6), (QUERY, 7)].map(|(model, pk)| new(&account, model, pk));
+    let conditions = format!("project.id:{project}");
+    let of_query = |query: Value, widget: Value| json!({"id": query, "widgetId": widget, "conditions": conditions, "fields": ["id"]});
+    let of_widget = |widget: Value, query: Value| json!({"id": widget, "dashboardId": dashboard.to_string(), "limit": 7, "queries": [query]});
+    let text = |pk: i64| json!(pk.to_string());
+    let expected = json!({
+        "id": text(dashboard), "createdBy": {"id": text(user), "name": "one"}, "projects": [project],
+        "permissions": {"teamsWithEditAccess": [team]},
+        "widgets": [
+            of_widget(text(new_widget), of_query(text(new_query), text(new_widget))),
+            of_widget(Value::Null, of_query(Value::Null, Value::Null)),
+        ],
+    });
+    assert_eq!(json_of(&account, REVISION, 8, "snapshot"), expected);
+    assert_eq!(json_of(&account, REVISION, 9, "snapshot"), json!({"id": dashboard, "prebuiltId": 3}));
+    let expected = of_widget(Value::Null, of_query(Value::Null, Value::Null));
+    assert_eq!(json_of(&account, WIDGET, 6, "widget_snapshot"), expected);
+    let expected = json!({"query": conditions});
+    assert_eq!(json_of(&account, "sentry.snubaquery", 1, "query_snapshot"), expected);
+    // What the widget forgets is no finding; what the revision loses is one for each place.
+    assert_eq!(kinds(&account), [("CLEARED_REFERENCE", 4), ("ID_NOT_MAPPED", 1)].into());
+    cluster.stop().await;
+}

@@ -213,6 +213,25 @@ pub(crate) async fn a_record_of_any_release_is_read(store: Store) {
         };
         export.push("sentry.dashboardpermissions", pk, &fields);
     }
+    // The operator of a condition stood beside its type at first.
+    const CONDITION: &str = "workflow_engine.datacondition";
+    export.push("workflow_engine.dataconditiongroup", 1, &json!({"organization": 1, "logic_type": "any"}));
+    let condition = |operator: serde_json::Value, kind: &str| json!({"condition_group": 1, "comparison": 5, "condition_result": "75", "condition": operator, "type": kind});
+    export.push(CONDITION, 1, &condition(json!("gt"), "WorkflowCondition"));
+    export.push(CONDITION, 2, &condition(json!(null), "lte"));
+    // The projects of a view were in the view.
+    for (pk, projects) in [(4, json!([])), (5, json!("[-1]")), (6, json!([31]))] {
+        let view = json!({"name": "25.1", "user_id": 11, "organization": 1, "query": "", "position": pk, "is_all_projects": false, "projects": projects});
+        export.push("sentry.groupsearchview", pk, &view);
+    }
+    // Two references had other names.
+    let rule = json!({"project": 31, "label": "r", "data": {}});
+    let alert = json!({"organization": 1, "name": "a", "snuba_query": 41, "status": 0, "threshold_type": 0, "threshold_period": 1});
+    export.push("sentry.rule", 1, &rule).push("sentry.alertrule", 2, &alert);
+    export.push("workflow_engine.workflow", 1, &json!({"organization": 1, "name": "w"}));
+    let joined = |other: &str, rule, alert| json!({other: 1, "rule": rule, "alert_rule": alert});
+    export.push("workflow_engine.alertruleworkflow", 1, &joined("workflow", Some(1), None));
+    export.push("workflow_engine.alertruledetector", 1, &joined("detector", None, Some(2)));
     export.push("sentry.dashboardfavoriteuser", 1, &json!({"dashboard": 1, "user_id": 11}));
     let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
     let cell = |model: &str, pk: i64, field: &str| account.row(model, pk).expect("a row")[field].clone();
@@ -228,7 +247,27 @@ pub(crate) async fn a_record_of_any_release_is_read(store: Store) {
     }
     assert_eq!(cell("sentry.dashboardfavoriteuser", 1, "organization"), Cell::Null);
     assert_eq!(account.after.rows("sentry.dashboard").len(), 3);
-    assert_eq!(account.after.rows("sentry.groupsearchview").len(), 3);
+    assert_eq!(account.after.rows("sentry.groupsearchview").len(), 6);
+    for (pk, operator) in [(1, "gt"), (2, "lte")] {
+        assert_eq!(cell(CONDITION, pk, "type"), Cell::Text(operator.to_owned()), "{pk}");
+    }
+    for (pk, all) in [(4, false), (5, true), (6, false)] {
+        assert_eq!(cell("sentry.groupsearchview", pk, "is_all_projects"), Cell::Bool(all), "{pk}");
+    }
+    let key = |model: &str, pk: i64| match account.fate(model, pk) {
+        Some(Fate::Inserted(id)) => Cell::Int(id),
+        other => panic!("{model} {pk}: {other:?}"),
+    };
+    let [of_rule, of_alert] = ["workflow_engine.alertruleworkflow", "workflow_engine.alertruledetector"];
+    assert_eq!(cell(of_rule, 1, "rule_id"), key("sentry.rule", 1));
+    assert_eq!(cell(of_alert, 1, "alert_rule_id"), key("sentry.alertrule", 2));
+    let told: Vec<(&str, &str)> = account
+        .findings
+        .iter()
+        .filter(|it| matches!(it.kind(), FindingKind::RemovedField | FindingKind::UnknownField))
+        .map(|it| (it.model.as_str(), it.field.as_str()))
+        .collect();
+    assert_eq!(told, [("sentry.groupsearchview", "projects")], "only of what is lost");
     cluster.stop().await;
 }
 

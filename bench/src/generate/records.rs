@@ -156,6 +156,7 @@ fn fields(f: &mut Fields<'_>, o: &Organization, model: Model, number: u64) {
         | Model::ProjectBookmark
         | Model::EnvironmentProject => of_project(f, o, model, number),
         Model::Monitor | Model::Rule => watching::rules(f, o, model, number),
+        Model::Actor => actor(f, o, number),
         Model::Dashboard | Model::DashboardWidget | Model::DashboardWidgetQuery => {
             watching::dashboards(f, o, model, number)
         }
@@ -216,6 +217,15 @@ fn organization_option(f: &mut Fields<'_>, o: &Organization, number: u64) {
     }
 }
 
+/// Stands for a team or a user.
+fn actor(f: &mut Fields<'_>, o: &Organization, number: u64) {
+    let teams = o.counts.of(Model::Team);
+    let user = number.checked_sub(teams).map(|user| o.pk(Model::User, user));
+    f.number("type", u64::from(user.is_some()));
+    f.optional("team", user.is_none().then(|| o.pk(Model::Team, number)));
+    f.optional("user_id", user);
+}
+
 fn places(f: &mut Fields<'_>, o: &Organization, model: Model, number: u64) {
     let organization = o.pk(Model::Organization, 0);
     if model == Model::Environment {
@@ -231,6 +241,9 @@ fn places(f: &mut Fields<'_>, o: &Organization, model: Model, number: u64) {
     f.text("name", &name);
     f.number("status", 0);
     if model == Model::Team {
+        if o.release < Release::R24_8 {
+            f.number("actor", o.pk(Model::Actor, number));
+        }
         f.flag("idp_provisioned", false);
         f.time("date_added");
         return;

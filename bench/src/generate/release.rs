@@ -7,6 +7,9 @@ use super::shape::Model;
 /// The release that an export is of.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Release {
+    /// April 2024, when owners of rules were named by actors.
+    #[value(name = "24.4")]
+    R24_4,
     /// August 2024.
     #[default]
     #[value(name = "24.8")]
@@ -14,6 +17,9 @@ pub enum Release {
     /// November 2024.
     #[value(name = "24.11")]
     R24_11,
+    /// January 2025, when views had their projects in a list and detectors an organization and a project.
+    #[value(name = "25.1")]
+    R25_1,
     /// June 2025.
     #[value(name = "25.6")]
     R25_6,
@@ -24,11 +30,13 @@ pub enum Release {
 
 impl Release {
     /// All of them, the oldest first.
-    pub const ALL: [Self; 4] = [Self::R24_8, Self::R24_11, Self::R25_6, Self::R26_6];
+    pub const ALL: [Self; 6] =
+        [Self::R24_4, Self::R24_8, Self::R24_11, Self::R25_1, Self::R25_6, Self::R26_6];
 
     /// Whether exports of this release have a model.
     pub(super) fn has(self, model: Model) -> bool {
         match model {
+            Model::Actor => self < Self::R24_8,
             Model::Email => self < Self::R26_6,
             Model::GroupSearchView
             | Model::DataConditionGroup
@@ -40,8 +48,8 @@ impl Release {
             | Model::DetectorWorkflow
             | Model::WorkflowDataConditionGroup
             | Model::DashboardPermissions => self >= Self::R24_11,
+            Model::DashboardFavoriteUser => self >= Self::R25_1,
             Model::GroupSearchViewStarred
-            | Model::DashboardFavoriteUser
             | Model::ExploreSavedQuery
             | Model::ExploreSavedQueryProject
             | Model::OrganizationMemberInvite => self >= Self::R25_6,

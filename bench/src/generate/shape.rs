@@ -53,18 +53,20 @@ pub(super) enum Model {
     ExploreSavedQuery,
     ExploreSavedQueryProject,
     OrganizationMemberInvite,
+    Actor,
 }
 
 /// How many models there are.
 pub(super) const MODELS: usize = Model::ALL.len();
 
 impl Model {
-    pub(super) const ALL: [Self; 48] = [
+    pub(super) const ALL: [Self; 49] = [
         Self::ControlOption,
         Self::Organization,
         Self::OrganizationOption,
         Self::Team,
         Self::User,
+        Self::Actor,
         Self::SavedSearch,
         Self::RecentSearch,
         Self::Project,
@@ -161,6 +163,7 @@ impl Model {
             Self::ExploreSavedQuery => "explore.exploresavedquery",
             Self::ExploreSavedQueryProject => "explore.exploresavedqueryproject",
             Self::OrganizationMemberInvite => "sentry.organizationmemberinvite",
+            Self::Actor => "sentry.actor",
         }
     }
 }
@@ -255,6 +258,8 @@ impl Counts {
         counts.0[Model::Email as usize] = users;
         counts.0[Model::UserEmail as usize] = users;
         counts.0[Model::UserOption as usize] = users + users / 3;
+        // One for each team, then one for each user.
+        counts.0[Model::Actor as usize] = teams + users;
         for model in Model::ALL.into_iter().filter(|model| !release.has(*model)) {
             counts.0[model as usize] = 0;
         }
@@ -314,6 +319,14 @@ impl Organization {
         let before = self.first.of(Model::User);
         // Neighbouring places, so that no user is a member twice.
         (number < shared).then(|| (mix(self.seed, &[2, self.index]) % before + number) % before)
+    }
+
+    /// The actor that an export up to 24.4 names as the owner of a record: every third one is a team, the others are users.
+    pub(super) fn owner(&self, number: u64) -> u64 {
+        let teams = self.counts.of(Model::Team).max(1);
+        let users = self.counts.of(Model::User).max(1);
+        let actor = if number.is_multiple_of(3) { number / 3 % teams } else { teams + number % users };
+        self.pk(Model::Actor, actor)
     }
 
     /// Random numbers for one record; the same record gets the same numbers.

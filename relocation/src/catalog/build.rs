@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{
     Actors, ArrayOf, Catalog, Column, Condition, Default, FromActor, FromColumn, Generator, Hide, IdsOf,
-    IfTaken, Kind, KnownOption, KnownOptions, MergeAlike, Model, NeedsOne, NestedIds, PathStep,
+    IfTaken, Kind, KnownOption, KnownOptions, MergeAlike, Model, Move, NeedsOne, NestedIds, PathStep,
     ReferenceByType, Replace, Rules, SkipWhen, SqlType, StandsFor, TakenName, Then, UniqueSet, WhenText,
     With,
     check::{self, CatalogError, wrong},
@@ -355,15 +355,16 @@ fn add_rule(
             let reference = ReferenceByType { column, kind, targets, keeps_other_types, older_types };
             rules.references_by_type.push(reference);
         }
-        F::IdsIn { field, when, at, of, by, targets, terms, keeps_other_types, removes_element } => {
-            let of = match (of, by, terms.is_empty()) {
-                (Some(of), None, true) => IdsOf::Model(of),
-                (None, Some(key), true) => IdsOf::ByKey { key, targets },
-                (None, None, false) => IdsOf::Terms(terms),
+        F::IdsIn { field, when, at, of, by, targets, terms, forgets, keeps_other_types, removes_element } => {
+            let of = match (of, by, terms.is_empty(), forgets) {
+                (Some(of), None, true, false) => IdsOf::Model(of),
+                (None, Some(key), true, false) => IdsOf::ByKey { key, targets },
+                (None, None, false, false) => IdsOf::Terms(terms),
+                (None, None, true, true) => IdsOf::Nothing,
                 _ => {
                     return Err(wrong(
                         model,
-                        format!("ids in {field} are of one model, by a key, or in terms"),
+                        format!("ids in {field} are of one model, by a key, in terms, or forgotten"),
                     ));
                 }
             };
@@ -436,6 +437,9 @@ fn add_rule(
         F::FromActor { field, to } => {
             let actor = FromActor { field, columns: find_all(&to)? };
             once(rules.from_actor.replace(actor).is_none())?;
+        }
+        F::Moves { from, to, if_contains } => {
+            rules.moves.push(Move { from, to: find(&to)?, if_contains });
         }
         F::WarnOfAddress { field, address } => {
             once(rules.warn_of_address.replace((find(&field)?, find(&address)?)).is_none())?;

@@ -152,6 +152,16 @@ fn check_rules(catalog: &Catalog, model: &Model) -> Result<(), CatalogError> {
     for target in rules.references_by_type.iter().flat_map(|rule| rule.targets.values()) {
         require(catalog.model(target).is_some(), &format!("refers to {target}, which is no model"))?;
     }
+    for moves in &rules.moves {
+        let kind = model.columns.get(moves.to).map(|column| column.kind);
+        let wanted = if moves.if_contains.is_some() { Kind::Boolean } else { Kind::Text };
+        require(
+            model.is_removed_field(&moves.from) && kind == Some(wanted),
+            "the value of a removed field moves to a text, or makes a boolean true",
+        )?;
+        let others = rules.moves.iter().filter(|other| other.to == moves.to || other.from == moves.from);
+        require(others.count() == 1, "a removed field moves once, and to a field of its own")?;
+    }
     if let Some(alike) = &rules.merge_alike {
         let is_set = model.unique.iter().any(|set| set.columns == alike.columns);
         require(
@@ -259,6 +269,7 @@ mod tests {
         for (rules, complaint) in [
             (both, "another rule clears one of them"),
             (r#"[{"at_most_one": {"fields": ["n"]}}]"#, "references that can be null"),
+            (r#"[{"moves": {"from": "o", "to": "n"}}]"#, "a removed field moves to a text"),
         ] {
             let with = GOOD.replace(r#"[{"clear_if_taken": {"field": "n"}}]"#, rules);
             let error = Catalog::parse(&with).unwrap_err().to_string();

@@ -190,6 +190,9 @@ pub(super) enum Rule {
         targets: BTreeMap<String, Option<String>>,
         #[serde(default)]
         terms: BTreeMap<String, String>,
+        /// The record of the primary key is written later, or never again, so nothing can take its place.
+        #[serde(default)]
+        forgets: bool,
         #[serde(default)]
         keeps_other_types: bool,
         #[serde(default)]
@@ -254,6 +257,11 @@ pub(super) enum Rule {
     FromActor {
         field: String,
         to: Vec<String>,
+    },
+    Moves {
+        from: String,
+        to: String,
+        if_contains: Option<i32>,
     },
     WarnOfAddress {
         field: String,

@@ -18,8 +18,8 @@ pub use check::CatalogError;
 pub use column::{ArrayOf, Column, Default, Kind};
 pub use rules::{
     ExactlyOne, Follow, FromActor, FromColumn, Generator, Hide, IdsOf, IfTaken, KnownOption, KnownOptions,
-    MergeAlike, NeedsOne, NestedIds, PathStep, ReferenceByType, Replace, Rules, SkipWhen, TakenName, Then,
-    WhenText, With,
+    MergeAlike, Move, NeedsOne, NestedIds, PathStep, ReferenceByType, Replace, Rules, SkipWhen, TakenName,
+    Then, WhenText, With,
 };
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};

@@ -79,6 +79,10 @@ fn sentence(rule: &Rule) -> String {
                 targets.join(", ")
             )
         }
+        Rule::IdsIn { field, at, forgets: true, .. } => format!(
+            "ids in `{field}` at {} become null: nothing reads them, and their records are written later",
+            all(at)
+        ),
         Rule::IdsIn { field, when, at, of, targets, terms, removes_element, .. } => {
             let models: BTreeSet<String> = of
                 .iter()
@@ -163,6 +167,12 @@ fn sentence(rule: &Rule) -> String {
             "the `{field}` of exports up to 24.4 names an actor; the one of {} that fits is set to what it stands for",
             all(to)
         ),
+        Rule::Moves { from, to, if_contains: None } => {
+            format!("`{to}` gets the text that older releases have in `{from}`")
+        }
+        Rule::Moves { from, to, if_contains: Some(number) } => {
+            format!("`{to}` becomes true if older releases have {number} in `{from}`")
+        }
         Rule::WarnOfAddress { field, .. } => format!(
             "a warning if the `{field}` is the e-mail address of somebody else: whoever signs in may be taken for either"
         ),
@@ -178,6 +188,7 @@ fn fields(rule: &Rule) -> Vec<&String> {
         Rule::Set { field, .. } | Rule::Regenerate { field, .. } | Rule::SkipWhen { field, .. } => {
             vec![field]
         }
+        Rule::Moves { to, .. } => vec![to],
         _ => Vec::new(),
     }
 }

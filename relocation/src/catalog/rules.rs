@@ -42,6 +42,8 @@ pub struct Rules {
     pub exactly_one: Vec<ExactlyOne>,
     /// The known options, and the values that the product accepts for them.
     pub known_options: Option<KnownOptions>,
+    /// Removed fields whose values move to other fields.
+    pub moves: Vec<Move>,
 
     // Planning: which records of the file are imported.
     /// If one of these columns is set, the record is out of scope for an import of organizations.
@@ -220,6 +222,9 @@ pub enum IdsOf {
     },
     /// What is there is a search, and the primary keys are in terms with these names.
     Terms(BTreeMap<String, String>),
+    /// The primary keys become null without a finding: those of records that are written after this one, of which a copy
+    /// can do without.
+    Nothing,
 }
 
 impl IdsOf {
@@ -228,7 +233,7 @@ impl IdsOf {
     pub fn key(&self) -> Option<&str> {
         match self {
             Self::ByKey { key, .. } => Some(key),
-            Self::Model(_) | Self::Terms(_) => None,
+            Self::Model(_) | Self::Terms(_) | Self::Nothing => None,
         }
     }
 
@@ -238,6 +243,7 @@ impl IdsOf {
             Self::Model(model) => (Some(model), None, None),
             Self::ByKey { targets, .. } => (None, Some(targets.values().flatten()), None),
             Self::Terms(terms) => (None, None, Some(terms.values())),
+            Self::Nothing => (None, None, None),
         };
         one.into_iter().chain(by_key.into_iter().flatten()).chain(terms.into_iter().flatten())
     }
@@ -264,6 +270,18 @@ impl WhenText {
             })
         })
     }
+}
+
+/// A removed field whose value moves to another field.
+#[derive(Debug, Clone)]
+pub struct Move {
+    /// The name of the removed field.
+    pub from: String,
+    /// The column that gets the value, whatever the record has there.
+    pub to: usize,
+    /// If present, the removed field is a list, and the column becomes true if this number is in it. Otherwise a text
+    /// moves.
+    pub if_contains: Option<i32>,
 }
 
 /// A removed field that names an actor.

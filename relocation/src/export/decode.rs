@@ -1,6 +1,8 @@
 //! Decodes the fields of a record into values, as the catalog says, and checks every rule that a single record can
 //! break.
 
+mod moved;
+
 use std::{borrow::Cow, fmt, net::IpAddr};
 
 use causeway_silo::env::Environment;
@@ -75,10 +77,18 @@ impl<'a> Decoder<'a> {
         // Exports have the fields of a model in one order, mostly that of the catalog.
         let mut expected = 0;
         let mut opposites: Vec<(usize, Value)> = Vec::new();
+        let mut moves: Vec<(usize, Value)> = Vec::new();
         each_field(fields.get(), |name, raw| {
             let is_expected = model.columns.get(expected).is_some_and(|column| column.field == name);
             let index = if is_expected { Some(expected) } else { model.column(name) };
             let Some(index) = index else {
+                let to = moved::to(model, name, raw, &mut notes);
+                if let Some((to, value)) =
+                    to.map_err(|(kind, reason)| Finding::new(kind, reason).field(name))?
+                {
+                    moves.push((to, value));
+                    return Ok(());
+                }
                 match raw.get().parse().ok().filter(|_| model.names_actor(name)) {
                     Some(pk) => actor = Some(pk),
                     None => {
@@ -116,13 +126,7 @@ impl<'a> Decoder<'a> {
                 value(column, raw, &mut notes)
             };
             let value = value.map_err(|(kind, reason)| Finding::new(kind, reason).field(name))?;
-            if !column.is_stored && holds_something(column, &value) {
-                let reason = format!(
-                    "the database has no column for the field{}; its value is not imported",
-                    column.not_stored
-                );
-                notes.push(Finding::new(FindingKind::NotInDatabase, reason).field(name));
-            }
+            notes.extend(note_of_no_column(column, name, &value));
             match value {
                 Value::Bool(value) if is_opposite => opposites.push((index, Value::Bool(!value))),
                 value => *slot = Some(value),
@@ -132,6 +136,12 @@ impl<'a> Decoder<'a> {
         // The field counts if it is there as well.
         for (index, value) in opposites {
             if let Some(slot @ None) = slots.get_mut(index) {
+                *slot = Some(value);
+            }
+        }
+        for (index, value) in moves {
+            if let (Some(slot), Some(column)) = (slots.get_mut(index), model.columns.get(index)) {
+                notes.extend(note_of_no_column(column, &column.field, &value));
                 *slot = Some(value);
             }
         }
@@ -234,12 +244,25 @@ pub fn decode_literal(column: &Column, json: &str) -> Result<Value, Finding> {
     value(column, raw, &mut Vec::new()).map_err(|(_, reason)| wrong(reason))
 }
 
+/// The finding that a value is lost because the database has no column for it; `None` if nothing is lost.
+fn note_of_no_column(column: &Column, name: &str, value: &Value) -> Option<Finding> {
+    let is_lost = !column.is_stored && holds_something(column, value);
+    is_lost.then(|| {
+        let reason = format!(
+            "the database has no column for the field{}; its value is not imported",
+            column.not_stored
+        );
+        Finding::new(FindingKind::NotInDatabase, reason).field(name)
+    })
+}
+
 /// The finding about a field that has no column.
 fn note_of_field(model: &Model, name: &str, raw: &RawValue, meant: Option<&str>) -> Option<Finding> {
     if model.is_removed_field(name) {
-        // Nothing is lost with a null.
         let reason = "a field of older releases, for whose value there is no place; it is left out";
-        (raw.get() != "null").then(|| Finding::new(FindingKind::RemovedField, reason).field(name))
+        // Nothing is lost with a null or an empty list, which some exports write as a text.
+        let is_empty = matches!(raw.get(), "null" | "[]" | "\"[]\"");
+        (!is_empty).then(|| Finding::new(FindingKind::RemovedField, reason).field(name))
     } else if model.column(name).is_none() {
         let reason = match meant {
             Some(meant) => format!(

@@ -61,6 +61,13 @@ pub(crate) struct Rewritten {
     pub other: Vec<(String, &'static str)>,
 }
 
+/// What one path of a rule has met: places of the shape that it expects, and others, with what is wrong there.
+#[derive(Default)]
+struct Met {
+    reached: Vec<String>,
+    other: Vec<(String, &'static str)>,
+}
+
 const OTHER_SHAPE: &str = "is not as this release knows it, so ids in it are not mapped; it is kept as it is";
 const OTHER_TYPE: &str = "looks like an id, of a type that this release does not know; it is kept as it is";
 const LOOKS_LIKE: &str = "looks like an id, and this release does not know of what; it is kept as it is";
@@ -88,7 +95,7 @@ pub(crate) fn rewrite(
         return rewritten;
     }
     let mut text = Cow::Borrowed(text);
-    let (mut reached, mut other) = (Vec::new(), Vec::new());
+    let mut walks: Vec<Met> = Vec::new();
     for path in &rule.paths {
         // Most values have nothing there.
         if let Some(PathStep::Key(name)) = path.first()
@@ -98,25 +105,35 @@ pub(crate) fn rewrite(
             continue;
         }
         let Ok(raw) = serde_json::from_str::<&RawValue>(&text) else { break };
+        let mut met = Met::default();
         let mut walk = json::Walk {
             key: rule.of.key(),
-            reached: &mut reached,
-            other: &mut other,
+            reached: &mut met.reached,
+            other: &mut met.other,
             leaf: &mut |place, key, raw| leaf(rule, place, key, raw, &mut rewritten.lost, outcome),
         };
-        text = match walk.rewrite(raw, path, &mut json::Place::default()) {
-            json::Change::No => continue,
-            json::Change::To(new) => new.into(),
-            json::Change::Gone => Cow::Owned("null".to_owned()),
+        let new = match walk.rewrite(raw, path, &mut json::Place::default()) {
+            json::Change::No => None,
+            json::Change::To(new) => Some(new),
+            json::Change::Gone => Some("null".to_owned()),
         };
+        walks.push(met);
+        text = new.map_or(text, Cow::Owned);
     }
     rewritten.text = match text {
         Cow::Borrowed(_) => None,
         Cow::Owned(new) => Some(new),
     };
-    // Another path of the rule may have found there what this one did not.
-    other.retain(|(place, _): &(String, _)| !reached.contains(place));
-    rewritten.other = other;
+    for (index, met) in walks.iter().enumerate() {
+        for (place, reason) in &met.other {
+            // Another path of the rule may have found there what this one did not.
+            let mut others = walks.iter().enumerate().filter(|(at, _)| *at != index);
+            let is_right = others.any(|(_, other)| other.reached.contains(place));
+            if !is_right && !rewritten.other.iter().any(|(told, _)| told == place) {
+                rewritten.other.push((place.clone(), reason));
+            }
+        }
+    }
     rewritten
 }
 
@@ -138,6 +155,8 @@ fn leaf(
                 .map_or(json::Leaf::Keep, |new| json::Leaf::To(serde_json::Value::from(new).to_string()));
         }
         IdsOf::Model(target) => Some(target),
+        // An id becomes null, and anything else is told.
+        IdsOf::Nothing => None,
         IdsOf::ByKey { targets, .. } => {
             let kind = key.and_then(|key| cow_str(key).ok());
             match kind.and_then(|kind| targets.get(kind.as_ref())) {
@@ -159,7 +178,10 @@ fn leaf(
         None if digits.is_empty() => return json::Leaf::Keep,
         None => return json::Leaf::other_shape(raw),
     };
-    let Some(target) = target else { return json::Leaf::Other(OTHER_TYPE) };
+    let Some(target) = target else {
+        let is_forgotten = matches!(rule.of, IdsOf::Nothing);
+        return if is_forgotten { json::Leaf::Null } else { json::Leaf::Other(OTHER_TYPE) };
+    };
     match outcome(target, pk) {
         Outcome::Keep => json::Leaf::Keep,
         Outcome::Mapped(new) if is_text => json::Leaf::To(format!("\"{new}\"")),

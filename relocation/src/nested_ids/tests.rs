@@ -198,3 +198,24 @@ fn what_looks_like_an_id_and_has_no_rule_is_told() {
     assert_eq!(value, config.replace(":3,", ":1003,"));
     assert_eq!(notes, [format!("runbook.dashboard_id {LOOKS_LIKE}")]);
 }
+
+/// A widget cannot refer to itself: its id is only known once it is written.
+#[test]
+fn a_snapshot_forgets_the_ids_of_what_it_is_in() {
+    let of = |text| applied("sentry.dashboardwidget", "widget_snapshot", &[("widget_snapshot", text)]);
+    let widget = of(
+        r#"{"id":"5","dashboardId":"6","queries":[{"id":7,"widgetId":null,"conditions":"project.id:21"}]}"#,
+    );
+    let expected = r#"{"id":null,"dashboardId":"1006","queries":[{"id":null,"widgetId":null,"conditions":"project.id:1021"}]}"#;
+    assert_eq!((widget.value.as_str(), widget.lost, widget.notes), (expected, vec![], vec![]));
+    let odd = of(r#"{"id":"five"}"#);
+    assert_eq!((odd.value.as_str(), odd.notes), (r#"{"id":"five"}"#, vec![format!("id {OTHER_SHAPE}")]));
+}
+
+/// What is right at one place does not hide what is wrong there in another element.
+#[test]
+fn one_element_that_is_right_does_not_hide_another_one() {
+    let data = r#"{"actions":[{"targetType":"Team","targetIdentifier":11},{"targetType":"Fleet","targetIdentifier":4}]}"#;
+    let told = applied("sentry.rule", "data", &[("data", data)]).notes;
+    assert_eq!(told, [format!("actions[].targetIdentifier {OTHER_TYPE}")]);
+}

@@ -29,6 +29,7 @@ mod owners;
 mod rows;
 mod slugs;
 mod taken;
+mod unmapped;
 mod unreferenced;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

@@ -33,9 +33,11 @@ pub(super) fn fields(f: &mut Fields<'_>, o: &Organization, model: Model, number:
         Model::GroupSearchView | Model::GroupSearchViewStarred => views(f, o, model, number),
         Model::DashboardFavoriteUser => {
             f.number("user_id", member(o, 0));
-            f.number("organization", o.pk(Model::Organization, 0));
             f.number("dashboard", o.pk(Model::Dashboard, number));
-            f.number("position", number);
+            if o.release >= Release::R25_6 {
+                f.number("organization", o.pk(Model::Organization, 0));
+                f.number("position", number);
+            }
             if o.release >= Release::R26_6 {
                 f.flag("favorited", true);
             }
@@ -73,9 +75,20 @@ fn views(f: &mut Fields<'_>, o: &Organization, model: Model, number: u64) {
         f.number("position", 0);
     } else {
         f.text("visibility", "organization");
+    }
+    if o.release >= Release::R25_1 {
         f.flag("is_all_projects", false);
         f.json("environments", &json!([]));
         f.json("time_filters", &json!({"period": "14d"}));
+    }
+    if o.release == Release::R25_1 {
+        // Exports have lists of numbers as texts. -1 stands for all projects.
+        let projects = match number % 3 {
+            0 => "[]".to_owned(),
+            1 => "[-1]".to_owned(),
+            _ => format!("[{}]", o.pk(Model::Project, number)),
+        };
+        f.text("projects", &projects);
     }
 }
 
@@ -108,7 +121,8 @@ fn invite(f: &mut Fields<'_>, o: &Organization, number: u64) {
 fn workflows(f: &mut Fields<'_>, o: &Organization, model: Model, number: u64) {
     // The groups of detectors come before those of workflows.
     let detectors = o.counts.of(Model::Detector);
-    let is_new = o.release >= Release::R25_6;
+    let is_new = o.release >= Release::R25_1;
+    let owner_team = if o.release >= Release::R25_6 { "owner_team_id" } else { "owner_team" };
     match model {
         Model::DataConditionGroup => {
             f.text("logic_type", if number < detectors { "any" } else { "all" });
@@ -118,9 +132,11 @@ fn workflows(f: &mut Fields<'_>, o: &Organization, model: Model, number: u64) {
             let limit = f.random.below(1_000);
             f.json("comparison", &json!(limit));
             f.json("condition_result", &json!(75));
-            f.text("type", "gt");
-            if !is_new {
+            if is_new {
+                f.text("type", "gt");
+            } else {
                 f.text("condition", "gt");
+                f.text("type", if number < detectors { "DetectorCondition" } else { "WorkflowCondition" });
             }
             f.number("condition_group", o.pk(Model::DataConditionGroup, number));
         }
@@ -128,7 +144,10 @@ fn workflows(f: &mut Fields<'_>, o: &Organization, model: Model, number: u64) {
             f.number("organization", o.pk(Model::Organization, 0));
             let source = o.pk(Model::QuerySubscription, number);
             if is_new {
-                f.text("source_id", &source.to_string());
+                match o.release {
+                    Release::R25_1 => f.number("source_id", source),
+                    _ => f.text("source_id", &source.to_string()),
+                }
                 f.text("type", "snuba_query_subscription");
             } else {
                 f.number("query_id", source);
@@ -138,8 +157,13 @@ fn workflows(f: &mut Fields<'_>, o: &Organization, model: Model, number: u64) {
         Model::Detector => {
             let name = text::words(&mut f.random, 4);
             f.text("name", &name);
-            f.number("owner_user_id", member(o, number));
-            f.null(if is_new { "owner_team_id" } else { "owner_team" });
+            if number.is_multiple_of(2) {
+                f.number("owner_user_id", member(o, number));
+                f.null(owner_team);
+            } else {
+                f.null("owner_user_id");
+                f.number(owner_team, o.pk(Model::Team, number));
+            }
             f.number("workflow_condition_group", o.pk(Model::DataConditionGroup, number));
             f.text("type", "metric_issue");
             if is_new {
@@ -149,7 +173,8 @@ fn workflows(f: &mut Fields<'_>, o: &Organization, model: Model, number: u64) {
                 f.number("status", 0);
                 f.null("description");
                 f.number("created_by_id", member(o, number));
-            } else {
+            }
+            if o.release < Release::R25_6 {
                 f.number("organization", o.pk(Model::Organization, 0));
             }
         }
@@ -165,7 +190,7 @@ fn workflows(f: &mut Fields<'_>, o: &Organization, model: Model, number: u64) {
             if is_new {
                 f.json("config", &json!({"frequency": 30}));
                 f.number("owner_user_id", member(o, number));
-                f.null("owner_team_id");
+                f.null(owner_team);
                 f.flag("enabled", true);
                 f.number("status", 0);
                 f.null("environment");

@@ -94,8 +94,12 @@ pub(super) fn rules(f: &mut Fields<'_>, o: &Organization, model: Model, number: 
     );
     f.number("status", 0);
     f.number("source", 0);
-    f.number("owner_user_id", member(o, number));
-    f.null("owner_team");
+    if o.release < Release::R24_8 {
+        f.number("owner", o.owner(number));
+    } else {
+        f.number("owner_user_id", member(o, number));
+        f.null("owner_team");
+    }
     f.time("date_added");
 }
 
@@ -200,7 +204,12 @@ pub(super) fn alerts(f: &mut Fields<'_>, o: &Organization, model: Model, number:
         Model::AlertRule => {
             f.number("organization", o.pk(Model::Organization, 0));
             f.number("snuba_query", o.pk(Model::SnubaQuery, number));
-            f.number("user_id", member(o, number));
+            if o.release < Release::R24_8 {
+                f.number("owner", o.owner(number));
+                f.null("user_id");
+            } else {
+                f.number("user_id", member(o, number));
+            }
             f.null("team");
             let name = text::words(&mut f.random, 5);
             f.text("name", &name);

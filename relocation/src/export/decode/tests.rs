@@ -365,3 +365,44 @@ fn a_value_for_which_the_database_has_no_column_is_told() {
         assert_eq!(kinds, vec![FindingKind::NotInDatabase; usize::from(told)], "{value}");
     }
 }
+
+/// What a removed field says is said by another one since.
+#[test]
+fn the_value_of_a_removed_field_moves() {
+    let catalog = Catalog::load().unwrap();
+    let condition = |fields: &str| {
+        let fields =
+            format!(r#"{{"comparison": 1, "condition_result": true, "condition_group": 1, {fields}}}"#);
+        let model = "workflow_engine.datacondition";
+        let decoded = decode(model, &fields).unwrap();
+        let kind = catalog.model(model).unwrap().column("type").unwrap();
+        (decoded.values[kind].as_text().unwrap().to_owned(), decoded.notes.len())
+    };
+    let of = |kind: &str, notes| (kind.to_owned(), notes);
+    assert_eq!(condition(r#""condition": "lte", "type": "WorkflowCondition""#), of("lte", 0));
+    assert_eq!(condition(r#""type": "WorkflowCondition", "condition": "lte""#), of("lte", 0));
+    assert_eq!(condition(r#""type": "gt", "condition": null"#), of("gt", 0));
+    assert_eq!(condition(r#""type": "gt", "condition": 5"#), of("gt", 1));
+    let long = format!(
+        r#"{{"comparison": 1, "condition_result": true, "condition_group": 1, "condition": "{}"}}"#,
+        "c".repeat(201)
+    );
+    let error = decode("workflow_engine.datacondition", &long).unwrap_err();
+    assert_eq!(error.field.as_deref(), Some("condition"));
+
+    let view = |projects: &str| {
+        let fields = format!(
+            r#"{{"organization": 1, "user_id": 1, "name": "n", "query": "", "projects": {projects}}}"#
+        );
+        let decoded = decode("sentry.groupsearchview", &fields).unwrap();
+        let all = catalog.model("sentry.groupsearchview").unwrap().column("is_all_projects").unwrap();
+        (decoded.values[all].clone(), decoded.notes.iter().map(|note| note.kind).collect::<Vec<_>>())
+    };
+    for nothing in ["[]", "\"[]\"", "null"] {
+        assert_eq!(view(nothing), (Value::Bool(false), vec![]), "{nothing}");
+    }
+    for all in ["[-1]", "\"[-1]\"", "[4, -1]"] {
+        assert_eq!(view(all), (Value::Bool(true), vec![]), "{all}");
+    }
+    assert_eq!(view("[4]"), (Value::Bool(false), vec![FindingKind::RemovedField]));
+}

@@ -9,7 +9,7 @@ use super::{
     Fate,
     case::AuditCase,
     cell,
-    findings::{holds_something, names_actor},
+    findings::{holds_something, is_no_loss},
 };
 
 impl AuditCase<'_> {
@@ -67,10 +67,7 @@ impl AuditCase<'_> {
         let by_field = self.records.iter().filter(|record| {
             self.catalog.model(&record.model).is_some_and(|model| {
                 record.fields.iter().any(|(field, value)| match model.column(field) {
-                    None => {
-                        let is_no_loss = value.is_null() || names_actor(&model.name, field, value);
-                        !(model.is_removed_field(field) && is_no_loss)
-                    }
+                    None => !(model.is_removed_field(field) && is_no_loss(&model.name, field, value)),
                     Some(index) => {
                         let lost = |column: &Column| {
                             !self.after.has_column(&model.name, &column.column)

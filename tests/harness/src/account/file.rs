@@ -57,6 +57,32 @@ fn as_today(model: &str, field: String, value: Value) -> (String, Value) {
     }
 }
 
+/// Moves what older releases say in another field: the operator of a condition stood beside its type, and a list with -1
+/// stood for all projects.
+fn move_on(model: &str, fields: &mut Map<String, Value>) {
+    match model {
+        "workflow_engine.datacondition"
+            if fields.get("condition").and_then(Value::as_str).is_some_and(|it| !it.is_empty()) =>
+        {
+            if let Some(operator) = fields.remove("condition") {
+                fields.insert("type".to_owned(), operator);
+            }
+        }
+        "sentry.groupsearchview" => {
+            let list = match fields.get("projects") {
+                Some(Value::String(text)) => serde_json::from_str(text).unwrap_or_default(),
+                Some(list) => list.clone(),
+                None => Value::Null,
+            };
+            if list.as_array().is_some_and(|list| list.contains(&(-1).into())) {
+                fields.remove("projects");
+                fields.insert("is_all_projects".to_owned(), true.into());
+            }
+        }
+        _ => {}
+    }
+}
+
 /// The name under which the audit knows a field: some have another name in older releases.
 fn field_name(model: &str, field: String) -> String {
     match (model, field.as_str()) {
@@ -90,17 +116,11 @@ pub(crate) fn parse(bytes: &[u8]) -> anyhow::Result<Vec<FileRecord>> {
             let model = model_name(&form.model);
             let ordinal = seen.entry(model.clone()).or_default();
             *ordinal += 1;
-            Ok(FileRecord {
-                pk: form.pk,
-                ordinal: *ordinal,
-                offset: i64::try_from(raw.get().as_ptr().addr() - begin)?,
-                fields: form
-                    .fields
-                    .into_iter()
-                    .map(|(field, value)| as_today(&model, field, value))
-                    .collect(),
-                model,
-            })
+            let fields = form.fields.into_iter().map(|(field, value)| as_today(&model, field, value));
+            let mut fields: Map<String, Value> = fields.collect();
+            move_on(&model, &mut fields);
+            let offset = i64::try_from(raw.get().as_ptr().addr() - begin)?;
+            Ok(FileRecord { pk: form.pk, ordinal: *ordinal, offset, fields, model })
         })
         .collect()
 }

@@ -12,7 +12,7 @@ use super::{
     case::{AuditCase, Note},
     cell,
     family::is_of_integration,
-    nested,
+    unmapped,
 };
 
 /// Fields whose values must never appear in a finding.
@@ -130,13 +130,7 @@ impl AuditCase<'_> {
             }
             for (field, value) in record.fields.iter().filter(|_| !is_defective) {
                 let kind = match model.column(field) {
-                    // A removed field that was null is no loss. Neither is one that names an actor: the import follows
-                    // the actor.
-                    None if model.is_removed_field(field)
-                        && (value.is_null() || names_actor(name, field, value)) =>
-                    {
-                        continue;
-                    }
+                    None if model.is_removed_field(field) && is_no_loss(name, field, value) => continue,
                     None if model.is_removed_field(field) => FindingKind::RemovedField,
                     None => FindingKind::UnknownField,
                     Some(_) if !model.in_organization_scope() => continue,
@@ -153,9 +147,10 @@ impl AuditCase<'_> {
                         }
                         if column.kind == Kind::Json
                             && !is_outside
+                            && self.after.has_column(name, &column.column)
                             && let Ok(Cell::Json(value)) = cell::of_file(column, value)
                         {
-                            let paths = nested::not_mapped(record, field, &value);
+                            let paths = unmapped::not_mapped(record, field, &value);
                             let paths = paths.into_iter().map(|path| (name.clone(), field.clone(), path));
                             not_mapped.extend(paths);
                         }
@@ -272,11 +267,11 @@ fn is_of_model(kind: FindingKind) -> bool {
     )
 }
 
-/// Whether a field of older releases names an actor.
-pub(super) fn names_actor(model: &str, field: &str, value: &Value) -> bool {
-    let field =
+/// Whether nothing is lost with a field of older releases: it is null or empty, or names an actor, which the import follows.
+pub(super) fn is_no_loss(model: &str, field: &str, value: &Value) -> bool {
+    let names_actor =
         matches!((model, field), ("sentry.team", "actor") | ("sentry.rule" | "sentry.alertrule", "owner"));
-    field && value.is_i64()
+    value.is_null() || *value == Value::Array(vec![]) || value == "[]" || (names_actor && value.is_i64())
 }
 
 /// Whether something is lost if the value has no column.

@@ -1,75 +1,135 @@
 //! Primary keys inside values: who is notified by a rule, which projects a dashboard shows, `project.id:5` in a search.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{Cell, case::AuditCase, file::FileRecord};
 
 const PROJECT: &str = "sentry.project";
 const TEAM: &str = "sentry.team";
 const USER: &str = "sentry.user";
+const ORGANIZATION: &str = "sentry.organization";
+const INTEGRATION: &str = "sentry.integration";
+const DASHBOARD: &str = "sentry.dashboard";
+const WIDGET: &str = "sentry.dashboardwidget";
+
+/// What a place in a value holds.
+enum Of {
+    /// The primary key of a record of this model.
+    Model(&'static str),
+    /// A search.
+    Search,
+    /// No primary key.
+    None,
+    /// A primary key of who knows what.
+    Unknown,
+    /// A primary key that is left out without a word.
+    Forgotten,
+}
 
 /// Maps the primary keys in one value, and notes where some lead to nothing imported: place and model.
-struct Mapper<'m> {
+pub(super) struct Mapper<'m> {
     new_pk: &'m dyn Fn(&str, i64) -> Option<i64>,
-    /// The place that is looked at, without the indices of elements.
-    site: String,
+    /// Whether every place of a primary key becomes null, whatever it holds, so that the others can be looked at.
+    pub(super) is_emptying: bool,
+    /// Whether what has a lost primary key in it leaves its list.
+    removes: bool,
     cleared: BTreeSet<(String, String)>,
     kept: BTreeSet<String>,
+    /// The places that hold something else than a rule expects, without the indices of elements, and what is wrong.
+    pub(super) strange: BTreeMap<String, &'static str>,
 }
 
-/// The primary key that a value is: a positive number, or a text of its digits.
-fn key(value: &Value) -> Option<i64> {
-    let number = value.as_i64().or_else(|| value.as_str()?.parse().ok());
-    number.filter(|pk| *pk > 0)
-}
-
-fn each(value: Option<&mut Value>) -> impl Iterator<Item = &mut Value> {
-    value.and_then(Value::as_array_mut).into_iter().flatten()
-}
+const SHAPE: &str = "shape";
+const TYPE: &str = "type";
 
 impl<'m> Mapper<'m> {
-    fn new(new_pk: &'m dyn Fn(&str, i64) -> Option<i64>) -> Self {
-        Self { new_pk, site: String::new(), cleared: BTreeSet::new(), kept: BTreeSet::new() }
+    pub(super) fn new(new_pk: &'m dyn Fn(&str, i64) -> Option<i64>) -> Self {
+        let (cleared, kept, strange) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
+        Self { new_pk, is_emptying: false, removes: false, cleared, kept, strange }
     }
 
-    /// Maps a value that is a primary key.
-    fn one(&mut self, slot: Option<&mut Value>, target: &str) {
-        let Some(slot) = slot else { return };
-        let Some(pk) = key(slot) else { return };
-        let new = (self.new_pk)(target, pk);
-        if new.is_none() {
-            self.cleared.insert((self.site.clone(), target.to_owned()));
+    /// Maps what is at a path like `a[].b`. `of` gets what it is in.
+    fn at(&mut self, value: &mut Value, path: &str, of: &dyn Fn(&Value) -> Of) {
+        let names = path.split('.').filter(|part| !part.is_empty()).flat_map(|part| {
+            let name = part.trim_end_matches("[]");
+            let lists = (part.len() - name.len()) / 2;
+            Some(name).filter(|name| !name.is_empty()).into_iter().chain(std::iter::repeat_n("[]", lists))
+        });
+        self.walk(value, &names.collect::<Vec<_>>(), "", &Value::Null, of);
+    }
+
+    /// Follows a path. True if the nearest list takes out what the value is in.
+    fn walk(
+        &mut self,
+        value: &mut Value,
+        path: &[&str],
+        site: &str,
+        within: &Value,
+        of: &dyn Fn(&Value) -> Of,
+    ) -> bool {
+        match (path, value) {
+            ([], value) => {
+                let is_lost = self.leaf(value, site, of(within));
+                if is_lost || self.is_emptying {
+                    *value = Value::Null;
+                }
+                is_lost && (self.removes || site.ends_with("[]"))
+            }
+            (_, Value::Null) => false,
+            (["[]", rest @ ..], Value::Array(items)) => {
+                let site = format!("{site}[]");
+                items.retain_mut(|item| !self.walk(item, rest, &site, &Value::Null, of));
+                false
+            }
+            ([name, rest @ ..], Value::Object(entries)) if *name != "[]" => {
+                let within = Value::Object(entries.clone());
+                let slot = entries.get_mut(*name);
+                slot.is_some_and(|slot| self.walk(slot, rest, &joined(site, name), &within, of))
+            }
+            _ => {
+                self.strange.entry(site.to_owned()).or_insert(SHAPE);
+                false
+            }
         }
-        *slot = match new {
-            Some(new) if slot.is_string() => new.to_string().into(),
-            Some(new) => new.into(),
-            None => Value::Null,
-        };
     }
 
-    /// Maps a list of primary keys.
-    fn list(&mut self, list: Option<&mut Value>, target: &str) {
-        let Some(list) = list.and_then(Value::as_array_mut) else { return };
-        for slot in list.iter_mut() {
-            self.one(Some(slot), target);
+    /// Maps the value at the end of a path. True if it leads to nothing imported, or is forgotten.
+    fn leaf(&mut self, slot: &mut Value, site: &str, of: Of) -> bool {
+        if let (Of::Search, Value::String(text)) = (&of, &mut *slot) {
+            *text = self.search(text, site);
+            return false;
         }
-        list.retain(|slot| !slot.is_null());
-    }
-
-    /// Maps what an object with a type and an identifier of a target names.
-    fn target(&mut self, object: &mut Value, kind: &str, identifier: &str) {
-        let target = match object.get(kind).and_then(Value::as_str) {
-            Some("Team") => TEAM,
-            Some("Member") => USER,
-            _ => return,
-        };
-        self.one(object.get_mut(identifier), target);
+        let digits = slot.as_str().map_or_else(|| slot.to_string(), str::to_owned);
+        let pk = digits.parse::<i64>().ok().filter(|pk| pk.to_string() == digits);
+        match (of, pk) {
+            (Of::None, _) | (Of::Model(_) | Of::Unknown | Of::Forgotten, Some(..=0)) => false,
+            (_, _) if slot.is_null() || digits.is_empty() => false,
+            (Of::Search, _) | (_, None) => {
+                self.strange.entry(site.to_owned()).or_insert(SHAPE);
+                false
+            }
+            (Of::Unknown, Some(_)) => {
+                self.strange.entry(site.to_owned()).or_insert(TYPE);
+                false
+            }
+            (Of::Forgotten, Some(_)) => true,
+            (Of::Model(target), Some(pk)) => match (self.new_pk)(target, pk) {
+                Some(new) => {
+                    *slot = if slot.is_string() { new.to_string().into() } else { new.into() };
+                    false
+                }
+                None => {
+                    self.cleared.insert((site.to_owned(), target.to_owned()));
+                    true
+                }
+            },
+        }
     }
 
     /// Maps the projects of a search, word by word. Searches of the tests have no blanks inside a term.
-    fn search(&mut self, text: &str) -> String {
+    fn search(&mut self, text: &str, site: &str) -> String {
         let word = |word: &str| -> String {
             let Some((name, value)) = word.split_once(':') else { return word.to_owned() };
             let is_id = match name.trim_start_matches(['!', '(']) {
@@ -84,12 +144,13 @@ impl<'m> Mapper<'m> {
             for pk in pks {
                 // No import has issues.
                 let mapped = (self.new_pk)(PROJECT, pk).filter(|_| !name.ends_with("issue.id"));
+                let place = format!("{site}: {}", name.trim_start_matches(['!', '(']));
                 match (mapped, is_id) {
                     (None, true) => {
-                        self.cleared.insert((name.trim_start_matches(['!', '(']).to_owned(), String::new()));
+                        self.cleared.insert((place, String::new()));
                     }
                     (None, false) => {
-                        self.kept.insert(name.trim_start_matches(['!', '(']).to_owned());
+                        self.kept.insert(place);
                     }
                     (Some(_), _) => {}
                 }
@@ -100,73 +161,105 @@ impl<'m> Mapper<'m> {
         text.split(' ').map(word).collect::<Vec<_>>().join(" ")
     }
 
-    fn value(&mut self, record: &FileRecord, field: &str, value: &mut Value) {
+    pub(super) fn value(&mut self, record: &FileRecord, field: &str, value: &mut Value) {
+        const TEAMS: &str = "sentry.integrations.msteams.notify_action.MsTeamsNotifyServiceAction";
+        let search = |_: &Value| Of::Search;
+        let forgotten = |_: &Value| Of::Forgotten;
         match (record.model.trim_start_matches("sentry."), field) {
             ("rule", "data") => {
                 for list in ["conditions", "filters", "actions"] {
-                    list.clone_into(&mut self.site);
-                    for object in each(value.get_mut(list)) {
-                        self.target(object, "targetType", "targetIdentifier");
-                    }
+                    self.at(value, &format!("{list}[].targetIdentifier"), &|it| notified(it, "targetType"));
                 }
-                for action in each(value.get_mut("actions")) {
-                    for name in ["integration", "workspace", "account", "server"] {
-                        name.clone_into(&mut self.site);
-                        self.one(action.get_mut(name), "sentry.integration");
-                    }
-                    if action["id"] == "sentry.integrations.msteams.notify_action.MsTeamsNotifyServiceAction"
-                    {
-                        "team".clone_into(&mut self.site);
-                        self.one(action.get_mut("team"), "sentry.integration");
-                    }
+                for name in ["integration", "workspace", "account", "server"] {
+                    self.at(value, &format!("actions[].{name}"), &|_| Of::Model(INTEGRATION));
                 }
+                self.at(value, "actions[].team", &|action| match action["id"] == TEAMS {
+                    true => Of::Model(INTEGRATION),
+                    false => Of::None,
+                });
             }
-            ("dashboard", "filters") => self.list(value.get_mut("project"), PROJECT),
-            ("monitor", "config") => self.one(value.get_mut("alert_rule_id"), "sentry.rule"),
+            ("dashboard", "filters") => self.at(value, "project[]", &|_| Of::Model(PROJECT)),
+            ("monitor", "config") => self.at(value, "alert_rule_id", &|_| Of::Model("sentry.rule")),
             ("projectownership", "schema") => {
-                for rule in each(value.get_mut("rules")) {
-                    for owner in each(rule.get_mut("owners")) {
-                        match owner["type"].as_str() {
-                            Some("team") => self.one(owner.get_mut("id"), TEAM),
-                            Some("user") => self.one(owner.get_mut("id"), USER),
-                            _ => {}
-                        }
-                    }
-                }
+                self.at(value, "rules[].owners[].id", &|owner| match owner["type"].as_str() {
+                    Some("team") => Of::Model(TEAM),
+                    Some("user") => Of::Model(USER),
+                    _ => Of::Unknown,
+                })
             }
             ("organizationmemberinvite", "organization_member_team_data") => {
-                for team in each(Some(value)) {
-                    self.one(team.get_mut("id"), TEAM);
-                }
-                if let Some(teams) = value.as_array_mut() {
-                    teams.retain(|team| team.get("id") != Some(&Value::Null));
-                }
+                self.removes = true;
+                self.at(value, "[].id", &|_| Of::Model(TEAM));
             }
             ("workflow_engine.datacondition", "comparison") => match record.text("type") {
-                Some("assigned_to") => self.target(value, "target_type", "target_identifier"),
-                Some("event_created_by_detector") => self.one(Some(value), "workflow_engine.detector"),
+                Some("assigned_to") => {
+                    self.at(value, "target_identifier", &|it| notified(it, "target_type"));
+                    self.at(value, "targetIdentifier", &|it| notified(it, "targetType"));
+                }
+                Some("event_created_by_detector") => {
+                    self.at(value, "", &|_| Of::Model("workflow_engine.detector"));
+                }
                 _ => {}
             },
             ("explore.exploresavedquery", "query") => {
-                for query in each(value.get_mut("query")) {
-                    let Some(Value::String(text)) = query.get_mut("query") else { continue };
-                    *text = self.search(text);
+                let path = if value["query"].is_array() { "query[].query" } else { "query" };
+                self.at(value, path, &search);
+            }
+            ("snubaquery", "query_snapshot") => self.at(value, "query", &search),
+            // A copy of the widget as it was, with its own primary keys, which it could only have after itself.
+            ("dashboardwidget", "widget_snapshot") => {
+                self.at(value, "dashboardId", &|_| Of::Model(DASHBOARD));
+                self.at(value, "queries[].conditions", &search);
+                for path in ["id", "queries[].id", "queries[].widgetId"] {
+                    self.at(value, path, &forgotten);
                 }
+            }
+            ("dashboardrevision", "snapshot") => {
+                for (path, target) in [
+                    ("id", DASHBOARD),
+                    ("projects[]", PROJECT),
+                    ("createdBy.id", USER),
+                    ("permissions.teamsWithEditAccess[]", TEAM),
+                    ("widgets[].id", WIDGET),
+                    ("widgets[].dashboardId", DASHBOARD),
+                    ("widgets[].queries[].id", "sentry.dashboardwidgetquery"),
+                    ("widgets[].queries[].widgetId", WIDGET),
+                ] {
+                    self.at(value, path, &|_| Of::Model(target));
+                }
+                self.at(value, "widgets[].queries[].conditions", &search);
             }
             ("organizationoption" | "projectoption" | "useroption", "value") => {
                 let name = record.text("key").unwrap_or_default();
-                match name {
-                    "reports:disabled-organizations" => self.list(Some(value), "sentry.organization"),
-                    _ if name.ends_with("organization_ids") => self.list(Some(value), "sentry.organization"),
-                    _ if name.ends_with("project_ids") => self.list(Some(value), PROJECT),
-                    _ if name.ends_with("team_ids") => self.list(Some(value), TEAM),
-                    _ if name.ends_with("user_ids") => self.list(Some(value), USER),
-                    _ => {}
-                }
+                let target = match name {
+                    "reports:disabled-organizations" if record.model == "sentry.useroption" => ORGANIZATION,
+                    _ if name.ends_with("organization_ids") && record.model == "sentry.useroption" => {
+                        ORGANIZATION
+                    }
+                    _ if name.ends_with("project_ids") => PROJECT,
+                    _ if name.ends_with("team_ids") => TEAM,
+                    _ if name.ends_with("user_ids") => USER,
+                    _ => return,
+                };
+                self.at(value, "[]", &|_| Of::Model(target));
             }
             _ => {}
         }
     }
+}
+
+/// Whom an object with a type and an identifier of a target names.
+fn notified(object: &Value, kind: &str) -> Of {
+    match object[kind].as_str() {
+        Some("Team") => Of::Model(TEAM),
+        Some("Member") => Of::Model(USER),
+        Some("IssueOwners" | "Unassigned") => Of::None,
+        _ => Of::Unknown,
+    }
+}
+
+pub(super) fn joined(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
 /// Whether a text column is a search.
@@ -213,56 +306,10 @@ impl AuditCase<'_> {
                 mapper.value(record, field, &mut value);
                 Cell::Json(value)
             }
-            Cell::Text(text) if is_search(&record.model, field) => Cell::Text(mapper.search(&text)),
+            Cell::Text(text) if is_search(&record.model, field) => Cell::Text(mapper.search(&text, "")),
             other => other,
         };
         (cell, mapper.cleared.len(), mapper.kept.len())
-    }
-}
-
-/// The paths at which a JSON value has something that looks like a primary key and that no rule maps.
-pub(super) fn not_mapped(record: &FileRecord, field: &str, value: &Value) -> BTreeSet<String> {
-    // What a rule maps is gone afterwards.
-    let mut rest = value.clone();
-    let mut mapper = Mapper::new(&|_, _| None);
-    mapper.value(record, field, &mut rest);
-    let mut paths = BTreeSet::new();
-    let is_expected = match (record.model.trim_start_matches("sentry."), field) {
-        ("rule", "data")
-        | ("dashboard", "filters")
-        | ("monitor", "config")
-        | ("projectownership", "schema")
-        | ("explore.exploresavedquery", "query") => value.is_object() || value.is_null(),
-        ("organizationmemberinvite", "organization_member_team_data") => value.is_array() || value.is_null(),
-        _ => true,
-    };
-    if !is_expected {
-        paths.insert(String::new());
-    }
-    look(&rest, "", false, &mut paths);
-    paths
-}
-
-fn look(value: &Value, path: &str, named: bool, paths: &mut BTreeSet<String>) {
-    match value {
-        Value::Array(items) => items.iter().for_each(|item| look(item, &format!("{path}[]"), named, paths)),
-        Value::Object(entries) => look_inside(entries, path, named, paths),
-        Value::Number(_) if named && key(value).is_some() => {
-            paths.insert(path.to_owned());
-        }
-        _ => {}
-    }
-}
-
-fn look_inside(entries: &Map<String, Value>, path: &str, named: bool, paths: &mut BTreeSet<String>) {
-    for (name, value) in entries {
-        // An object by primary key.
-        if named && name.parse::<i64>().is_ok_and(|pk| pk > 0) {
-            paths.insert(format!("{path}.*"));
-        }
-        let last = name.rsplit(['_', ':']).next().unwrap_or_default();
-        let is_key = matches!(last, "id" | "ids") || name.ends_with("Id") || name.ends_with("Ids");
-        look(value, &format!("{path}.{name}"), is_key, paths);
     }
 }
 

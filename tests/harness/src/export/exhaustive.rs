@@ -106,6 +106,30 @@ impl AllRows<'_> {
         format!("level:error project.id:{project} !project_id:[{project}] project:{project} project:web")
     }
 
+    /// A widget as the application shows it, which is what it stores in a snapshot. Ids are texts.
+    fn shown_widget(&self) -> Value {
+        let id = |model: &str| self.pk(model).to_string();
+        json!({
+            "id": id("sentry.dashboardwidget"), "title": "Errors", "displayType": "line", "dashboardId": id("sentry.dashboard"),
+            "thresholds": null, "limit": 5, "layout": {"x": 0, "y": 1, "w": 2, "h": 2, "minH": 2},
+            "queries": [{
+                "id": id("sentry.dashboardwidgetquery"), "widgetId": id("sentry.dashboardwidget"), "name": "",
+                "fields": ["count()"], "conditions": self.search(), "onDemand": [], "selectedAggregate": null,
+            }],
+        })
+    }
+
+    /// A dashboard as the application shows it.
+    fn shown_dashboard(&self) -> Value {
+        let id = |model: &str| self.pk(model).to_string();
+        json!({
+            "id": id("sentry.dashboard"), "title": "Errors", "createdBy": {"id": id(USER), "name": "Owner"},
+            "projects": [self.pk(PROJECT)], "environment": ["prod"], "filters": {"release": []}, "prebuiltId": null,
+            "permissions": {"isEditableByEveryone": false, "teamsWithEditAccess": [self.pk(TEAM)]},
+            "widgets": [self.shown_widget()],
+        })
+    }
+
     /// The fields that a record of a model must have to be valid, or that make it a case of its own.
     fn of_a_kind(&self, model: &str) -> Value {
         match model {
@@ -158,7 +182,15 @@ impl AllRows<'_> {
                 json!({"organization_member_team_data": teams})
             }
             "sentry.dashboardwidgetquery" => json!({"conditions": self.search()}),
-            "sentry.groupsearchview" | "sentry.snubaquery" => json!({"query": self.search()}),
+            "sentry.groupsearchview" => json!({"query": self.search()}),
+            "sentry.snubaquery" => {
+                let before =
+                    json!({"type": 0, "dataset": "events", "query": self.search(), "aggregate": "count()"});
+                json!({"query": self.search(), "query_snapshot": before})
+            }
+            "sentry.dashboardwidget" => json!({"widget_snapshot": self.shown_widget()}),
+            "sentry.dashboardrevision" if self.number == 1 => json!({"snapshot": self.shown_dashboard()}),
+            "sentry.dashboardrevision" => json!({"snapshot": self.shown_dashboard().to_string()}),
             "explore.exploresavedquery" => {
                 json!({"query": {"range": "24h", "query": [{"query": self.search(), "mode": "samples"}]}})
             }
