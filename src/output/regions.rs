@@ -29,7 +29,7 @@ pub(crate) fn notes(answer: &ListRegionsResponse, place: &CommandTarget, now: Da
             let text = if text.is_empty() { String::new() } else { format!(" ({})", clean(text)) };
             let resume = place.command(["regions", "resume", name]);
             notes.push(format!(
-                "region {name} has been suspended since {since}{text}; to resume it: {resume}"
+                "region {name} has been suspended since {since}{text}; to resume it: `{resume}`"
             ));
         }
         if let Some(end) = region.certificate_end_time.as_ref().and_then(from_proto)
@@ -77,8 +77,8 @@ mod tests {
         assert_eq!(
             notes(&answer, &place, now),
             [
-                "region a has been suspended since 1970-04-11T00:00:00Z (stolen\u{fffd}key); to resume it: causeway regions \
-                 resume a --control http://127.0.0.1:50051",
+                "region a has been suspended since 1970-04-11T00:00:00Z (stolen\u{fffd}key); to resume it: `causeway \
+                 regions resume a --control http://127.0.0.1:50051`",
                 "the certificate with which region c last registered ends on 1970-04-25T00:00:00Z; issue a new one",
                 "the certificate with which region d last registered has ended on 1970-04-10T00:00:00Z; issue a new one",
             ]
