@@ -71,6 +71,16 @@ pub enum Error {
         /// Whose maximum it is: `region`, which has half of the total, or `control`, the total.
         of: &'static str,
     },
+    /// The organizations of one bulk creation would take more memory than those of a region may, so they would not fit
+    /// however long the caller waits.
+    #[error(
+        "this operation would take more than {limit} bytes, half of what control has for bulk creations, and no region may \
+         take more; split it, or start control with a larger --max-bulk-bytes"
+    )]
+    OperationTooLarge {
+        /// That half in bytes.
+        limit: usize,
+    },
     /// The region that calls, or that the call asks about, has never registered.
     #[error("region {region} has not registered with this control")]
     RegionNotRegistered {

@@ -193,5 +193,6 @@ on_each_store! {
         a_page_of_what_is_held_is_bounded_by_bytes;
     streams:
         a_stream_that_is_cut_off_reserves_nothing,
-        a_bulk_creation_has_a_place_as_long_as_it_goes_on;
+        a_bulk_creation_has_a_place_as_long_as_it_goes_on,
+        an_operation_that_would_never_fit_is_refused_for_good;
 }

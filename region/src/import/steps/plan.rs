@@ -46,9 +46,10 @@ impl Engine {
         let scratch_dir = self.spool_dir().to_owned();
         let (filter, now) = (import.parameters.filter.clone(), import.created_at);
         // What has been planned once is imported to its end, even if the service has stricter limits since.
-        let limits = match import.state {
-            ImportState::Planning => self.context.limits.record,
-            _ => Limits::LARGEST,
+        let of_region = &self.context.limits;
+        let (limits, most_organizations) = match import.state {
+            ImportState::Planning => (of_region.record, of_region.organizations.min(MAX_ORGANIZATIONS)),
+            _ => (Limits::LARGEST, MAX_ORGANIZATIONS),
         };
         // The failpoint is reached in this task, and the planning thread waits for that, because it cannot wait for it
         // itself.
@@ -76,7 +77,7 @@ impl Engine {
                 scratch_dir: &scratch_dir,
                 filter: filter.as_ref(),
                 limits,
-                most_organizations: MAX_ORGANIZATIONS,
+                most_organizations,
                 now,
                 tables: &tables,
                 keep: Some(&keep),
