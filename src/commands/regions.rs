@@ -3,8 +3,8 @@
 use causeway_client::{CallError, Client, Service, collect_pages};
 use causeway_proto::{
     control::v1::{
-        AddRegionRequest, ListRegionsRequest, ListRegionsResponse, RemoveRegionRequest, ResumeRegionRequest,
-        SuspendRegionRequest, TakeOverRegionRequest,
+        AddRegionRequest, GetRegionRequest, ListRegionsRequest, ListRegionsResponse, RemoveRegionRequest,
+        ResumeRegionRequest, SuspendRegionRequest, TakeOverRegionRequest,
     },
     json::to_json,
 };
@@ -32,7 +32,8 @@ pub(super) enum Command {
     Suspend(Suspend),
     /// End the suspension of a region. Its imports continue by themselves
     Resume(Named),
-    /// List the regions, with their last contact, the version of their feed, and the end of their certificates
+    /// List the regions, with their last contact, the version of their feed, the end of their certificates, and ids
+    /// that other regions have as well
     List(List),
     /// Let another database take over the name of a region, because its old database is lost
     TakeOver(TakeOver),
@@ -80,7 +81,6 @@ pub(super) struct TakeOver {
     control: ControlArgs,
 }
 
-pub(super) async fn run(command: Command, env: Environment) -> anyhow::Result<Outcome> {
 impl Command {
     /// The control that the command asks.
     pub(super) fn control(&self) -> &ControlArgs {
@@ -93,6 +93,7 @@ impl Command {
     }
 }
 
+pub(super) async fn run(command: Command, env: Environment) -> anyhow::Result<Outcome> {
     let args = command.control();
     let now = env.now();
     let target = Target::open(Service::Control, args.control.as_deref(), &args.data, false, env).await?;
@@ -176,7 +177,6 @@ async fn list(control: &Client, args: &List, now: DateTime<Utc>) -> anyhow::Resu
     for note in regions::notes(&all, &args.control.place(), now) {
         output::note(&note);
     }
-    Ok(Outcome::Done)
     // A region that has never registered has reported no ids.
     for region in all.regions.iter().filter(|region| region.create_time.is_some()) {
         let request = control.unary(GetRegionRequest { name: region.name.clone() });
@@ -185,13 +185,13 @@ async fn list(control: &Client, args: &List, now: DateTime<Utc>) -> anyhow::Resu
             output::note(&note);
         }
     }
+    Ok(Outcome::Done)
 }
 
 async fn take_over(control: &Client, args: &TakeOver) -> anyhow::Result<Outcome> {
     let instance_id = args.instance.map(|id| id.to_string()).unwrap_or_default();
     let request = control.unary(TakeOverRegionRequest { name: args.name.clone(), instance_id });
     control.answer(control.regions().take_over_region(request)).await?;
-    output::note(&format!(
     // The name is taken over, whether the address of the region can be told or not.
     let known = all(control).await.unwrap_or_default();
     let address = known.regions.iter().find(|region| region.name == args.name).map(|it| it.address.as_str());
@@ -202,6 +202,7 @@ async fn take_over(control: &Client, args: &TakeOver) -> anyhow::Result<Outcome>
         }
         _ => "a comparison with control at the region".to_owned(),
     };
+    output::note(&format!(
         "the next database that registers as {name} has the name; a region that was refused tries again by itself. What \
          control holds for organizations of the database before stays until it is freed: {shows} shows it",
         name = args.name
