@@ -18,20 +18,21 @@ fn main() -> ExitCode {
     let line = match settings::parse(&arguments) {
         Ok(line) => line,
         Err(settings::Refusal::Usage(error)) => error.exit(),
-        Err(settings::Refusal::Settings(error)) => return output::failed(&error),
+        Err(settings::Refusal::Settings(error)) => return output::failed(&error, None),
     };
     if let Err(error) = commands::log::start(&line.cli) {
-        return output::failed(&error);
+        return output::failed(&error, None);
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return output::failed(&error.into()),
+        Err(error) => return output::failed(&error.into(), None),
     };
+    let place = line.cli.place();
     let outcome = runtime.block_on(commands::run(line));
     // The command has waited for what it needs. A thread that still hangs must not keep the process alive.
     runtime.shutdown_background();
     match outcome {
         Ok(outcome) => outcome.into(),
-        Err(error) => output::failed(&error),
+        Err(error) => output::failed(&error, place.as_ref()),
     }
 }

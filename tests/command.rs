@@ -89,6 +89,44 @@ fn the_findings_of_a_failed_import_are_written_too() {
     assert_eq!(findings[0]["byteOffset"], "1");
 }
 
+/// An import that fails says in its first line and in its last one that it went into the local data directory.
+#[test]
+fn an_import_that_fails_names_the_local_data_directory_first_and_last() {
+    let place = Place::new();
+    fs::write(place.path("bad.json"), r#"[{"model": "sentry.user", "pk": 7, "fields": {"username": 1}}]"#)
+        .expect("it is written");
+    for (option, first, last) in [
+        ("--merge-users", "into the local data directory", "this went into the local data directory"),
+        ("--dry-run", "checked against the local", "this was checked against the local data directory"),
+    ] {
+        let output = place.run(&["import", "organizations", "bad.json", option]);
+        assert!(matches!(output.status.code(), Some(1 | 10)), "{output:?}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let data = place.path("causeway-data").canonicalize().expect("it is there").display().to_string();
+        let lines: Vec<&str> = stderr.lines().collect();
+        for (line, told) in [(lines.first(), first), (lines.last(), last)] {
+            assert!(line.is_some_and(|line| line.contains(told) && line.contains(&data)), "{stderr}");
+        }
+        assert!(lines.last().is_some_and(|line| line.contains("--region URL imports into")), "{stderr}");
+    }
+}
+
+/// The message about a file that cannot be read names its path, and nothing is begun.
+#[test]
+fn a_file_that_is_not_there_or_is_a_directory_is_named() {
+    let place = Place::new();
+    fs::create_dir(place.path("exports")).expect("it is made");
+    for (file, why) in [("absent/export.json", "No such file or directory"), ("exports", "directory")] {
+        for path in [file.to_owned(), place.path(file).display().to_string()] {
+            let output = place.run(&["import", "organizations", &path]);
+            assert_eq!(output.status.code(), Some(1));
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            assert!(stderr.contains(&path) && stderr.contains(why), "{stderr}");
+        }
+    }
+    assert!(!place.path("causeway-data").exists(), "an import was started");
+}
+
 #[test]
 fn a_place_that_cannot_be_written_is_told_before_anything_is_begun() {
     let place = Place::new();

@@ -5,10 +5,11 @@
 use std::{
     env, fs,
     path::{Path, PathBuf},
-    process::Output,
+    process::{Output, Stdio},
     time::Duration,
 };
 
+use causeway_control::model::region::AcceptRegions;
 use causeway_harness::{
     cluster::{Cluster, ImportOptions, Silo, Store},
     export::Export,
@@ -16,7 +17,8 @@ use causeway_harness::{
 };
 use causeway_silo::db::{Db, Options, Statement};
 use tempfile::TempDir;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
+use uuid::Uuid;
 
 /// The longest that anything may take. Nothing here takes this long unless it hangs.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -29,28 +31,52 @@ struct Ended {
     stderr: String,
 }
 
-impl Ended {
-    /// All printed commands: those in backticks, and those on a line of their own.
-    fn commands(&self) -> Vec<String> {
-        let mut commands = Vec::new();
-        for line in self.stdout.lines().chain(self.stderr.lines()) {
-            let alone = line.trim_start();
-            if alone.len() < line.len() && alone.starts_with("causeway ") {
-                commands.push(alone.to_owned());
+/// The subcommands that a text may suggest.
+const SUBCOMMANDS: [&str; 9] =
+    ["import", "imports", "slugs", "regions", "organizations", "reconcile", "audit", "config", "certs"];
+
+/// All commands in a printed text: those in backticks, and those on a line of their own. A command anywhere else is a
+/// fault, because nobody can tell where it ends.
+fn commands_in(text: &str) -> Vec<String> {
+    let mut commands = Vec::new();
+    for line in text.lines() {
+        let alone = line.trim_start();
+        if alone.len() < line.len() && alone.starts_with("causeway ") {
+            commands.push(alone.to_owned());
+            continue;
+        }
+        for (index, part) in line.split('`').enumerate() {
+            if index % 2 == 1 && part.starts_with("causeway ") {
+                commands.push(part.to_owned());
                 continue;
             }
-            let spans = line.split('`').skip(1).step_by(2);
-            commands.extend(spans.filter(|span| span.starts_with("causeway ")).map(str::to_owned));
+            let bare = |name: &&str| part.contains(&format!("causeway {name} "));
+            assert_eq!(SUBCOMMANDS.into_iter().find(bare), None, "a command outside backticks: {line}");
         }
-        commands
+    }
+    commands
+}
+
+/// The one of these commands that contains the words; several times the same is one.
+fn one_of(commands: &[String], words: &str) -> Option<String> {
+    let mut found: Vec<&String> = commands.iter().filter(|command| command.contains(words)).collect();
+    found.dedup();
+    match found.as_slice() {
+        [command] => Some((*command).clone()),
+        [] => None,
+        several => panic!("several commands with {words:?}: {several:#?}"),
+    }
+}
+
+impl Ended {
+    /// All printed commands.
+    fn commands(&self) -> Vec<String> {
+        [commands_in(&self.stdout), commands_in(&self.stderr)].concat()
     }
 
     /// The one printed command that contains these words.
     fn command(&self, words: &str) -> String {
-        let commands = self.commands();
-        let found: Vec<&String> = commands.iter().filter(|command| command.contains(words)).collect();
-        let [command] = found.as_slice() else { panic!("not one command with {words:?} in {self:#?}") };
-        (*command).clone()
+        one_of(&self.commands(), words).unwrap_or_else(|| panic!("no command with {words:?} in {self:#?}"))
     }
 
     #[track_caller]
@@ -58,6 +84,16 @@ impl Ended {
         assert_eq!(self.code, Some(code), "{self:#?}");
         self
     }
+}
+
+/// Changes a database on SQLite directly.
+async fn change(path: &Path, statement: Statement) {
+    let url = format!("sqlite:{}", path.display());
+    let db = Db::connect(&url, &Options::default()).await.expect("the database");
+    let mut tx = db.begin().await.expect("a transaction");
+    tx.execute(statement).await.expect("it is changed");
+    tx.commit().await.expect("a commit");
+    db.close().await;
 }
 
 /// A shell in a directory of its own. It finds the command by its name.
@@ -74,26 +110,65 @@ impl Shell {
 
     /// Changes the database of the embedded region in [`DATA`] directly.
     async fn change_region(&self, sql: &'static str) {
-        let path = self.0.path().join("it's my data").join("region.db");
-        let url = format!("sqlite:{}", path.display());
-        let db = Db::connect(&url, &Options::default()).await.expect("the database of the region");
-        let mut tx = db.begin().await.expect("a transaction");
-        tx.execute(Statement::new(sql)).await.expect("it is changed");
-        tx.commit().await.expect("a commit");
-        db.close().await;
+        change(&self.0.path().join("it's my data").join("region.db"), Statement::new(sql)).await;
     }
 
-    async fn run(&self, line: &str) -> Ended {
+    fn command(&self, line: &str) -> Command {
         let bin = Path::new(env!("CARGO_BIN_EXE_causeway")).parent().expect("a directory");
         let path = env::var_os("PATH").unwrap_or_default();
         let paths = [PathBuf::from(bin)].into_iter().chain(env::split_paths(&path));
         let mut command = Command::from(process::command("sh"));
         command.arg("-c").arg(line).current_dir(self.0.path()).kill_on_drop(true);
-        command.env("PATH", env::join_paths(paths).expect("a path")).stdin(std::process::Stdio::null());
+        command.env("PATH", env::join_paths(paths).expect("a path")).stdin(Stdio::null());
+        command
+    }
+
+    async fn run(&self, line: &str) -> Ended {
+        let mut command = self.command(line);
         let Output { status, stdout, stderr } =
             tokio::time::timeout(LIMIT, command.output()).await.expect("it ends").expect("it runs");
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
         Ended { code: status.code(), stdout: text(stdout), stderr: text(stderr) }
+    }
+}
+
+/// A command that runs while others do.
+struct Running {
+    child: Child,
+    stderr: PathBuf,
+}
+
+impl Running {
+    /// Starts a line of a shell.
+    fn start(shell: &Shell, line: &str) -> Self {
+        let stderr = shell.0.path().join("stderr");
+        let file = fs::File::create(&stderr).expect("a file");
+        let mut command = shell.command(line);
+        let child = command.stdout(Stdio::null()).stderr(file).spawn().expect("it runs");
+        Self { child, stderr }
+    }
+
+    /// The printed command that contains these words, as soon as there is one.
+    async fn command(&self, words: &str) -> String {
+        let printed = async {
+            loop {
+                let text = fs::read_to_string(&self.stderr).expect("a file");
+                // The last line may not be whole yet.
+                let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+                if let Some(command) = one_of(&commands_in(whole), words) {
+                    return command;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(LIMIT, printed)
+            .await
+            .unwrap_or_else(|_| panic!("no command with {words:?} in {:?}", fs::read_to_string(&self.stderr)))
+    }
+
+    async fn succeeds(mut self) {
+        let status = tokio::time::timeout(LIMIT, self.child.wait()).await.expect("it ends").expect("it ran");
+        assert!(status.success(), "{:?}", fs::read_to_string(&self.stderr));
     }
 }
 
@@ -248,4 +323,107 @@ async fn what_a_comparison_prints_can_be_pasted() {
     cluster.quiet(LIMIT).await.expect("quiet");
     shell.run(&check).await.ends_with(0);
     cluster.stop().await;
+}
+
+/// An import that waits for an operator prints what the operator has to run, in its progress and in its report.
+async fn waits_for(cluster: &Cluster, shell: &Shell, import_id: u128, words: &str) {
+    let (id, region) = (Uuid::from_u128(import_id), cluster.region(0).url().to_owned());
+    let line = format!("causeway import organizations export.json --import-id {id} --region {region}");
+    let import = Running::start(shell, &line);
+    let told = import.command(words).await;
+    let shown = shell.run(&format!("causeway imports show {id} --region {region}")).await.ends_with(0);
+    assert_eq!(shown.command(words), told, "the report says the same");
+    shell.run(&told).await.ends_with(0);
+    import.succeeds().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_import_of_an_unknown_suspended_or_replaced_region_prints_can_be_pasted() {
+    let shell = Shell::new();
+    shell.write("export.json", &many(2));
+    let mut cluster = Cluster::builder(Store::Sqlite)
+        .region("us")
+        .configure_control(|options| options.accept_regions = AcceptRegions::Added)
+        .start()
+        .await
+        .expect("a cluster");
+    let control = format!("--control {}", cluster.control_url());
+    waits_for(&cluster, &shell, 1, "regions add us").await;
+    // It cannot be removed any more; what is printed suspends it instead.
+    let refused = shell.run(&format!("causeway regions remove us {control}")).await.ends_with(1);
+    let suspended = shell.run(&refused.command("regions suspend us")).await.ends_with(0);
+    let listed = shell.run(&format!("causeway regions list {control}")).await.ends_with(0);
+    assert_eq!(listed.command("regions resume"), suspended.command("regions resume"));
+    waits_for(&cluster, &shell, 2, "regions resume us").await;
+
+    // Another database has the name now.
+    cluster.stop_region(0).await;
+    let taken = Statement::new("UPDATE causeway_region SET instance_id = $1 WHERE name = 'us'");
+    let other = Uuid::from_u128(7);
+    cluster.change(Silo::Control, &[taken.with(other)]).await.expect("changed");
+    cluster.start_region(0).await.expect("it starts");
+    waits_for(&cluster, &shell, 3, "regions take-over us").await;
+    let line = format!("causeway regions take-over us {control}");
+    let over = shell.run(&line).await.ends_with(0);
+    shell.run(&over.command("reconcile --check")).await.ends_with(0);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_import_with_an_organization_that_the_directory_refuses_prints_can_be_pasted() {
+    let shell = Shell::new();
+    let mut cluster = Cluster::start(Store::Sqlite, &["us"]).await.expect("a cluster");
+    let import = cluster.region(0).import(&many(2), &ImportOptions::default()).await.expect("it ends");
+    let id = import.organizations[0].id;
+    cluster.quiet(LIMIT).await.expect("quiet");
+    cluster.stop_region(0).await;
+    let delete = |table| Statement::new("DELETE FROM ").push(table).push(" WHERE organization_id = ").arg(id);
+    let gone = ["causeway_organization_slug_reservation", "causeway_organization"].map(delete);
+    cluster.change(Silo::Control, &gone).await.expect("changed");
+    let unreported = Statement::new("UPDATE causeway_import SET reported = $1").with(false);
+    cluster.change(Silo::Region(0), &[unreported]).await.expect("changed");
+    cluster.start_region(0).await.expect("it starts");
+    cluster.quiet(LIMIT).await.expect("quiet");
+    let (id, region) = (import.import_id, cluster.region(0).url().to_owned());
+    for findings in ["", " --findings"] {
+        let line = format!("causeway imports show {id}{findings} --region {region}");
+        let shown = shell.run(&line).await.ends_with(0);
+        assert!(shown.stdout.contains("NOT_IN_DIRECTORY"), "{shown:?}");
+        let repair = shown.command("reconcile --repair");
+        assert_eq!(repair, format!("causeway reconcile --repair --region {region}"));
+        shell.run(&repair).await.ends_with(0);
+    }
+    shell.run(&format!("causeway reconcile --check --region {region}")).await.ends_with(0);
+    cluster.stop().await;
+}
+
+/// Entries that somebody has added in the database are shown by a printed command, of whichever service it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_check_of_an_audit_log_prints_can_be_pasted() {
+    let add = Statement::new(
+        "INSERT INTO causeway_audit (time, request_id, who, address, call, object, outcome, reason, left_out) \
+         SELECT time, request_id, 'mallory', address, call, object, outcome, reason, left_out FROM causeway_audit LIMIT 1",
+    );
+    let shell = Shell::new();
+    let cluster = Cluster::start(Store::Sqlite, &["us"]).await.expect("a cluster");
+    cluster.region(0).import(&many(1), &ImportOptions::default()).await.expect("it ends");
+    cluster.quiet(LIMIT).await.expect("quiet");
+    for (silo, service) in [
+        (Silo::Control, format!("--control {}", cluster.control_url())),
+        (Silo::Region(0), format!("--region {}", cluster.region(0).url())),
+    ] {
+        cluster.change(silo, std::slice::from_ref(&add)).await.expect("changed");
+        let loose = shell.run(&format!("causeway audit verify {service}")).await.ends_with(1);
+        let listed = shell.run(&loose.command("audit list")).await.ends_with(0);
+        assert!(listed.stdout.contains("mallory"), "{listed:?}");
+    }
+    cluster.stop().await;
+    // Of the embedded services, the option says which.
+    shell.write("export.json", &many(1));
+    shell.run(&format!("causeway import organizations export.json {DATA}")).await.ends_with(0);
+    let path = shell.0.path().join("it's my data").join("control.db");
+    change(&path, add).await;
+    let loose = shell.run(&format!("causeway audit verify --service control {DATA}")).await.ends_with(1);
+    let listed = shell.run(&loose.command("audit list")).await.ends_with(0);
+    assert!(listed.stdout.contains("mallory"), "{listed:?}");
 }

@@ -19,7 +19,7 @@ impl std::fmt::Display for Link {
 
 /// A text that is not a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("it must be POSITION:HASH, a number and 64 hex digits, as causeway audit verify prints it")]
+#[error("it must be POSITION:HASH, a number and 64 hex digits, as `causeway audit verify` prints it")]
 pub struct InvalidLink;
 
 impl std::str::FromStr for Link {

@@ -122,7 +122,7 @@ fn entry(row: &Row) -> Result<Entry, DbError> {
 fn link(position: i64, hash: &str) -> Result<Link, DbError> {
     let hash = hash_of(hash).ok_or_else(|| {
         DbError::inconsistent(format!(
-            "the audit log has no hash at position {position}: causeway audit verify"
+            "the audit log has no hash at position {position}: `causeway audit verify` says more"
         ))
     })?;
     Ok(Link { position, hash })
@@ -308,7 +308,9 @@ pub async fn seal(db: &Db) -> Result<i64, DbError> {
         for row in &rows {
             let entry = entry(row)?;
             let position = head.position.checked_add(1).ok_or_else(|| {
-                DbError::inconsistent("the audit log has no further position: causeway audit verify")
+                DbError::inconsistent(
+                    "the audit log has no further position: `causeway audit verify` says more",
+                )
             })?;
             head = Link { position, hash: entry.hash(&head.hash, position) };
             positions.push(position);
@@ -365,13 +367,13 @@ pub async fn delete_older(db: &Db, horizon: DateTime<Utc>) -> Result<i64, DbErro
             let position = row.int("position")?;
             if last.position.checked_add(1) != Some(position) {
                 return Err(DbError::inconsistent(format!(
-                    "the audit log lacks what follows position {}: causeway audit verify",
+                    "the audit log lacks what follows position {}: `causeway audit verify` says more",
                     last.position
                 )));
             }
             let time = row.opt_time("time")?.ok_or_else(|| {
                 DbError::inconsistent(format!(
-                    "the audit log lacks the entry at position {position}: causeway audit verify"
+                    "the audit log lacks the entry at position {position}: `causeway audit verify` says more"
                 ))
             })?;
             if time >= horizon {

@@ -56,6 +56,12 @@ impl CallError {
         }
     }
 
+    /// The address that was called.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
     /// What the service says besides the reason, by name, if it does.
     #[must_use]
     pub fn detail(&self, name: &str) -> Option<String> {

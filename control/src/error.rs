@@ -79,6 +79,16 @@ pub enum Error {
         /// Whose maximum it is: `region`, which has half of the total, or `control`, the total.
         of: &'static str,
     },
+    /// The organizations of one bulk creation would take more memory than those of a region may, so they would not fit
+    /// however long the caller waits.
+    #[error(
+        "this operation would take more than {limit} bytes, half of what control has for bulk creations, and no region may \
+         take more; split it, or start control with a larger --max-bulk-bytes"
+    )]
+    OperationTooLarge {
+        /// That half in bytes.
+        limit: usize,
+    },
     /// The region that calls, or that the call asks about, has never registered.
     #[error("region {region} has not registered with this control")]
     RegionNotRegistered {
@@ -88,7 +98,7 @@ pub enum Error {
     /// Another region database has registered under this name.
     #[error(
         "another region database has registered as {region}; give this region another name, or, if that database is gone \
-         for good, let this one have the name: causeway regions take-over {region} --control URL"
+         for good, let this one have the name: `causeway regions take-over {region}`"
     )]
     RegionNameTaken {
         /// The name that both databases use.
@@ -97,7 +107,7 @@ pub enum Error {
     /// The address is to change, and another identity has registered the region.
     #[error(
         "{identity} has registered as region {region}, and no other identity may change its address; use a certificate of \
-         that identity, or let this one have the name: causeway regions take-over {region} --control URL"
+         that identity, or let this one have the name: `causeway regions take-over {region}`"
     )]
     RegionIdentityDiffers {
         /// The name of the region.
@@ -107,8 +117,7 @@ pub enum Error {
     },
     /// No operator has added the region, and control registers no others.
     #[error(
-        "no operator has added region {region}, and this control registers no others: causeway regions add {region} \
-         --control URL"
+        "no operator has added region {region}, and this control registers no others: `causeway regions add {region}`"
     )]
     RegionNotAdded {
         /// Its name; the form is valid.
@@ -116,8 +125,8 @@ pub enum Error {
     },
     /// The region is suspended.
     #[error(
-        "region {region} has been suspended since {}{}; what it writes is refused until it is resumed: causeway regions \
-         resume {region} --control URL",
+        "region {region} has been suspended since {}{}; what it writes is refused until it is resumed: \
+         `causeway regions resume {region}`",
         .suspension.suspended_at.to_rfc3339_opts(SecondsFormat::Secs, true),
         .suspension.text.as_ref().map(|text| format!(" ({text})")).unwrap_or_default()
     )]
@@ -129,8 +138,8 @@ pub enum Error {
     },
     /// The region has registered, so it cannot be removed.
     #[error(
-        "region {region} has registered, so it cannot be removed; to refuse what it writes: causeway regions suspend \
-         {region} --control URL"
+        "region {region} has registered, so it cannot be removed; to refuse what it writes: \
+         `causeway regions suspend {region}`"
     )]
     RegionHasRegistered {
         /// Its name.

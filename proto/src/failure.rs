@@ -119,6 +119,10 @@ const MAX_DESCRIPTION_BYTES: usize = 200;
 /// The most `BadRequest` violations of a status. Further ones are left out.
 const MAX_VIOLATIONS: usize = 8;
 
+/// The name in the metadata of an error for the address of control, if a region failed a call because of what control
+/// said. Commands for control in the message go there.
+pub const CONTROL_ADDRESS: &str = "control_address";
+
 /// A value of a request as an error shows it: its beginning, at most [`MAX_VALUE_BYTES`] bytes, without control characters.
 #[must_use]
 pub fn shown(value: &str) -> String {

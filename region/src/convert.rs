@@ -13,6 +13,7 @@ use causeway_relocation::{
 };
 
 use crate::{
+    context::Context,
     import::{Failure, Import, ImportView, ImportedOrganization, Lease, ModelCounts, ModelKey, Waiting},
     store::organization::Organization,
 };
@@ -134,10 +135,10 @@ fn counts_to_proto(counts: ModelCounts) -> contract::ModelCounts {
 }
 
 /// Encodes an import for a caller, without its filter, progress, counts and organizations.
-pub(crate) fn import_to_proto(import: Import, region: &str) -> api::Import {
+pub(crate) fn import_to_proto(import: Import, context: &Context) -> api::Import {
     api::Import {
         import_id: import.id.to_string(),
-        region: region.to_owned(),
+        region: context.region.clone(),
         state: import.state.to_proto().into(),
         scope: contract::Scope::Organization.into(),
         filter: None,
@@ -164,11 +165,12 @@ pub(crate) fn import_to_proto(import: Import, region: &str) -> api::Import {
         lease: import.lease.filter(|_| !import.state.is_final()).map(lease_to_proto),
         resume_count: i32::try_from(import.resumes).unwrap_or(i32::MAX),
         encrypted: import.encrypted,
+        control_addresses: context.control.urls().to_vec(),
     }
 }
 
 /// Encodes an import for a caller, with all that belongs to it.
-pub(crate) fn view_to_proto(mut view: ImportView, region: &str) -> api::Import {
+pub(crate) fn view_to_proto(mut view: ImportView, context: &Context) -> api::Import {
     let filter = view.import.parameters.filter.take();
     let tense = view.import.tense();
     api::Import {
@@ -191,7 +193,7 @@ pub(crate) fn view_to_proto(mut view: ImportView, region: &str) -> api::Import {
                 count,
             })
             .collect(),
-        ..import_to_proto(view.import, region)
+        ..import_to_proto(view.import, context)
     }
 }
 

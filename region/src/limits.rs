@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use causeway_proto::limits::MAX_ORGANIZATIONS;
 use causeway_relocation::export;
 
 /// Bounds of a region. The defaults suit most regions.
@@ -28,6 +29,9 @@ pub struct Limits {
     /// How many imports the region works on at once, 2 by default; others wait for their turn. A turn is a chunk, or
     /// the plan of a file.
     pub imports_at_once: usize,
+    /// How many organizations one import may have, 1,000,000 by default, and never more: control reserves no more slugs
+    /// in one operation.
+    pub organizations: usize,
     /// How many organizations one transaction changes, 20,000 by default; 0 counts as 1. It keeps transactions short,
     /// however many organizations an import has.
     pub organizations_a_transaction: u32,
@@ -45,6 +49,7 @@ impl Default for Limits {
             watches: 1_000,
             record: export::Limits::default(),
             imports_at_once: 2,
+            organizations: MAX_ORGANIZATIONS,
             organizations_a_transaction: 20_000,
         }
     }

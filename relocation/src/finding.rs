@@ -142,9 +142,9 @@ kinds! {
     /// A username is the e-mail address of another user.
     UsernameIsAddress = "username_is_address", Warning, "Change one of the two: whoever signs in with the address may be taken for either.";
     /// Control's directory does not accept the organization.
-    NotInDirectory = "not_in_directory", Warning, "Do what the reason says, then compare the region with control: causeway reconcile --repair.";
-    /// A record breaks a rule, but the filter excludes it.
-    DefectFiltered = "defect_filtered", Info, "Mend the file at this place before what the filter leaves out is imported.";
+    NotInDirectory = "not_in_directory", Warning, "Do what the reason says, then compare the region with control: `causeway reconcile --repair`.";
+    /// A record breaks a rule, but the filter excludes it, or its user exists and keeps what it has.
+    DefectFiltered = "defect_filtered", Info, "Mend the file at this place before what is left out here is imported.";
     /// An option was left out, because the application does not accept its value, or no longer does.
     OptionLeftOut = "option_left_out", Warning, "Nothing, or have the owner of the option choose again: until then the application's default holds.";
     /// The references of a record point to two organizations.

@@ -21,9 +21,9 @@ use uuid::Uuid;
 
 use super::{
     Outcome,
-    target::{DataArgs, Target, service_url},
+    target::{DataArgs, Target, either_place, service_url},
 };
-use crate::output::{self, Format, lists};
+use crate::output::{self, Format, lists, place::CommandTarget};
 
 /// Entries per page: the most that a service allows.
 const PAGE_SIZE: i32 = MAX_PAGE as i32;
@@ -126,6 +126,22 @@ impl Moment {
 }
 
 impl ServiceArgs {
+    /// Where commands with the same arguments go.
+    fn place(&self) -> CommandTarget {
+        either_place(self.control.as_deref(), self.region.as_deref(), &self.data)
+    }
+
+    /// The command that lists the log of this service.
+    fn list_command(&self) -> String {
+        let is_embedded = self.control.is_none() && self.region.is_none();
+        match self.service {
+            Embedded::Control if is_embedded => {
+                self.place().command(["audit", "list", "--service", "control"])
+            }
+            Embedded::Control | Embedded::Region => self.place().command(["audit", "list"]),
+        }
+    }
+
     async fn open(&self, env: Environment) -> anyhow::Result<Target> {
         let (service, url) = match (&self.control, &self.region, self.service) {
             (Some(url), ..) => (Service::Control, Some(url)),
@@ -137,6 +153,15 @@ impl ServiceArgs {
     }
 }
 
+impl Command {
+    /// Where suggested commands go.
+    pub(super) fn place(&self) -> CommandTarget {
+        match self {
+            Self::List(List { service, .. }) | Self::Verify(Verify { service, .. }) => service.place(),
+        }
+    }
+}
+
 pub(super) async fn run(command: Command, env: Environment) -> anyhow::Result<Outcome> {
     match &command {
         Command::List(args) => {
@@ -144,7 +169,7 @@ pub(super) async fn run(command: Command, env: Environment) -> anyhow::Result<Ou
             args.service.open(env).await?.ask(async |service| list(service, args, request).await).await
         }
         Command::Verify(args) => {
-            args.service.open(env).await?.ask(async |service| verify(service, args.expect).await).await
+            args.service.open(env).await?.ask(async |service| verify(service, args).await).await
         }
     }
 }
@@ -190,7 +215,7 @@ fn broken(why: &Broken) -> anyhow::Result<Outcome> {
     Ok(Outcome::Failed)
 }
 
-async fn verify(service: &Client, expected: Option<Link>) -> anyhow::Result<Outcome> {
+async fn verify(service: &Client, args: &Verify) -> anyhow::Result<Outcome> {
     let (mut page_token, mut verifier) = (String::new(), None);
     loop {
         let asked = service.unary(ListAuditSealsRequest { page_size: PAGE_SIZE, page_token });
@@ -198,7 +223,7 @@ async fn verify(service: &Client, expected: Option<Link>) -> anyhow::Result<Outc
         page_token = page.next_page_token.clone();
         let mut verifying = match verifier.take() {
             Some(verifying) => verifying,
-            None => match Verifier::new(base(&page)?, expected) {
+            None => match Verifier::new(base(&page)?, args.expect) {
                 Ok(verifying) => verifying,
                 Err(why) => return broken(&why),
             },
@@ -220,9 +245,10 @@ async fn verify(service: &Client, expected: Option<Link>) -> anyhow::Result<Outc
         };
         if page.loose_count > 0 {
             output::note(&format!(
-                "entries that the service has not written were added in the database: {}; causeway audit list shows them \
-                 without a position",
-                page.loose_count
+                "entries that the service has not written were added in the database: {}; `{}` shows them without a \
+                 position",
+                page.loose_count,
+                args.service.list_command()
             ));
             return Ok(Outcome::Failed);
         }

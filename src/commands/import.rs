@@ -224,7 +224,7 @@ async fn import(
         dry_run: args.dry_run,
         ..Default::default()
     };
-    let mut progress = Progress::new();
+    let mut progress = Progress::new(args.region.place());
     let what = if args.dry_run { "dry run" } else { "import" };
     let into = match args.local() {
         Some(dir) if args.dry_run => format!(", checked against the local data directory {dir}"),
@@ -344,7 +344,8 @@ pub(super) async fn watch(
             }
             WatchEvent::Lost(error) => {
                 if !std::mem::replace(&mut lost, true) {
-                    progress.note(&format!("{error}; trying again, the import is not harmed by this"));
+                    let why = args.place().told(&error);
+                    progress.note(&format!("{why}; trying again, the import is not harmed by this"));
                 }
             }
         }

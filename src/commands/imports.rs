@@ -23,6 +23,7 @@ use super::{
 };
 use crate::output::{
     self, Format, lists,
+    place::CommandTarget,
     report::{self, Findings},
 };
 
@@ -87,6 +88,19 @@ pub(super) struct Keys {
     /// Text for people, or each page of the answer as proto3 JSON
     #[arg(long, value_enum, default_value = "text")]
     output: Format,
+}
+
+impl Command {
+    /// Where suggested commands go.
+    pub(super) fn place(&self) -> CommandTarget {
+        match self {
+            Self::List(List { region, .. })
+            | Self::Show(Show { region, .. })
+            | Self::Keys(Keys { region, .. })
+            | Self::Resume(resume::Args { region, .. })
+            | Self::Revert(revert::Args { region, .. }) => region.place(),
+        }
+    }
 }
 
 pub(super) async fn run(command: Command, env: Environment) -> anyhow::Result<Outcome> {

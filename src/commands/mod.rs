@@ -32,7 +32,10 @@ use std::process::ExitCode;
 use causeway_silo::env::Environment;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::settings::{Line, effective};
+use crate::{
+    output::place::CommandTarget,
+    settings::{Line, effective},
+};
 
 /// Imports organizations from an export file into one region, with slugs that are unique across all regions.
 #[derive(Debug, Parser)]
@@ -82,6 +85,27 @@ enum Command {
     Encrypt(encrypt::Args),
     /// Decrypt an encrypted export.
     Decrypt(decrypt::Args),
+}
+
+impl Cli {
+    /// Where suggested commands go; `None` if the command asks no service.
+    pub(crate) fn place(&self) -> Option<CommandTarget> {
+        match &self.command {
+            Command::Import(import::Command::Organizations(args)) => Some(args.region.place()),
+            Command::Slugs(command) => Some(command.place()),
+            Command::Regions(command) => Some(command.control().place()),
+            Command::Organizations(command) => Some(command.place()),
+            Command::Imports(command) => Some(command.place()),
+            Command::Reconcile(args) => Some(args.region.place()),
+            Command::Audit(command) => Some(command.place()),
+            Command::Control(_)
+            | Command::Region(_)
+            | Command::Config(_)
+            | Command::Certs(_)
+            | Command::Encrypt(_)
+            | Command::Decrypt(_) => None,
+        }
+    }
 }
 
 impl Command {

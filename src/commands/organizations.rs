@@ -8,9 +8,9 @@ use uuid::Uuid;
 
 use super::{
     Outcome,
-    target::{DataArgs, RegionArgs, Target, service_url},
+    target::{DataArgs, RegionArgs, Target, either_place, service_url},
 };
-use crate::output::{self, Format, lists};
+use crate::output::{self, Format, lists, place::CommandTarget};
 
 /// Entries per page: the most that the services allow.
 const PAGE_SIZE: i32 = MAX_PAGE as i32;
@@ -52,6 +52,18 @@ pub(super) struct List {
     /// Text for people, or the answer as proto3 JSON
     #[arg(long, value_enum, default_value = "text")]
     output: Format,
+}
+
+impl Command {
+    /// Where suggested commands go.
+    pub(super) fn place(&self) -> CommandTarget {
+        match self {
+            Self::List(List { region, control, data, .. }) => {
+                either_place(control.as_deref(), region.as_deref(), data)
+            }
+            Self::Approve(args) => args.region.place(),
+        }
+    }
 }
 
 pub(super) async fn run(command: Command, env: Environment) -> anyhow::Result<Outcome> {

@@ -24,7 +24,7 @@ pub(super) struct Args {
     #[arg(long, group = "mode")]
     pub(super) repair: bool,
     #[command(flatten)]
-    region: RegionArgs,
+    pub(super) region: RegionArgs,
     /// Text for people, or the answer as proto3 JSON
     #[arg(long, value_enum, default_value = "text")]
     output: Format,

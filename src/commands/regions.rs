@@ -1,10 +1,10 @@
 //! `causeway regions`.
 
-use causeway_client::{Client, Service, collect_pages};
+use causeway_client::{CallError, Client, Service, collect_pages};
 use causeway_proto::{
     control::v1::{
-        AddRegionRequest, ListRegionsRequest, ListRegionsResponse, RemoveRegionRequest, ResumeRegionRequest,
-        SuspendRegionRequest, TakeOverRegionRequest,
+        AddRegionRequest, GetRegionRequest, ListRegionsRequest, ListRegionsResponse, RemoveRegionRequest,
+        ResumeRegionRequest, SuspendRegionRequest, TakeOverRegionRequest,
     },
     json::to_json,
     limits::MAX_PAGE,
@@ -33,7 +33,8 @@ pub(super) enum Command {
     Suspend(Suspend),
     /// End the suspension of a region. Its imports continue by themselves
     Resume(Named),
-    /// List the regions, with their last contact, the version of their feed, and the end of their certificates
+    /// List the regions, with their last contact, the version of their feed, the end of their certificates, and ids
+    /// that other regions have as well
     List(List),
     /// Let another database take over the name of a region, because its old database is lost
     TakeOver(TakeOver),
@@ -81,13 +82,20 @@ pub(super) struct TakeOver {
     control: ControlArgs,
 }
 
+impl Command {
+    /// The control that the command asks.
+    pub(super) fn control(&self) -> &ControlArgs {
+        match self {
+            Self::Add(named) | Self::Remove(named) | Self::Resume(named) => &named.control,
+            Self::Suspend(suspend) => &suspend.control,
+            Self::List(list) => &list.control,
+            Self::TakeOver(take_over) => &take_over.control,
+        }
+    }
+}
+
 pub(super) async fn run(command: Command, env: Environment) -> anyhow::Result<Outcome> {
-    let args = match &command {
-        Command::Add(named) | Command::Remove(named) | Command::Resume(named) => &named.control,
-        Command::Suspend(suspend) => &suspend.control,
-        Command::List(list) => &list.control,
-        Command::TakeOver(take_over) => &take_over.control,
-    };
+    let args = command.control();
     let now = env.now();
     let target = Target::open(Service::Control, args.control.as_deref(), &args.data, false, env).await?;
     target
@@ -132,10 +140,10 @@ async fn suspend(control: &Client, args: &Suspend) -> anyhow::Result<Outcome> {
     let name = &args.name;
     let resume = args.control.place().command(["regions", "resume", name]);
     output::note(&if answer.was_suspended {
-        format!("region {name} was suspended already; nothing has changed. To resume it: {resume}")
+        format!("region {name} was suspended already; nothing has changed. To resume it: `{resume}`")
     } else {
         format!(
-            "region {name} is suspended: control refuses all that it writes, and its imports wait. To resume it: {resume}"
+            "region {name} is suspended: control refuses all that it writes, and its imports wait. To resume it: `{resume}`"
         )
     });
     Ok(Outcome::Done)
@@ -153,18 +161,30 @@ async fn resume(control: &Client, args: &Named) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-async fn list(control: &Client, args: &List, now: DateTime<Utc>) -> anyhow::Result<Outcome> {
-    let all: ListRegionsResponse = collect_pages(async |page_token| {
+async fn all(control: &Client) -> Result<ListRegionsResponse, CallError> {
+    collect_pages(async |page_token| {
         let request = control.unary(ListRegionsRequest { page_size: PAGE_SIZE, page_token });
         control.answer(control.regions().list_regions(request)).await
     })
-    .await?;
+    .await
+}
+
+async fn list(control: &Client, args: &List, now: DateTime<Utc>) -> anyhow::Result<Outcome> {
+    let all = all(control).await?;
     match args.output {
         Format::Json => output::json(&[to_json(&all, "causeway.control.v1.ListRegionsResponse")?])?,
         Format::Text => output::text(&lists::regions(&all))?,
     }
     for note in regions::notes(&all, &args.control.place(), now) {
         output::note(&note);
+    }
+    // A region that has never registered has reported no ids.
+    for region in all.regions.iter().filter(|region| region.create_time.is_some()) {
+        let request = control.unary(GetRegionRequest { name: region.name.clone() });
+        let known = control.answer(control.regions().get_region(request)).await?;
+        for note in regions::conflict_notes(&region.name, &known.id_conflicts) {
+            output::note(&note);
+        }
     }
     Ok(Outcome::Done)
 }
@@ -173,10 +193,19 @@ async fn take_over(control: &Client, args: &TakeOver) -> anyhow::Result<Outcome>
     let instance_id = args.instance.map(|id| id.to_string()).unwrap_or_default();
     let request = control.unary(TakeOverRegionRequest { name: args.name.clone(), instance_id });
     control.answer(control.regions().take_over_region(request)).await?;
+    // The name is taken over, whether the address of the region can be told or not.
+    let known = all(control).await.unwrap_or_default();
+    let address = known.regions.iter().find(|region| region.name == args.name).map(|it| it.address.as_str());
+    let shows = match address {
+        Some(address) if !address.is_empty() => {
+            let region = args.control.place().region_of_control(address);
+            format!("`{}`", region.command(["reconcile", "--check"]))
+        }
+        _ => "a comparison with control at the region".to_owned(),
+    };
     output::note(&format!(
         "the next database that registers as {name} has the name; a region that was refused tries again by itself. What \
-         control holds for organizations of the database before stays until it is freed: causeway reconcile --check at \
-         the region shows it",
+         control holds for organizations of the database before stays until it is freed: {shows} shows it",
         name = args.name
     ));
     Ok(Outcome::Done)

@@ -18,7 +18,7 @@ pub(super) struct Args {
     #[arg(value_name = "ID")]
     import_id: Uuid,
     #[command(flatten)]
-    region: RegionArgs,
+    pub(super) region: RegionArgs,
     /// Text for people, or the import as proto3 JSON
     #[arg(long, value_enum, default_value = "text")]
     output: Format,
@@ -35,7 +35,7 @@ pub(super) async fn run(args: &Args, env: Environment) -> anyhow::Result<Outcome
 async fn resume(region: &Client, args: &Args) -> anyhow::Result<Outcome> {
     let request = region.unary(ResumeImportRequest { import_id: args.import_id.to_string() });
     let answer = region.answer(region.imports().resume_import(request)).await?;
-    let progress = Progress::new();
+    let progress = Progress::new(args.region.place());
     let import =
         watch_and_report(region, &args.region, args.import_id, answer.import, args.output, progress).await?;
     if import.state() == ImportState::Succeeded {

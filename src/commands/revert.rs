@@ -24,7 +24,7 @@ pub(super) struct Args {
     #[arg(long)]
     pub(super) yes: bool,
     #[command(flatten)]
-    region: RegionArgs,
+    pub(super) region: RegionArgs,
     /// Text for people, or the import as proto3 JSON
     #[arg(long, value_enum, default_value = "text")]
     output: Format,
@@ -51,7 +51,7 @@ async fn revert(region: &Client, args: &Args) -> anyhow::Result<Outcome> {
     }
     let request = region.unary(RevertImportRequest { import_id: args.import_id.to_string() });
     let answer = region.answer(region.imports().revert_import(request)).await?;
-    let progress = Progress::new();
+    let progress = Progress::new(args.region.place());
     let import =
         watch_and_report(region, &args.region, args.import_id, answer.import, args.output, progress).await?;
     if import.state() != ImportState::Reverted {

@@ -25,7 +25,7 @@ use super::{
     Outcome,
     target::{ControlArgs, Target},
 };
-use crate::output::{self, Format, lists};
+use crate::output::{self, Format, lists, place::CommandTarget};
 
 /// Entries per page: the most that control allows.
 const PAGE_SIZE: i32 = MAX_PAGE as i32;
@@ -119,6 +119,19 @@ pub(super) struct List {
     /// Text for people, or the answer as proto3 JSON
     #[arg(long, value_enum, default_value = "text")]
     output: Format,
+}
+
+impl Command {
+    /// Where suggested commands go.
+    pub(super) fn place(&self) -> CommandTarget {
+        match self {
+            Self::Resolve(Resolve { control, .. })
+            | Self::List(List { control, .. })
+            | Self::Rename(Rename { control, .. })
+            | Self::ReleaseAlias(ReleaseAlias { control, .. })
+            | Self::ReleaseOperation(ReleaseOperation { control, .. }) => control.place(),
+        }
+    }
 }
 
 pub(super) async fn run(command: Command, env: Environment) -> anyhow::Result<Outcome> {

@@ -72,6 +72,16 @@ impl ControlArgs {
     }
 }
 
+/// Where commands go that ask control at `control` or the region at `region`, or with neither the embedded services.
+pub(super) fn either_place(control: Option<&str>, region: Option<&str>, data: &DataArgs) -> CommandTarget {
+    let url = match (control, region) {
+        (Some(url), _) => CommandTarget::Control(url.to_owned()),
+        (None, Some(url)) => CommandTarget::Region(url.to_owned()),
+        (None, None) => return data.place(),
+    };
+    url.with_tls(data.tls.words())
+}
+
 impl DataArgs {
     /// Where commands with the same arguments go.
     pub(super) fn place(&self) -> CommandTarget {

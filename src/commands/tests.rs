@@ -230,6 +230,84 @@ fn every_command_that_people_are_told_of_is_one() {
     is_known("causeway imports show 7 --everything").expect_err("there is no such option");
 }
 
+/// The texts in the sources that somebody may see: path and code, without comments and tests.
+fn sources() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let crates =
+        ["audit", "client", "control", "directory", "proto", "region", "relocation", "silo", "tls", "."];
+    let mut files = Vec::new();
+    let mut dirs: Vec<_> = crates.iter().map(|name| root.join(name).join("src")).collect();
+    while let Some(dir) = dirs.pop() {
+        for entry in std::fs::read_dir(&dir).expect("it is there") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                dirs.push(path);
+            } else if path.extension().is_some_and(|it| it == "rs") && !path.ends_with("tests.rs") {
+                files.push(path);
+            }
+        }
+    }
+    let code = |path: &Path| {
+        let text = std::fs::read_to_string(path).expect("text");
+        let shipped = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default().to_owned();
+        let mut code = String::new();
+        for line in shipped.lines().map(str::trim_start).filter(|line| !line.starts_with("//")) {
+            // A text may continue on the next line.
+            match line.strip_suffix('\\') {
+                Some(begun) => code.push_str(begun),
+                None => code = code + line + "\n",
+            }
+        }
+        code
+    };
+    files.iter().map(|path| (path.display().to_string(), code(path))).collect()
+}
+
+/// The commands in the texts of a source, and whether one can tell where each ends: it is in backticks, or on a line of
+/// its own.
+fn commands_of_texts(code: &str) -> Vec<(String, bool)> {
+    let mut root = Cli::command();
+    root.build();
+    let is_command = |rest: &str| {
+        let name = rest.split(|letter: char| !letter.is_ascii_lowercase()).next().unwrap_or_default();
+        root.find_subcommand(name).is_some() && rest[name.len()..].starts_with([' ', '`'])
+    };
+    let mut found = Vec::new();
+    for (at, name) in code.match_indices("causeway ") {
+        let rest = &code[at + name.len()..];
+        if is_command(rest) {
+            let line = rest.split(['`', '\n', '"']).next().unwrap_or_default();
+            let line = line.split("\\n").next().unwrap_or_default().trim_end();
+            let alone = code[..at].trim_end_matches(' ').ends_with("\\n");
+            found.push((format!("causeway {line}"), code[..at].ends_with('`') || alone));
+        }
+    }
+    found
+}
+
+#[test]
+fn every_command_in_a_text_of_a_service_is_one_and_can_be_completed() {
+    let mut seen = 0;
+    let mut wrong = Vec::new();
+    for (name, code) in sources() {
+        for (command, is_marked) in commands_of_texts(&code) {
+            seen += 1;
+            let known = is_known(&command);
+            if !is_marked || known.is_err() {
+                wrong.push(format!("{name}: {command}: marked {is_marked}, {known:?}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(seen > 15, "only {seen} commands were found");
+    let texts = r#""ask: causeway audit verify", "`causeway slugs list`; \n  causeway regions list", "a causeway control""#;
+    assert_eq!(
+        commands_of_texts(texts),
+        [("audit verify", false), ("slugs list", true), ("regions list", true)]
+            .map(|(words, is_marked)| (format!("causeway {words}"), is_marked))
+    );
+}
+
 #[test]
 fn every_call_that_the_contract_speaks_of_is_in_it() {
     let pool = causeway_proto::json::pool().expect("the contract can be read");

@@ -57,7 +57,7 @@ pub(super) async fn watch_and_report(
         Format::Text => {
             // The outcome of the import stands, whether its findings can be shown or not.
             let findings = imports::first_findings(region, &import).await.unwrap_or_else(|error| {
-                output::note(&format!("the findings cannot be shown: {error}"));
+                output::note(&format!("the findings cannot be shown: {}", args.place().told(&error)));
                 Vec::new()
             });
             output::text(&report::render(&import, &Findings::First(findings), &args.place()))?;

@@ -17,6 +17,8 @@ use anyhow::Context as _;
 use causeway_client::CallError;
 use clap::ValueEnum;
 
+use self::place::{CommandTarget, control_of};
+
 /// The format of what is printed on stdout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
@@ -54,10 +56,14 @@ pub(crate) fn note(text: &str) {
     let _ = write(&mut io::stderr().lock(), &format!("causeway: {text}\n"));
 }
 
-/// Prints why the command failed, and returns its exit code.
-pub(crate) fn failed(error: &anyhow::Error) -> ExitCode {
-    note(&format!("{error:#}"));
+/// Prints why the command failed, and returns its exit code. Commands in it go to `place`, which the command asked.
+pub(crate) fn failed(error: &anyhow::Error, place: Option<&CommandTarget>) -> ExitCode {
     let call = error.chain().find_map(|cause| cause.downcast_ref::<CallError>());
+    let text = format!("{error:#}");
+    note(&match place {
+        Some(place) => place.complete(&text, &call.map(control_of).unwrap_or_default()),
+        None => text,
+    });
     if let Some(id) = call.and_then(CallError::request_id) {
         note(&format!("the request was {id}; the log of the service has more about it"));
     }

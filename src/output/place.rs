@@ -3,6 +3,9 @@
 
 use std::{borrow::Cow, path::PathBuf};
 
+use causeway_client::CallError;
+use causeway_proto::failure::CONTROL_ADDRESS;
+
 /// Where a command goes. A suggested command gets the arguments to go there too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum CommandTarget {
@@ -22,16 +25,45 @@ pub(crate) fn quoted(word: &str) -> String {
     shlex::try_quote(word).unwrap_or(Cow::Borrowed(word)).into_owned()
 }
 
+/// The address of control, if the region that failed a call because of control says it.
+pub(super) fn control_of(error: &CallError) -> Vec<String> {
+    error.detail(CONTROL_ADDRESS).into_iter().collect()
+}
+
 /// Adds a word, quoted for a shell.
 fn push(line: &mut String, word: &str) {
     line.push(' ');
     line.push_str(&quoted(word));
 }
 
-/// Whether a command goes to control: those about slugs do, the others to a region.
-fn is_for_control(command: &str) -> bool {
-    command.starts_with("causeway slugs ")
+/// Which service a command goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Goes {
+    ToControl,
+    ToRegion,
+    /// To either of the two. The service that names the command means itself.
+    ToEither,
+    /// To no service, such as one that makes certificates.
+    Nowhere,
 }
+
+impl Goes {
+    fn of(command: &str) -> Self {
+        match command.split_whitespace().nth(1) {
+            Some("slugs" | "regions") => Self::ToControl,
+            Some("import" | "imports" | "reconcile") => Self::ToRegion,
+            Some("audit" | "organizations") => Self::ToEither,
+            _ => Self::Nowhere,
+        }
+    }
+}
+
+/// How a command in a text begins. It ends with the next backtick.
+const COMMAND: &str = "`causeway ";
+
+/// Stands for an address that nobody has told. A command with it is refused, and does not act on the local data
+/// directory instead.
+const UNKNOWN: &str = "URL";
 
 impl CommandTarget {
     /// The same place, reached with these options about TLS.
@@ -48,14 +80,25 @@ impl CommandTarget {
         }
     }
 
-    /// The control at this URL, for somebody who is at a region. `None` if this is no region.
-    fn control_of_region(&self, url: &str) -> Option<Self> {
-        match self {
-            Self::Region(_) => Some(Self::Control(url.to_owned())),
-            Self::WithTls(place, words) => {
-                place.control_of_region(url).map(|control| control.with_tls(words.clone()))
+    /// Where a command goes that a service at this place names. `control` lists the addresses of control, as far as
+    /// they are known.
+    fn of_command(&self, goes: Goes, control: &[String]) -> Self {
+        match (self, goes) {
+            (Self::WithTls(place, words), _) => place.of_command(goes, control).with_tls(words.clone()),
+            (Self::Region(_), Goes::ToControl) => {
+                Self::Control(control.first().map_or(UNKNOWN, String::as_str).to_owned())
             }
-            Self::Control(_) | Self::Data(_) => None,
+            (Self::Control(_), Goes::ToRegion) => Self::Region(UNKNOWN.to_owned()),
+            (Self::Region(_) | Self::Control(_) | Self::Data(_), _) => self.clone(),
+        }
+    }
+
+    /// The region at this address, for somebody who is at control. The embedded region needs no address.
+    pub(crate) fn region_of_control(&self, address: &str) -> Self {
+        match self {
+            Self::Control(_) => Self::Region(address.to_owned()),
+            Self::WithTls(place, words) => place.region_of_control(address).with_tls(words.clone()),
+            Self::Region(_) | Self::Data(_) => self.clone(),
         }
     }
 
@@ -71,23 +114,32 @@ impl CommandTarget {
     /// the addresses of control that a region reported, for commands that go there.
     pub(crate) fn complete(&self, text: &str, control: &[String]) -> String {
         let mut completed = String::with_capacity(text.len());
-        for (index, part) in text.split('`').enumerate() {
-            if index > 0 {
-                completed.push('`');
-            }
-            completed.push_str(part);
-            // Every second part is between two backticks.
-            if index % 2 == 0 || !part.starts_with("causeway ") {
-                continue;
-            }
-            let elsewhere = match control {
-                [first, ..] if is_for_control(part) => self.control_of_region(first),
-                _ => None,
+        let mut rest = text;
+        // Texts also quote what users wrote, with backticks of their own, so it is not every second part that counts.
+        while let Some(at) = rest.find(COMMAND) {
+            let (before, from) = rest.split_at(at + 1);
+            completed.push_str(before);
+            let Some((command, _)) = from.split_once('`') else {
+                rest = from;
+                break;
             };
-            let place = elsewhere.as_ref().unwrap_or(self);
-            place.arguments().iter().for_each(|word| push(&mut completed, word));
+            completed.push_str(command);
+            let goes = Goes::of(command);
+            if goes != Goes::Nowhere {
+                let place = self.of_command(goes, control);
+                place.arguments().iter().for_each(|word| push(&mut completed, word));
+            }
+            completed.push('`');
+            rest = from.get(command.len() + 1..).unwrap_or_default();
         }
+        completed.push_str(rest);
         completed
+    }
+
+    /// Why a call to this place failed. Commands in it are completed, also those for control if the region that was
+    /// called says where that is.
+    pub(crate) fn told(&self, error: &CallError) -> String {
+        self.complete(&error.to_string(), &control_of(error))
     }
 }
 
@@ -124,6 +176,37 @@ mod tests {
             "my data; rm -rf '$HOME'",
         ];
         assert_eq!(words, expected);
+    }
+
+    #[test]
+    fn a_command_for_another_service_never_goes_to_the_local_data() {
+        let region = CommandTarget::Region("http://r:1".to_owned());
+        let text = "`causeway regions add us`, `causeway audit verify`, `causeway certs init`, `causeway imports list`";
+        assert_eq!(
+            region.complete(text, &["http://c:1".to_owned()]),
+            "`causeway regions add us --control http://c:1`, `causeway audit verify --region http://r:1`, \
+             `causeway certs init`, `causeway imports list --region http://r:1`"
+        );
+        // An older region does not say where control is.
+        assert_eq!(
+            region.complete("`causeway regions add us`", &[]),
+            "`causeway regions add us --control URL`"
+        );
+        let control = CommandTarget::Control("http://c:1".to_owned());
+        assert_eq!(
+            control.complete("`causeway reconcile --check`; `causeway regions list`", &[]),
+            "`causeway reconcile --check --region URL`; `causeway regions list --control http://c:1`"
+        );
+    }
+
+    #[test]
+    fn what_users_wrote_does_not_hide_a_command() {
+        let region = CommandTarget::Region("http://r:1".to_owned());
+        let text = "suspended (a ` and `causeway) is open: `causeway reconcile --check`, `causeway ";
+        assert_eq!(
+            region.complete(text, &[]),
+            "suspended (a ` and `causeway) is open: `causeway reconcile --check --region http://r:1`, `causeway "
+        );
     }
 
     #[test]

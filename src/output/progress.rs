@@ -9,7 +9,7 @@ use causeway_proto::region::v1::{Import, ImportState};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::Instant;
 
-use super::{note, report, table::clean};
+use super::{note, place::CommandTarget, report, table::clean};
 
 /// Least time between two lines about an import that stays in the same state.
 const QUIET: Duration = Duration::from_secs(5);
@@ -31,11 +31,13 @@ struct Step {
 }
 
 impl Step {
-    fn of(import: &Import) -> Self {
+    /// Commands in it go to `place`.
+    fn of(import: &Import, place: &CommandTarget) -> Self {
         let progress = import.progress.clone().unwrap_or_default();
         let number = |number: i64| u64::try_from(number).unwrap_or(0);
         let waiting = import.waiting.as_ref().map_or_else(String::new, |waiting| {
-            format!("waiting: {} ({})", clean(&waiting.message), report::reason(waiting.reason))
+            let message = place.complete(&clean(&waiting.message), &import.control_addresses);
+            format!("waiting: {message} ({})", report::reason(waiting.reason))
         });
         // While planning, the number of records is not known, but the number of bytes is.
         let by_bytes = import.state() == ImportState::Planning && progress.records_total == 0;
@@ -111,11 +113,13 @@ pub(crate) struct Progress {
     /// Whether the total is known, so that the bar shows a fraction.
     measured: bool,
     lines: Lines,
+    /// Where suggested commands go.
+    place: CommandTarget,
 }
 
 impl Progress {
-    /// Nothing is shown yet.
-    pub(crate) fn new() -> Self {
+    /// Nothing is shown yet. Commands that are shown go to `place`.
+    pub(crate) fn new(place: CommandTarget) -> Self {
         let bar = io::stderr().is_terminal().then(|| {
             // indicatif draws on stderr.
             let bar = ProgressBar::new_spinner();
@@ -123,7 +127,7 @@ impl Progress {
             bar.enable_steady_tick(TICK);
             bar
         });
-        Self { bar, measured: false, lines: Lines::default() }
+        Self { bar, measured: false, lines: Lines::default(), place }
     }
 
     /// Prints a note above the bar.
@@ -136,7 +140,7 @@ impl Progress {
 
     /// Shows the current state of the import.
     pub(crate) fn changed(&mut self, import: &Import, now: Instant) {
-        self.show(&Step::of(import), now);
+        self.show(&Step::of(import, &self.place), now);
     }
 
     /// Shows that `sent` bytes of `size` have been sent.
@@ -200,6 +204,10 @@ mod tests {
 
     use super::*;
 
+    fn place() -> CommandTarget {
+        CommandTarget::Region("http://eu:1".to_owned())
+    }
+
     fn writing(done: i64) -> Import {
         Import {
             state: ImportState::Writing.into(),
@@ -218,7 +226,7 @@ mod tests {
         let begin = Instant::now();
         let at = |seconds| begin + Duration::from_secs(seconds);
         let mut lines = Lines::default();
-        let mut line = |import: &Import, seconds| lines.line(&Step::of(import), at(seconds));
+        let mut line = |import: &Import, seconds| lines.line(&Step::of(import, &place()), at(seconds));
         assert_eq!(line(&writing(0), 0).as_deref(), Some("WRITING  sentry.project  0 of 500 records"));
         assert_eq!(line(&writing(10), 1), None);
         assert_eq!(
@@ -234,16 +242,20 @@ mod tests {
     fn waiting_is_worth_a_line_at_once() {
         let now = Instant::now();
         let mut lines = Lines::default();
-        lines.line(&Step::of(&writing(1)), now);
+        lines.line(&Step::of(&writing(1), &place()), now);
         let mut import = writing(1);
         import.waiting = Some(Waiting {
             reason: ErrorReason::ControlUnavailable.into(),
-            message: "control is away".to_owned(),
+            message: "control is away; `causeway regions resume eu`".to_owned(),
             ..Default::default()
         });
+        import.control_addresses = vec!["http://control:1".to_owned()];
         assert_eq!(
-            lines.line(&Step::of(&import), now).as_deref(),
-            Some("WRITING  sentry.project  1 of 500 records  waiting: control is away (CONTROL_UNAVAILABLE)")
+            lines.line(&Step::of(&import, &place()), now).as_deref(),
+            Some(
+                "WRITING  sentry.project  1 of 500 records  waiting: control is away; `causeway regions resume eu --control \
+                 http://control:1` (CONTROL_UNAVAILABLE)"
+            )
         );
     }
 
@@ -255,6 +267,6 @@ mod tests {
             progress: Some(Far { bytes_done: 10, records_done: 3, ..Default::default() }),
             ..Default::default()
         };
-        assert_eq!(Step::of(&import).line(None), "PLANNING  10 of 1000 bytes");
+        assert_eq!(Step::of(&import, &place()).line(None), "PLANNING  10 of 1000 bytes");
     }
 }

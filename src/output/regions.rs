@@ -1,7 +1,7 @@
 //! What an operator has to know about regions, besides the table of them.
 
 use causeway_proto::{
-    control::v1::{ListRegionsResponse, Region, RegionSuspension},
+    control::v1::{IdConflict, IdConflictKind, ListRegionsResponse, Region, RegionSuspension},
     time::from_proto,
 };
 use causeway_tls::WARN_BEFORE;
@@ -29,7 +29,7 @@ pub(crate) fn notes(answer: &ListRegionsResponse, place: &CommandTarget, now: Da
             let text = if text.is_empty() { String::new() } else { format!(" ({})", clean(text)) };
             let resume = place.command(["regions", "resume", name]);
             notes.push(format!(
-                "region {name} has been suspended since {since}{text}; to resume it: {resume}"
+                "region {name} has been suspended since {since}{text}; to resume it: `{resume}`"
             ));
         }
         if let Some(end) = region.certificate_end_time.as_ref().and_then(from_proto)
@@ -45,12 +45,68 @@ pub(crate) fn notes(answer: &ListRegionsResponse, place: &CommandTarget, now: Da
     notes
 }
 
+/// How many conflicts of one region get a line.
+const CONFLICTS: usize = 5;
+
+/// A line for each range of ids that a region has and that belong to another one too, and what to do about them.
+pub(crate) fn conflict_notes(name: &str, conflicts: &[IdConflict]) -> Vec<String> {
+    let mut notes: Vec<String> = conflicts
+        .iter()
+        .take(CONFLICTS)
+        .map(|conflict| {
+            let ids = conflict.ids.unwrap_or_default();
+            let other = &conflict.region;
+            let why = match conflict.kind() {
+                IdConflictKind::Leased => format!("control has leased them to {other}"),
+                IdConflictKind::Held => format!("{other} has rows of these ids too"),
+                IdConflictKind::Reserved => format!("{other} has reserved slugs for organizations of these ids"),
+                IdConflictKind::Unspecified => "control does not say why".to_owned(),
+            };
+            let model = clean(&conflict.model);
+            let (first, last) = (ids.first_id, ids.last_id);
+            format!("region {name} has ids that belong to region {other} as well: {model} {first} to {last}; {why}")
+        })
+        .collect();
+    let more = conflicts.len().saturating_sub(CONFLICTS);
+    if more > 0 {
+        notes.push(format!(
+            "region {name} has {more} more ranges of ids that belong to other regions as well"
+        ));
+    }
+    if !conflicts.is_empty() {
+        notes.push(format!(
+            "control's directory does not take organizations of {name} with such ids, and they get no slug. Give them other \
+             ids in one of the two regions: export their organizations, import them again, delete the old ones"
+        ));
+    }
+    notes
+}
+
 #[cfg(test)]
 mod tests {
-    use causeway_proto::time::to_proto;
+    use causeway_proto::{control::v1::IdRange, time::to_proto};
     use chrono::TimeDelta;
 
     use super::*;
+
+    #[test]
+    fn conflicts_are_told_with_what_to_do_and_never_too_many() {
+        let conflict = |first_id| IdConflict {
+            model: "sentry.organization".to_owned(),
+            ids: Some(IdRange { first_id, last_id: first_id + 2 }),
+            region: "us".to_owned(),
+            kind: IdConflictKind::Leased.into(),
+        };
+        assert_eq!(conflict_notes("de", &[]), [] as [String; 0]);
+        let notes = conflict_notes("de", &(0..8).map(|index| conflict(1 + index * 10)).collect::<Vec<_>>());
+        assert_eq!(notes.len(), CONFLICTS + 2);
+        assert_eq!(
+            notes[1],
+            "region de has ids that belong to region us as well: sentry.organization 11 to 13; control has leased them to us"
+        );
+        assert!(notes[CONFLICTS].contains("de has 3 more ranges"), "{notes:#?}");
+        assert!(notes[CONFLICTS + 1].contains("import them again"), "{notes:#?}");
+    }
 
     #[test]
     fn an_operator_is_told_of_suspensions_and_of_certificates_that_end() {
@@ -77,8 +133,8 @@ mod tests {
         assert_eq!(
             notes(&answer, &place, now),
             [
-                "region a has been suspended since 1970-04-11T00:00:00Z (stolen\u{fffd}key); to resume it: causeway regions \
-                 resume a --control http://127.0.0.1:50051",
+                "region a has been suspended since 1970-04-11T00:00:00Z (stolen\u{fffd}key); to resume it: `causeway \
+                 regions resume a --control http://127.0.0.1:50051`",
                 "the certificate with which region c last registered ends on 1970-04-25T00:00:00Z; issue a new one",
                 "the certificate with which region d last registered has ended on 1970-04-10T00:00:00Z; issue a new one",
             ]

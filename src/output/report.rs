@@ -53,6 +53,7 @@ pub(super) fn reason(reason: i32) -> String {
 
 /// Everything about an import that fits on a few screens. Commands in it go to `place`.
 pub(crate) fn render(import: &Import, findings: &Findings, place: &CommandTarget) -> String {
+    let told = |text: &str| place.complete(&clean(text), &import.control_addresses);
     let (what, written) = if import.dry_run { ("Dry run", "; nothing was written") } else { ("Import", "") };
     let mut sections = vec![format!(
         "{what} {} in region {}: {}{written}\n",
@@ -64,7 +65,7 @@ pub(crate) fn render(import: &Import, findings: &Findings, place: &CommandTarget
         sections.push(format!(
             "Waiting after {} failed attempts: {} ({})\n",
             waiting.attempts,
-            clean(&waiting.message),
+            told(&waiting.message),
             reason(waiting.reason)
         ));
     }
@@ -80,7 +81,7 @@ pub(crate) fn render(import: &Import, findings: &Findings, place: &CommandTarget
         sections.push(format!(
             "Failed while {}: {} ({})\n",
             state_name(failure.state),
-            clean(&failure.message),
+            told(&failure.message),
             reason(failure.reason)
         ));
     }
@@ -89,7 +90,7 @@ pub(crate) fn render(import: &Import, findings: &Findings, place: &CommandTarget
     sections.push(records(&import.models));
     sections.push(match findings {
         Findings::First(first) => findings_by_kind(import, first, place),
-        Findings::All(all) => all_findings(all),
+        Findings::All(all) => all_findings(import, all, place),
     });
     if import.hidden_organization_count > 0 {
         sections.push(format!(
@@ -202,7 +203,7 @@ fn findings_by_kind(import: &Import, first: &[Finding], place: &CommandTarget) -
         let _ = writeln!(text, "  {kind} ({}): {}", severity_name(count.severity()), count.count);
         let mut shown = 0;
         for finding in first.iter().filter(|finding| finding.kind == count.kind) {
-            let _ = writeln!(text, "    {}", one_finding(finding));
+            let _ = writeln!(text, "    {}", one_finding(import, finding, place));
             shown += 1;
         }
         if count.count > shown {
@@ -211,7 +212,8 @@ fn findings_by_kind(import: &Import, first: &[Finding], place: &CommandTarget) -
         }
         let remedy = first.iter().find(|finding| finding.kind == count.kind).map(|it| it.remedy.as_str());
         if let Some(remedy) = remedy.filter(|remedy| !remedy.is_empty()) {
-            let _ = writeln!(text, "    To do: {}", place.complete(&clean(remedy), &[]));
+            let _ =
+                writeln!(text, "    To do: {}", place.complete(&clean(remedy), &import.control_addresses));
         }
     }
     if more {
@@ -224,17 +226,19 @@ fn findings_by_kind(import: &Import, first: &[Finding], place: &CommandTarget) -
     text
 }
 
-fn all_findings(all: &[Finding]) -> String {
+fn all_findings(import: &Import, all: &[Finding], place: &CommandTarget) -> String {
     let mut text = format!("Findings ({})\n", all.len());
     for finding in all {
         let severity = severity_name(finding.severity());
-        let _ = writeln!(text, "  {} ({severity}): {}", kind_name(finding), one_finding(finding));
+        let one = one_finding(import, finding, place);
+        let _ = writeln!(text, "  {} ({severity}): {one}", kind_name(finding));
     }
     text
 }
 
-/// The place of a finding and its reason. Parts of the place that it does not have are left out.
-fn one_finding(finding: &Finding) -> String {
+/// The place of a finding in the file, and its reason. Parts of the place that it does not have are left out. Commands
+/// in the reason go to `target`.
+fn one_finding(import: &Import, finding: &Finding, target: &CommandTarget) -> String {
     let mut place = Vec::new();
     if !finding.model.is_empty() {
         place.push(finding.model.clone());
@@ -248,7 +252,7 @@ fn one_finding(finding: &Finding) -> String {
     if !finding.field.is_empty() {
         place.push(format!("field {}", finding.field));
     }
-    let reason = clean(&finding.reason);
+    let reason = target.complete(&clean(&finding.reason), &import.control_addresses);
     if place.is_empty() { reason } else { format!("{}: {reason}", clean(&place.join(" "))) }
 }
 
@@ -268,7 +272,8 @@ pub(crate) fn failure(import: &Import, place: &CommandTarget, again: Option<&str
     let Some(failure) = &import.failure else {
         return format!("import {id} is {}", state(import));
     };
-    let (at, message, why) = (state_name(failure.state), clean(&failure.message), reason(failure.reason));
+    let message = place.complete(&clean(&failure.message), &import.control_addresses);
+    let (at, why) = (state_name(failure.state), reason(failure.reason));
     let again = |what: &str| match again {
         Some(command) => format!("{what}, under a new import id:\n  {command}"),
         None => format!("{what}, under a new import id"),

@@ -5,11 +5,15 @@ use causeway_harness::{
     cluster::{ImportOptions, Store},
     export::Export,
 };
-use causeway_proto::relocation::v1::{FindingKind as Kind, ModelCounts, Severity};
+use causeway_proto::{
+    region::v1::ImportState,
+    relocation::v1::{FindingKind as Kind, ModelCounts, Severity},
+};
 use serde_json::{Value, json};
 
 use crate::support::{
-    MEMBER, ORGANIZATION, PROJECT, PROJECT_KEY, TEAM, Told, USER, cluster, reason, tells, tells_in_short,
+    MEMBER, ORGANIZATION, PROJECT, PROJECT_KEY, TEAM, Told, USER, cluster, look, reason, tells,
+    tells_in_short, with_record,
 };
 
 /// An export with one organization that has this slug.
@@ -350,5 +354,66 @@ pub(crate) async fn records_of_other_scopes_that_belong_to_an_import_are_told(st
         .concat(),
     )
     .await;
+    cluster.stop().await;
+}
+
+/// With users merged, a defect of an option cannot refuse the file if its user exists, because the option is left out
+/// anyway. If the user does not exist, the same file is refused, and nothing has changed.
+pub(crate) async fn a_defect_of_what_an_existing_user_keeps_is_told(store: Store) {
+    let with = |fields: &str| {
+        let mut export = of("acme");
+        export.user(7, "nobody").member(8, 1, 7);
+        let user = json!({"user": 7, "key": "theme", "value": "\"dark\""});
+        export.push("sentry.useroption", 5, &user);
+        let record = format!(r#"{{"model": "sentry.useroption", "pk": 6, "fields": {{{fields}}}}}"#);
+        with_record(&export, &record)
+    };
+    let long = format!(r#""user": 2, "key": "{}", "value": "1""#, "k".repeat(65));
+    let cases = [
+        (long.as_str(), "key", "64 are the most"),
+        (r#""user": 2, "key": "a", "key": "b", "value": "1""#, "key", "twice"),
+        (r#""user": 2, "value": "1""#, "key", "missing"),
+        (r#""user": 2, "key": "language", "value": "[lambda""#, "value", "is not JSON"),
+    ];
+    let merge = ImportOptions::default().merge_users();
+    let cluster = cluster(store, &["us"]).await;
+    for options in [merge.clone().dry_run(), merge.clone(), ImportOptions::default()] {
+        for (fields, field, says) in cases {
+            let (file, offset) = with(fields);
+            let before = look(&cluster).await;
+            let import = cluster.region(0).import(&file, &options).await.expect("it ends");
+            assert_eq!(import.state(), ImportState::Failed, "{fields}");
+            assert_eq!(look(&cluster).await, before, "{fields}: something was written");
+            let findings = cluster.region(0).findings(&import.import_id).await.expect("a list");
+            let [finding] = findings.as_slice() else { panic!("{fields}: not one finding: {findings:#?}") };
+            assert_eq!((finding.model.as_str(), finding.source_pk), ("sentry.useroption", 6), "{finding:?}");
+            assert_eq!((finding.ordinal, finding.field.as_str()), (2, field), "{finding:?}");
+            assert_eq!(finding.byte_offset, i64::try_from(offset).expect("small"), "{finding:?}");
+            assert!(finding.reason.contains(says), "{finding:?}");
+        }
+    }
+    // The user exists now, and the other one does not.
+    let before = cluster.region(0).import(&of("acme").to_bytes(), &merge).await.expect("it ends");
+    assert_eq!(before.state(), ImportState::Succeeded);
+    for options in [merge.clone().dry_run(), merge.clone()] {
+        for (fields, field, says) in cases {
+            let (file, _) = with(fields);
+            let import = cluster.region(0).import(&file, &options).await.expect("it ends");
+            let ends = if import.dry_run { ImportState::Planned } else { ImportState::Succeeded };
+            assert_eq!(import.state(), ends, "{fields}: {:?}", import.failure);
+            let counts =
+                import.models.iter().find(|it| it.model == "sentry.useroption").expect("it was seen");
+            assert_eq!((counts.seen, counts.filtered), (2, 1), "{counts:?}");
+            let findings = cluster.region(0).findings(&import.import_id).await.expect("a list");
+            let told: Vec<_> = findings.iter().filter(|it| it.kind() == Kind::DefectFiltered).collect();
+            let [finding] = told.as_slice() else { panic!("{fields}: not one: {findings:#?}") };
+            assert_eq!((finding.source_pk, finding.field.as_str()), (6, field), "{finding:?}");
+            assert!(finding.reason.contains(says) && finding.reason.contains("here already"), "{finding:?}");
+        }
+    }
+    // Without merging, the user of the file is another one, so the file is refused.
+    let (file, _) = with(cases[0].0);
+    let import = cluster.region(0).import(&file, &ImportOptions::default()).await.expect("it ends");
+    assert_eq!(import.state(), ImportState::Failed);
     cluster.stop().await;
 }

@@ -195,5 +195,6 @@ on_each_store! {
     streams:
         a_stream_that_is_cut_off_reserves_nothing,
         a_bulk_creation_has_a_place_as_long_as_it_goes_on,
-        a_bulk_creation_without_a_header_keeps_out_nobody;
+        a_bulk_creation_without_a_header_keeps_out_nobody,
+        an_operation_that_would_never_fit_is_refused_for_good;
 }

@@ -244,8 +244,8 @@ pub(crate) async fn a_slug_that_cannot_be_had_gets_a_suffix_unless_it_must_be_ex
 pub(crate) async fn a_rename_to_the_same_slug_changes_nothing(fixture: Fixture) {
     let fixture = begin(fixture).await;
     let before = fixture.reservations().await;
-    for slug in ["acme", "ACME"] {
-        let same = rename(&fixture.control, &wish(2, 1, "acme")).await.expect("nothing to do");
+    for (number, slug) in [(2, "acme"), (3, "ACME")] {
+        let same = rename(&fixture.control, &wish(number, 1, slug)).await.expect("nothing to do");
         assert_eq!((same.state, same.slug.as_str()), (RenameState::Confirmed, "acme"), "{slug}");
     }
     assert_eq!(fixture.reservations().await, before);

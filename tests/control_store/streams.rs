@@ -7,7 +7,7 @@ use causeway_proto::{
         BulkCreateOrganizationSlugReservationsRequest as Message,
         bulk_create_organization_slug_reservations_request::Part,
     },
-    failure::reason_of,
+    failure::{metadata_of, reason_of},
     relocation::v1::ErrorReason,
 };
 use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
@@ -139,4 +139,44 @@ pub(crate) async fn a_bulk_creation_has_a_place_as_long_as_it_goes_on(fixture: F
     }
     let parts = vec![header("us", &operation(0).to_string()), batch(6_000..6_001)];
     served.bulk_create(parts).await.expect("there is a place");
+}
+
+/// An operation that is larger than what a region may ever have is refused for good; one that only meets others is not.
+pub(crate) async fn an_operation_that_would_never_fit_is_refused_for_good(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us"]).await;
+    // Half of it is enough for 50 organizations, and not for 100.
+    let control = fixture.another_with_bytes(2 * 75 * 300).await;
+    let served = serve(&control).await;
+    let parts = |number: u128, count: i64| {
+        let batches = (0..count / 50).map(|index| batch(index * 50 + 1..index * 50 + 51));
+        [header("us", &operation(number).to_string())].into_iter().chain(batches).collect::<Vec<_>>()
+    };
+    for _again in 0..2 {
+        let refused = served.bulk_create(parts(7, 100)).await.expect_err("it is too large");
+        assert_eq!(reason_of(&refused), Some(ErrorReason::TooManySlugs), "{refused:?}");
+        assert_eq!(metadata_of(&refused, "limit").as_deref(), Some("22500"));
+        assert!(refused.message().contains("--max-bulk-bytes"), "{refused:?}");
+    }
+    assert_eq!(fixture.reservations().await, []);
+    // Another one of the same region is under way, and takes more than half of what the region may have.
+    let open = async || {
+        let call = Call::begin(&served, None);
+        call.send(header("us", &operation(8).to_string())).await;
+        call.send(batch(1_001..1_051)).await;
+        call
+    };
+    let mut call = open().await;
+    let until = Instant::now() + PATIENCE;
+    let refused = loop {
+        assert!(Instant::now() < until, "control does not count the other one");
+        match served.bulk_create(parts(7, 50)).await {
+            Err(refused) => break refused,
+            // This one was first, and the other one may have been refused because of it.
+            Ok(_) if call.call.is_finished() => call = open().await,
+            Ok(_) => tokio::task::yield_now().await,
+        }
+    };
+    assert_eq!(reason_of(&refused), Some(ErrorReason::TooMuchInHand), "{refused:?}");
+    call.call.abort();
+    control.stop().await;
 }

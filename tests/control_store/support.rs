@@ -52,7 +52,11 @@ async fn control(url: &str, env: Environment) -> Control {
 }
 
 async fn control_with(url: &str, env: Environment, feed: feed::Options, accept: AcceptRegions) -> Control {
-    let options = Options {
+    Control::start(options(url, feed, accept), env).await.expect("control starts")
+}
+
+fn options(url: &str, feed: feed::Options, accept: AcceptRegions) -> Options {
+    Options {
         database_url: url.to_owned(),
         database: db::Options::default(),
         address: "http://control.example.com".to_owned(),
@@ -60,8 +64,7 @@ async fn control_with(url: &str, env: Environment, feed: feed::Options, accept: 
         feed: feed::Options { keep_events: KEPT, watches: WATCHES, ..feed },
         bulk: bulk_intake::Options { calls: CALLS, idle: BULK_IDLE, ..bulk_intake::Options::default() },
         audit: causeway_audit::Options::default(),
-    };
-    Control::start(options, env).await.expect("control starts")
+    }
 }
 
 impl Fixture {
@@ -115,6 +118,13 @@ impl Fixture {
     pub(crate) async fn another_for_added(&self, now: DateTime<Utc>) -> Control {
         let feed = feed::Options { heartbeat: Duration::from_millis(5), ..feed::Options::default() };
         control_with(&self.url, Environment::fixed(now, 2), feed, AcceptRegions::Added).await
+    }
+
+    /// Starts another control on the same database that has this many bytes for bulk creations.
+    pub(crate) async fn another_with_bytes(&self, bytes: usize) -> Control {
+        let mut options = options(&self.url, feed::Options::default(), AcceptRegions::Any);
+        options.bulk.bytes = bytes;
+        Control::start(options, Environment::fixed(now(), 2)).await.expect("control starts")
     }
 
     /// Opens connections to the database, separate from those of a control.

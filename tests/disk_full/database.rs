@@ -29,7 +29,7 @@ use tonic_health::pb::{
     health_client::HealthClient,
 };
 
-use crate::{ends, send_parts};
+use crate::{ends, not_possible_here, send_parts};
 
 /// The size of the small file systems: enough for a service's tables and an import, and hardly more.
 const SIZE: &str = "64m";
@@ -119,7 +119,7 @@ fn command(way: Way, directory: &Path) -> Command {
 }
 
 impl DatabaseServer {
-    /// Sets the database up. Prints a message and returns `None` if this machine does not support the way.
+    /// Sets the database up. Returns `None` if this machine does not support the way and that is to be passed over.
     async fn new(way: Way) -> Option<Self> {
         let directory = TempDir::new().expect("a directory");
         // The PostgreSQL server may run under another account.
@@ -141,7 +141,7 @@ impl DatabaseServer {
             Way::PostgresReadOnly => true,
         };
         if !works {
-            writeln!(io::stderr(), "NOT RUN: {way:?} cannot be set up here").expect("somebody listens");
+            not_possible_here(&way);
             return None;
         }
         let postgres = match way {

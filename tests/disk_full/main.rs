@@ -6,6 +6,8 @@
 mod database;
 mod spool;
 
+use std::{fmt::Debug, io::Write as _};
+
 use causeway_client::{CallError, Client};
 use causeway_proto::{
     region::v1::{
@@ -15,6 +17,18 @@ use causeway_proto::{
     whole::UploadDigest,
 };
 use futures::{StreamExt as _, stream};
+
+/// Fails because a small disk cannot be made here this way. With `CAUSEWAY_SKIP_DISK_FULL` set it only says so: a test
+/// that does not run must not pass unless somebody wants that.
+#[track_caller]
+fn not_possible_here(way: &dyn Debug) {
+    assert!(
+        std::env::var_os("CAUSEWAY_SKIP_DISK_FULL").is_some(),
+        "{way:?} cannot be set up here: it needs prlimit, unshare and mount; to go on without it, set \
+         CAUSEWAY_SKIP_DISK_FULL=1"
+    );
+    writeln!(std::io::stderr(), "NOT RUN: {way:?} cannot be set up here").expect("somebody listens");
+}
 
 /// Uploads an export of one organization, filled up with spaces to this size, part by part.
 async fn send(region: &Client, id: &str, size: usize) -> Result<bool, CallError> {

@@ -1,12 +1,12 @@
 //! The limits of a region, exactly at each limit and one beyond it.
 
 use causeway_harness::{
-    cluster::{ImportOptions, Store},
-    export::Export,
+    cluster::{Cluster, ImportOptions, Store},
+    export::{self, Export},
 };
 use causeway_proto::{
     failure::reason_of,
-    region::v1::ImportState,
+    region::v1::{ImportState, RevertImportRequest},
     relocation::v1::{ErrorReason, FindingKind},
 };
 use serde_json::{Value, json};
@@ -147,4 +147,57 @@ pub(crate) async fn as_many_watches_are_open_at_once_as_the_limit(store: Store) 
         eventually("there is a place again", async || region.wait(&id).await.is_ok()).await;
     }
     cluster.stop().await;
+}
+
+/// One organization beyond the limit is refused before anything is written, and a dry run says so.
+pub(crate) async fn an_import_may_have_as_many_organizations_as_the_limit(store: Store) {
+    let cluster = limited(store, |limits| limits.organizations = 3).await;
+    let options = ImportOptions::default();
+    let of = |count: i64| {
+        let mut export = Export::new();
+        (1..=count).for_each(|pk| {
+            export.organization(pk, &format!("organization-{pk}"));
+        });
+        export
+    };
+    import(&cluster, &of(3), &options).await;
+    for options in [options.clone().dry_run(), options.clone()] {
+        let (_, message) = fails(&cluster, &of(4), &options, ErrorReason::ExportInvalid).await;
+        assert!(message.contains("sentry.organization record 4, pk 4: "), "{message}");
+        assert!(message.contains("4 organizations to import, and an import takes 3"), "{message}");
+    }
+    // What the message says helps.
+    let part = options.filter(&["organization-2", "organization-3", "organization-4"]);
+    import(&cluster, &of(4), &part).await;
+    cluster.stop().await;
+}
+
+/// Control never has memory for the slugs of the import, so the import does not wait for it.
+pub(crate) async fn an_import_whose_slugs_control_never_has_memory_for_fails(store: Store) {
+    let configured = Cluster::builder(store).region("us").configure_control(|options| {
+        // A region may take half of it: enough for ten organizations, and not for twenty.
+        options.bulk.bytes = 2 * 15 * 300;
+    });
+    let cluster = configured.start().await.expect("a cluster; on PostgreSQL this test needs one installed");
+    let options = ImportOptions::default();
+    let begun = cluster.region(0).import(&export::large(20).to_bytes(), &options).await;
+    let import = begun.expect("the import ends");
+    assert_eq!(import.state(), ImportState::Failed, "{:?}", import.waiting);
+    let failure = import.failure.clone().unwrap_or_default();
+    assert_eq!(failure.reason(), ErrorReason::TooManySlugs, "{}", failure.message);
+    assert_eq!(failure.state(), ImportState::ResolvingSlugs);
+    assert!(failure.message.contains("start control with a larger --max-bulk-bytes"), "{}", failure.message);
+    assert_eq!(cluster.region(0).visible_organizations().await.expect("a list"), []);
+    let request = RevertImportRequest { import_id: import.import_id.clone() };
+    cluster.region(0).imports().revert_import(request).await.expect("it is taken back");
+    cluster.region(0).wait(&import.import_id).await.expect("it ends");
+    import_of(&cluster, 10).await;
+    cluster.stop().await;
+}
+
+/// Imports this many organizations.
+async fn import_of(cluster: &Cluster, organizations: i64) {
+    let bytes = export::large(organizations).to_bytes();
+    let import = cluster.region(0).import(&bytes, &ImportOptions::default()).await.expect("it ends");
+    assert_eq!(import.state(), ImportState::Succeeded, "{:?}", import.failure);
 }

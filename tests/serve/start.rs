@@ -1,6 +1,6 @@
 //! What a service logs when it starts, and when it cannot: what it tried, where, and what to do about it.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 
 use causeway_harness::{
     postgres::Postgres,
@@ -58,7 +58,10 @@ async fn a_database_that_cannot_be_reached_is_named_with_what_to_do() {
     let free = TcpListener::bind("127.0.0.1:0").await.expect("a free port").local_addr().expect("bound");
     let address = free.to_string();
     let url = format!("postgres://me:secret@{address}/orders");
-    for refusal in [control(&url).await, region(&url, &directory).await] {
+    // It does not wait until the time for a connection is over, which is 30 s.
+    let at_once = async { [control(&url).await, region(&url, &directory).await] };
+    let refusals = tokio::time::timeout(Duration::from_secs(10), at_once).await.expect("told at once");
+    for refusal in refusals {
         says(&refusal, &["database orders", &address, "user me", "refused", "start PostgreSQL"]);
     }
     let refusal = control("postgres://me:secret@no-such-host.invalid/orders").await;

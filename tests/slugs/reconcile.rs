@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use causeway_harness::{
-    cluster::{Cluster, ControlApi, ImportOptions, Silo, Store},
+    cluster::{Cluster, ControlApi, ImportOptions, Service, Silo, Store},
     export,
     snapshot::ClusterSnapshot,
 };
@@ -19,6 +19,7 @@ use causeway_relocation::generate::derived_uuid;
 use causeway_silo::db::Statement;
 use uuid::Uuid;
 
+use crate::commands::run;
 use crate::support::{PATIENCE, agrees, imported, leads, leads_in, rename, slug_of, until, wish};
 
 use DifferenceKind as K;
@@ -392,6 +393,51 @@ pub(crate) async fn ids_from_before_causeway_are_given_to_nobody(store: Store) {
     }
     agrees(&cluster, 0).await;
     agrees(&cluster, 1).await;
+    cluster.stop().await;
+}
+
+/// A region that has ids of another region registers, says so in its log, and the operator is told as well.
+pub(crate) async fn ids_that_two_regions_have_are_told_at_registration(store: Store) {
+    let built = Cluster::builder(store).region("us").region("de").processes(env!("CARGO_BIN_EXE_causeway"));
+    let mut cluster = built.start().await.expect("a cluster");
+    let log = |cluster: &Cluster, region| cluster.log(Service::Region(region)).expect("a log");
+    for (region, ids) in [(0, 1..=3_i64), (1, 2..=7)] {
+        cluster.stop_region(region).await;
+        for id in ids {
+            let insert = Statement::new(
+                "INSERT INTO sentry_organization (id, name, slug, status, date_added, default_role, is_test, flags) \
+                 VALUES ($1, 'Old', $2, 0, '2024-01-01T00:00:00.000000Z', 'member', false, 1)",
+            );
+            change(&cluster, Silo::Region(region), insert.with(id).with(format!("{region}-old-{id}"))).await;
+        }
+    }
+    // The first one holds the ids by then, so it is the second one that is told.
+    for region in [0, 1] {
+        let registered = |text: &str| text.matches("registered with control").count();
+        let before = registered(&log(&cluster, region));
+        cluster.start_region(region).await.expect("it starts");
+        until("it is registered", async || registered(&log(&cluster, region)) > before).await;
+    }
+    let told = |text: String| -> Vec<String> {
+        let lines = text.lines().filter(|line| line.contains("ids that belong to another region"));
+        lines.map(str::to_owned).collect()
+    };
+    assert_eq!(told(log(&cluster, 0)), [] as [&str; 0]);
+    let [line] = &told(log(&cluster, 1))[..] else { panic!("not one line: {}", log(&cluster, 1)) };
+    for part in [
+        "ERROR",
+        "first_id=2 last_id=3",
+        "rows=2",
+        "other_region=\"us\"",
+        "has rows of these ids",
+        "import them again",
+    ] {
+        assert!(line.contains(part), "{part} is not in {line}");
+    }
+    let (code, _, stderr) = run(&["regions", "list", "--control", &cluster.control_url()]).await;
+    assert_eq!(code, Some(0), "{stderr}");
+    let note = "region de has ids that belong to region us as well: sentry.organization 2 to 3; us has rows of these ids too";
+    assert!(stderr.contains(note) && stderr.contains("import them again"), "{stderr}");
     cluster.stop().await;
 }
 

@@ -59,6 +59,7 @@ fn failure(error: &Error) -> Failure {
         Error::OperationReleased { operation_id } => new(ErrorReason::OperationReleased)
             .with("operation_id", operation_id)
             .precondition("OPERATION", operation_id.to_string()),
+        Error::OperationTooLarge { limit } => new(ErrorReason::TooManySlugs).with("limit", limit),
         Error::TooManySlugs { most } => new(ErrorReason::TooManySlugs).with("most", most),
         Error::OrganizationAlreadyReserved { organization_id, slug, operation_id } => {
             new(ErrorReason::OrganizationAlreadyReserved)

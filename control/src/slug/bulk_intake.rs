@@ -108,7 +108,8 @@ impl IntakeSlot {
     /// Takes bytes for more organizations.
     ///
     /// # Errors
-    /// If the region, or all regions together, would take more bytes than they may.
+    /// If the region, or all regions together, would take more bytes than they may at the moment, or this call alone
+    /// would take more than the region ever may.
     pub(crate) fn grow(&mut self, organizations: &[WantedSlug]) -> Result<(), Error> {
         let Options { bytes: limit, .. } = self.intake.options;
         let texts: usize = organizations.iter().map(|it| it.slug.len() + it.name.len().min(64)).sum();
@@ -116,6 +117,10 @@ impl IntakeSlot {
         let Some(region) = &self.region else {
             return Err(DbError::inconsistent("a bulk creation sends organizations and has no region").into());
         };
+        // It would never fit, so the caller must not be told to try again.
+        if self.bytes + bytes > limit / 2 {
+            return Err(Error::OperationTooLarge { limit: limit / 2 });
+        }
         let mut state = self.intake.state();
         let of = state.of.entry(region.clone()).or_default();
         if of.bytes + bytes > limit / 2 {
@@ -201,8 +206,10 @@ mod tests {
         let intake = intake(8, 10 * ORGANIZATION);
         let mut us = of(&intake, "us").expect("a place");
         us.grow(&organizations(5)).expect("it is half of it");
-        let refused = us.grow(&organizations(1)).expect_err("it is more than half");
+        let mut second = of(&intake, "us").expect("a place");
+        let refused = second.grow(&organizations(1)).expect_err("together they are more than half");
         assert!(matches!(refused, Error::TooMuchInHand { of: "region", .. }), "{refused:?}");
+        drop(second);
         let mut de = of(&intake, "de").expect("a place");
         de.grow(&organizations(4)).expect("another region gets through");
         let mut fr = of(&intake, "fr").expect("a place");
@@ -212,6 +219,22 @@ mod tests {
         drop(us);
         fr.grow(&organizations(4)).expect("there is room again");
         drop((de, fr));
+        assert!(is_nothing_held(&intake));
+    }
+
+    #[test]
+    fn what_would_never_fit_is_told_apart_from_what_does_not_fit_now() {
+        let intake = intake(8, 10 * ORGANIZATION);
+        let mut us = of(&intake, "us").expect("a place");
+        let refused = us.grow(&organizations(6)).expect_err("it is more than half");
+        assert!(
+            matches!(refused, Error::OperationTooLarge { limit } if limit == 5 * ORGANIZATION),
+            "{refused:?}"
+        );
+        us.grow(&organizations(3)).expect("it fits");
+        let refused = us.grow(&organizations(3)).expect_err("in parts it is more than half too");
+        assert!(matches!(refused, Error::OperationTooLarge { .. }), "{refused:?}");
+        drop(us);
         assert!(is_nothing_held(&intake));
     }
 

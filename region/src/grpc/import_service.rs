@@ -243,7 +243,7 @@ impl ImportService for Handler {
         if let Some(import) = engine.join(import_id, &parameters, &requester, &announced).await? {
             let view = engine.view(import.id).await?;
             return Ok(Response::new(ImportOrganizationsResponse {
-                import: Some(view_to_proto(view, &engine.context().region)),
+                import: Some(view_to_proto(view, engine.context())),
                 joined: true,
             }));
         }
@@ -252,7 +252,7 @@ impl ImportService for Handler {
         let (id, joined) = upload.finish().await?;
         let view = engine.view(id).await?;
         Ok(Response::new(ImportOrganizationsResponse {
-            import: Some(view_to_proto(view, &engine.context().region)),
+            import: Some(view_to_proto(view, engine.context())),
             joined,
         }))
     }
@@ -272,9 +272,7 @@ impl ImportService for Handler {
         let requester = requester(&request);
         let view = self.engine.view(import_id(&request.into_inner().import_id)?).await?;
         requester.may_see(view.import.begun_by.as_deref())?;
-        Ok(Response::new(GetImportResponse {
-            import: Some(view_to_proto(view, &self.engine.context().region)),
-        }))
+        Ok(Response::new(GetImportResponse { import: Some(view_to_proto(view, self.engine.context())) }))
     }
 
     async fn list_imports(
@@ -291,7 +289,7 @@ impl ImportService for Handler {
         let page =
             self.engine.list(&requester, &PageRequest { limit: list.limit(page_size)?, after }).await?;
         let key = |import: &Import| (import.created_at, import.id);
-        let encode = |import| import_to_proto(import, &self.engine.context().region);
+        let encode = |import| import_to_proto(import, self.engine.context());
         let (imports, next) = fitting(page.items, page.next, key, encode);
         Ok(Response::new(ListImportsResponse {
             imports,
@@ -319,9 +317,7 @@ impl ImportService for Handler {
         self.engine.check_seen(id, &requester).await?;
         self.engine.resume_import(id).await?;
         let view = self.engine.view(id).await?;
-        Ok(Response::new(ResumeImportResponse {
-            import: Some(view_to_proto(view, &self.engine.context().region)),
-        }))
+        Ok(Response::new(ResumeImportResponse { import: Some(view_to_proto(view, self.engine.context())) }))
     }
 
     async fn revert_import(
@@ -333,9 +329,7 @@ impl ImportService for Handler {
         self.engine.check_seen(id, &requester).await?;
         self.engine.revert_import(id).await?;
         let view = self.engine.view(id).await?;
-        Ok(Response::new(RevertImportResponse {
-            import: Some(view_to_proto(view, &self.engine.context().region)),
-        }))
+        Ok(Response::new(RevertImportResponse { import: Some(view_to_proto(view, self.engine.context())) }))
     }
 
     async fn list_findings(

@@ -1,6 +1,9 @@
 //! The only place that turns an error of a region into a failure of the contract, and that into a status.
 
-use causeway_proto::{failure::Failure, relocation::v1::ErrorReason};
+use causeway_proto::{
+    failure::{CONTROL_ADDRESS, Failure},
+    relocation::v1::ErrorReason,
+};
 use causeway_silo::db::DbError;
 use tonic::Status;
 
@@ -47,6 +50,7 @@ fn failure(error: &Error) -> Failure {
             new().with("place", place).precondition("RECONCILIATION", "region")
         }
         Error::OrganizationsNotReady(what) => new().precondition("IMPORT", what),
+        Error::Control(error) => new().with(CONTROL_ADDRESS, error.address()),
         Error::SlugNotFound(slug) => new().with("slug", slug),
         Error::OrganizationNotFound(which) => new().with("organization", which),
         // Only the log has what the database or the disk says. A caller learns what to do about it.

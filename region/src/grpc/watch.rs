@@ -60,7 +60,7 @@ impl Watches {
         // First, so that no change between the read and the first report is missed.
         let news = self.join(engine, id);
         let first = engine.view(id).await?;
-        let first = Arc::new(view_to_proto(first, &engine.context().region));
+        let first = Arc::new(view_to_proto(first, engine.context()));
         let (sender, receiver) = mpsc::channel(1);
         let watcher = Watcher { engine: engine.clone(), news, sender, _place: place };
         engine.context().lifecycle.watched(watcher.run(first));
@@ -149,7 +149,7 @@ impl Reader {
                     return;
                 }
             };
-            let import = view_to_proto(view.clone(), &self.engine.context().region);
+            let import = view_to_proto(view.clone(), self.engine.context());
             self.told.send_replace(Some(Ok(Arc::new(import))));
             if ends && view.import.state.is_final() {
                 return;

@@ -57,7 +57,7 @@ impl Reconciler {
                             repaired,
                             moving,
                             left,
-                            "region and control differ; causeway reconcile --check --region {} shows in what",
+                            "region and control differ; `causeway reconcile --check --region {}` shows in what",
                             &self.context().address
                         );
                     } else {

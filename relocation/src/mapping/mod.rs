@@ -91,7 +91,19 @@ impl Mapping<'_> {
         notes: &mut Vec<Finding>,
     ) -> Result<Decision, ExportError> {
         if let Some(defect) = record.defect.take() {
-            let reason = format!("{}; the filter leaves the record out", defect.reason);
+            let reason = if self.plan.is_undecided(model, record.offset) {
+                // The users were looked up before anything was written. One who is gone since then would lose this.
+                if !self.is_of_existing(model, &record) {
+                    return Err((*defect).into());
+                }
+                let keeps = self.tense.words(
+                    "was here already and keeps what it has",
+                    "is here already and would keep what it has",
+                );
+                format!("{}; the record is left out, because its user {keeps}", defect.reason)
+            } else {
+                format!("{}; the filter leaves the record out", defect.reason)
+            };
             notes.push(Finding { kind: FindingKind::DefectFiltered, reason, ..*defect });
             return Ok(Decision::Filtered);
         }
@@ -103,6 +115,17 @@ impl Mapping<'_> {
             notes.push(finding.model(&model.name).record(ordinal, source_pk).at(offset));
         }
         Ok(decision)
+    }
+
+    /// Whether the record belongs to a row that was there before the import and keeps what it has.
+    fn is_of_existing(&self, model: &Model, record: &Record) -> bool {
+        model.rules.skip_when_existing.iter().any(|reference| {
+            let position = model.columns.get(*reference).and_then(|column| column.target);
+            let pk = record.values.get(*reference).and_then(Value::as_int);
+            position.zip(pk).is_some_and(|(position, pk)| {
+                matches!(self.keys.get(position, pk), Lookup::Mapped(_, KeyKind::Existing))
+            })
+        })
     }
 
     /// Decides about a record that breaks no rule by itself.

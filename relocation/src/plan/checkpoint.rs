@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// The version of the stored form. Increase it with each change of the form, or of what a plan decides.
-const FORM: u32 = 6;
+const FORM: u32 = 7;
 /// Called after a step was stored. If it fails, planning fails.
 pub type Stepped = dyn Fn() -> io::Result<()> + Send + Sync;
 
@@ -86,6 +86,7 @@ impl CheckpointHeader {
         add(request.tables.as_bytes());
         add(request.now.to_rfc3339().as_bytes());
         add(format!("{:?}", request.filter).as_bytes());
+        add(&[u8::from(request.merge_users)]);
         let Limits { record_bytes, depth } = request.limits;
         Self { fingerprint: digest.finalize().into(), record_bytes, depth }
     }

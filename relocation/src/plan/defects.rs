@@ -1,7 +1,12 @@
-//! Records that break a rule under a filter: the file is refused, unless they concern only what the filter excludes.
+//! Records that break a rule: the file is refused, unless they concern only what the filter excludes, or are left out if
+//! their user exists.
+
+use std::collections::HashMap;
+
+use roaring::RoaringTreemap;
 
 use super::{
-    Family,
+    Family, Plan,
     family::{Linked, Whose, unsigned},
     read_raw_at, segment,
     unreferenced::Unreferenced,
@@ -11,6 +16,27 @@ use crate::{
     export::{Decoder, ExportError},
     value::Value,
 };
+
+/// Where a defective record is: its offset, its model and its ordinal.
+pub(super) type Defective<'m> = (u64, &'m Model, i64);
+
+impl Plan {
+    /// Decodes a defective record again.
+    ///
+    /// # Errors
+    /// Its defect, with its place.
+    pub(super) fn refuse(
+        &self,
+        decoder: &Decoder<'_>,
+        (offset, model, ordinal): Defective<'_>,
+    ) -> Result<(), ExportError> {
+        read_raw_at(&self.source, offset, self.limits, |raw, length| {
+            segment::decode(decoder, model, &raw, length).map(drop).map_err(|error| {
+                error.placed(|finding| finding.model(&model.name).record(ordinal, raw.pk).at(offset))
+            })
+        })
+    }
+}
 
 impl Family<'_> {
     /// Whether a record concerns only what the filter excludes. The models that it refers to must have been learned.
@@ -30,12 +56,17 @@ impl Family<'_> {
         verdict.is_left_out() || (verdict.whose == Whose::Nowhere && is_unreferenced)
     }
 
-    /// Refuses the file for its first defective record that concerns something that the filter selects.
+    /// Refuses the file for its first defective record that concerns something that the filter selects. Returns the
+    /// offsets of those that are left out if their user exists, by the position of their model.
     ///
     /// # Errors
     /// The defect of that record.
-    pub(super) fn check_defects(&mut self, unreferenced: &Unreferenced) -> Result<(), ExportError> {
-        let mut first: Option<(u64, &Model, i64)> = None;
+    pub(super) fn check_defects(
+        &mut self,
+        unreferenced: &Unreferenced,
+    ) -> Result<HashMap<usize, RoaringTreemap>, ExportError> {
+        let mut first: Option<Defective<'_>> = None;
+        let mut undecided: HashMap<usize, RoaringTreemap> = HashMap::new();
         for model in self.catalog.written() {
             let Some(plan) =
                 self.plan.models.get(model.position).filter(|plan| !plan.marks.defective.is_empty())
@@ -44,22 +75,22 @@ impl Family<'_> {
             };
             self.learn([model.position])?;
             self.each(model, |record| {
-                let is_earlier = first.is_none_or(|(offset, ..)| record.offset < offset);
-                if is_earlier
-                    && plan.marks.defective.contains(record.offset)
-                    && !self.is_left_out(model, &record, unreferenced)
+                if !plan.marks.defective.contains(record.offset)
+                    || self.is_left_out(model, &record, unreferenced)
                 {
+                    return Ok(());
+                }
+                if self.plan.merge_users && segment::user_of(model, &record.values).is_some() {
+                    undecided.entry(model.position).or_default().insert(record.offset);
+                } else if first.is_none_or(|(offset, ..)| record.offset < offset) {
                     first = Some((record.offset, model, record.ordinal));
                 }
                 Ok(())
             })?;
         }
-        let Some((offset, model, ordinal)) = first else { return Ok(()) };
-        let decoder = Decoder::new(self.env, self.plan.now);
-        read_raw_at(&self.plan.source, offset, self.plan.limits, |raw, length| {
-            segment::decode(&decoder, model, &raw, length).map(drop).map_err(|error| {
-                error.placed(|finding| finding.model(&model.name).record(ordinal, raw.pk).at(offset))
-            })
-        })
+        if let Some(first) = first {
+            self.plan.refuse(&Decoder::new(self.env, self.plan.now), first)?;
+        }
+        Ok(undecided)
     }
 }

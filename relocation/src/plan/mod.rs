@@ -23,6 +23,7 @@ mod selection;
 mod sets;
 mod steps;
 mod stretches;
+mod undecided;
 mod unreferenced;
 
 use std::{
@@ -64,6 +65,9 @@ pub struct Request<'a> {
     pub filter: Option<&'a BTreeSet<String>>,
     /// Limits on the size and the nesting of records.
     pub limits: Limits,
+    /// Whether users of the file are merged into existing ones. Then a defect of a record that is not imported if its user
+    /// exists does not refuse the file yet: see [`Plan::refuse_undecided`].
+    pub merge_users: bool,
     /// The maximum number of organizations in one import.
     pub most_organizations: usize,
     /// The time that defaults of this import use.
@@ -104,8 +108,10 @@ struct Marks {
     repeated: RoaringTreemap,
     /// They contradict an earlier record, and the filter excludes both.
     contradicting: RoaringTreemap,
-    /// They break a rule, and the filter excludes them.
+    /// They break a rule, and the filter excludes them, or they are undecided.
     defective: RoaringTreemap,
+    /// They break a rule, and are left out if their user exists.
+    undecided: RoaringTreemap,
     /// They belong to two organizations.
     of_two: RoaringTreemap,
     /// No imported record refers to them, so they are of no use. These are primary keys, not offsets.
@@ -116,11 +122,19 @@ struct Marks {
 
 impl Marks {
     /// All sets, in an order that must not change: the plan file has it too.
-    fn all(&self) -> [&RoaringTreemap; 6] {
-        [&self.repeated, &self.contradicting, &self.defective, &self.of_two, &self.useless, &self.lacking]
+    fn all(&self) -> [&RoaringTreemap; 7] {
+        [
+            &self.repeated,
+            &self.contradicting,
+            &self.defective,
+            &self.of_two,
+            &self.useless,
+            &self.lacking,
+            &self.undecided,
+        ]
     }
 
-    fn all_mut(&mut self) -> [&mut RoaringTreemap; 6] {
+    fn all_mut(&mut self) -> [&mut RoaringTreemap; 7] {
         [
             &mut self.repeated,
             &mut self.contradicting,
@@ -128,6 +142,7 @@ impl Marks {
             &mut self.of_two,
             &mut self.useless,
             &mut self.lacking,
+            &mut self.undecided,
         ]
     }
 }
@@ -137,6 +152,7 @@ impl Marks {
 pub struct Plan {
     source: Source,
     limits: Limits,
+    merge_users: bool,
     now: DateTime<Utc>,
     models: Vec<ModelPlan>,
     /// How many records each model has that is removed, excluded or unknown, by the model's name.
@@ -181,6 +197,7 @@ impl Plan {
         Self {
             source: request.source.clone(),
             limits: request.limits,
+            merge_users: request.merge_users,
             now: request.now,
             models: catalog.models().iter().map(|_| ModelPlan::default()).collect(),
             passed_over: BTreeMap::new(),
@@ -208,7 +225,7 @@ impl Plan {
         plan.check_organizations(catalog, request.most_organizations)?;
         let mut family = Family::new(catalog, &plan, env, watch);
         let unreferenced = family.find_unreferenced()?;
-        family.check_defects(&unreferenced)?;
+        let undecided = family.check_defects(&unreferenced)?;
         let compared = family.find_duplicates(&unreferenced, (&sets, duplicates), after.compared, log)?;
         family.check_made_slugs(&unreferenced, &compared.lost_slugs)?;
         let of_two = family.find_those_of_two()?;
@@ -228,6 +245,7 @@ impl Plan {
         mark(of_two, |marks| &mut marks.of_two)?;
         mark(unreferenced.useless, |marks| &mut marks.useless)?;
         mark(lacking, |marks| &mut marks.lacking)?;
+        mark(undecided, |marks| &mut marks.undecided)?;
         for ((position, attempt), pks) in compared.lost_slugs {
             plan.lose_slugs(position, attempt, pks)?;
         }
@@ -307,6 +325,12 @@ impl Plan {
     #[must_use]
     pub fn is_of_two(&self, model: &Model, offset: u64) -> bool {
         self.models.get(model.position).is_some_and(|plan| plan.marks.of_two.contains(offset))
+    }
+
+    /// Whether the record at this offset breaks a rule, and is left out if its user exists.
+    #[must_use]
+    pub fn is_undecided(&self, model: &Model, offset: u64) -> bool {
+        self.models.get(model.position).is_some_and(|plan| plan.marks.undecided.contains(offset))
     }
 
     /// Whether a record is of no use because no imported record refers to it.

@@ -109,7 +109,7 @@ impl<'a> Pass<'a> {
             begin => Scanner::behind(source, begin, limits),
         };
         let decoder = Decoder::new(self.env, self.request.now);
-        let checker = Checker::new(self.catalog, &decoder, self.request.filter);
+        let checker = Checker::new(self.catalog, &decoder, self.request.filter, self.request.merge_users);
         // This channel has no buffer: the thread that cuts waits until another one takes the segment.
         let (to_check, orders) = sync_channel::<CheckJob>(0);
         let (to_add, cuttings) = sync_channel::<PendingResult>(CHECKERS);

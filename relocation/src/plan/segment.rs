@@ -76,6 +76,7 @@ pub(super) struct Checker<'a> {
     decoder: &'a Decoder<'a>,
     /// The slugs to select.
     filter: Option<&'a BTreeSet<String>>,
+    merge_users: bool,
     sets: Vec<KeySet>,
     /// Indices into `sets`, by the position of the model.
     sets_of: Vec<Vec<usize>>,
@@ -95,6 +96,7 @@ impl<'a> Checker<'a> {
         catalog: &'a Catalog,
         decoder: &'a Decoder<'a>,
         filter: Option<&'a BTreeSet<String>>,
+        merge_users: bool,
     ) -> Self {
         let sets = key_sets(catalog);
         let mut sets_of: Vec<Vec<usize>> = vec![Vec::new(); catalog.models().len()];
@@ -103,14 +105,14 @@ impl<'a> Checker<'a> {
                 sets.push(index);
             }
         }
-        Self { catalog, decoder, filter, sets, sets_of }
+        Self { catalog, decoder, filter, merge_users, sets, sets_of }
     }
 
     /// Checks the records of a segment.
     ///
     /// # Errors
-    /// The first defect of a record. The record's ordinal counts from the beginning of the segment. Under a filter, a
-    /// defect that can be attributed to one record is only noted.
+    /// The first defect of a record. The record's ordinal counts from the beginning of the segment. Under a filter, or if
+    /// the record is left out when its user exists, a defect that can be attributed to one record is only noted.
     pub(super) fn check(&self, cut: &UncheckedSegment) -> Result<Segment, ExportError> {
         let mut checked = Checked::default();
         let mut rest = cut.bytes.as_slice();
@@ -180,7 +182,9 @@ impl<'a> Checker<'a> {
                 }
                 (decoded.values, decoded.actor)
             }
-            Err(error) if self.filter.is_none() => return Err(error.placed(place)),
+            Err(error) if self.filter.is_none() && !(self.merge_users && follows_user(model)) => {
+                return Err(error.placed(place));
+            }
             Err(_) => {
                 checked.segment.models.entry(model.position).or_default().defective.push(offset);
                 let slug = model.rules.global_slug.map(|slug| slug.column);
@@ -239,6 +243,17 @@ impl<'a> Checker<'a> {
         }
         Ok(())
     }
+}
+
+/// Whether records of the model are left out if a user whom they belong to exists already.
+pub(super) fn follows_user(model: &Model) -> bool {
+    !model.rules.skip_when_existing.is_empty()
+}
+
+/// The primary key of the user in the file whose existence leaves the record out; `None` if there is none, or the
+/// reference itself cannot be read.
+pub(super) fn user_of(model: &Model, values: &[Value]) -> Option<i64> {
+    model.rules.skip_when_existing.iter().find_map(|reference| values.get(*reference)?.as_int())
 }
 
 /// The finding that a record is too large for the message in which it travels; `None` if it is not.

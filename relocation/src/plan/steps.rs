@@ -18,7 +18,8 @@ pub(super) struct Part {
     pub(super) seen: i64,
     /// Stretches. None extends into the next segment, so that a reader can skip those that it does not need.
     pub(super) runs: Vec<Stretch>,
-    /// The offsets of records that break a rule. Empty without a filter, because then such a record ends planning.
+    /// The offsets of records that break a rule. Without a filter, only those of records that are left out if their user
+    /// exists; any other one ends planning.
     pub(super) defective: Vec<u64>,
 }
 

@@ -40,6 +40,10 @@ impl ExportFile {
     }
 
     fn plan(&self, filter: Option<&[&str]>) -> Result<Plan, ExportError> {
+        self.plan_merging(filter, false)
+    }
+
+    fn plan_merging(&self, filter: Option<&[&str]>, merge_users: bool) -> Result<Plan, ExportError> {
         let filter: Option<BTreeSet<String>> =
             filter.map(|slugs| slugs.iter().map(|slug| (*slug).to_owned()).collect());
         let request = Request {
@@ -47,6 +51,7 @@ impl ExportFile {
             scratch_dir: self.dir.path(),
             filter: filter.as_ref(),
             limits: Limits::default(),
+            merge_users,
             most_organizations: 3,
             now: self.env.now(),
             tables: "",

@@ -64,7 +64,7 @@ pub use failpoints::{Act, Failpoints};
 use link::Link;
 pub use link::{CallFaults, LinkState};
 use node::Node;
-use options::Configure;
+use options::{Configure, ConfigureControl};
 pub use second_process::SecondProcess;
 use trace::PrintOnPanic;
 pub use trace::{Trace, Wait};
@@ -128,6 +128,7 @@ pub struct Cluster {
     failpoints: Failpoints,
     changes_a_transaction: Option<usize>,
     product_interval: Duration,
+    configure_control: ConfigureControl,
     trace: Trace,
     killed: Arc<Notify>,
     program: Option<PathBuf>,
@@ -373,6 +374,7 @@ impl Cluster {
                 if let Some(count) = self.changes_a_transaction {
                     options.feed.changes_a_transaction = count;
                 }
+                (self.configure_control.0)(&mut options);
                 let settings = self.settings(Role::Control, node.name())?;
                 node.start(move |listener| serve_control(listener, options, settings, env)).await
             }

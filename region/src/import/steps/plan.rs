@@ -1,10 +1,10 @@
 //! PLANNING: one pass over the file. Nothing is written to a model table.
 
-use std::{io, sync::Arc};
+use std::{collections::HashSet, io, sync::Arc};
 
 use causeway_proto::limits::MAX_ORGANIZATIONS;
 use causeway_relocation::{
-    catalog::Model,
+    catalog::{Model, USER},
     export::Limits,
     plan::{Checkpoint, Plan, Request, Watch},
 };
@@ -17,11 +17,15 @@ use crate::{
     store,
 };
 
+/// How many users are looked up at once.
+const USERS_AT_ONCE: usize = 1_000;
+
 impl Engine {
     /// Plans the file and stores the result. If the process dies in between, planning continues where its log ends.
     pub(in crate::import) async fn plan_import(&self, import: &Import, run: &mut Run) -> Result<(), Error> {
         let plan = self.plan(import, run).await?;
         let planned_for = self.fitted(import, run).await?.fingerprint;
+        self.refuse_undecided(import, run, &plan).await?;
         let counts = self.planned_counts(&plan)?;
         let next = if import.parameters.dry_run { ImportState::Checking } else { ImportState::Writing };
         self.context.env.failpoint("region.plan.made").await?;
@@ -45,10 +49,12 @@ impl Engine {
         let spooled = self.spooled(spool_path(self.spool_dir(), import.id), import.encrypted);
         let scratch_dir = self.spool_dir().to_owned();
         let (filter, now) = (import.parameters.filter.clone(), import.created_at);
+        let merge_users = import.parameters.merge_users;
         // What has been planned once is imported to its end, even if the service has stricter limits since.
-        let limits = match import.state {
-            ImportState::Planning => self.context.limits.record,
-            _ => Limits::LARGEST,
+        let of_region = &self.context.limits;
+        let (limits, most_organizations) = match import.state {
+            ImportState::Planning => (of_region.record, of_region.organizations.min(MAX_ORGANIZATIONS)),
+            _ => (Limits::LARGEST, MAX_ORGANIZATIONS),
         };
         // The failpoint is reached in this task, and the planning thread waits for that, because it cannot wait for it
         // itself.
@@ -76,7 +82,8 @@ impl Engine {
                 scratch_dir: &scratch_dir,
                 filter: filter.as_ref(),
                 limits,
-                most_organizations: MAX_ORGANIZATIONS,
+                merge_users,
+                most_organizations,
                 now,
                 tables: &tables,
                 keep: Some(&keep),
@@ -87,6 +94,31 @@ impl Engine {
         let plan = Arc::new(plan?);
         run.plan = Some(Arc::clone(&plan));
         Ok(plan)
+    }
+
+    /// Refuses the file for a record that breaks a rule and would be left out if its user existed, but the user does not.
+    async fn refuse_undecided(&self, import: &Import, run: &mut Run, plan: &Arc<Plan>) -> Result<(), Error> {
+        if !plan.has_undecided() {
+            return Ok(());
+        }
+        let catalog = self.fitted(import, run).await?.catalog;
+        let env = self.context.env.clone();
+        let reading = {
+            let (plan, catalog, env) = (Arc::clone(plan), Arc::clone(&catalog), env.clone());
+            move |_: &Watch| Ok(plan.undecided_users(&catalog, &env)?)
+        };
+        let users = self.unless_stopped(&run.live.planning, reading).await?;
+        self.context.register().await?;
+        let mut existing = HashSet::new();
+        for users in users.chunks(USERS_AT_ONCE) {
+            let names = users.iter().map(|(_, name)| name.clone()).collect();
+            let rows = self.context.control.find_rows(import.id, USER, "username", names);
+            let rows = self.context.ask(rows).await?;
+            existing.extend(users.iter().filter(|(_, name)| rows.contains_key(name)).map(|(pk, _)| *pk));
+        }
+        let plan = Arc::clone(plan);
+        let refusing = move |_: &Watch| Ok(plan.refuse_undecided(&catalog, &env, &existing)?);
+        self.unless_stopped(&run.live.planning, refusing).await
     }
 
     /// The counts that follow from the file alone.

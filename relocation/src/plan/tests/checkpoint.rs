@@ -47,6 +47,7 @@ impl ExportFile {
             scratch_dir: self.dir.path(),
             filter: Some(&filter),
             limits,
+            merge_users: false,
             most_organizations: 1_000_000,
             now: self.env.now(),
             tables: "",

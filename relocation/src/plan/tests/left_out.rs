@@ -254,3 +254,35 @@ fn a_query_that_nothing_imported_refers_to_is_not_imported() {
     assert_eq!(fates(None), [kept, dropped, kept, dropped, dropped]);
     assert_eq!(fates(Some(&["one"])), [kept, filtered, dropped, filtered, dropped]);
 }
+
+#[test]
+fn a_defect_of_what_a_merged_user_may_keep_is_undecided() {
+    let long = "k".repeat(65);
+    let option =
+        |pk: i64, user: &str| record("useroption", pk, &format!(r#"{user}"key": "{long}", "value": "1""#));
+    let file = with(&[option(5, r#""user": 11, "#), option(6, r#""user": 12, "#)]);
+    let refused = file.plan(None).unwrap_err().to_string();
+    assert!(refused.contains("sentry.useroption record 1, pk 5"), "{refused}");
+    let plan = file.plan_merging(None, true).unwrap();
+    assert!(plan.has_undecided());
+    let users = plan.undecided_users(&file.catalog, &file.env).unwrap();
+    assert_eq!(users, [(11, "ann".to_owned()), (12, "bob".to_owned())]);
+    let refuse = |existing: &[i64]| {
+        plan.refuse_undecided(&file.catalog, &file.env, &existing.iter().copied().collect())
+            .map_err(|error| error.to_string())
+    };
+    assert_eq!(refuse(&[11, 12]), Ok(()));
+    for (existing, pk) in [(&[][..], 5), (&[12], 5), (&[11], 6)] {
+        let refused = refuse(existing).unwrap_err();
+        assert!(refused.contains(&format!("pk {pk}")) && refused.contains("64 are the most"), "{refused}");
+    }
+    // What the filter leaves out is left out, whoever exists.
+    let plan = file.plan_merging(Some(&["one"]), true).unwrap();
+    assert_eq!(plan.undecided_users(&file.catalog, &file.env).unwrap(), [(11, "ann".to_owned())]);
+    // Nobody can say whose this one is.
+    let nobodys = with(&[option(5, "")]);
+    assert!(nobodys.plan_merging(None, true).unwrap_err().to_string().contains("pk 5"));
+    // Other records of a user are imported, whoever exists.
+    let members = with(&[member(7, 1, 11).replace("\"user_id\"", "\"email\": \"e\", \"user_id\"")]);
+    assert!(members.plan_merging(None, true).is_err());
+}

@@ -16,7 +16,7 @@ use super::{
     Cluster, DatabaseServer, Failpoints, Service, Store, Trace,
     link::{Link, LinkTls},
     node::Node,
-    options::Configure,
+    options::{Configure, ConfigureControl},
     trace::PrintOnPanic,
 };
 use crate::pki::Pki;
@@ -36,6 +36,7 @@ pub struct ClusterBuilder {
     failpoints: Failpoints,
     changes_a_transaction: Option<usize>,
     product_interval: Duration,
+    configure_control: ConfigureControl,
     one_database: bool,
     tables_of_control: Vec<String>,
     tables_of_regions: Vec<String>,
@@ -58,6 +59,7 @@ impl ClusterBuilder {
             failpoints: Failpoints::default(),
             changes_a_transaction: None,
             product_interval: Duration::from_millis(100),
+            configure_control: ConfigureControl(Box::new(|_| {})),
             one_database: false,
             tables_of_control: Vec::new(),
             tables_of_regions: Vec::new(),
@@ -124,6 +126,15 @@ impl ClusterBuilder {
     /// Sets how often control looks for renames of the product by itself. The default is short.
     pub fn product_interval(mut self, interval: Duration) -> Self {
         self.product_interval = interval;
+        self
+    }
+
+    /// Changes the options of controls in this process.
+    pub fn configure_control(
+        mut self,
+        configure: impl Fn(&mut causeway_control::Options) + Send + Sync + 'static,
+    ) -> Self {
+        self.configure_control = ConfigureControl(Box::new(configure));
         self
     }
 
@@ -241,6 +252,7 @@ impl ClusterBuilder {
             failpoints: self.failpoints,
             changes_a_transaction: self.changes_a_transaction,
             product_interval: self.product_interval,
+            configure_control: self.configure_control,
             trace,
             killed,
             program: self.program,

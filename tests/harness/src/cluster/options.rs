@@ -20,6 +20,15 @@ impl fmt::Debug for Configure {
     }
 }
 
+/// Changes the options of controls before they start.
+pub(super) struct ConfigureControl(pub(super) Box<dyn Fn(&mut causeway_control::Options) + Send + Sync>);
+
+impl fmt::Debug for ConfigureControl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ConfigureControl")
+    }
+}
+
 pub(super) fn control(database_url: String, address: String) -> causeway_control::Options {
     causeway_control::Options {
         database_url,

@@ -51,6 +51,7 @@ impl File {
             scratch_dir: self.dir.path(),
             filter,
             limits: Limits::default(),
+            merge_users: false,
             most_organizations: MOST_ORGANIZATIONS,
             now: self.env.now(),
             tables: "",
