@@ -359,7 +359,7 @@ pub(crate) async fn a_name_can_be_taken_over_by_an_operators_word(fixture: Fixtu
     bulk_create(&fixture.control, "us", operation(1), vec![wanted(1, "acme")]).await.expect("reserved");
     assert!(matches!(regions.take_over("de", None).await, Err(Error::RegionNotFound { .. })));
     let refused = register(new).await.expect_err("it is taken").to_string();
-    assert!(refused.contains("causeway regions take-over us --control URL"), "{refused}");
+    assert!(refused.contains("`causeway regions take-over us`"), "{refused}");
     for _ in 0..2 {
         assert_eq!(regions.take_over("us", Some(new)).await.expect("allowed").name, "us");
     }

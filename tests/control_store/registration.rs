@@ -43,7 +43,7 @@ pub(crate) async fn a_region_that_nobody_added_cannot_register(fixture: Fixture)
     let regions = control.regions();
     let refused = register(&control, HERE, 1, &caller("us")).await.expect_err("nobody added it");
     assert!(matches!(&refused, Error::RegionNotAdded { region } if region == "us"));
-    assert!(refused.to_string().contains("causeway regions add us --control URL"), "{refused}");
+    assert!(refused.to_string().contains("`causeway regions add us`"), "{refused}");
     let unknown = bulk_create(&control, "us", operation(1), vec![wanted(1, "acme")]).await;
     assert!(matches!(unknown, Err(Error::RegionNotRegistered { .. })));
 
@@ -88,7 +88,7 @@ pub(crate) async fn a_region_that_has_never_registered_can_be_removed(fixture: F
     assert!(matches!(regions.get("eu").await, Err(Error::RegionNotFound { .. })));
     let refused = regions.remove("us").await.expect_err("it has registered");
     assert!(matches!(&refused, Error::RegionHasRegistered { .. }));
-    assert!(refused.to_string().contains("causeway regions suspend us --control URL"), "{refused}");
+    assert!(refused.to_string().contains("`causeway regions suspend us`"), "{refused}");
     let listed = regions.list(&PageRequest { limit: 10, after: None }).await.expect("a page").items;
     assert_eq!(listed.into_iter().map(|region| region.name).collect::<Vec<_>>(), ["us"]);
 }
@@ -98,7 +98,7 @@ pub(crate) async fn an_address_changes_by_the_same_identity_only(fixture: Fixtur
     register(control, HERE, 1, &caller("us")).await.expect("new");
     let refused = register(control, THERE, 1, &caller("thief")).await.expect_err("it is another identity");
     assert!(matches!(&refused, Error::RegionIdentityDiffers { .. }));
-    for part in ["spiffe://test.example/region/us", "causeway regions take-over us --control URL"] {
+    for part in ["spiffe://test.example/region/us", "`causeway regions take-over us`"] {
         assert!(refused.to_string().contains(part), "{refused}");
     }
     // One that changes nothing is no way to become the identity that may.

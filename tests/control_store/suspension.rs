@@ -102,7 +102,7 @@ pub(crate) async fn a_suspended_region_cannot_write(fixture: Fixture) {
     }
     let refused = bulk_create(&fixture.control, "us", operation(2), vec![wanted(2, "bolt")]).await;
     let refused = refused.expect_err("it is suspended").to_string();
-    for part in ["since 2023-11-14T22:13:20Z (stolen key)", "causeway regions resume us --control URL"] {
+    for part in ["since 2023-11-14T22:13:20Z (stolen key)", "`causeway regions resume us`"] {
         assert!(refused.contains(part), "{refused}");
     }
     assert_eq!(fixture.reservations().await, before);
