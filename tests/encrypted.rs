@@ -161,12 +161,17 @@ fn an_encrypted_export_is_imported() {
     );
     assert!(place.names().is_empty(), "nothing was begun");
 
-    let json = import(&tar, &["--decrypt-with", &private]);
+    let mut json = import(&tar, &["--decrypt-with", &private]);
     assert_eq!(json["state"], "IMPORT_STATE_SUCCEEDED");
     assert_eq!(json["organizations"][0]["slug"], "acme");
     assert_eq!(json["encrypted"], true);
     // To the region it is the same import as that of the plain export.
-    let again = import(&vector("export.json"), &[]);
+    let mut again = import(&vector("export.json"), &[]);
+    // Each command starts the services anew, on other ports.
+    for import in [&mut json, &mut again] {
+        let addresses = import["controlAddresses"].take();
+        assert_eq!(addresses.as_array().map(Vec::len), Some(1), "{addresses}");
+    }
     assert_eq!(again, json);
 }
 

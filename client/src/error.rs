@@ -56,10 +56,9 @@ impl CallError {
         }
     }
 
-    /// The address that was called.
-    #[must_use]
-    pub fn address(&self) -> &str {
-        &self.address
+    /// The addresses of the service that was called.
+    pub fn addresses(&self) -> impl Iterator<Item = &str> {
+        self.address.split(", ")
     }
 
     /// What the service says besides the reason, by name, if it does.

@@ -83,7 +83,7 @@ pub enum Error {
     /// however long the caller waits.
     #[error(
         "this operation would take more than {limit} bytes, half of what control has for bulk creations, and no region may \
-         take more; split it, or start control with a larger --max-bulk-bytes"
+         take more; import fewer organizations at once, or start control with a larger --max-bulk-bytes"
     )]
     OperationTooLarge {
         /// That half in bytes.

@@ -144,7 +144,7 @@ kinds! {
     /// Control's directory does not accept the organization.
     NotInDirectory = "not_in_directory", Warning, "Do what the reason says, then compare the region with control: `causeway reconcile --repair`.";
     /// A record breaks a rule, but the filter excludes it, or its user exists and keeps what it has.
-    DefectFiltered = "defect_filtered", Info, "Mend the file at this place before what is left out here is imported.";
+    DefectFiltered = "defect_filtered", Info, "Nothing for this import. Mend the file at this place before you import what was left out.";
     /// An option was left out, because the application does not accept its value, or no longer does.
     OptionLeftOut = "option_left_out", Warning, "Nothing, or have the owner of the option choose again: until then the application's default holds.";
     /// The references of a record point to two organizations.

@@ -181,9 +181,17 @@ async fn list(control: &Client, args: &List, now: DateTime<Utc>) -> anyhow::Resu
     // A region that has never registered has reported no ids.
     for region in all.regions.iter().filter(|region| region.create_time.is_some()) {
         let request = control.unary(GetRegionRequest { name: region.name.clone() });
-        let known = control.answer(control.regions().get_region(request)).await?;
-        for note in regions::conflict_notes(&region.name, &known.id_conflicts) {
-            output::note(&note);
+        match control.answer(control.regions().get_region(request)).await {
+            Ok(known) => {
+                for note in regions::conflict_notes(&region.name, &known.id_conflicts) {
+                    output::note(&note);
+                }
+            }
+            // The list has been printed by now.
+            Err(error) => output::note(&format!(
+                "whether ids of region {} belong to other regions as well cannot be shown: {error}",
+                region.name
+            )),
         }
     }
     Ok(Outcome::Done)

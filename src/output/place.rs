@@ -128,9 +128,12 @@ impl CommandTarget {
             if goes != Goes::Nowhere {
                 let place = self.of_command(goes, control);
                 place.arguments().iter().for_each(|word| push(&mut completed, word));
+                completed.push('`');
+                rest = from.get(command.len() + 1..).unwrap_or_default();
+            } else {
+                // The backtick behind it may be the first one of a command.
+                rest = from.get(command.len()..).unwrap_or_default();
             }
-            completed.push('`');
-            rest = from.get(command.len() + 1..).unwrap_or_default();
         }
         completed.push_str(rest);
         completed

@@ -74,9 +74,16 @@ pub(crate) fn conflict_notes(name: &str, conflicts: &[IdConflict]) -> Vec<String
         ));
     }
     if !conflicts.is_empty() {
+        let of_organizations = conflicts.iter().any(|conflict| conflict.model == "sentry.organization");
+        let directory = match of_organizations {
+            true => format!(
+                "control's directory does not take organizations of {name} with such ids, and they get no slug. "
+            ),
+            false => String::new(),
+        };
         notes.push(format!(
-            "control's directory does not take organizations of {name} with such ids, and they get no slug. Give them other \
-             ids in one of the two regions: export their organizations, import them again, delete the old ones"
+            "{directory}Give them other ids in one of the two regions: export their organizations, import them again, \
+             delete the old ones"
         ));
     }
     notes

@@ -40,10 +40,12 @@ use tonic::{
 };
 use tower::{Layer, Service};
 
+/// The health service, whose calls have no limits.
+const HEALTH: &str = "/grpc.health.v1.Health/";
 /// With so many callers, those without a call are forgotten.
 const MANY_CALLERS: usize = 10_000;
 
-/// Limits on each caller that has an identity.
+/// Limits on each caller that has an identity, and on all callers together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// The most calls in progress, for each kind but uploads: those that read, questions, those that change something,
@@ -240,18 +242,20 @@ struct CountedRequest {
     body: Body,
     call: Arc<InProgress>,
     began: Instant,
+    /// How long it may take to arrive; `None` for as long as it likes.
+    arrival: Option<Duration>,
     /// Set once something is waited for. Most requests are here with their call.
     late: Option<Pin<Box<Sleep>>>,
 }
 
 impl CountedRequest {
-    fn new(body: Body, call: Arc<InProgress>) -> Self {
-        Self { body, call, began: Instant::now(), late: None }
+    fn new(body: Body, call: Arc<InProgress>, arrival: Option<Duration>) -> Self {
+        Self { body, call, began: Instant::now(), arrival, late: None }
     }
 
     /// Fails once the request should have arrived.
     fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
-        let arrival = self.call.limits.arrival;
+        let Some(arrival) = self.arrival else { return Poll::Pending };
         let end = self.began + arrival;
         let late = self.late.get_or_insert_with(|| Box::pin(sleep_until(end)));
         late.as_mut().poll(cx).map(|()| {
@@ -321,7 +325,13 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let kind = self.limits.calls.get(request.uri().path()).copied().unwrap_or(Kind::Read);
+        let path = request.uri().path();
+        // Whoever asks for the health must learn it when there is no room for anything else.
+        if path.starts_with(HEALTH) {
+            return Box::pin(self.inner.call(request));
+        }
+        let known = self.limits.calls.get(path).copied();
+        let kind = known.unwrap_or(Kind::Read);
         let call = match self.limits.begin(request.extensions().get::<Caller>(), kind) {
             Ok(call) => Arc::new(call),
             Err(status) => return Box::pin(async move { Ok(status.into_http()) }),
@@ -329,7 +339,9 @@ where
         let request = if kind == Kind::Upload {
             request
         } else {
-            request.map(|body| Body::new(CountedRequest::new(body, Arc::clone(&call))))
+            // Reflection is not of the contract. Its requests are streams, as long as a tool keeps them open.
+            let arrival = known.map(|_| self.limits.limits.arrival);
+            request.map(|body| Body::new(CountedRequest::new(body, Arc::clone(&call), arrival)))
         };
         let answer = self.inner.call(request);
         Box::pin(async move {
@@ -497,6 +509,8 @@ mod tests {
         drop(first);
         let _second = call(&limits, LEASE, "us", 60).await.expect("the bytes were given back");
         refused_for(anybody(&limits, bytes(60)).await, "all_bytes");
+        let health = "/grpc.health.v1.Health/Check";
+        call(&limits, health, "us", 60).await.expect("the health is told all the same");
     }
 
     #[tokio::test(start_paused = true)]

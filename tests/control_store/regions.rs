@@ -324,28 +324,28 @@ pub(crate) async fn a_region_is_told_which_of_its_ids_are_not_its_own(fixture: F
     }
 }
 
-/// Control compares the ids of other regions page by page, 200 at a time.
+/// Control compares the ids of other regions page by page, 1,000 at a time.
 pub(crate) async fn a_conflict_is_found_among_many_ids_of_others(fixture: Fixture) {
     use ConflictKind::{Held, Leased};
     let fixture = fixture.with_regions(&["us"]).await;
     let regions = fixture.control.regions();
     join(&fixture, "de", &[(1, 1)]).await;
-    for number in 0..250 {
+    for number in 0..1_020 {
         let lease = regions.lease_ids("us", operation(number), "sentry.organization", 1, 0).await;
         assert_eq!(lease.expect("leased").first_id, 2 + i64::try_from(number).expect("a few"));
     }
-    let told = join(&fixture, "de", &[(1, 1), (251, 251)]).await;
-    assert_eq!(told, [(251, 251, "us".to_owned(), Leased)]);
-    // The same with ids that another region has: 250 ranges.
-    let ranges: Vec<_> = (500..750).map(|id| (2 * id, 2 * id)).collect();
+    let told = join(&fixture, "de", &[(1, 1), (1_021, 1_021)]).await;
+    assert_eq!(told, [(1_021, 1_021, "us".to_owned(), Leased)]);
+    // The same with ids that another region has: 1,020 ranges.
+    let ranges: Vec<_> = (5_000..6_020).map(|id| (2 * id, 2 * id)).collect();
     join(&fixture, "fr", &ranges).await;
-    let told = join(&fixture, "de", &[(1, 1), (999, 999), (1_498, 1_500)]).await;
-    assert_eq!(told, [(1_498, 1_498, "fr".to_owned(), Held)]);
+    let told = join(&fixture, "de", &[(1, 1), (9_999, 9_999), (12_038, 12_040)]).await;
+    assert_eq!(told, [(12_038, 12_038, "fr".to_owned(), Held)]);
     // Organizations far apart are looked up one by one.
-    let wanted_ids = vec![wanted(1, "acme"), wanted(251, "bolt"), wanted(MAX_ID, "cord")];
-    let refused = bulk_create(&fixture.control, "de", operation(1_000), wanted_ids).await;
+    let wanted_ids = vec![wanted(1, "acme"), wanted(1_021, "bolt"), wanted(MAX_ID, "cord")];
+    let refused = bulk_create(&fixture.control, "de", operation(5_000), wanted_ids).await;
     assert!(
-        matches!(&refused, Err(Error::OrganizationIdTaken { organization_id: 251, region }) if region == "us"),
+        matches!(&refused, Err(Error::OrganizationIdTaken { organization_id: 1_021, region }) if region == "us"),
         "{refused:?}"
     );
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use causeway_harness::cluster::{Cluster, ControlApi, ImportOptions, Silo, Store};
+use causeway_harness::cluster::{Cluster, ControlApi, ImportOptions, Silo};
 use causeway_proto::{
     failure::{reason_of, retry_after},
     region::v1::{GetImportRequest, Import, ImportState, ResumeImportRequest, RevertImportRequest},
@@ -121,20 +121,8 @@ pub(crate) async fn forget_events(cluster: &Cluster, region: usize) -> anyhow::R
 /// Sets whether the database of a region accepts project keys. While it does not, imports fail for a reason that does
 /// not pass by itself.
 pub(crate) async fn take_keys(cluster: &Cluster, region: usize, take: bool) -> anyhow::Result<()> {
-    let sql = match (cluster.store(), take) {
-        (Store::Sqlite, false) => {
-            "CREATE TRIGGER IF NOT EXISTS no_keys BEFORE INSERT ON sentry_projectkey \
-             BEGIN SELECT RAISE(ABORT, 'no keys'); END"
-        }
-        (Store::Sqlite, true) => "DROP TRIGGER IF EXISTS no_keys",
-        (Store::Postgres, false) => {
-            "ALTER TABLE sentry_projectkey DROP CONSTRAINT IF EXISTS no_keys, \
-             ADD CONSTRAINT no_keys CHECK (id < 0) NOT VALID"
-        }
-        (Store::Postgres, true) => "ALTER TABLE sentry_projectkey DROP CONSTRAINT IF EXISTS no_keys",
-    };
     cluster.trace().note(format!("the database of region {region} takes keys: {take}"));
-    cluster.change(Silo::Region(region), &[Statement::new(sql)]).await
+    cluster.refuse_rows(Silo::Region(region), "sentry_projectkey", !take).await
 }
 
 /// For each import whose lease one process has: its state, and everything that the process writes for it as one line of

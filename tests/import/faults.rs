@@ -101,11 +101,11 @@ pub(crate) async fn a_resumption_that_fails_or_dies_once_is_one(store: Store) {
     for place in places(&["region.resume"]) {
         for act in [Act::Fail, Act::Kill] {
             let before = look(&cluster, 0).await;
-            refuse_projects(&cluster, store).await;
+            refuse_projects(&cluster).await;
             let region = cluster.region(0);
             let failed = region.import(&bytes, &options).await.expect("it ends");
             assert_eq!(failed.state(), ImportState::Failed);
-            take_projects_again(&cluster, store).await;
+            take_projects_again(&cluster).await;
             failpoints.arm(place, act, 0);
             let request = ResumeImportRequest { import_id: failed.import_id.clone() };
             retry_until_ok(&cluster, async || region.imports().resume_import(request.clone()).await).await;

@@ -278,7 +278,7 @@ pub(crate) async fn an_import_that_failed_can_be_reverted(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let (bytes, options) = (exhaustive().to_bytes(), ImportOptions::default());
     let before = look(&cluster, 0).await;
-    refuse_projects(&cluster, store).await;
+    refuse_projects(&cluster).await;
     let failed = cluster.region(0).import(&bytes, &options).await.expect("it ends");
     assert_eq!(failed.state(), ImportState::Failed);
     assert_ne!(look(&cluster, 0).await, before);

@@ -22,22 +22,12 @@ pub(crate) async fn change(cluster: &Cluster, statements: Vec<Statement>) {
 }
 
 /// Makes the database refuse projects.
-pub(crate) async fn refuse_projects(cluster: &Cluster, store: Store) {
-    let statement = match store {
-        Store::Sqlite => {
-            "CREATE TRIGGER no_projects BEFORE INSERT ON sentry_project BEGIN SELECT RAISE(ABORT, 'no projects'); END"
-        }
-        Store::Postgres => "ALTER TABLE sentry_project ADD CONSTRAINT no_projects CHECK (id < 0) NOT VALID",
-    };
-    change(cluster, vec![Statement::new(statement)]).await;
+pub(crate) async fn refuse_projects(cluster: &Cluster) {
+    cluster.refuse_rows(Silo::Region(0), "sentry_project", true).await.expect("it is changed");
 }
 
-pub(crate) async fn take_projects_again(cluster: &Cluster, store: Store) {
-    let statement = match store {
-        Store::Sqlite => "DROP TRIGGER no_projects",
-        Store::Postgres => "ALTER TABLE sentry_project DROP CONSTRAINT no_projects",
-    };
-    change(cluster, vec![Statement::new(statement)]).await;
+pub(crate) async fn take_projects_again(cluster: &Cluster) {
+    cluster.refuse_rows(Silo::Region(0), "sentry_project", false).await.expect("it is changed");
 }
 
 async fn resume(cluster: &Cluster, id: &str) -> Result<Import, Status> {
@@ -50,7 +40,7 @@ pub(crate) async fn an_import_that_failed_goes_on_when_its_cause_is_gone(store: 
     let cluster = cluster(store, &["us"]).await;
     let (bytes, options) = (exhaustive().to_bytes(), ImportOptions::default());
     let before = look(&cluster, 0).await;
-    refuse_projects(&cluster, store).await;
+    refuse_projects(&cluster).await;
     let failed = cluster.region(0).import(&bytes, &options).await.expect("it ends");
     let id = failed.import_id.clone();
     let failure = failed.failure.clone().unwrap_or_default();
@@ -64,7 +54,7 @@ pub(crate) async fn an_import_that_failed_goes_on_when_its_cause_is_gone(store: 
     let again = cluster.region(0).wait(&id).await.expect("it ends");
     assert_eq!((again.state(), again.failure.as_ref()), (ImportState::Failed, Some(&failure)));
 
-    take_projects_again(&cluster, store).await;
+    take_projects_again(&cluster).await;
     resume(&cluster, &id).await.expect("it is resumed");
     let import = cluster.region(0).wait(&id).await.expect("it ends");
     assert!(import.failure.is_none());
@@ -93,7 +83,7 @@ async fn number(cluster: &Cluster, silo: Silo, sql: &'static str) -> i64 {
 /// writing teams at that moment.
 async fn refuse_projects_among_teams(cluster: &Cluster, store: Store) {
     if store == Store::Sqlite {
-        return refuse_projects(cluster, store).await;
+        return refuse_projects(cluster).await;
     }
     let function = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN \
                     WHILE NOT EXISTS (SELECT FROM sentry_team) LOOP PERFORM pg_sleep(0.001); END LOOP; \

@@ -30,7 +30,7 @@ async fn waits(cluster: &Cluster, id: &str) {
     };
     let import = cluster.region(0).wait_until(id, is_refused).await.expect("it waits");
     let message = import.waiting.unwrap_or_default().message;
-    for part in ["(a test)", "causeway regions resume us --control URL"] {
+    for part in ["(a test)", "`causeway regions resume us`"] {
         assert!(message.contains(part), "{message}");
     }
     assert!(import.failure.is_none());

@@ -265,17 +265,7 @@ pub(crate) async fn what_comes_behind_a_revert_is_released(store: Store) {
 /// A failed import may be resumed, and then needs what it has reserved.
 pub(crate) async fn what_a_failed_import_holds_is_left_alone(store: Store) {
     let cluster = cluster(store).await;
-    let (refuse, take) = match store {
-        Store::Sqlite => (
-            "CREATE TRIGGER no_tokens BEFORE INSERT ON sentry_orgauthtoken BEGIN SELECT RAISE(ABORT, 'none'); END",
-            "DROP TRIGGER no_tokens",
-        ),
-        Store::Postgres => (
-            "ALTER TABLE sentry_orgauthtoken ADD CONSTRAINT no_tokens CHECK (id < 0) NOT VALID",
-            "ALTER TABLE sentry_orgauthtoken DROP CONSTRAINT no_tokens",
-        ),
-    };
-    change(&cluster, Silo::Control, Statement::new(refuse)).await;
+    cluster.refuse_rows(Silo::Control, "sentry_orgauthtoken", true).await.expect("it is changed");
     let bytes = export::exhaustive().expect("an export").to_bytes();
     let import = cluster.region(0).import(&bytes, &ImportOptions::default()).await.expect("it ends");
     assert_eq!(import.state(), ImportState::Failed, "{import:?}");
@@ -287,7 +277,7 @@ pub(crate) async fn what_a_failed_import_holds_is_left_alone(store: Store) {
         assert_eq!(answer.summary.expect("a summary").compared, 2);
     }
     assert_eq!(cluster.control().all_reservations().await.expect("reservations"), before);
-    change(&cluster, Silo::Control, Statement::new(take)).await;
+    cluster.refuse_rows(Silo::Control, "sentry_orgauthtoken", false).await.expect("it is changed");
     let request = ResumeImportRequest { import_id: import.import_id.clone() };
     cluster.region(0).imports().resume_import(request).await.expect("resumed");
     let import = cluster.region(0).wait(&import.import_id).await.expect("it ends");

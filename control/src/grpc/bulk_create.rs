@@ -118,7 +118,10 @@ pub(super) async fn take_in(
 ) -> Result<(Incoming, IntakeSlot), Status> {
     let mut parts = Parts { parts, pace: Pace::new(reservations.intake.idle()) };
     // A place only after the header, so that callers without one keep out nobody.
+    let waiting = reservations.intake.wait_for_header()?;
     let header = parts.header().await?;
+    drop(waiting);
+    parts.pace.waited = Duration::ZERO;
     let mut place = reservations.intake.enter()?;
     let operation_id = uuid("header.operation_id", &header.operation_id)?;
     let mut incoming = reservations.begin(&header.region, operation_id).await?;

@@ -123,9 +123,9 @@ impl ControlImports {
         }
     }
 
-    /// The rows of an import that are not reverted yet and may refer to rows of a model, or to users, by table. A revert
-    /// goes backwards, so they are few: whatever refers to a model was written after it. Those that refer to users are
-    /// always read, because rows of a user who stays also stay.
+    /// The rows of an import that are not reverted yet and may refer to rows of a model, by table. A revert goes
+    /// backwards, so they are few: whatever refers to a model was written after it. For rows that belong to users it is
+    /// all that refer to users and is left, because rows of a user who stays also stay.
     async fn going(
         &self,
         region: &str,
@@ -134,7 +134,9 @@ impl ControlImports {
         references: &References,
         to: &Model,
     ) -> Result<Going, Error> {
-        let targets: Vec<&Model> = [to].into_iter().chain(catalog.model(USER)).collect();
+        let of_users =
+            to.is_user_scoped() && to.columns.iter().any(|column| column.references.as_deref() == Some(USER));
+        let targets: Vec<&Model> = [to].into_iter().chain(catalog.model(USER).filter(|_| of_users)).collect();
         let tables: HashMap<&str, &str> = catalog
             .written()
             .filter(|model| targets.iter().any(|to| references.refers(&model.table, &to.table)))

@@ -237,7 +237,8 @@ impl ControlImports {
         Ok(())
     }
 
-    /// A page of an import's chunks, in the order of writing, with their primary keys if wanted. The key is the model's position and the first ordinal.
+    /// A page of an import's chunks, in the order of writing, with their primary keys if wanted. The key is the model's
+    /// position and the first ordinal.
     ///
     /// # Errors
     /// If the database fails.

@@ -26,7 +26,7 @@ use crate::{
 
 /// The most blocks or ranges of other regions that one query reads. They are compared page by page, until there are as
 /// many conflicts as are reported.
-const PAGE: i64 = 200;
+const PAGE: i64 = 1_000;
 
 /// Refuses ranges that are too many, out of bounds, not ascending, or that overlap.
 pub(crate) fn check(index: usize, held: &HeldIds) -> Result<(), Error> {

@@ -8,9 +8,12 @@ use std::{
 };
 
 use causeway_silo::db::DbError;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{Error, model::reservation::WantedSlug};
 
+/// How many calls may wait for their header, for each that may be in progress. They wait for seconds only.
+const HEADERS_PER_CALL: usize = 4;
 /// The bytes that one organization of a bulk creation takes besides its texts: its request and its answer.
 const ORGANIZATION: usize = 256;
 
@@ -50,11 +53,15 @@ struct State {
 pub(crate) struct BulkIntake {
     options: Options,
     state: Arc<Mutex<State>>,
+    /// Places of calls that have not sent their header yet. Each may have a message of 4 MiB on its way.
+    headers: Arc<Semaphore>,
 }
 
 impl BulkIntake {
     pub(crate) fn new(options: Options) -> Self {
-        Self { options: Options { calls: options.calls.max(2), ..options }, state: Arc::default() }
+        let options = Options { calls: options.calls.max(2), ..options };
+        let headers = HEADERS_PER_CALL.saturating_mul(options.calls).min(Semaphore::MAX_PERMITS);
+        Self { options, state: Arc::default(), headers: Arc::new(Semaphore::new(headers)) }
     }
 
     pub(crate) fn idle(&self) -> Duration {
@@ -63,6 +70,16 @@ impl BulkIntake {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a place for a call until it has sent its header.
+    ///
+    /// # Errors
+    /// If too many calls have not sent theirs.
+    pub(crate) fn wait_for_header(&self) -> Result<OwnedSemaphorePermit, Error> {
+        let limit = self.options.calls;
+        let place = Arc::clone(&self.headers).try_acquire_owned();
+        place.map_err(|_| Error::TooManyBulkCreations { limit, of: "control" })
     }
 
     /// Takes a place for a call whose region is not known yet.

@@ -97,9 +97,11 @@ pub(crate) async fn leased_elsewhere(
         .rows(dialect, "r", [("id", Column::Ints(ids))])
         .push(" JOIN causeway_id_lease l ON l.model = ")
         .arg(model)
+        // Not `l.model`: a subquery that depends on `l` cannot be looked up in the index of `l` by PostgreSQL.
+        .push(" AND l.first_id = (SELECT m.first_id FROM causeway_id_lease m WHERE m.model = ")
+        .arg(model)
         .push(
-            " AND l.first_id = (SELECT m.first_id FROM causeway_id_lease m WHERE m.model = l.model AND m.first_id <= r.id \
-             ORDER BY m.first_id DESC LIMIT 1) AND l.first_id + l.count > r.id WHERE l.region <> ",
+            " AND m.first_id <= r.id ORDER BY m.first_id DESC LIMIT 1) AND l.first_id + l.count > r.id WHERE l.region <> ",
         )
         .arg(region);
     tx.fetch_all(statement).await?.iter().map(|row| Ok((row.int("id")?, row.text("region")?))).collect()

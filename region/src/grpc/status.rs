@@ -50,7 +50,11 @@ fn failure(error: &Error) -> Failure {
             new().with("place", place).precondition("RECONCILIATION", "region")
         }
         Error::OrganizationsNotReady(what) => new().precondition("IMPORT", what),
-        Error::Control(error) => new().with(CONTROL_ADDRESS, error.address()),
+        Error::Control(error) => match error.addresses().next() {
+            // The first of several controls: a command goes to one.
+            Some(address) => new().with(CONTROL_ADDRESS, address),
+            None => new(),
+        },
         Error::SlugNotFound(slug) => new().with("slug", slug),
         Error::OrganizationNotFound(which) => new().with("organization", which),
         // Only the log has what the database or the disk says. A caller learns what to do about it.

@@ -46,8 +46,8 @@ pub(super) fn is_refusal(error: &DbError) -> bool {
 ///
 /// Usually there are none, and one statement inserts all rows. The database does not say which rows of a statement it
 /// refuses. So a part that is refused is split in two, until the row that is refused is alone. Each such row costs some
-/// two dozen statements in a chunk of 5,000, the maximum. That is much less than a statement for each row, unless most of
-/// them are refused, and even then it is at most two statements for each.
+/// ninety statements in a chunk of 5,000, the maximum: two parts on each of a dozen levels, with a savepoint around each.
+/// That is much less than a statement for each row, unless most of them are refused; then it is up to eight for each.
 pub(super) async fn insert_apart(rows: &mut impl Rows, count: usize) -> Result<Vec<Breaking>, WriteError> {
     let mut breaking = Vec::new();
     // The last part of the list is the next one. The parts are in reverse order, so that earlier rows come first.

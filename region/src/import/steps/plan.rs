@@ -23,6 +23,16 @@ const USERS_AT_ONCE: usize = 1_000;
 impl Engine {
     /// Plans the file and stores the result. If the process dies in between, planning continues where its log ends.
     pub(in crate::import) async fn plan_import(&self, import: &Import, run: &mut Run) -> Result<(), Error> {
+        let stored = self.store_plan(import, run).await;
+        if stored.is_err() {
+            // When it is tried again, control's tables may be others than those that the plan was made for.
+            run.plan = None;
+        }
+        stored
+    }
+
+    /// Makes the plan and stores its result.
+    async fn store_plan(&self, import: &Import, run: &mut Run) -> Result<(), Error> {
         let plan = self.plan(import, run).await?;
         let planned_for = self.fitted(import, run).await?.fingerprint;
         self.refuse_undecided(import, run, &plan).await?;
