@@ -83,7 +83,9 @@ async fn number(cluster: &Cluster, silo: Silo, sql: &'static str) -> i64 {
 /// writing teams at that moment.
 async fn refuse_projects_among_teams(cluster: &Cluster, store: Store) {
     if store == Store::Sqlite {
-        return refuse_projects(cluster).await;
+        let trigger = "CREATE TRIGGER no_projects BEFORE INSERT ON sentry_project \
+                       BEGIN SELECT RAISE(ABORT, 'no projects'); END";
+        return change(cluster, vec![Statement::new(trigger)]).await;
     }
     let function = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN \
                     WHILE NOT EXISTS (SELECT FROM sentry_team) LOOP PERFORM pg_sleep(0.001); END LOOP; \
