@@ -36,6 +36,7 @@ causeway_harness::on_each_store! {
         records_with_lost_references_are_told_and_counted,
         a_second_membership_after_a_merge_is_told,
         a_defect_of_what_an_existing_user_keeps_is_told,
+        a_defect_is_decided_after_a_restart_too,
         a_slug_of_the_filter_that_the_export_lacks_is_told,
         nul_characters_are_removed_and_told,
         records_of_other_scopes_that_belong_to_an_import_are_told;

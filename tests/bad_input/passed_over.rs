@@ -2,11 +2,11 @@
 
 use causeway_harness::{
     account::{Cell, Fate},
-    cluster::{ImportOptions, Store},
+    cluster::{ImportOptions, Service, Store},
     export::Export,
 };
 use causeway_proto::{
-    region::v1::ImportState,
+    region::v1::{Import, ImportState},
     relocation::v1::{FindingKind as Kind, ModelCounts, Severity},
 };
 use serde_json::{Value, json};
@@ -411,9 +411,45 @@ pub(crate) async fn a_defect_of_what_an_existing_user_keeps_is_told(store: Store
             assert!(finding.reason.contains(says) && finding.reason.contains("here already"), "{finding:?}");
         }
     }
+    // Nobody knows whose record it is if the reference itself is wrong.
+    let (file, _) = with(r#""user": 2, "user": 7, "key": "a", "value": "1""#);
+    let import = cluster.region(0).import(&file, &merge).await.expect("it ends");
+    assert_eq!(import.state(), ImportState::Failed, "{import:?}");
     // Without merging, the user of the file is another one, so the file is refused.
     let (file, _) = with(cases[0].0);
     let import = cluster.region(0).import(&file, &ImportOptions::default()).await.expect("it ends");
     assert_eq!(import.state(), ImportState::Failed);
+    cluster.stop().await;
+}
+
+/// The region dies when it has planned the file, and before control has said which users exist.
+pub(crate) async fn a_defect_is_decided_after_a_restart_too(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let merge = ImportOptions::default().merge_users();
+    let before = cluster.region(0).import(&of("acme").to_bytes(), &merge).await.expect("it ends");
+    assert_eq!(before.state(), ImportState::Succeeded);
+    for (user, ends) in [("acme", ImportState::Succeeded), ("nobody", ImportState::Failed)] {
+        let mut export = Export::new();
+        export.organization(1, user).user(7, user).member(8, 1, 7);
+        let (file, offset) = with_record(
+            &export,
+            r#"{"model": "sentry.useroption", "pk": 6, "fields": {"user": 7, "value": "1"}}"#,
+        );
+        cluster.stop_service(Service::Control(0)).await;
+        let begun = cluster.region(0).begin(&file, &merge).await.expect("it is taken");
+        let id = begun.import.expect("an import").import_id;
+        let waits = |import: &Import| import.waiting.is_some();
+        let waiting = cluster.region(0).wait_until(&id, waits).await.expect("it waits");
+        assert_eq!(waiting.state(), ImportState::Planning);
+        cluster.kill(Service::Region(0)).await;
+        cluster.revive().await.expect("they start");
+        let import = cluster.region(0).wait(&id).await.expect("it ends");
+        assert_eq!(import.state(), ends, "{user}: {:?}", import.failure);
+        let findings = cluster.region(0).findings(&import.import_id).await.expect("a list");
+        let finding = findings.iter().find(|it| it.source_pk == 6).expect("it is reported");
+        assert_eq!(finding.byte_offset, i64::try_from(offset).expect("small"), "{finding:?}");
+        let filtered = finding.kind() == Kind::DefectFiltered;
+        assert_eq!(filtered, ends == ImportState::Succeeded, "{finding:?}");
+    }
     cluster.stop().await;
 }

@@ -101,6 +101,9 @@ struct ModelPlan {
     addresses: Holders,
 }
 
+/// How many sets [`Marks`] has.
+const MARKS: usize = 7;
+
 /// Records of a model with a special property: sets of byte offsets.
 #[derive(Debug, Default)]
 struct Marks {
@@ -122,7 +125,7 @@ struct Marks {
 
 impl Marks {
     /// All sets, in an order that must not change: the plan file has it too.
-    fn all(&self) -> [&RoaringTreemap; 7] {
+    fn all(&self) -> [&RoaringTreemap; MARKS] {
         [
             &self.repeated,
             &self.contradicting,
@@ -134,7 +137,7 @@ impl Marks {
         ]
     }
 
-    fn all_mut(&mut self) -> [&mut RoaringTreemap; 7] {
+    fn all_mut(&mut self) -> [&mut RoaringTreemap; MARKS] {
         [
             &mut self.repeated,
             &mut self.contradicting,

@@ -10,7 +10,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Plan,
+    MARKS, Plan,
     actors::Actor,
     addresses::Holder,
     bitmap::{bitmap_from_bytes, bitmap_to_bytes},
@@ -35,7 +35,7 @@ enum Piece {
         selection: Option<SavedSelection>,
     },
     /// One model, by its position.
-    Model { position: usize, seen: i64, marks: [Vec<u8>; 6], lost_slugs: Vec<Vec<u8>> },
+    Model { position: usize, seen: i64, marks: [Vec<u8>; MARKS], lost_slugs: Vec<Vec<u8>> },
     /// More records with a name that is the address of an earlier record: their offsets, and the earlier record.
     Addresses { position: usize, holders: Vec<(u64, Holder)> },
     /// More stretches of a model.
@@ -162,7 +162,7 @@ fn write(path: &Path, kept: &CheckpointHeader, plan: &Plan) -> io::Result<()> {
     })?;
     for (position, model) in plan.models.iter().enumerate() {
         if model.seen > 0 {
-            let mut marks: [Vec<u8>; 6] = Default::default();
+            let mut marks: [Vec<u8>; MARKS] = Default::default();
             for (bytes, places) in marks.iter_mut().zip(model.marks.all()) {
                 *bytes = bitmap_to_bytes(places)?;
             }
