@@ -33,9 +33,20 @@ impl Engine {
 
     /// Makes the plan and stores its result.
     async fn store_plan(&self, import: &Import, run: &mut Run) -> Result<(), Error> {
-        let plan = self.plan(import, run).await?;
-        let planned_for = self.fitted(import, run).await?.fingerprint;
-        self.refuse_undecided(import, run, &plan).await?;
+        let (plan, planned_for) = loop {
+            let plan = self.plan(import, run).await?;
+            let Fitted { fingerprint, assumed, .. } = self.fitted(import, run).await?;
+            self.refuse_undecided(import, run, &plan).await?;
+            if !(assumed && plan.has_undecided()) {
+                break (plan, fingerprint);
+            }
+            // Control has answered since, so its tables can be read.
+            run.fitted = None;
+            if self.fitted(import, run).await?.fingerprint == fingerprint {
+                break (plan, fingerprint);
+            }
+            run.plan = None;
+        };
         let counts = self.planned_counts(&plan)?;
         let next = if import.parameters.dry_run { ImportState::Checking } else { ImportState::Writing };
         self.context.env.failpoint("region.plan.made").await?;
