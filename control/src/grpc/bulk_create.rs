@@ -120,12 +120,11 @@ pub(super) async fn take_in(
     // A place only after the header, so that callers without one keep out nobody.
     let waiting = reservations.intake.wait_for_header()?;
     let header = parts.header().await?;
-    drop(waiting);
     parts.pace.waited = Duration::ZERO;
-    let mut place = reservations.intake.enter()?;
     let operation_id = uuid("header.operation_id", &header.operation_id)?;
     let mut incoming = reservations.begin(&header.region, operation_id).await?;
-    place.of(&header.region)?;
+    let mut place = reservations.intake.enter(&header.region)?;
+    drop(waiting);
     let mut sent = OrganizationDigest::default();
     loop {
         match parts.next().await? {

@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use causeway_silo::db::DbError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{Error, model::reservation::WantedSlug};
@@ -82,17 +81,23 @@ impl BulkIntake {
         place.map_err(|_| Error::TooManyBulkCreations { limit, of: "control" })
     }
 
-    /// Takes a place for a call whose region is not known yet.
+    /// Takes a place for a call of a region.
     ///
     /// # Errors
-    /// If no place is left.
-    pub(crate) fn enter(&self) -> Result<IntakeSlot, Error> {
+    /// If no place is left, or the region has as many calls as it may.
+    pub(crate) fn enter(&self, region: &str) -> Result<IntakeSlot, Error> {
         let mut state = self.state();
-        if state.all.calls >= self.options.calls {
-            return Err(Error::TooManyBulkCreations { limit: self.options.calls, of: "control" });
+        let (of_all, of_region) = (self.options.calls, self.options.calls / 2);
+        if state.all.calls >= of_all {
+            return Err(Error::TooManyBulkCreations { limit: of_all, of: "control" });
         }
+        let held = state.of.entry(region.to_owned()).or_default();
+        if held.calls >= of_region {
+            return Err(Error::TooManyBulkCreations { limit: of_region, of: "region" });
+        }
+        held.calls += 1;
         state.all.calls += 1;
-        Ok(IntakeSlot { intake: self.clone(), region: None, bytes: 0 })
+        Ok(IntakeSlot { intake: self.clone(), region: region.to_owned(), bytes: 0 })
     }
 }
 
@@ -100,28 +105,11 @@ impl BulkIntake {
 #[derive(Debug)]
 pub(crate) struct IntakeSlot {
     intake: BulkIntake,
-    region: Option<String>,
+    region: String,
     bytes: usize,
 }
 
 impl IntakeSlot {
-    /// Assigns the call to a region.
-    ///
-    /// # Errors
-    /// If the region already has the maximum number of calls.
-    pub(crate) fn of(&mut self, region: &str) -> Result<(), Error> {
-        let limit = self.intake.options.calls / 2;
-        let mut state = self.intake.state();
-        let held = state.of.entry(region.to_owned()).or_default();
-        if held.calls >= limit {
-            return Err(Error::TooManyBulkCreations { limit, of: "region" });
-        }
-        held.calls += 1;
-        drop(state);
-        self.region = Some(region.to_owned());
-        Ok(())
-    }
-
     /// Takes bytes for more organizations.
     ///
     /// # Errors
@@ -131,21 +119,18 @@ impl IntakeSlot {
         let Options { bytes: limit, .. } = self.intake.options;
         let texts: usize = organizations.iter().map(|it| it.slug.len() + it.name.len().min(64)).sum();
         let bytes = organizations.len() * ORGANIZATION + texts;
-        let Some(region) = &self.region else {
-            return Err(DbError::inconsistent("a bulk creation sends organizations and has no region").into());
-        };
         // It would never fit, so the caller must not be told to try again.
         if self.bytes + bytes > limit / 2 {
             return Err(Error::OperationTooLarge { limit: limit / 2 });
         }
         let mut state = self.intake.state();
-        let of = state.of.entry(region.clone()).or_default();
+        let of = state.of.entry(self.region.clone()).or_default();
         if of.bytes + bytes > limit / 2 {
             return Err(Error::TooMuchInHand { limit: limit / 2, of: "region" });
         }
         of.bytes += bytes;
         if state.all.bytes + bytes > limit {
-            if let Some(of) = state.of.get_mut(region) {
+            if let Some(of) = state.of.get_mut(&self.region) {
                 of.bytes -= bytes;
             }
             return Err(Error::TooMuchInHand { limit, of: "control" });
@@ -162,12 +147,11 @@ impl Drop for IntakeSlot {
         let mut state = self.intake.state();
         state.all.calls -= 1;
         state.all.bytes -= self.bytes;
-        let Some(region) = &self.region else { return };
-        if let Some(held) = state.of.get_mut(region) {
+        if let Some(held) = state.of.get_mut(&self.region) {
             held.calls -= 1;
             held.bytes -= self.bytes;
             if held.calls == 0 {
-                state.of.remove(region);
+                state.of.remove(&self.region);
             }
         }
     }
@@ -191,12 +175,6 @@ mod tests {
         vec![one; count]
     }
 
-    fn of(intake: &BulkIntake, region: &str) -> Result<IntakeSlot, Error> {
-        let mut place = intake.enter()?;
-        place.of(region)?;
-        Ok(place)
-    }
-
     fn is_nothing_held(intake: &BulkIntake) -> bool {
         let state = intake.state();
         state.of.is_empty() && state.all.calls == 0 && state.all.bytes == 0
@@ -205,31 +183,31 @@ mod tests {
     #[test]
     fn a_region_has_half_of_the_places_and_gives_them_back() {
         let intake = intake(4, 1 << 20);
-        let us = [of(&intake, "us").expect("a place"), of(&intake, "us").expect("a place")];
-        let refused = of(&intake, "us").expect_err("it has half of them");
+        let us = [intake.enter("us").expect("a place"), intake.enter("us").expect("a place")];
+        let refused = intake.enter("us").expect_err("it has half of them");
         assert!(matches!(refused, Error::TooManyBulkCreations { limit: 2, of: "region" }), "{refused:?}");
-        let de = of(&intake, "de").expect("another region gets through");
-        let silent = intake.enter().expect("a place");
-        let refused = intake.enter().expect_err("there is none");
+        let de = intake.enter("de").expect("another region gets through");
+        let fr = intake.enter("fr").expect("a place");
+        let refused = intake.enter("es").expect_err("there is none");
         assert!(matches!(refused, Error::TooManyBulkCreations { limit: 4, of: "control" }), "{refused:?}");
-        drop((us, de));
-        of(&intake, "us").expect("there is a place again");
-        drop(silent);
+        drop(us);
+        drop(intake.enter("us").expect("there is a place again"));
+        drop((de, fr));
         assert!(is_nothing_held(&intake));
     }
 
     #[test]
     fn what_is_in_hand_is_bounded_and_given_back() {
         let intake = intake(8, 10 * ORGANIZATION);
-        let mut us = of(&intake, "us").expect("a place");
+        let mut us = intake.enter("us").expect("a place");
         us.grow(&organizations(5)).expect("it is half of it");
-        let mut second = of(&intake, "us").expect("a place");
+        let mut second = intake.enter("us").expect("a place");
         let refused = second.grow(&organizations(1)).expect_err("together they are more than half");
         assert!(matches!(refused, Error::TooMuchInHand { of: "region", .. }), "{refused:?}");
         drop(second);
-        let mut de = of(&intake, "de").expect("a place");
+        let mut de = intake.enter("de").expect("a place");
         de.grow(&organizations(4)).expect("another region gets through");
-        let mut fr = of(&intake, "fr").expect("a place");
+        let mut fr = intake.enter("fr").expect("a place");
         let refused = fr.grow(&organizations(2)).expect_err("there is room for one");
         assert!(matches!(refused, Error::TooMuchInHand { of: "control", .. }), "{refused:?}");
         fr.grow(&organizations(1)).expect("there is");
@@ -242,7 +220,7 @@ mod tests {
     #[test]
     fn what_would_never_fit_is_told_apart_from_what_does_not_fit_now() {
         let intake = intake(8, 10 * ORGANIZATION);
-        let mut us = of(&intake, "us").expect("a place");
+        let mut us = intake.enter("us").expect("a place");
         let refused = us.grow(&organizations(6)).expect_err("it is more than half");
         assert!(
             matches!(refused, Error::OperationTooLarge { limit } if limit == 5 * ORGANIZATION),
