@@ -167,7 +167,7 @@ fn an_encrypted_export_is_imported() {
     assert_eq!(json["encrypted"], true);
     // To the region it is the same import as that of the plain export.
     let mut again = import(&vector("export.json"), &[]);
-    // Each command starts the services anew, on other ports.
+    // Each command starts services of its own, on other ports.
     for import in [&mut json, &mut again] {
         let addresses = import["controlAddresses"].take();
         assert_eq!(addresses.as_array().map(Vec::len), Some(1), "{addresses}");

@@ -44,7 +44,8 @@ pub(super) struct Args {
         env = "CAUSEWAY_MAX_BULK_BYTES"
     )]
     max_bulk_bytes: units::Size,
-    /// How long a bulk creation may send nothing, or its caller read nothing of the answer, before control ends it
+    /// How long a bulk creation may send nothing, or its caller read nothing of the answer, before control ends it;
+    /// in all it may wait as long, and a second more for each 100 organizations
     #[arg(
         long,
         value_name = "TIME",

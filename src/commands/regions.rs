@@ -178,8 +178,7 @@ async fn list(control: &Client, args: &List, now: DateTime<Utc>) -> anyhow::Resu
     for note in regions::notes(&all, &args.control.place(), now) {
         output::note(&note);
     }
-    // A region that has never registered has reported no ids.
-    for region in all.regions.iter().filter(|region| region.create_time.is_some()) {
+    for region in all.regions.iter().filter(|region| region.has_id_conflicts) {
         let request = control.unary(GetRegionRequest { name: region.name.clone() });
         match control.answer(control.regions().get_region(request)).await {
             Ok(known) => {

@@ -14,7 +14,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use causeway_client::CallError;
+use causeway_client::{CallError, UploadError};
 use clap::ValueEnum;
 
 use self::place::{CommandTarget, control_of};
@@ -58,7 +58,10 @@ pub(crate) fn note(text: &str) {
 
 /// Prints why the command failed, and returns its exit code. Commands in it go to `place`, which the command asked.
 pub(crate) fn failed(error: &anyhow::Error, place: Option<&CommandTarget>) -> ExitCode {
-    let call = error.chain().find_map(|cause| cause.downcast_ref::<CallError>());
+    let call = error.chain().find_map(|cause| match cause.downcast_ref::<UploadError>() {
+        Some(UploadError::Call(call)) => Some(call),
+        _ => cause.downcast_ref::<CallError>(),
+    });
     let text = format!("{error:#}");
     note(&match place {
         Some(place) => place.complete(&text, &call.map(control_of).unwrap_or_default()),

@@ -285,7 +285,12 @@ pub(crate) fn failure(import: &Import, place: &CommandTarget, again: Option<&str
     let resume = place.command(["imports", "resume", id]);
     let revert = place.command(["imports", "revert", id]);
     let what_to_do = match ErrorReason::try_from(failure.reason) {
-        Ok(ErrorReason::ExportInvalid) => again("mend the file and import it again"),
+        Ok(ErrorReason::ExportInvalid) if failure.state() == ImportState::Planning => {
+            again("mend the file and import it again")
+        }
+        Ok(ErrorReason::ExportInvalid) => {
+            format!("take it back:\n  {revert}\n{}", again("then mend the file and import it again"))
+        }
         Ok(ErrorReason::FilterMatchesNothing) => {
             again("correct --filter-org-slugs and import the file again")
         }

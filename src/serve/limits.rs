@@ -510,7 +510,7 @@ mod tests {
         let _second = call(&limits, LEASE, "us", 60).await.expect("the bytes were given back");
         refused_for(anybody(&limits, bytes(60)).await, "all_bytes");
         let health = "/grpc.health.v1.Health/Check";
-        call(&limits, health, "us", 60).await.expect("the health is told all the same");
+        call(&limits, health, "us", 60).await.expect("the health service answers all the same");
     }
 
     #[tokio::test(start_paused = true)]

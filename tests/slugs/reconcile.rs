@@ -386,7 +386,7 @@ pub(crate) async fn ids_from_before_causeway_are_given_to_nobody(store: Store) {
     cluster.stop().await;
 }
 
-/// A region that has ids of another region registers, says so in its log, and the operator is told as well.
+/// A region that has ids of another region registers, and its log and `causeway regions list` say so.
 pub(crate) async fn ids_that_two_regions_have_are_told_at_registration(store: Store) {
     let built = Cluster::builder(store).region("us").region("de").processes(env!("CARGO_BIN_EXE_causeway"));
     let mut cluster = built.start().await.expect("a cluster");
@@ -401,7 +401,7 @@ pub(crate) async fn ids_that_two_regions_have_are_told_at_registration(store: St
             change(&cluster, Silo::Region(region), insert.with(id).with(format!("{region}-old-{id}"))).await;
         }
     }
-    // The first one holds the ids by then, so it is the second one that is told.
+    // The first one has the ids by then, so the second one hears of the conflict.
     for region in [0, 1] {
         let registered = |text: &str| text.matches("registered with control").count();
         let before = registered(&log(&cluster, region));

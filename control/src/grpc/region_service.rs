@@ -50,6 +50,7 @@ fn encode(region: region::KnownRegion) -> Region {
         added_by: region.added_by.unwrap_or_default(),
         suspension: region.suspension.map(suspension),
         feed_version: region.feed_version.unwrap_or_default(),
+        has_id_conflicts: region.has_id_conflicts,
         ..Region::default()
     };
     let Some(registered) = region.registered else { return added };

@@ -48,6 +48,8 @@ pub struct KnownRegion {
     pub registered: Option<Region>,
     /// The version of its feed; `None` if it has never registered.
     pub feed_version: Option<i64>,
+    /// Whether ids that it reported belong to other regions as well.
+    pub has_id_conflicts: bool,
 }
 
 /// A region that registered.

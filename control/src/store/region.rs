@@ -10,7 +10,8 @@ use crate::model::region::{Caller, KnownRegion, Region};
 /// Everything that control knows of regions.
 const KNOWN: &str = "SELECT a.name, a.added_at, a.added_by, a.suspended_at, a.suspended_by, a.suspension_text, \
     r.address, r.created_at, r.last_seen_at, r.last_contact_at, r.identity, r.certificate_end, \
-    f.version AS feed_version FROM causeway_added_region a LEFT JOIN causeway_region r ON r.name = a.name \
+    f.version AS feed_version, \
+    EXISTS (SELECT 1 FROM causeway_region_id_conflict c WHERE c.region = a.name) AS has_id_conflicts FROM causeway_added_region a LEFT JOIN causeway_region r ON r.name = a.name \
     LEFT JOIN causeway_feed f ON f.region = a.name";
 
 fn known(row: &Row) -> Result<KnownRegion, DbError> {
@@ -33,6 +34,7 @@ fn known(row: &Row) -> Result<KnownRegion, DbError> {
         suspension: suspension(row)?,
         registered,
         feed_version: row.opt_int("feed_version")?,
+        has_id_conflicts: row.bool("has_id_conflicts")?,
     })
 }
 

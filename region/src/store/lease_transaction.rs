@@ -4,7 +4,7 @@
 //! import when this one commits. Functions that move an import, or write its counts, findings, organizations or slugs,
 //! take this type instead of a plain transaction.
 //!
-//! These changes need no lease, because what guards them is the state of the import in their own statement:
+//! These changes need no lease:
 //!
 //! | change | why |
 //! | --- | --- |

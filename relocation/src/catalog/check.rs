@@ -143,6 +143,11 @@ fn check_rules(catalog: &Catalog, model: &Model) -> Result<(), CatalogError> {
             !ids.removes_element || ids.paths.iter().all(in_list),
             "an element is taken out of a list, and a path has none",
         )?;
+        let ends_in_list = |path: &Vec<PathStep>| path.last() == Some(&PathStep::Each);
+        require(
+            !(matches!(ids.of, IdsOf::Nothing) && ids.paths.iter().any(ends_in_list)),
+            "an id that is forgotten becomes null, and is no element of a list",
+        )?;
         for name in ids.of.models() {
             if matches!(catalog.known(name), super::Known::Unknown) {
                 return Err(wrong(&model.name, format!("ids are of {name}, of which nothing is known")));

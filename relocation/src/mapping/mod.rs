@@ -94,7 +94,11 @@ impl Mapping<'_> {
             let reason = if self.plan.is_undecided(model, record.offset) {
                 // The users were looked up before anything was written. One who is gone since then would lose this.
                 if !self.is_of_existing(model, &record) {
-                    return Err((*defect).into());
+                    let reason = format!(
+                        "{}; its user was here when the file was planned, and is gone",
+                        defect.reason
+                    );
+                    return Err(Finding { reason, ..*defect }.into());
                 }
                 let keeps = self.tense.words(
                     "was here already and keeps what it has",

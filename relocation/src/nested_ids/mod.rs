@@ -128,7 +128,9 @@ pub(crate) fn rewrite(
         for (place, reason) in &met.other {
             // Another path of the rule may have found there what this one did not.
             let mut others = walks.iter().enumerate().filter(|(at, _)| *at != index);
-            let is_right = others.any(|(_, other)| other.reached.contains(place));
+            let is_right = others.any(|(_, other)| {
+                other.reached.contains(place) && !other.other.iter().any(|(wrong, _)| wrong == place)
+            });
             if !is_right && !rewritten.other.iter().any(|(told, _)| told == place) {
                 rewritten.other.push((place.clone(), reason));
             }
@@ -155,7 +157,7 @@ fn leaf(
                 .map_or(json::Leaf::Keep, |new| json::Leaf::To(serde_json::Value::from(new).to_string()));
         }
         IdsOf::Model(target) => Some(target),
-        // An id becomes null, and anything else is told.
+        // An id becomes null; a finding names anything else.
         IdsOf::Nothing => None,
         IdsOf::ByKey { targets, .. } => {
             let kind = key.and_then(|key| cow_str(key).ok());

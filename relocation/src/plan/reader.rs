@@ -32,8 +32,8 @@ pub struct Record {
     /// The text of its fields, if the model is of control and the record has no defect: control receives the text
     /// itself, with rewritten references.
     pub fields: Option<String>,
-    /// The rule that it breaks, if it is a defective record that the filter excludes. Then `values` has what could be
-    /// read.
+    /// The rule that it breaks, if the file is imported without it: the filter excludes it, or its user exists. Then
+    /// `values` has what could be read.
     pub defect: Option<Box<Finding>>,
 }
 
@@ -48,7 +48,7 @@ pub struct ModelReader<'a> {
     ordinal: i64,
     /// The first ordinal to return. Earlier records are passed over without being decoded.
     from: i64,
-    /// The offsets of defective records that the filter excludes.
+    /// The offsets of records that break a rule, and that the file is imported without.
     defective: RoaringTreemap,
 }
 

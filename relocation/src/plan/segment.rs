@@ -182,7 +182,7 @@ impl<'a> Checker<'a> {
                 }
                 (decoded.values, decoded.actor)
             }
-            Err(error) if self.filter.is_none() && !(self.merge_users && follows_user(model)) => {
+            Err(error) if self.filter.is_none() && !(self.merge_users && may_be_undecided(model, &error)) => {
                 return Err(error.placed(place));
             }
             Err(_) => {
@@ -248,6 +248,19 @@ impl<'a> Checker<'a> {
 /// Whether records of the model are left out if a user whom they belong to exists already.
 pub(super) fn follows_user(model: &Model) -> bool {
     !model.rules.skip_when_existing.is_empty()
+}
+
+/// Whether a record that breaks this rule may be left out if its user exists: not if it is the reference to the user that
+/// is wrong, because nobody knows then whose record it is.
+fn may_be_undecided(model: &Model, error: &ExportError) -> bool {
+    let ExportError::Invalid(finding) = error else { return follows_user(model) };
+    let is_of_user = |reference: &usize| {
+        model
+            .columns
+            .get(*reference)
+            .is_some_and(|column| finding.field.as_deref() == Some(column.field.as_str()))
+    };
+    follows_user(model) && !model.rules.skip_when_existing.iter().any(is_of_user)
 }
 
 /// The primary key of the user in the file whose existence leaves the record out; `None` if there is none, or the

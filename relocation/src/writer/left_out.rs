@@ -21,6 +21,15 @@ impl Place {
     }
 }
 
+/// Drops the findings that say what a row was given instead of a taken value: it is not in the table.
+fn drop_changes(written: &mut Written, row: &Row) {
+    let is_change = |finding: &Finding| {
+        let kinds = [FindingKind::UsernameChanged, FindingKind::KeyRegenerated];
+        kinds.contains(&finding.kind) && finding.source_pk == Some(row.source_pk)
+    };
+    written.findings.retain(|finding| !is_change(finding));
+}
+
 impl Writer<'_> {
     /// Drops the rows that break a check of the table. Returns the others.
     pub(super) fn drop_breaking(
@@ -48,6 +57,7 @@ impl Writer<'_> {
                 model.table,
                 self.tense.words("was not written", "would not be written")
             );
+            drop_changes(written, &row);
             written.findings.push(row.place(model, Finding::new(FindingKind::NotInDatabase, reason)));
             written.dropped += 1;
             lost.insert(row.id);
@@ -68,6 +78,7 @@ impl Writer<'_> {
                 "another row is the same to a unique set of the table (as after a merge of users); the record {}",
                 self.tense.words("was not written", "would not be written")
             );
+            drop_changes(written, row);
             written.findings.push(row.place(model, Finding::new(FindingKind::DuplicateDropped, reason)));
             written.dropped += 1;
             lost.insert(row.id);
