@@ -73,6 +73,8 @@ async fn make_every_call(cluster: &Cluster, failpoints: &Failpoints) {
     // Reserved and confirmed for an organization that the region does not have: a comparison frees that.
     reserved(cluster, Uuid::from_u128(73), ELSEWHERE, "elsewhere").await;
     control.confirm("us", &Uuid::from_u128(73).to_string()).await.expect("confirmed");
+    // A region that has not heard of the reservation for long reports its replica as well.
+    cluster.quiet(PATIENCE).await.expect("quiet");
     let repaired = region.reconcile(ReconcileMode::Repair).await.expect("compared");
     assert_eq!(repaired.summary.expect("a summary").repaired, 1, "{:?}", repaired.differences);
 
