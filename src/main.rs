@@ -1,5 +1,6 @@
 //! The `causeway` command. Results go to stdout, everything else (notes, progress, the log) to stderr.
 
+mod command_line;
 mod commands;
 #[cfg(feature = "failpoints")]
 mod failpoints;
@@ -15,10 +16,10 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    let line = match settings::parse(&arguments) {
+    let line = match command_line::parse(&arguments) {
         Ok(line) => line,
-        Err(settings::Refusal::Usage(error)) => error.exit(),
-        Err(settings::Refusal::Settings(error)) => return output::failed(&error, None),
+        Err(command_line::Refusal::Usage(error)) => error.exit(),
+        Err(command_line::Refusal::Settings(error)) => return output::failed(&error, None),
     };
     if let Err(error) = commands::log::start(&line.cli) {
         return output::failed(&error, None);
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
         Err(error) => return output::failed(&error.into(), None),
     };
     let place = line.cli.place();
-    let outcome = runtime.block_on(commands::run(line));
+    let outcome = runtime.block_on(commands::run(line.cli, &line.settings));
     // The command has waited for what it needs. A thread that still hangs must not keep the process alive.
     runtime.shutdown_background();
     match outcome {

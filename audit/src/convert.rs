@@ -4,7 +4,7 @@ use causeway_proto::{relocation::v1 as contract, time};
 use tonic::Code;
 use uuid::Uuid;
 
-use crate::{Entry, store::Place};
+use crate::{Entry, entry::Place};
 
 /// A message that is not an entry of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

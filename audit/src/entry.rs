@@ -68,6 +68,15 @@ impl Entry {
     }
 }
 
+/// The place of a row in the chain, as the database has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The position.
+    pub position: i64,
+    /// The hash, which is 64 hex digits if nobody has changed it.
+    pub hash: String,
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;

@@ -23,7 +23,8 @@ use uuid::Uuid;
 use crate::{
     Audit, Entry,
     chain::Link,
-    store::{self, Filter, Place, Sealed},
+    entry::Place,
+    store::{self, Filter, Sealed},
 };
 
 /// The longest caller in a filter, in bytes.

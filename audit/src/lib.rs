@@ -20,7 +20,7 @@ mod subject;
 
 pub use call::{Call, about, carried, current_request_id, scope};
 pub use convert::InvalidEntry;
-pub use entry::Entry;
+pub use entry::{Entry, Place};
 pub use keeper::{Audit, Options};
 pub use store::{append, append_failure};
 pub use subject::Subject;

@@ -14,6 +14,7 @@ use crate::{
     Call, Entry, Subject,
     chain::{Link, hash_of},
     convert::code_name,
+    entry::Place,
 };
 
 /// How many rows one transaction seals or deletes.
@@ -126,15 +127,6 @@ fn link(position: i64, hash: &str) -> Result<Link, DbError> {
         ))
     })?;
     Ok(Link { position, hash })
-}
-
-/// The place of a row in the chain, as the database has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    /// The position.
-    pub position: i64,
-    /// The hash, which is 64 hex digits if nobody has changed it.
-    pub hash: String,
 }
 
 /// Which rows to list.

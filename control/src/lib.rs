@@ -44,7 +44,7 @@ use crate::{
     model::region::AcceptRegions,
     regions::Regions,
     slug::{bulk_intake, reservations::SlugReservations},
-    store::books::Books,
+    store::product_tables::Books,
 };
 
 /// Configuration of a control service.

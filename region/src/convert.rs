@@ -1,24 +1,13 @@
-//! Converts between messages of the contract and the region's own types.
+//! Converts findings and statuses between messages of the contract and the region's own types.
 
 use causeway_proto::{
     finding, organization_status,
-    region::v1 as api,
     relocation::v1::{self as contract, OrganizationStatus},
-    time::to_proto,
 };
-use causeway_relocation::{
-    export::MAX_PK,
-    finding::{Finding, FindingKind, Severity, Tense},
-    keys::KeyKind,
-};
+use causeway_relocation::finding::{Finding, FindingKind, Severity, Tense};
 
-use crate::{
-    context::Context,
-    import::{Failure, Import, ImportView, ImportedOrganization, Lease, ModelCounts, ModelKey, Waiting},
-    store::organization::Organization,
-};
-
-fn kind_to_proto(kind: FindingKind) -> contract::FindingKind {
+/// The contract's kind of finding for one of the region.
+pub(crate) fn kind_to_proto(kind: FindingKind) -> contract::FindingKind {
     finding::kind(kind.name())
 }
 
@@ -37,7 +26,7 @@ pub(crate) fn severity_from_proto(severity: contract::Severity) -> Option<Severi
     }
 }
 
-fn severity_to_proto(severity: Severity) -> contract::Severity {
+pub(crate) fn severity_to_proto(severity: Severity) -> contract::Severity {
     match severity {
         Severity::Info => contract::Severity::Info,
         Severity::Warning => contract::Severity::Warning,
@@ -73,166 +62,12 @@ pub(crate) fn finding_from_proto(finding: &contract::Finding) -> Finding {
     }
 }
 
-fn waiting_to_proto(waiting: Waiting) -> api::Waiting {
-    api::Waiting {
-        reason: waiting.reason.into(),
-        message: waiting.message,
-        since: Some(to_proto(waiting.since)),
-        attempts: i32::try_from(waiting.attempts).unwrap_or(i32::MAX),
-    }
-}
-
-fn failure_to_proto(failure: Failure) -> api::ImportFailure {
-    api::ImportFailure {
-        reason: failure.reason.into(),
-        message: failure.message,
-        state: failure.state.to_proto().into(),
-    }
-}
-
-fn lease_to_proto(lease: Lease) -> api::ImportLease {
-    api::ImportLease {
-        holder_id: lease.holder.to_string(),
-        place: lease.place,
-        acquire_time: Some(to_proto(lease.acquired_at)),
-        renew_time: Some(to_proto(lease.renewed_at)),
-        expire_time: Some(to_proto(lease.until)),
-    }
-}
-
-fn organization_of_import(organization: ImportedOrganization) -> api::ImportedOrganization {
-    api::ImportedOrganization {
-        source_id: organization.source_id,
-        // A dry run invents ids above `MAX_PK`, which callers do not see.
-        id: if organization.id > MAX_PK { 0 } else { organization.id },
-        wanted_slug: organization.wanted_slug,
-        slug: organization.slug.unwrap_or_default(),
-        slug_plan: organization.slug_plan.map(|plan| {
-            let (region, organization_id) = plan.taken_by.unwrap_or_default();
-            api::SlugPlan {
-                verdict: plan.verdict.into(),
-                taken_by_region: region,
-                taken_by_organization_id: organization_id,
-            }
-        }),
-    }
-}
-
-fn counts_to_proto(counts: ModelCounts) -> contract::ModelCounts {
-    contract::ModelCounts {
-        model: counts.model,
-        seen: counts.seen,
-        inserted: counts.inserted,
-        existing: counts.existing,
-        out_of_scope: counts.out_of_scope,
-        filtered: counts.filtered,
-        dropped: counts.dropped,
-        deleted: counts.deleted,
-        kept: counts.kept,
-        passed_over: counts.passed_over,
-        changed: counts.changed,
-    }
-}
-
-/// Encodes an import for a caller, without its filter, progress, counts and organizations.
-pub(crate) fn import_to_proto(import: Import, context: &Context) -> api::Import {
-    api::Import {
-        import_id: import.id.to_string(),
-        region: context.region.clone(),
-        state: import.state.to_proto().into(),
-        scope: contract::Scope::Organization.into(),
-        filter: None,
-        filter_slug_count: import.filter_slugs,
-        flags: Some(contract::ImportFlags {
-            merge_users: import.parameters.merge_users,
-            hide_organizations: import.parameters.hide_organizations,
-        }),
-        size_bytes: import.size_bytes,
-        sha256: import.sha256,
-        create_time: Some(to_proto(import.created_at)),
-        update_time: Some(to_proto(import.updated_at)),
-        progress: None,
-        hidden_organization_count: 0,
-        begun_by: import.begun_by.unwrap_or_default(),
-        models: Vec::new(),
-        organizations: Vec::new(),
-        organization_count: import.organization_count,
-        finding_counts: Vec::new(),
-        waiting: import.waiting.map(waiting_to_proto),
-        failure: import.failure.map(failure_to_proto),
-        dry_run: import.parameters.dry_run,
-        // An import that has ended may still have a lease, to tidy up. Callers do not see that one.
-        lease: import.lease.filter(|_| !import.state.is_final()).map(lease_to_proto),
-        resume_count: i32::try_from(import.resumes).unwrap_or(i32::MAX),
-        encrypted: import.encrypted,
-        control_addresses: context.control.urls().to_vec(),
-    }
-}
-
-/// Encodes an import for a caller, with all that belongs to it.
-pub(crate) fn view_to_proto(mut view: ImportView, context: &Context) -> api::Import {
-    let filter = view.import.parameters.filter.take();
-    let tense = view.import.tense();
-    api::Import {
-        filter: filter.map(|slugs| api::OrganizationFilter { slugs: slugs.into_iter().collect() }),
-        progress: Some(api::Progress {
-            model: view.progress.model,
-            records_done: view.progress.records_done,
-            records_total: view.progress.records_total,
-            bytes_done: view.progress.bytes_done,
-        }),
-        hidden_organization_count: view.hidden_organizations,
-        models: view.models.into_iter().map(counts_to_proto).collect(),
-        organizations: view.organizations.into_iter().map(organization_of_import).collect(),
-        finding_counts: view
-            .finding_counts
-            .into_iter()
-            .map(|(kind, count)| contract::FindingCount {
-                kind: kind_to_proto(kind).into(),
-                severity: severity_to_proto(kind.severity_in(tense)).into(),
-                count,
-            })
-            .collect(),
-        ..import_to_proto(view.import, context)
-    }
-}
-
-/// Encodes a line of the primary key map for a caller.
-pub(crate) fn key_to_proto(key: ModelKey) -> contract::MappedKey {
-    let kind = match key.kind {
-        KeyKind::Inserted => contract::KeyKind::Inserted,
-        KeyKind::Existing => contract::KeyKind::Existing,
-    };
-    let (slug, wanted_slug) = key.organization.map_or_else(Default::default, |organization| {
-        (organization.slug.unwrap_or_default(), organization.wanted_slug)
-    });
-    contract::MappedKey {
-        model: key.model,
-        source_pk: key.source_pk,
-        new_pk: key.new_pk,
-        kind: kind.into(),
-        slug,
-        wanted_slug,
-    }
-}
-
 /// The status of an organization in control's directory. A status that the contract does not know stays in the region's
 /// row, and is active in the directory.
 pub(crate) fn directory_status(status: i64) -> OrganizationStatus {
     match organization_status::from_stored(status) {
         OrganizationStatus::Unspecified => OrganizationStatus::Active,
         status => status,
-    }
-}
-
-/// Encodes an organization for a caller.
-pub(crate) fn organization_to_proto(organization: Organization) -> api::Organization {
-    api::Organization {
-        id: organization.id,
-        slug: organization.slug,
-        name: organization.name,
-        status: organization_status::from_stored(organization.status).into(),
-        date_added: Some(to_proto(organization.date_added)),
     }
 }
 

@@ -66,7 +66,7 @@ use crate::{
     decryption_key::DecryptionKeys,
     follower::Follower,
     holder::Holder,
-    import::Engine,
+    import::{Engine, ImportContext, Imports},
     lifecycle::Lifecycle,
     reconcile::Reconciler,
     registration::Registration,
@@ -220,6 +220,7 @@ impl Options {
 #[derive(Debug, Clone)]
 pub struct Region {
     engine: Engine,
+    imports: Imports,
     follower: Follower,
     reconciler: Reconciler,
     audit: Audit,
@@ -286,17 +287,19 @@ impl Region {
             registration: Registration::default(),
             lifecycle: Lifecycle::default(),
         });
-        let engine = Engine::new(&context, options.spool_dir, lock, keys);
-        engine.resume().await.map_err(StartError::Resume)?;
+        let engine = Engine::new(ImportContext::new(&context, options.spool_dir, lock, keys));
+        engine.continue_left_over().await.map_err(StartError::Resume)?;
+        context.register_in_background();
+        let imports = Imports::new(engine.clone());
         let follower = Follower::start(&context);
         let reconciler = Reconciler::new(&context, &follower);
         reconciler.start(options.reconcile_every);
-        Ok(Self { engine, follower, reconciler, audit, page_key })
+        Ok(Self { engine, imports, follower, reconciler, audit, page_key })
     }
 
     /// Adds the region's gRPC services to `routes`.
     pub fn add_services(&self, routes: &mut tonic::service::RoutesBuilder) {
-        grpc::add_services(&self.engine, &self.follower, &self.reconciler, &self.page_key, routes);
+        grpc::add_services(&self.imports, &self.follower, &self.reconciler, &self.page_key, routes);
         routes.add_service(self.audit.service());
     }
 

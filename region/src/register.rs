@@ -12,6 +12,20 @@ use crate::{
 };
 
 impl Context {
+    /// Registers this region with control in the background, trying until that works or the region stops.
+    pub(crate) fn register_in_background(&self) {
+        let context = self.clone();
+        self.lifecycle.background(async move {
+            let mut attempts = 0;
+            while context.register().await.is_err() {
+                attempts += 1;
+                if context.pause(attempts).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
     /// Registers this region with control, unless control already knows it and its ids.
     pub(crate) async fn register(&self) -> Result<(), Error> {
         let registration = &self.registration;

@@ -20,7 +20,7 @@ use clap::{Subcommand, ValueEnum};
 use uuid::Uuid;
 
 use super::{
-    Outcome,
+    outcome::Outcome,
     target::{DataArgs, Target, either_place, service_url},
 };
 use crate::output::{self, Format, lists, place::CommandTarget};

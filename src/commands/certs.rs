@@ -19,7 +19,7 @@ use clap::{
 };
 use zeroize::Zeroizing;
 
-use super::Outcome;
+use super::outcome::Outcome;
 use crate::output::{self, place::quoted};
 
 /// Where certificates are put, unless another directory is named.

@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use super::{Outcome, control, region};
+use super::{control, outcome::Outcome, region};
 use crate::{
     output,
     settings::{

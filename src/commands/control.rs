@@ -7,7 +7,7 @@ use causeway::serve::serve_control;
 use causeway_control::{feed, model::region::AcceptRegions, slug::bulk_intake};
 use causeway_silo::env::Environment;
 
-use super::{Outcome, server::ServerArgs};
+use super::{outcome::Outcome, server::ServerArgs};
 use crate::settings::units;
 
 #[derive(Debug, clap::Args)]

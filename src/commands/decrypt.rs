@@ -9,9 +9,9 @@ use anyhow::Context as _;
 use causeway_silo::env::Environment;
 
 use super::{
-    Outcome,
     encrypt::{Out, write},
     keys,
+    outcome::Outcome,
     outgoing::open_encrypted,
 };
 

@@ -12,7 +12,7 @@ use causeway_relocation::encrypted::encrypt;
 use causeway_silo::env::Environment;
 use tempfile::NamedTempFile;
 
-use super::{Outcome, keys, signals::Signals};
+use super::{keys, outcome::Outcome, signals::Signals};
 use crate::output;
 
 #[derive(Debug, clap::Args)]

@@ -12,8 +12,8 @@ use causeway_proto::{
 use tokio::sync::mpsc;
 
 use super::{
-    Outcome,
     encrypt::{Out, write},
+    outcome::Outcome,
 };
 
 /// Findings per page: the most that the region allows.

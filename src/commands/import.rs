@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use causeway_client::{Backoff, Client, UploadError, Watch, WatchEvent};
+use causeway_client::{Backoff, Client, UploadError};
 use causeway_proto::{
     region::v1::{Import, ImportHeader, ImportOrganizationsResponse, ImportState, OrganizationFilter},
     relocation::v1::{FindingCount, ImportFlags, Scope, Severity},
@@ -21,13 +21,14 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use uuid::Uuid;
 
 use super::{
-    Outcome, findings_file, keys,
+    findings_file, keys,
+    outcome::Outcome,
     outgoing::Outgoing,
     signals::Signals,
     target::{RegionArgs, Target},
-    watching::watch_and_report,
+    watching::{show_command, watch_and_report},
 };
-use crate::output::{self, Format, place::CommandTarget, progress::Progress, report};
+use crate::output::{self, Format, progress::Progress, report};
 
 /// How many times an upload is tried before the command gives up.
 const UPLOAD_ATTEMPTS: i64 = 5;
@@ -178,11 +179,6 @@ pub(super) async fn run(args: Args, env: Environment) -> anyhow::Result<Outcome>
     outcome
 }
 
-/// The command that shows the current state of this import.
-pub(super) fn show_command(place: &CommandTarget, import_id: Uuid) -> String {
-    place.command(["imports", "show", &import_id.to_string()])
-}
-
 /// The note for somebody who interrupts the command.
 fn interrupted_note(args: &Args, import_id: Uuid, begun: bool) -> String {
     let again = args.command(args.dry_run, Some(import_id));
@@ -308,46 +304,6 @@ async fn send(
                 attempt += 1;
             }
             done => return done,
-        }
-    }
-}
-
-/// Watches the import until it has ended.
-pub(super) async fn watch(
-    region: &Client,
-    args: &RegionArgs,
-    import_id: Uuid,
-    first: Option<Import>,
-    progress: &mut Progress,
-) -> anyhow::Result<Import> {
-    if let Some(import) = first {
-        progress.changed(&import, Instant::now());
-    }
-    let mut watch = Watch::new(region.clone(), import_id.to_string());
-    let mut lost = false;
-    loop {
-        let event = watch.next().await.with_context(|| {
-            format!(
-                "the import cannot be seen any more, but may go on; look again with\n  {}\n",
-                show_command(&args.place(), import_id)
-            )
-        })?;
-        match event {
-            WatchEvent::Changed(import) => {
-                if std::mem::take(&mut lost) {
-                    progress.note("the region is there again");
-                }
-                progress.changed(&import, Instant::now());
-                if import.state().is_final() {
-                    return Ok(*import);
-                }
-            }
-            WatchEvent::Lost(error) => {
-                if !std::mem::replace(&mut lost, true) {
-                    let why = args.place().told(&error);
-                    progress.note(&format!("{why}; trying again, the import is not harmed by this"));
-                }
-            }
         }
     }
 }

@@ -8,18 +8,20 @@ use causeway_proto::{
     json::to_json,
     limits::{MAX_KEYS_PAGE, MAX_PAGE},
     region::v1::{
-        GetImportRequest, GetImportResponse, Import, ListFindingsRequest, ListFindingsResponse,
-        ListImportsRequest, ListImportsResponse, ListMappedKeysRequest,
+        GetImportRequest, GetImportResponse, ListFindingsRequest, ListFindingsResponse, ListImportsRequest,
+        ListImportsResponse, ListMappedKeysRequest,
     },
-    relocation::v1::Finding,
 };
 use causeway_silo::env::Environment;
 use clap::Subcommand;
 use uuid::Uuid;
 
 use super::{
-    Outcome, findings_file, resume, revert,
+    findings_file,
+    outcome::Outcome,
+    resume, revert,
     target::{RegionArgs, Target},
+    watching::first_findings,
 };
 use crate::output::{
     self, Format, lists,
@@ -31,9 +33,6 @@ use crate::output::{
 const PAGE_SIZE: i32 = MAX_PAGE as i32;
 /// Keys per page: the most that the region allows.
 const KEYS_PAGE_SIZE: i32 = MAX_KEYS_PAGE as i32;
-/// How many findings of each kind the report shows.
-const FINDINGS_PER_KIND: i32 = 5;
-
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// List the imports of a region, the newest first
@@ -200,19 +199,4 @@ async fn all_findings(region: &Client, import_id: &str) -> Result<ListFindingsRe
         region.answer(region.imports().list_findings(request)).await
     })
     .await
-}
-
-/// The first findings of each kind that the import has.
-pub(super) async fn first_findings(region: &Client, import: &Import) -> Result<Vec<Finding>, CallError> {
-    let mut first = Vec::new();
-    for count in &import.finding_counts {
-        let request = region.unary(ListFindingsRequest {
-            import_id: import.import_id.clone(),
-            kind: count.kind,
-            page_size: FINDINGS_PER_KIND,
-            ..Default::default()
-        });
-        first.extend(region.answer(region.imports().list_findings(request)).await?.findings);
-    }
-    Ok(first)
 }

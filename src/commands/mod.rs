@@ -12,6 +12,7 @@ mod imports;
 mod keys;
 pub(crate) mod log;
 mod organizations;
+mod outcome;
 mod outgoing;
 mod reconcile;
 mod region;
@@ -27,15 +28,15 @@ mod tests;
 mod tls;
 mod watching;
 
-use std::process::ExitCode;
-
 use causeway_silo::env::Environment;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::{
     output::place::CommandTarget,
-    settings::{Line, effective},
+    settings::effective::{self, Setting},
 };
+
+use outcome::Outcome;
 
 /// Imports organizations from an export file into one region, with slugs that are unique across all regions.
 #[derive(Debug, Parser)]
@@ -115,34 +116,6 @@ impl Command {
     }
 }
 
-/// How a command ended. One that could not be carried out at all is an error instead.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// The command did what was requested: exit code 0.
-    Done,
-    /// The command tried and did not succeed; it has printed why: exit code 1.
-    Failed,
-    /// A dry run shows that the import would fail: exit code 10.
-    WouldFail,
-    /// A dry run shows that the import would succeed, and has warnings: exit code 11.
-    Warnings,
-    /// An organization got another slug than the requested one: exit code 11.
-    OtherSlug,
-    /// Region and control differ, and not all of it was repaired: exit code 10.
-    Differences,
-}
-
-impl From<Outcome> for ExitCode {
-    fn from(outcome: Outcome) -> Self {
-        match outcome {
-            Outcome::Done => Self::SUCCESS,
-            Outcome::Failed => Self::FAILURE,
-            Outcome::WouldFail | Outcome::Differences => Self::from(10),
-            Outcome::Warnings | Outcome::OtherSlug => Self::from(11),
-        }
-    }
-}
-
 /// Checks the settings of a server that clap cannot check: the database URL, and settings against each other.
 ///
 /// # Errors
@@ -162,8 +135,7 @@ pub(crate) fn check(cli: &Cli, reads_files: bool) -> anyhow::Result<()> {
 }
 
 /// Carries out the command.
-pub(crate) async fn run(line: Line) -> anyhow::Result<Outcome> {
-    let Line { cli, settings } = line;
+pub(crate) async fn run(cli: Cli, settings: &[Setting]) -> anyhow::Result<Outcome> {
     let env = Environment::system();
     #[cfg(feature = "failpoints")]
     let env = crate::failpoints::armed(env)?;
@@ -173,7 +145,7 @@ pub(crate) async fn run(line: Line) -> anyhow::Result<Outcome> {
         check(&cli, is_check)?;
     }
     if cli.command.is_server() {
-        effective::log(&settings);
+        effective::log(settings);
     }
     match cli.command {
         Command::Control(args) => control::run(args, env).await,
@@ -185,7 +157,7 @@ pub(crate) async fn run(line: Line) -> anyhow::Result<Outcome> {
         Command::Imports(command) => imports::run(command, env).await,
         Command::Reconcile(args) => reconcile::run(args, env).await,
         Command::Audit(command) => audit::run(command, env).await,
-        Command::Config(config::Command::Check(_)) => config::run(&settings),
+        Command::Config(config::Command::Check(_)) => config::run(settings),
         Command::Certs(command) => certs::run(command, &env),
         Command::Encrypt(args) => encrypt::run(args, env).await,
         Command::Decrypt(args) => decrypt::run(args, env).await,

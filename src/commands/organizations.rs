@@ -7,7 +7,7 @@ use clap::Subcommand;
 use uuid::Uuid;
 
 use super::{
-    Outcome,
+    outcome::Outcome,
     target::{DataArgs, RegionArgs, Target, either_place, service_url},
 };
 use crate::output::{self, Format, lists, place::CommandTarget};

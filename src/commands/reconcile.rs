@@ -9,7 +9,7 @@ use causeway_silo::env::Environment;
 use tonic::Request;
 
 use super::{
-    Outcome,
+    outcome::Outcome,
     target::{RegionArgs, Target},
 };
 use crate::output::{self, Format, lists};

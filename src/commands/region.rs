@@ -9,7 +9,7 @@ use causeway_region::{Limits, Options};
 use causeway_relocation::export;
 use causeway_silo::{env::Environment, region_name};
 
-use super::{Outcome, keys, server::ServerArgs, target, tls::ControlTlsArgs};
+use super::{keys, outcome::Outcome, server::ServerArgs, target, tls::ControlTlsArgs};
 use crate::settings::units::{self, Size};
 
 #[derive(Debug, clap::Args)]

@@ -15,7 +15,7 @@ use clap::Subcommand;
 use uuid::Uuid;
 
 use super::{
-    Outcome,
+    outcome::Outcome,
     target::{ControlArgs, Target},
 };
 use crate::output::{self, Format, lists, regions};

@@ -9,7 +9,7 @@ use causeway_silo::env::Environment;
 use uuid::Uuid;
 
 use super::{
-    Outcome,
+    outcome::Outcome,
     target::RegionArgs,
     watching::{run_interruptible, watch_and_report},
 };

@@ -8,7 +8,7 @@ use causeway_silo::db;
 use tokio::net::TcpListener;
 use tracing::{error, info, warn};
 
-use super::{Outcome, keys, signals::Signals, tls::ServerTlsArgs};
+use super::{keys, outcome::Outcome, signals::Signals, tls::ServerTlsArgs};
 use crate::settings::{
     FileArgs,
     units::{self, Size},

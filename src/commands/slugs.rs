@@ -22,7 +22,7 @@ use tonic::Request;
 use uuid::Uuid;
 
 use super::{
-    Outcome,
+    outcome::Outcome,
     target::{ControlArgs, Target},
 };
 use crate::output::{self, Format, lists, place::CommandTarget};

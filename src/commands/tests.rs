@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 
-use super::{Cli, Command, Outcome, import, imports, slugs};
+use super::{Cli, Command, import, imports, outcome::Outcome, slugs};
 
 fn parse(line: &[&str]) -> Result<Command, clap::Error> {
     Cli::try_parse_from([&["causeway"], line].concat()).map(|cli| cli.command)

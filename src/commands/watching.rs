@@ -1,21 +1,30 @@
 //! What commands that act on an import have in common: they wait for its end, and may be interrupted.
 
 use anyhow::Context as _;
-use causeway_client::{Client, Service};
-use causeway_proto::{json::to_json, region::v1::Import};
+use causeway_client::{CallError, Client, Service, Watch, WatchEvent};
+use causeway_proto::{
+    json::to_json,
+    region::v1::{Import, ListFindingsRequest},
+    relocation::v1::Finding,
+};
 use causeway_silo::env::Environment;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
-    Outcome, import, imports,
+    outcome::Outcome,
     signals::Signals,
     target::{RegionArgs, Target},
 };
 use crate::output::{
     self, Format,
+    place::CommandTarget,
     progress::Progress,
     report::{self, Findings},
 };
+
+/// How many findings of each kind the report shows.
+const FINDINGS_PER_KIND: i32 = 5;
 
 /// Asks a region to do something with an import. On a signal, prints `interrupted` and the command that shows the
 /// import.
@@ -31,7 +40,7 @@ pub(super) async fn run_interruptible(
     let outcome = tokio::select! {
         outcome = act(&target.client) => outcome,
         () = signals.next() => {
-            let look = import::show_command(&args.place(), import_id);
+            let look = show_command(&args.place(), import_id);
             output::note(&format!("{interrupted}\n  {look}"));
             Ok(Outcome::Failed)
         }
@@ -49,14 +58,14 @@ pub(super) async fn watch_and_report(
     format: Format,
     mut progress: Progress,
 ) -> anyhow::Result<Import> {
-    let import = import::watch(region, args, import_id, first, &mut progress).await?;
+    let import = watch(region, args, import_id, first, &mut progress).await?;
     // The progress bar must not draw between the lines of the report.
     drop(progress);
     match format {
         Format::Json => output::json(&[to_json(&import, "causeway.region.v1.Import")?])?,
         Format::Text => {
             // The outcome of the import stands, whether its findings can be shown or not.
-            let findings = imports::first_findings(region, &import).await.unwrap_or_else(|error| {
+            let findings = first_findings(region, &import).await.unwrap_or_else(|error| {
                 output::note(&format!("the findings cannot be shown: {}", args.place().told(&error)));
                 Vec::new()
             });
@@ -64,4 +73,64 @@ pub(super) async fn watch_and_report(
         }
     }
     Ok(import)
+}
+
+/// The command that shows the current state of this import.
+pub(super) fn show_command(place: &CommandTarget, import_id: Uuid) -> String {
+    place.command(["imports", "show", &import_id.to_string()])
+}
+
+/// Watches the import until it has ended.
+async fn watch(
+    region: &Client,
+    args: &RegionArgs,
+    import_id: Uuid,
+    first: Option<Import>,
+    progress: &mut Progress,
+) -> anyhow::Result<Import> {
+    if let Some(import) = first {
+        progress.changed(&import, Instant::now());
+    }
+    let mut watch = Watch::new(region.clone(), import_id.to_string());
+    let mut lost = false;
+    loop {
+        let event = watch.next().await.with_context(|| {
+            format!(
+                "the import cannot be seen any more, but may go on; look again with\n  {}\n",
+                show_command(&args.place(), import_id)
+            )
+        })?;
+        match event {
+            WatchEvent::Changed(import) => {
+                if std::mem::take(&mut lost) {
+                    progress.note("the region is there again");
+                }
+                progress.changed(&import, Instant::now());
+                if import.state().is_final() {
+                    return Ok(*import);
+                }
+            }
+            WatchEvent::Lost(error) => {
+                if !std::mem::replace(&mut lost, true) {
+                    let why = args.place().told(&error);
+                    progress.note(&format!("{why}; trying again, the import is not harmed by this"));
+                }
+            }
+        }
+    }
+}
+
+/// The first findings of each kind that the import has.
+pub(super) async fn first_findings(region: &Client, import: &Import) -> Result<Vec<Finding>, CallError> {
+    let mut first = Vec::new();
+    for count in &import.finding_counts {
+        let request = region.unary(ListFindingsRequest {
+            import_id: import.import_id.clone(),
+            kind: count.kind,
+            page_size: FINDINGS_PER_KIND,
+            ..Default::default()
+        });
+        first.extend(region.answer(region.imports().list_findings(request)).await?.findings);
+    }
+    Ok(first)
 }

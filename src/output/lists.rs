@@ -13,7 +13,6 @@ use causeway_proto::{
     relocation::v1::{KeyKind, ListAuditEntriesResponse},
     time::from_proto,
 };
-use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::{
     place::CommandTarget,
@@ -21,14 +20,9 @@ use super::{
     report::{self, short},
     table::{
         Align::{Left, Right},
-        Table,
+        Table, time,
     },
 };
-
-/// A time for a table, to the second; empty if there is none.
-pub(super) fn time(time: Option<DateTime<Utc>>) -> String {
-    time.map(|time| time.to_rfc3339_opts(SecondsFormat::Secs, true)).unwrap_or_default()
-}
 
 /// Slugs, each with its organization and region.
 pub(crate) fn resolved(answer: &BatchResolveSlugsResponse) -> String {
@@ -289,6 +283,8 @@ mod tests {
         relocation::v1::{AuditEntry, ErrorReason},
         time::to_proto,
     };
+
+    use chrono::DateTime;
 
     use super::*;
 

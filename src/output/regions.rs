@@ -7,7 +7,10 @@ use causeway_proto::{
 use causeway_tls::WARN_BEFORE;
 use chrono::{DateTime, Utc};
 
-use super::{lists::time, place::CommandTarget, table::clean};
+use super::{
+    place::CommandTarget,
+    table::{clean, time},
+};
 
 /// Where a region stands, in a word.
 pub(super) fn state(region: &Region) -> &'static str {

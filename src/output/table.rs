@@ -1,5 +1,6 @@
 //! Tables of plain text.
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use unicode_width::UnicodeWidthStr as _;
 
 /// The alignment of a column's cells.
@@ -70,6 +71,11 @@ pub(super) fn clean(text: &str) -> String {
 fn is_control(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A time for a table, to the second; empty if there is none.
+pub(super) fn time(time: Option<DateTime<Utc>>) -> String {
+    time.map(|time| time.to_rfc3339_opts(SecondsFormat::Secs, true)).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -3,12 +3,10 @@
 //! on it ends with it.
 
 use std::{
-    collections::HashMap,
     io,
-    net::IpAddr,
     pin::Pin,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll, ready},
@@ -19,8 +17,7 @@ use causeway_tls::CertificateEnd;
 use futures::{Stream, StreamExt as _, future};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    net::TcpListener,
     time::{Instant, Sleep, sleep},
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -29,6 +26,7 @@ use tracing::warn;
 
 use super::{
     certificates::Tls,
+    places::{Full, Limits, Places},
     transport::{HandshakeLog, Peer, Transport},
 };
 
@@ -43,31 +41,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const PREFACE: usize = 24;
 /// Least time between two log lines about refused connections.
 const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(10);
-
-/// Limits on connections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// How many may be open at once. A further one is accepted and closed at once.
-    pub open: usize,
-    /// How many of them may be from one address.
-    pub from_address: usize,
-    /// How long a connection may take for its TLS handshake, if there is one, and to send the whole HTTP/2 preface.
-    pub handshake: Duration,
-    /// How long a connection may have no call before it is closed. It is checked once in this time, so it may last up
-    /// to twice as long.
-    pub idle: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            open: 2_000,
-            from_address: 1_000,
-            handshake: Duration::from_secs(10),
-            idle: Duration::from_secs(900),
-        }
-    }
-}
 
 /// The connections accepted on `listener`. Each one ends when `cut` is cancelled.
 pub(super) fn incoming(
@@ -103,72 +76,6 @@ pub(super) fn incoming(
             }
             accepted
         })
-}
-
-/// Why there is no place for a connection.
-#[derive(Debug, Clone, Copy)]
-enum Full {
-    /// As many are open as may be.
-    All(usize),
-    /// As many are open from this address as may be from one.
-    OfAddress(IpAddr, usize),
-}
-
-/// The places for connections, in all and for each address.
-#[derive(Debug)]
-struct Places {
-    limits: Limits,
-    all: Arc<Semaphore>,
-    of_addresses: Arc<Mutex<HashMap<IpAddr, usize>>>,
-}
-
-impl Places {
-    fn new(limits: Limits) -> Self {
-        Self { limits, all: Arc::new(Semaphore::new(limits.open)), of_addresses: Arc::default() }
-    }
-
-    fn take(&self, stream: &TcpStream) -> Result<Place, Full> {
-        let Ok(all) = Arc::clone(&self.all).try_acquire_owned() else {
-            return Err(Full::All(self.limits.open));
-        };
-        // The peer of a connection that has ended already is not known; the connection ends by itself.
-        let address = stream.peer_addr().ok().map(|peer| peer.ip().to_canonical());
-        let of_address = address.map(|address| {
-            let mut counts = self.of_addresses.lock().unwrap_or_else(PoisonError::into_inner);
-            let count = counts.entry(address).or_default();
-            if *count >= self.limits.from_address {
-                return Err(Full::OfAddress(address, self.limits.from_address));
-            }
-            *count += 1;
-            Ok(OfAddress { address, counts: Arc::clone(&self.of_addresses) })
-        });
-        Ok(Place { _all: all, _of_address: of_address.transpose()? })
-    }
-}
-
-/// The place of one connection. Given back when it is dropped.
-#[derive(Debug)]
-pub(super) struct Place {
-    _all: OwnedSemaphorePermit,
-    _of_address: Option<OfAddress>,
-}
-
-#[derive(Debug)]
-struct OfAddress {
-    address: IpAddr,
-    counts: Arc<Mutex<HashMap<IpAddr, usize>>>,
-}
-
-impl Drop for OfAddress {
-    fn drop(&mut self) {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.address);
-            }
-        }
-    }
 }
 
 /// The connections refused since the last log line about them.

@@ -16,6 +16,7 @@ mod health;
 mod identities;
 mod limits;
 pub mod open_files;
+mod places;
 mod reflection;
 #[cfg(test)]
 mod tests;
@@ -48,8 +49,8 @@ use health::Health;
 use identities::Identities;
 
 pub use certificates::Tls;
-pub use connections::Limits as ConnectionLimits;
 pub use limits::Limits as CallerLimits;
+pub use places::Limits as ConnectionLimits;
 
 /// How long calls in flight get to end at shutdown, unless the caller sets another time with [`Running::stop_within`].
 pub const SOFT_STOP: Duration = Duration::from_secs(10);

@@ -19,7 +19,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, rustls::pki_types::CertificateDer, server::TlsStream};
 use tracing::{debug, info};
 
-use super::{certificates::Tls, connections::Place};
+use super::{certificates::Tls, places::Place};
 
 /// The first byte of a TLS handshake. HTTP never begins with it.
 const TLS_HANDSHAKE: u8 = 0x16;

@@ -6,7 +6,10 @@ use causeway_silo::db;
 use clap::{Arg, ArgMatches, Command, parser::ValueSource};
 use tracing::{info, warn};
 
-use super::{File, command_of, is_setting, shown};
+use super::{
+    argument::{command_of, innermost, is_setting, shown},
+    file::File,
+};
 
 /// Where a value comes from. An earlier variant overrides a later one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,13 +49,13 @@ pub(crate) struct Setting {
 }
 
 /// The settings of the log and of `server`, in the order of the help.
-pub(super) fn settings_of(
+pub(crate) fn settings_of(
     root: &Command,
     server: Option<&'static str>,
     matches: &ArgMatches,
     file: Option<&File>,
 ) -> Vec<Setting> {
-    let (_, inner) = super::innermost(matches);
+    let (_, inner) = innermost(matches);
     let sections = [None].into_iter().chain(server.map(Some));
     let of_section = |section: Option<&'static str>| {
         let args = command_of(root, section).get_arguments().filter(|arg| is_setting(arg));

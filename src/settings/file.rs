@@ -9,23 +9,23 @@ use anyhow::{Context as _, bail};
 use clap::{Arg, ArgAction, Command, builder::Resettable};
 use toml::de::{DeTable, DeValue};
 
-use super::{SERVERS, command_of, is_setting, shown, words};
+use super::argument::{SERVERS, command_of, is_setting, shown, words};
 
 /// The least similarity, from 0 to 1, at which a known key is suggested for an unknown one.
 const ALIKE: f64 = 0.3;
 
 /// What a file says about one setting.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     /// Its value; several values if it is a list.
-    pub(super) values: Vec<String>,
+    pub(crate) values: Vec<String>,
     /// The line of its key, counted from 1.
     pub(super) line: usize,
 }
 
 /// A file that was checked: each key is a setting, and each value is valid for it.
 #[derive(Debug)]
-pub(super) struct File {
+pub(crate) struct File {
     pub(super) path: PathBuf,
     /// By server and key. The server is `None` for keys at the top of the file.
     entries: BTreeMap<(Option<&'static str>, String), Entry>,
@@ -37,7 +37,7 @@ impl File {
     ///
     /// # Errors
     /// If it cannot be read, or anything in it is wrong.
-    pub(super) fn read(path: &Path, root: &Command) -> anyhow::Result<Self> {
+    pub(crate) fn read(path: &Path, root: &Command) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("the configuration file {} cannot be read", shown(path)))?;
         let mut reader = Reader { path, text: &text, root, problems: Vec::new() };
@@ -55,7 +55,7 @@ impl File {
     }
 
     /// The entry of a setting; `None` if the file does not set it.
-    pub(super) fn get(&self, server: Option<&str>, key: &str) -> Option<&Entry> {
+    pub(crate) fn get(&self, server: Option<&str>, key: &str) -> Option<&Entry> {
         let server = match server {
             Some(name) => Some(SERVERS.into_iter().find(|server| *server == name)?),
             None => None,
@@ -64,7 +64,7 @@ impl File {
     }
 
     /// The servers that it has a table for.
-    pub(super) fn servers(&self) -> impl Iterator<Item = &'static str> {
+    pub(crate) fn servers(&self) -> impl Iterator<Item = &'static str> {
         self.servers.iter().copied()
     }
 }

@@ -38,9 +38,9 @@ use crate::{
     model::feed::{Event, FeedReservation},
     regions,
     store::{
-        books::Books,
         feed as store,
         feed_transaction::{self, RegionFeed, Writer},
+        product_tables::Books,
         region,
     },
 };

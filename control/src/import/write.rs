@@ -37,7 +37,7 @@ use crate::{
     model::import::{ImportModels, ImportRecord, ImportedModels},
     regions::{self, Regions, admission, ids},
     slug::reservations::SlugReservations,
-    store::{self, books::Books},
+    store::{self, product_tables::Books},
 };
 
 /// The model of auth tokens, which the product's workers copy into the region.

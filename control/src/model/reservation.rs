@@ -1,5 +1,7 @@
 //! Reservations of slugs.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
@@ -107,4 +109,76 @@ pub struct ListFilter {
     pub region: Option<String>,
     /// Only those of this type; `None` for all types.
     pub kind: Option<ReservationType>,
+}
+
+/// Selects reservations of a region.
+pub(crate) enum Selection<'a> {
+    /// Those of an operation, of organizations with ids above the first number, up to the second.
+    Operation(Uuid, i64, i64),
+    /// All reservations of these organizations.
+    Organizations(&'a [i64]),
+    /// The reservation of one slug.
+    Slug(&'a str),
+}
+
+/// Slugs to try, as columns of equal length.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Candidates {
+    /// The organizations that try them.
+    pub(crate) organization_ids: Vec<i64>,
+    /// The slug that each of them tries; no two are the same.
+    pub(crate) slugs: Vec<String>,
+    /// The slug that each of them wanted.
+    pub(crate) wanted_slugs: Vec<String>,
+}
+
+impl Candidates {
+    /// Splits the candidates into parts of at most `most`.
+    pub(crate) fn parts(self, most: usize) -> Vec<Self> {
+        let mut parts = Vec::new();
+        let mut rest = self;
+        while rest.slugs.len() > most {
+            let later = Self {
+                organization_ids: rest.organization_ids.split_off(most),
+                slugs: rest.slugs.split_off(most),
+                wanted_slugs: rest.wanted_slugs.split_off(most),
+            };
+            parts.push(std::mem::replace(&mut rest, later));
+        }
+        parts.push(rest);
+        parts
+    }
+
+    /// One organization that wants and tries one slug.
+    pub(crate) fn one(organization_id: i64, slug: &str) -> Self {
+        let slugs = vec![slug.to_owned()];
+        Self { organization_ids: vec![organization_id], wanted_slugs: slugs.clone(), slugs }
+    }
+
+    /// Keeps the candidates that try one of these slugs.
+    pub(crate) fn only(self, slugs: &HashSet<String>) -> Self {
+        let others: Vec<(i64, String)> = self
+            .organization_ids
+            .iter()
+            .zip(&self.slugs)
+            .filter(|(_, slug)| !slugs.contains(*slug))
+            .map(|(id, slug)| (*id, slug.clone()))
+            .collect();
+        self.without(&others)
+    }
+
+    /// Removes the candidates of organizations that already have a slug.
+    pub(crate) fn without(self, having: &[(i64, String)]) -> Self {
+        let having: HashSet<i64> = having.iter().map(|(id, _)| *id).collect();
+        let mut open = Self::default();
+        let slugs = self.slugs.into_iter().zip(self.wanted_slugs);
+        for (id, (slug, wanted)) in self.organization_ids.into_iter().zip(slugs) {
+            if !having.contains(&id) {
+                open.organization_ids.push(id);
+                open.slugs.push(slug);
+                open.wanted_slugs.push(wanted);
+            }
+        }
+        open
+    }
 }

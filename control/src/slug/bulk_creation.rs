@@ -18,11 +18,11 @@ use super::{
 };
 use crate::{
     Error,
-    model::reservation::ResolvedSlug,
+    model::reservation::{Candidates, ResolvedSlug},
     regions::ids,
     store::{
         slug_operation::{self as operations, InProgress, Operation, OperationKey, OperationState},
-        slug_reservation::{self as store, Candidates},
+        slug_reservation as store,
     },
 };
 

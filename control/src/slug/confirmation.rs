@@ -12,12 +12,10 @@ use super::{
 };
 use crate::{
     Error,
-    model::{region::MAX_ID, rename::Refusal},
+    model::{region::MAX_ID, rename::Refusal, reservation::Selection},
     regions,
     store::{
-        directory,
-        feed_transaction::Selection,
-        rename,
+        directory, rename,
         slug_operation::{self as operations, InProgress, OperationKey, OperationState},
         slug_reservation as store,
     },

@@ -1,6 +1,6 @@
 //! One bulk creation: the requests as they arrive, and which organization gets which slug, round by round.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use causeway_proto::limits::{MAX_BATCH, MAX_ORGANIZATIONS, MAX_TEXT_BYTES};
 use causeway_silo::{
@@ -15,9 +15,9 @@ use crate::{
     Error,
     model::{
         region::MAX_ID,
-        reservation::{Owner, ResolvedSlug, SlugReason, WantedSlug},
+        reservation::{Candidates, Owner, ResolvedSlug, SlugReason, WantedSlug},
     },
-    store::{slug_operation::OperationKey, slug_reservation::Candidates},
+    store::slug_operation::OperationKey,
     validate,
 };
 
@@ -157,57 +157,6 @@ pub(crate) struct SlugOperation {
     operation_id: Uuid,
     requests: Vec<SlugRequest>,
     digest: [u8; 32],
-}
-
-impl Candidates {
-    /// Splits the candidates into parts of at most `most`.
-    pub(crate) fn parts(self, most: usize) -> Vec<Self> {
-        let mut parts = Vec::new();
-        let mut rest = self;
-        while rest.slugs.len() > most {
-            let later = Self {
-                organization_ids: rest.organization_ids.split_off(most),
-                slugs: rest.slugs.split_off(most),
-                wanted_slugs: rest.wanted_slugs.split_off(most),
-            };
-            parts.push(std::mem::replace(&mut rest, later));
-        }
-        parts.push(rest);
-        parts
-    }
-
-    /// One organization that wants and tries one slug.
-    pub(crate) fn one(organization_id: i64, slug: &str) -> Self {
-        let slugs = vec![slug.to_owned()];
-        Self { organization_ids: vec![organization_id], wanted_slugs: slugs.clone(), slugs }
-    }
-
-    /// Keeps the candidates that try one of these slugs.
-    pub(crate) fn only(self, slugs: &HashSet<String>) -> Self {
-        let others: Vec<(i64, String)> = self
-            .organization_ids
-            .iter()
-            .zip(&self.slugs)
-            .filter(|(_, slug)| !slugs.contains(*slug))
-            .map(|(id, slug)| (*id, slug.clone()))
-            .collect();
-        self.without(&others)
-    }
-
-    /// Removes the candidates of organizations that already have a slug.
-    pub(crate) fn without(self, having: &[(i64, String)]) -> Self {
-        let having: HashSet<i64> = having.iter().map(|(id, _)| *id).collect();
-        let mut open = Self::default();
-        let slugs = self.slugs.into_iter().zip(self.wanted_slugs);
-        for (id, (slug, wanted)) in self.organization_ids.into_iter().zip(slugs) {
-            if !having.contains(&id) {
-                open.organization_ids.push(id);
-                open.slugs.push(slug);
-                open.wanted_slugs.push(wanted);
-            }
-        }
-        open
-    }
 }
 
 impl SlugOperation {

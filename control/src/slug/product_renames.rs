@@ -18,13 +18,11 @@ use tokio::time::sleep;
 use super::{renames, reservations::SlugReservations, rules};
 use crate::{
     Error,
-    model::rename::{Rename, RenameState},
-    store::{
-        books::{Books, Renamed},
-        feed_transaction::Selection,
-        rename, slug_operation,
-        slug_reservation::{self as store, Candidates},
+    model::{
+        rename::{Rename, RenameState},
+        reservation::{Candidates, Selection},
     },
+    store::{books::Renamed, product_tables::Books, rename, slug_operation, slug_reservation as store},
 };
 
 /// How many renames are read at once.

@@ -33,14 +33,9 @@ use crate::{
     model::{
         region::MAX_ID,
         rename::{Refusal, Rename, RenameState, WantedRename},
-        reservation::{Reservation, ReservationType, WantedSlug},
+        reservation::{Candidates, Reservation, ReservationType, Selection, WantedSlug},
     },
-    store::{
-        self,
-        feed_transaction::{FeedTransaction, Selection},
-        rename,
-        slug_reservation::Candidates,
-    },
+    store::{self, feed_transaction::FeedTransaction, rename},
     validate,
 };
 

@@ -12,36 +12,24 @@
 
 use std::collections::{HashMap, HashSet};
 
-use causeway_relocation::schema::is_of_product;
 use causeway_silo::db::{Column, Db, DbError, Dialect, Row, Statement, Tx};
 use chrono::{DateTime, Utc};
 
 use super::{
     EQUALS_WITHOUT_REGION_INDEX,
-    feed_transaction::{FeedTransaction, Selection},
-    slug_reservation::Candidates,
+    feed_transaction::FeedTransaction,
+    product_tables::{Books, texts},
 };
-use crate::model::{directory::ResolvedOrganization, reservation::Owner};
+use crate::model::{
+    directory::ResolvedOrganization,
+    reservation::{Candidates, Owner, Selection},
+};
 
 /// A time that has passed: the workers take a message at once.
 const AT_ONCE: &str = "CAST('2016-08-01T00:00:00Z' AS timestamp with time zone)";
 /// Categories of messages to the workers.
 pub(super) const SLUG_RESERVATION: i64 = 27;
 const AUTH_TOKEN: i64 = 33;
-/// Tables with a column `organization_id` that the workers fill.
-const MADE_BY_WORKERS: [&str; 4] = [
-    "sentry_organizationmembermapping",
-    "sentry_organizationmapping",
-    "sentry_teamreplica",
-    "sentry_organizationmember_teamsreplica",
-];
-
-/// The books of a database that is the product's.
-#[derive(Debug, Clone)]
-pub(crate) struct Books {
-    /// Those of [`MADE_BY_WORKERS`] that the database has.
-    pub(super) made_by_workers: Vec<&'static str>,
-}
 
 /// An organization to which the product has given another slug than control knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,28 +54,6 @@ pub(crate) struct Held {
 }
 
 impl Books {
-    /// Looks whether the database has such books.
-    ///
-    /// # Errors
-    /// If the database cannot be queried.
-    pub(crate) async fn find(db: &Db) -> Result<Option<Self>, DbError> {
-        if !is_of_product(db).await? {
-            return Ok(None);
-        }
-        let needed = ["sentry_organizationslugreservation", "sentry_controloutbox"];
-        let names = needed.iter().chain(&MADE_BY_WORKERS);
-        let asked = names.map(|name| (*name).to_owned()).collect();
-        let statement = Statement::new("SELECT t.name AS name FROM ")
-            .rows(db.dialect(), "t", [("name", Column::Texts(asked))])
-            .push(" WHERE to_regclass(t.name) IS NOT NULL");
-        let found = texts(&db.fetch_all(statement).await?, "name")?;
-        if !needed.iter().all(|name| found.contains(*name)) {
-            return Ok(None);
-        }
-        let made_by_workers = MADE_BY_WORKERS.into_iter().filter(|name| found.contains(*name)).collect();
-        Ok(Some(Self { made_by_workers }))
-    }
-
     /// Reserves those of the candidates that are free in the product, in the order of the slugs.
     ///
     /// # Errors
@@ -285,11 +251,6 @@ impl Books {
             .push(" ON r.id = c.id");
         tx.execute(statement).await.map(|_| ())
     }
-}
-
-/// A column of texts.
-fn texts(rows: &[Row], column: &str) -> Result<HashSet<String>, DbError> {
-    rows.iter().map(|row| row.text(column)).collect()
 }
 
 /// Who has these slugs in the product.

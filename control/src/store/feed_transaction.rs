@@ -40,25 +40,14 @@ use std::ops::{Deref, DerefMut};
 
 use causeway_silo::db::{Column, Db, DbError, Statement, Tx};
 use tokio::sync::Notify;
-use uuid::Uuid;
 
 use super::{
     EQUALS_WITHOUT_REGION_INDEX,
     added_region::{self, BeginError},
-    books::Books,
     feed::{EMPTY_FEED_VERSION, FEED_COLUMNS},
+    product_tables::Books,
 };
-use crate::model::reservation::Reservation;
-
-/// Selects reservations of a region.
-pub(crate) enum Selection<'a> {
-    /// Those of an operation, of organizations with ids above the first number, up to the second.
-    Operation(Uuid, i64, i64),
-    /// All reservations of these organizations.
-    Organizations(&'a [i64]),
-    /// The reservation of one slug.
-    Slug(&'a str),
-}
+use crate::model::reservation::{Reservation, Selection};
 
 /// What happens to the selected reservations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

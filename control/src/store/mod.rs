@@ -9,6 +9,7 @@ pub mod feed_transaction;
 pub(crate) mod id_lease;
 pub(crate) mod import;
 pub(crate) mod product_state;
+pub(crate) mod product_tables;
 pub(crate) mod region;
 pub(crate) mod region_ids;
 pub(crate) mod rename;

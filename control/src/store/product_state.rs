@@ -7,10 +7,14 @@ use causeway_silo::db::{Column, Db, DbError, Row, Statement};
 use chrono::{DateTime, Utc};
 
 use super::{
-    books::{Books, SLUG_RESERVATION, messages, missing, region_name, selected},
-    feed_transaction::{FeedTransaction, Selection},
+    books::{SLUG_RESERVATION, messages, missing, region_name, selected},
+    feed_transaction::FeedTransaction,
+    product_tables::Books,
 };
-use crate::model::directory::{ProductMapping, ProductState};
+use crate::model::{
+    directory::{ProductMapping, ProductState},
+    reservation::Selection,
+};
 
 /// The tables that the workers keep up to date from messages of regions. Without them there is nothing to compare.
 const MAPPINGS: [&str; 2] = ["sentry_organizationmapping", "sentry_organizationmembermapping"];

@@ -8,13 +8,10 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::{
-    EQUALS_WITHOUT_REGION_INDEX,
-    books::{self, Books},
-    feed::reservation_type,
-    feed_transaction::{FeedTransaction, Selection},
-    slug_operation::OperationKey,
+    EQUALS_WITHOUT_REGION_INDEX, books, feed::reservation_type, feed_transaction::FeedTransaction,
+    product_tables::Books, slug_operation::OperationKey,
 };
-use crate::model::reservation::{ListFilter, Owner, Reservation, ReservationType};
+use crate::model::reservation::{Candidates, ListFilter, Owner, Reservation, ReservationType, Selection};
 
 /// An organization that has a reservation from another operation.
 #[derive(Debug)]
@@ -24,17 +21,6 @@ pub(crate) struct Conflict {
     pub(crate) slug: String,
     /// The other operation, which reserved that slug.
     pub(crate) operation_id: Uuid,
-}
-
-/// Slugs to try, as columns of equal length.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Candidates {
-    /// The organizations that try them.
-    pub(crate) organization_ids: Vec<i64>,
-    /// The slug that each of them tries; no two are the same.
-    pub(crate) slugs: Vec<String>,
-    /// The slug that each of them wanted.
-    pub(crate) wanted_slugs: Vec<String>,
 }
 
 /// The next organizations of an operation with ids above `after`, at most `most`: the last id, and how many there are.

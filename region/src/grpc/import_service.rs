@@ -26,26 +26,28 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
-use super::{requester::requester, watch::Watches};
+use super::{
+    convert::{import_to_proto, key_to_proto, view_to_proto},
+    requester::requester,
+    watch::Watches,
+};
 use crate::{
-    convert::{
-        finding_to_proto, import_to_proto, key_to_proto, kind_from_proto, severity_from_proto, view_to_proto,
-    },
+    convert::{finding_to_proto, kind_from_proto, severity_from_proto},
     error::Error,
-    import::{Announced, Engine, Import, Pace, Parameters, Upload},
+    import::{Announced, Import, Imports, Pace, Parameters, Upload},
 };
 
 /// Handles the calls of the service.
 #[derive(Debug)]
 pub(super) struct Handler {
-    engine: Engine,
+    imports: Imports,
     watches: Watches,
     page_key: PageKey,
 }
 
 impl Handler {
-    pub(super) fn new(engine: Engine, page_key: PageKey) -> Self {
-        Self { engine, watches: Watches::default(), page_key }
+    pub(super) fn new(imports: Imports, page_key: PageKey) -> Self {
+        Self { imports, watches: Watches::default(), page_key }
     }
 
     /// The next message of an upload. A client that stalls must not delay the stop of a region, and must not keep its
@@ -59,7 +61,7 @@ impl Handler {
             let began = Instant::now();
             let message = tokio::select! {
                 message = timeout(pace.patience(), parts.message()) => message,
-                () = self.engine.context().lifecycle.uploads_over() => return Err(Error::Stopping.into()),
+                () = self.imports.context().lifecycle.uploads_over() => return Err(Error::Stopping.into()),
             };
             let bytes = match &message {
                 Ok(Ok(Some(ImportOrganizationsRequest { part: Some(Part::Data(bytes)) }))) => bytes.len(),
@@ -225,8 +227,8 @@ impl ImportService for Handler {
         request: Request<Streaming<ImportOrganizationsRequest>>,
     ) -> Result<Response<ImportOrganizationsResponse>, Status> {
         // Before the header, so that a caller that sends none counts too.
-        let place = self.engine.permits().upload(request.remote_addr().map(|address| address.ip()))?;
-        let limits = &self.engine.context().limits;
+        let place = self.imports.permits().upload(request.remote_addr().map(|address| address.ip()))?;
+        let limits = &self.imports.context().limits;
         let mut pace = Pace::new(limits.upload_idle, limits.upload_rate);
         let requester = requester(&request);
         let mut parts = request.into_inner();
@@ -235,24 +237,24 @@ impl ImportService for Handler {
         };
         let asked = asked(header)?;
         causeway_audit::about(Subject::import(asked.import_id));
-        let engine = &self.engine;
-        if asked.parameters.merge_users && requester.only_own && !engine.context().allow_merge {
+        let imports = &self.imports;
+        if asked.parameters.merge_users && requester.only_own && !imports.context().allow_merge {
             return Err(Error::MergeNotAllowed.into());
         }
         let Asked { import_id, parameters, announced } = asked;
-        if let Some(import) = engine.join(import_id, &parameters, &requester, &announced).await? {
-            let view = engine.view(import.id).await?;
+        if let Some(import) = imports.join(import_id, &parameters, &requester, &announced).await? {
+            let view = imports.view(import.id).await?;
             return Ok(Response::new(ImportOrganizationsResponse {
-                import: Some(view_to_proto(view, engine.context())),
+                import: Some(view_to_proto(view, imports.context())),
                 joined: true,
             }));
         }
-        let mut upload = engine.receive(place, import_id, parameters, requester, announced).await?;
+        let mut upload = imports.receive(place, import_id, parameters, requester, announced).await?;
         self.file(&mut upload, &mut parts, &mut pace).await?;
         let (id, joined) = upload.finish().await?;
-        let view = engine.view(id).await?;
+        let view = imports.view(id).await?;
         Ok(Response::new(ImportOrganizationsResponse {
-            import: Some(view_to_proto(view, engine.context())),
+            import: Some(view_to_proto(view, imports.context())),
             joined,
         }))
     }
@@ -261,7 +263,7 @@ impl ImportService for Handler {
         &self,
         _: Request<GetPublicKeyRequest>,
     ) -> Result<Response<GetPublicKeyResponse>, Status> {
-        let key = self.engine.keys().ok_or(Error::DecryptionKeyMissing)?;
+        let key = self.imports.context().keys().ok_or(Error::DecryptionKeyMissing)?;
         Ok(Response::new(GetPublicKeyResponse { pem: key.public_pem.clone() }))
     }
 
@@ -270,9 +272,9 @@ impl ImportService for Handler {
         request: Request<GetImportRequest>,
     ) -> Result<Response<GetImportResponse>, Status> {
         let requester = requester(&request);
-        let view = self.engine.view(import_id(&request.into_inner().import_id)?).await?;
+        let view = self.imports.view(import_id(&request.into_inner().import_id)?).await?;
         requester.may_see(view.import.begun_by.as_deref())?;
-        Ok(Response::new(GetImportResponse { import: Some(view_to_proto(view, self.engine.context())) }))
+        Ok(Response::new(GetImportResponse { import: Some(view_to_proto(view, self.imports.context())) }))
     }
 
     async fn list_imports(
@@ -287,9 +289,9 @@ impl ImportService for Handler {
             List { default_size: DEFAULT_IMPORTS_PAGE, ..List::new(&self.page_key, "ListImports", filters) };
         let after = list.after::<ImportKey>(&page_token)?.map(|key| (key.0, key.1));
         let page =
-            self.engine.list(&requester, &PageRequest { limit: list.limit(page_size)?, after }).await?;
+            self.imports.list(&requester, &PageRequest { limit: list.limit(page_size)?, after }).await?;
         let key = |import: &Import| (import.created_at, import.id);
-        let encode = |import| import_to_proto(import, self.engine.context());
+        let encode = |import| import_to_proto(import, self.imports.context());
         let (imports, next) = fitting(page.items, page.next, key, encode);
         Ok(Response::new(ListImportsResponse {
             imports,
@@ -302,9 +304,9 @@ impl ImportService for Handler {
     async fn watch_import(&self, request: Request<WatchImportRequest>) -> Result<Response<Watched>, Status> {
         let requester = requester(&request);
         let id = import_id(&request.into_inner().import_id)?;
-        self.engine.check_seen(id, &requester).await?;
-        let place = self.engine.permits().watch()?;
-        let receiver = self.watches.watch(&self.engine, id, place).await?;
+        self.imports.check_seen(id, &requester).await?;
+        let place = self.imports.permits().watch()?;
+        let receiver = self.watches.watch(&self.imports, id, place).await?;
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 
@@ -314,10 +316,10 @@ impl ImportService for Handler {
     ) -> Result<Response<ResumeImportResponse>, Status> {
         let requester = requester(&request);
         let id = import_id(&request.into_inner().import_id)?;
-        self.engine.check_seen(id, &requester).await?;
-        self.engine.resume_import(id).await?;
-        let view = self.engine.view(id).await?;
-        Ok(Response::new(ResumeImportResponse { import: Some(view_to_proto(view, self.engine.context())) }))
+        self.imports.check_seen(id, &requester).await?;
+        self.imports.resume_import(id).await?;
+        let view = self.imports.view(id).await?;
+        Ok(Response::new(ResumeImportResponse { import: Some(view_to_proto(view, self.imports.context())) }))
     }
 
     async fn revert_import(
@@ -326,10 +328,10 @@ impl ImportService for Handler {
     ) -> Result<Response<RevertImportResponse>, Status> {
         let requester = requester(&request);
         let id = import_id(&request.into_inner().import_id)?;
-        self.engine.check_seen(id, &requester).await?;
-        self.engine.revert_import(id).await?;
-        let view = self.engine.view(id).await?;
-        Ok(Response::new(RevertImportResponse { import: Some(view_to_proto(view, self.engine.context())) }))
+        self.imports.check_seen(id, &requester).await?;
+        self.imports.revert_import(id).await?;
+        let view = self.imports.view(id).await?;
+        Ok(Response::new(RevertImportResponse { import: Some(view_to_proto(view, self.imports.context())) }))
     }
 
     async fn list_findings(
@@ -339,7 +341,7 @@ impl ImportService for Handler {
         let requester = requester(&request);
         let request = request.into_inner();
         let id = import_id(&request.import_id)?;
-        self.engine.check_seen(id, &requester).await?;
+        self.imports.check_seen(id, &requester).await?;
         let kind = match FindingKind::try_from(request.kind) {
             Ok(FindingKind::Unspecified) => None,
             Ok(kind) => {
@@ -356,7 +358,7 @@ impl ImportService for Handler {
         let list = List::new(&self.page_key, "ListFindings", &filters);
         let page =
             PageRequest { limit: list.limit(request.page_size)?, after: list.after(&request.page_token)? };
-        let (page, tense) = self.engine.findings(id, kind, severity, &page).await?;
+        let (page, tense) = self.imports.findings(id, kind, severity, &page).await?;
         let encode = |(_, finding)| finding_to_proto(finding, tense);
         let (findings, next) = fitting(page.items, page.next, |(key, _)| *key, encode);
         Ok(Response::new(ListFindingsResponse { findings, next_page_token: list.token(next) }))
@@ -369,14 +371,14 @@ impl ImportService for Handler {
         let requester = requester(&request);
         let request = request.into_inner();
         let id = import_id(&request.import_id)?;
-        self.engine.check_seen(id, &requester).await?;
+        self.imports.check_seen(id, &requester).await?;
         let filters = [request.import_id.as_str(), request.model.as_str()];
         let list = List::new(&self.page_key, "ListMappedKeys", &filters);
         let list = List { default_size: DEFAULT_KEYS_PAGE, max_size: MAX_KEYS_PAGE, ..list };
         let after = list.after::<LineKey>(&request.page_token)?.map(|key| (key.0, key.1, key.2));
         let page = PageRequest { limit: list.limit(request.page_size)?, after };
         let model = Some(request.model.as_str()).filter(|model| !model.is_empty());
-        let page = self.engine.mapped_keys(id, model, &page).await?;
+        let page = self.imports.mapped_keys(id, model, &page).await?;
         let (keys, next) = fitting(page.items, page.next, |key| key.place, key_to_proto);
         let next = next.map(|(position, ordinal, line)| LineKey(position, ordinal, line));
         Ok(Response::new(ListMappedKeysResponse { keys, next_page_token: list.token(next) }))

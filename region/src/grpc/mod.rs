@@ -1,5 +1,6 @@
 //! The gRPC layer: decodes a request, calls one use case, encodes the answer.
 
+mod convert;
 mod import_service;
 mod organization_service;
 mod reconciliation_service;
@@ -17,39 +18,42 @@ use causeway_proto::{
     version::Service,
 };
 
-use crate::{follower::Follower, import::Engine, reconcile::Reconciler};
+use crate::{follower::Follower, import::Imports, reconcile::Reconciler};
 
 /// Adds the region's services to `routes`.
 pub(crate) fn add_services(
-    engine: &Engine,
+    imports: &Imports,
     follower: &Follower,
     reconciler: &Reconciler,
     page_key: &PageKey,
     routes: &mut tonic::service::RoutesBuilder,
 ) {
     routes
-        .add_service(ImportServiceServer::new(import_service::Handler::new(engine.clone(), page_key.clone())))
+        .add_service(ImportServiceServer::new(import_service::Handler::new(
+            imports.clone(),
+            page_key.clone(),
+        )))
         .add_service(OrganizationServiceServer::new(organization_service::Handler::new(
-            engine.clone(),
+            imports.clone(),
             follower.clone(),
             page_key.clone(),
         )))
-        .add_service(VersionServiceServer::new(version_info(engine)))
+        .add_service(VersionServiceServer::new(version_info(imports)))
         .add_service(ReconciliationServiceServer::new(reconciliation_service::Handler::new(
             reconciler.clone(),
         )));
 }
 
 /// What this region reports about itself.
-fn version_info(engine: &Engine) -> Service {
+fn version_info(imports: &Imports) -> Service {
     let mut capabilities = vec![Capability::Revert];
-    if engine.keys().is_some() {
+    if imports.context().keys().is_some() {
         capabilities.push(Capability::EncryptedExports);
     }
     Service {
         kind: ServiceKind::Region,
         version: env!("CARGO_PKG_VERSION"),
         capabilities,
-        region: engine.context().region.clone(),
+        region: imports.context().region.clone(),
     }
 }

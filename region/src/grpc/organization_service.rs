@@ -17,26 +17,25 @@ use causeway_silo::{
 };
 use tonic::{Request, Response, Status};
 
-use super::{import_service::import_id, status::database};
+use super::{convert::organization_to_proto, import_service::import_id, status::database};
 use crate::{
-    convert::organization_to_proto,
     error::Error,
     follower::Follower,
-    import::{Approved, Engine},
+    import::{Approved, Imports},
     store::organization,
 };
 
 /// Handles the calls of the service.
 #[derive(Debug)]
 pub(super) struct Handler {
-    engine: Engine,
+    imports: Imports,
     follower: Follower,
     page_key: PageKey,
 }
 
 impl Handler {
-    pub(super) fn new(engine: Engine, follower: Follower, page_key: PageKey) -> Self {
-        Self { engine, follower, page_key }
+    pub(super) fn new(imports: Imports, follower: Follower, page_key: PageKey) -> Self {
+        Self { imports, follower, page_key }
     }
 }
 
@@ -47,9 +46,9 @@ impl OrganizationService for Handler {
         request: Request<GetOrganizationRequest>,
     ) -> Result<Response<GetOrganizationResponse>, Status> {
         let (found, which) = match request.into_inner().by {
-            Some(By::Id(id)) => (organization::by_id(&self.engine.context().db, id).await, id.to_string()),
+            Some(By::Id(id)) => (organization::by_id(&self.imports.context().db, id).await, id.to_string()),
             Some(By::Slug(slug)) => (
-                organization::by_slug(&self.engine.context().db, &slug.to_ascii_lowercase()).await,
+                organization::by_slug(&self.imports.context().db, &slug.to_ascii_lowercase()).await,
                 shown(&slug),
             ),
             None => return Err(Error::invalid("by", "name an id or a slug").into()),
@@ -82,7 +81,7 @@ impl OrganizationService for Handler {
         let ListOrganizationsRequest { page_size, page_token } = request.into_inner();
         let list = List::new(&self.page_key, "ListOrganizations", &[]);
         let page = PageRequest { limit: list.limit(page_size)?, after: list.after(&page_token)? };
-        let found = organization::list(&self.engine.context().db, &page).await.map_err(database)?;
+        let found = organization::list(&self.imports.context().db, &page).await.map_err(database)?;
         let found = Page::cut(found, &page, |organization| organization.id);
         let key = |organization: &organization::Organization| organization.id;
         let (organizations, next) = fitting(found.items, found.next, key, organization_to_proto);
@@ -104,7 +103,7 @@ impl OrganizationService for Handler {
             }
             (false, true) => Approved::Organizations(organization_ids.into_iter().collect()),
         };
-        let approved = count(self.engine.approve_organizations(of).await?).map_err(Error::from)?;
+        let approved = count(self.imports.approve_organizations(of).await?).map_err(Error::from)?;
         Ok(Response::new(ApproveOrganizationsResponse { approved }))
     }
 }

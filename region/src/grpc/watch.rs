@@ -18,10 +18,10 @@ use tokio::{
 use tonic::Status;
 use uuid::Uuid;
 
+use super::convert::view_to_proto;
 use crate::{
-    convert::view_to_proto,
     error::Error,
-    import::{Engine, ImportView},
+    import::{ImportView, Imports},
 };
 
 /// How often a watched import is read while nothing signals a change: planning counts records silently, and an import
@@ -53,22 +53,22 @@ impl Watches {
     /// If there is no such import, or the database fails.
     pub(super) async fn watch(
         &self,
-        engine: &Engine,
+        imports: &Imports,
         id: Uuid,
         place: OwnedSemaphorePermit,
     ) -> Result<mpsc::Receiver<Result<WatchImportResponse, Status>>, Error> {
         // First, so that no change between the read and the first report is missed.
-        let news = self.join(engine, id);
-        let first = engine.view(id).await?;
-        let first = Arc::new(view_to_proto(first, engine.context()));
+        let news = self.join(imports, id);
+        let first = imports.view(id).await?;
+        let first = Arc::new(view_to_proto(first, imports.context()));
         let (sender, receiver) = mpsc::channel(1);
-        let watcher = Watcher { engine: engine.clone(), news, sender, _place: place };
-        engine.context().lifecycle.watched(watcher.run(first));
+        let watcher = Watcher { imports: imports.clone(), news, sender, _place: place };
+        imports.context().lifecycle.watched(watcher.run(first));
         Ok(receiver)
     }
 
     /// Subscribes to the reports of an import's reader. Starts a reader if there is none.
-    fn join(&self, engine: &Engine, id: Uuid) -> watch::Receiver<Option<Report>> {
+    fn join(&self, imports: &Imports, id: Uuid) -> watch::Receiver<Option<Report>> {
         let mut readers = self.readers();
         if let Some(told) = readers.get(&id) {
             return told.subscribe();
@@ -76,8 +76,9 @@ impl Watches {
         let (told, news) = watch::channel(None);
         let told = Arc::new(told);
         readers.insert(id, Arc::clone(&told));
-        let reader = Reader { watches: self.clone(), engine: engine.clone(), id, told, news: None, steps: 0 };
-        engine.context().lifecycle.watched(reader.run());
+        let reader =
+            Reader { watches: self.clone(), imports: imports.clone(), id, told, news: None, steps: 0 };
+        imports.context().lifecycle.watched(reader.run());
         news
     }
 }
@@ -85,7 +86,7 @@ impl Watches {
 /// Reads one import for all who watch it.
 struct Reader {
     watches: Watches,
-    engine: Engine,
+    imports: Imports,
     id: Uuid,
     told: Arc<watch::Sender<Option<Report>>>,
     /// Changes of the import while it runs in this process, and how many steps had ended at the last read.
@@ -96,7 +97,7 @@ struct Reader {
 impl Reader {
     fn listen(&mut self) {
         if self.news.is_none() {
-            self.news = self.engine.running(self.id).map(|live| live.subscribe());
+            self.news = self.imports.running(self.id).map(|live| live.subscribe());
         }
         if let Some(news) = &mut self.news {
             self.steps = *news.borrow_and_update();
@@ -105,8 +106,8 @@ impl Reader {
 
     async fn read(&mut self) -> Result<ImportView, Error> {
         self.listen();
-        self.engine.context().env.failpoint("region.watch.looked").await?;
-        self.engine.view(self.id).await
+        self.imports.context().env.failpoint("region.watch.looked").await?;
+        self.imports.view(self.id).await
     }
 
     /// Removes this reader, so that nobody joins it any more.
@@ -149,7 +150,7 @@ impl Reader {
                     return;
                 }
             };
-            let import = view_to_proto(view.clone(), self.engine.context());
+            let import = view_to_proto(view.clone(), self.imports.context());
             self.told.send_replace(Some(Ok(Arc::new(import))));
             if ends && view.import.state.is_final() {
                 return;
@@ -165,7 +166,7 @@ impl Reader {
     async fn changed(&mut self, seen: &ImportView) -> Option<Result<ImportView, Error>> {
         let spaced = Instant::now() + SPACING;
         loop {
-            let (told, engine) = (Arc::clone(&self.told), self.engine.clone());
+            let (told, imports) = (Arc::clone(&self.told), self.imports.clone());
             // Not before the current chunk is done, because that is reported too.
             let over = tokio::select! {
                 () = told.closed() => {
@@ -174,7 +175,7 @@ impl Reader {
                     }
                     continue;
                 }
-                () = engine.context().lifecycle.ended() => true,
+                () = imports.context().lifecycle.ended() => true,
                 () = self.news(spaced) => false,
                 () = sleep(READ_INTERVAL) => false,
             };
@@ -208,7 +209,7 @@ impl Reader {
 
 /// A caller that watches an import.
 struct Watcher {
-    engine: Engine,
+    imports: Imports,
     news: watch::Receiver<Option<Report>>,
     sender: mpsc::Sender<Result<WatchImportResponse, Status>>,
     _place: OwnedSemaphorePermit,
@@ -253,7 +254,7 @@ impl Watcher {
     /// the service.
     async fn send(&self, message: Result<WatchImportResponse, Status>) -> bool {
         let over = async {
-            self.engine.context().lifecycle.ended().await;
+            self.imports.context().lifecycle.ended().await;
             sleep(FINAL_SEND_TIMEOUT).await;
         };
         tokio::select! {

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use causeway_proto::control::v1::SlugVerdict;
+use causeway_proto::{control::v1::SlugVerdict, limits::MAX_TEXT_BYTES};
 use causeway_relocation::{
     catalog::ORGANIZATION,
     finding::{Finding, FindingKind, Tense},
@@ -10,16 +10,6 @@ use causeway_relocation::{
 use causeway_silo::db::{DbError, count};
 
 use super::{ImportedOrganization, ModelCounts};
-
-impl ImportedOrganization {
-    /// Adds the place of the organization's record to a finding.
-    pub(super) fn place(&self, mut finding: Finding) -> Finding {
-        finding.source_pk = Some(self.source_id);
-        finding.ordinal = self.ordinal;
-        finding.byte_offset = self.byte_offset;
-        finding
-    }
-}
 
 /// The slug that an organization would get without a suffix. Control leaves that empty if it is the wanted slug itself.
 pub(super) fn candidate<'a>(told: &'a str, wanted: &'a str) -> &'a str {
@@ -120,4 +110,9 @@ mod tests {
         }
         assert_eq!(told("acme", "acme", SlugVerdict::Free), None);
     }
+}
+
+/// A name cut to the length that control accepts.
+pub(super) fn name_for_control(name: &str) -> String {
+    name[..name.floor_char_boundary(MAX_TEXT_BYTES)].to_owned()
 }

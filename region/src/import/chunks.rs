@@ -17,29 +17,22 @@ use causeway_relocation::{
     keys::ChunkKeys,
     plan::Record,
     value::Value,
-    writer::{ChunkSilo, Row, WriteError, Writer, Written, write_chunk},
+    writer::{ChunkSilo, Row, Writer, Written, write_chunk},
 };
 use causeway_silo::{
-    db::{self, Tx, count},
+    db::{Tx, count},
     transact,
 };
 
-use super::{Engine, Import, ImportState, ImportedOrganization, ModelCounts, batches::Batch};
+use super::{
+    Import, ImportState, ImportedOrganization, ModelCounts, batches::Batch, context::ImportContext,
+    leased_ids::take_leased_ids,
+};
 use crate::{
     convert,
     error::Error,
     store::{self, lease_transaction::LeaseTransaction},
 };
-
-/// How many blocks are leased before giving up because rows have ids of each of them.
-const MAX_BLOCK_ATTEMPTS: usize = 3;
-
-/// Leased blocks begin above the highest id in use up to this one. Control avoids higher ids, so that one absurd id
-/// does not use up the rest.
-const HIGHEST_COUNTED_ID: i64 = 1 << 52;
-
-/// How many ids to lease from control at least, so that small chunks do not need a call each.
-const MIN_BLOCK: i64 = 1_000;
 
 /// What to record of a chunk besides its rows.
 #[derive(Debug)]
@@ -182,7 +175,7 @@ pub(super) struct ControlChunk {
 
 /// A chunk that is written in this region's own database.
 struct RegionChunk<'a> {
-    engine: &'a Engine,
+    context: &'a ImportContext,
     import: &'a Import,
     draft: ChunkDraft,
 }
@@ -191,189 +184,148 @@ impl ChunkSilo for RegionChunk<'_> {
     type Error = Error;
 
     async fn leased_ids(&self, model: &Model, count: usize) -> Result<Option<Vec<i64>>, Error> {
-        if model.leases_ids() { self.engine.take_leased_ids(model, count).await.map(Some) } else { Ok(None) }
+        if model.leases_ids() {
+            take_leased_ids(self.context, model, count).await.map(Some)
+        } else {
+            Ok(None)
+        }
     }
 
     async fn record(&self, tx: &mut Tx, model: &Model, rows: &[Row], written: &Written) -> Result<(), Error> {
         // Before the lease is asserted, because other chunks then wait for the row of the import.
         tx.check_constraints().await?;
-        let lease = &mut self.engine.record(tx, self.import, model, &self.draft, written).await?;
+        let lease = &mut record(self.context, tx, self.import, model, &self.draft, written).await?;
         self.draft.insert_organizations(lease, rows, written).await?;
-        Ok(self.engine.context.env.failpoint("region.chunk.recorded").await?)
+        Ok(self.context.env.failpoint("region.chunk.recorded").await?)
     }
 }
 
-impl Engine {
-    /// Writes a chunk into this region's database.
-    pub(super) async fn write_here(
-        &self,
-        import: &Import,
-        model: &Model,
-        records: Vec<Record>,
-        draft: ChunkDraft,
-    ) -> Result<ChunkKeys, Error> {
-        let writer = Writer {
-            env: &self.context.env,
-            now: import.created_at,
-            merge_users: import.parameters.merge_users,
-            tense: import.tense(),
-            // Control writes the users.
-            emails: None,
-            token_owners: HashMap::new(),
-        };
-        let here = RegionChunk { engine: self, import, draft };
-        self.context.env.failpoint("region.chunk.ready").await?;
-        let written = write_chunk(&self.context.db, &writer, model, records, &here).await?;
-        self.context.env.failpoint("region.chunk.committed").await?;
-        Ok(merged(here.draft.keys, written.keys))
-    }
+/// Writes a chunk into this region's database.
+pub(super) async fn write_here(
+    context: &ImportContext,
+    import: &Import,
+    model: &Model,
+    records: Vec<Record>,
+    draft: ChunkDraft,
+) -> Result<ChunkKeys, Error> {
+    let writer = Writer {
+        env: &context.env,
+        now: import.created_at,
+        merge_users: import.parameters.merge_users,
+        tense: import.tense(),
+        // Control writes the users.
+        emails: None,
+        token_owners: HashMap::new(),
+    };
+    let here = RegionChunk { context, import, draft };
+    context.env.failpoint("region.chunk.ready").await?;
+    let written = write_chunk(&context.db, &writer, model, records, &here).await?;
+    context.env.failpoint("region.chunk.committed").await?;
+    Ok(merged(here.draft.keys, written.keys))
+}
 
-    /// Lets control write a chunk. The caller must record it then; until it has, control gives the same answer again.
-    pub(super) async fn write_at_control(
-        &self,
-        import: &Import,
-        tables: &str,
-        model: &Model,
-        records: Vec<Record>,
-        draft: ChunkDraft,
-    ) -> Result<ControlChunk, Error> {
-        let sent = records.len();
-        let (mut written, mut returned) = (Written::default(), Vec::new());
-        if !records.is_empty() {
-            let request = ImportModelsRequest {
-                region: String::new(),
-                import_id: import.id.to_string(),
-                model: model.name.clone(),
-                flags: Some(ImportFlags {
-                    merge_users: import.parameters.merge_users,
-                    hide_organizations: import.parameters.hide_organizations,
-                }),
-                tables_fingerprint: tables.to_owned(),
-                min_ordinal: draft.min_ordinal,
-                max_ordinal: draft.max_ordinal,
-                records: records
-                    .into_iter()
-                    .map(|record| self.record_for_control(record))
-                    .collect::<Result<_, _>>()?,
-            };
-            self.context.register().await?;
-            self.context.env.failpoint("region.control_chunk.ready").await?;
-            let answer = self.context.ask(self.context.control.import_models(request)).await?;
-            self.context.env.failpoint("region.control_chunk.answered").await?;
-            written.keys = keys_from_proto(&answer.keys)?;
-            let dropped = sent.checked_sub(answer.keys.len()).ok_or_else(|| {
-                Error::Internal(format!("control wrote more records of {} than it was sent", model.name))
-            })?;
-            written.dropped = count(dropped)?;
-            written.findings = answer.findings.iter().map(convert::finding_from_proto).collect();
-            returned =
-                answer.returned.into_iter().map(|returned| (returned.new_pk, returned.fields_json)).collect();
-        }
-        Ok(ControlChunk { draft, written, returned })
-    }
-
-    /// Records a chunk that control has written.
-    pub(super) async fn note_chunk_of_control(
-        &self,
-        import: &Import,
-        model: &Model,
-        ControlChunk { draft, written, returned }: ControlChunk,
-    ) -> Result<ChunkKeys, Error> {
-        transact!(Error, self.context.db, |tx| {
-            let lease = &mut self.record(tx, import, model, &draft, &written).await?;
-            store::imported::insert_returned(lease, &model.name, &returned).await?;
-        })?;
-        self.context.env.failpoint("region.control_chunk.noted").await?;
-        Ok(merged(draft.keys, written.keys))
-    }
-
-    fn record_for_control(&self, record: Record) -> Result<ImportRecord, Error> {
-        let fields = record
-            .fields
-            .ok_or_else(|| Error::Internal("a record for control has lost its fields".to_owned()))?;
-        Ok(ImportRecord {
-            ordinal: record.ordinal,
-            source_pk: record.source_pk,
-            byte_offset: count(record.offset)?,
-            fields_json: fields,
-        })
-    }
-
-    /// Records a chunk in the transaction of its rows, and asserts the lease of its import there.
-    async fn record<'a>(
-        &self,
-        tx: &'a mut Tx,
-        import: &Import,
-        model: &Model,
-        draft: &ChunkDraft,
-        written: &Written,
-    ) -> Result<LeaseTransaction<'a>, Error> {
-        let keys = merged(draft.keys.clone(), written.keys.clone());
-        let counts = draft.counts(model, &keys, written)?;
-        let chunk = Chunk {
-            region: self.context.region.to_owned(),
-            import_id: import.id,
+/// Lets control write a chunk. The caller must record it then; until it has, control gives the same answer again.
+pub(super) async fn write_at_control(
+    context: &ImportContext,
+    import: &Import,
+    tables: &str,
+    model: &Model,
+    records: Vec<Record>,
+    draft: ChunkDraft,
+) -> Result<ControlChunk, Error> {
+    let sent = records.len();
+    let (mut written, mut returned) = (Written::default(), Vec::new());
+    if !records.is_empty() {
+        let request = ImportModelsRequest {
+            region: String::new(),
+            import_id: import.id.to_string(),
             model: model.name.clone(),
-            position: count(model.position)?,
+            flags: Some(ImportFlags {
+                merge_users: import.parameters.merge_users,
+                hide_organizations: import.parameters.hide_organizations,
+            }),
+            tables_fingerprint: tables.to_owned(),
             min_ordinal: draft.min_ordinal,
             max_ordinal: draft.max_ordinal,
-            keys,
-            dropped: counts.dropped,
-            digest: Vec::new(),
-            findings: Vec::new(),
-            created_at: self.context.env.now(),
-            reverted: None,
+            records: records.into_iter().map(record_for_control).collect::<Result<_, _>>()?,
         };
-        if !chunk.insert(tx).await? {
-            return Err(Error::ChunkExists { model: model.name.clone(), min_ordinal: draft.min_ordinal });
-        }
-        // After everything that takes long: from here to the commit, chunks of other models wait.
-        let mut lease = self.assert_lease(tx, import).await?;
-        store::model_counts::add(&mut lease, &counts).await?;
-        self.add_findings(&mut lease, draft.state, &draft.findings_to_store(written)).await?;
-        self.add_findings(&mut lease, draft.state, &written.findings).await?;
-        Ok(lease)
-    }
-
-    /// Ids that no other region and no row of this region has, from the current block or a new one. If the process dies
-    /// in between, the rest of a block is never given out, which does no harm.
-    async fn take_leased_ids(&self, model: &Model, count: usize) -> Result<Vec<i64>, Error> {
-        let count = db::count(count)?;
-        let in_hand = store::id_block::take(&self.context.db, &model.name, count).await?;
-        // The table's own sequence may have reached the block, because the application writes rows with ids from it.
-        if let Some(first) = in_hand
-            && store::id_block::highest(&self.context.db, model, HIGHEST_COUNTED_ID).await? < first
-            && self.are_free(model, first, count).await?
-        {
-            return Ok((first..first + count).collect());
-        }
-        // There is no current block, or something else has ids of it.
-        let wanted = i32::try_from(count.max(MIN_BLOCK)).map_err(|_| {
-            Error::Internal(format!("a chunk of {} needs more ids than a block can have", model.name))
+        context.register().await?;
+        context.env.failpoint("region.control_chunk.ready").await?;
+        let answer = context.ask(context.control.import_models(request)).await?;
+        context.env.failpoint("region.control_chunk.answered").await?;
+        written.keys = keys_from_proto(&answer.keys)?;
+        let dropped = sent.checked_sub(answer.keys.len()).ok_or_else(|| {
+            Error::Internal(format!("control wrote more records of {} than it was sent", model.name))
         })?;
-        for _ in 0..MAX_BLOCK_ATTEMPTS {
-            self.context.register().await?;
-            let highest = store::id_block::highest(&self.context.db, model, HIGHEST_COUNTED_ID).await?;
-            let (first, leased) = self
-                .context
-                .ask(self.context.control.lease_ids(self.context.env.uuid(), &model.name, wanted, highest))
-                .await?;
-            self.context.env.failpoint("region.ids.leased").await?;
-            store::id_block::put(&self.context.db, &model.name, first + count, first + leased).await?;
-            self.context.env.failpoint("region.ids.noted").await?;
-            if self.are_free(model, first, count).await? {
-                return Ok((first..first + count).collect());
-            }
-            // Control does not know these rows. The next registration reports all ids, and control avoids them.
-            self.context.registration.report_ids_again();
-        }
-        Err(Error::Write(WriteError::IdsTaken { table: model.table.clone() }))
+        written.dropped = count(dropped)?;
+        written.findings = answer.findings.iter().map(convert::finding_from_proto).collect();
+        returned =
+            answer.returned.into_iter().map(|returned| (returned.new_pk, returned.fields_json)).collect();
     }
+    Ok(ControlChunk { draft, written, returned })
+}
 
-    /// Whether no row has one of these ids.
-    async fn are_free(&self, model: &Model, first: i64, count: i64) -> Result<bool, Error> {
-        Ok(store::id_block::rows_between(&self.context.db, model, first, first + count - 1).await? == 0)
+/// Records a chunk that control has written.
+pub(super) async fn note_chunk_of_control(
+    context: &ImportContext,
+    import: &Import,
+    model: &Model,
+    ControlChunk { draft, written, returned }: ControlChunk,
+) -> Result<ChunkKeys, Error> {
+    transact!(Error, context.db, |tx| {
+        let lease = &mut record(context, tx, import, model, &draft, &written).await?;
+        store::imported::insert_returned(lease, &model.name, &returned).await?;
+    })?;
+    context.env.failpoint("region.control_chunk.noted").await?;
+    Ok(merged(draft.keys, written.keys))
+}
+
+fn record_for_control(record: Record) -> Result<ImportRecord, Error> {
+    let fields = record
+        .fields
+        .ok_or_else(|| Error::Internal("a record for control has lost its fields".to_owned()))?;
+    Ok(ImportRecord {
+        ordinal: record.ordinal,
+        source_pk: record.source_pk,
+        byte_offset: count(record.offset)?,
+        fields_json: fields,
+    })
+}
+
+/// Records a chunk in the transaction of its rows, and asserts the lease of its import there.
+async fn record<'a>(
+    context: &ImportContext,
+    tx: &'a mut Tx,
+    import: &Import,
+    model: &Model,
+    draft: &ChunkDraft,
+    written: &Written,
+) -> Result<LeaseTransaction<'a>, Error> {
+    let keys = merged(draft.keys.clone(), written.keys.clone());
+    let counts = draft.counts(model, &keys, written)?;
+    let chunk = Chunk {
+        region: context.region.to_owned(),
+        import_id: import.id,
+        model: model.name.clone(),
+        position: count(model.position)?,
+        min_ordinal: draft.min_ordinal,
+        max_ordinal: draft.max_ordinal,
+        keys,
+        dropped: counts.dropped,
+        digest: Vec::new(),
+        findings: Vec::new(),
+        created_at: context.env.now(),
+        reverted: None,
+    };
+    if !chunk.insert(tx).await? {
+        return Err(Error::ChunkExists { model: model.name.clone(), min_ordinal: draft.min_ordinal });
     }
+    // After everything that takes long: from here to the commit, chunks of other models wait.
+    let mut lease = context.assert_lease(tx, import).await?;
+    store::model_counts::add(&mut lease, &counts).await?;
+    context.add_findings(&mut lease, draft.state, &draft.findings_to_store(written)).await?;
+    context.add_findings(&mut lease, draft.state, &written.findings).await?;
+    Ok(lease)
 }
 
 /// The counts of a chunk.

@@ -3,81 +3,40 @@
 
 use std::{
     collections::HashMap,
-    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use causeway_audit::{Call, Subject};
+use causeway_proto::relocation::v1::ErrorReason;
 use causeway_relocation::{
     catalog::ORGANIZATION,
     export::ExportError,
     finding::{Finding, FindingKind},
-    plan::{Checkpoint, Plan},
-    writer::{DryRun, WriteError},
+    writer::WriteError,
 };
-use causeway_silo::{db::HasDbError as _, transact};
+use causeway_silo::db::HasDbError as _;
 use uuid::Uuid;
 
 use super::{
-    Failure, Import, ImportState, Waiting, batches::Sizes, fitted::Fitted, mapped::SharedKeys,
-    running::RunningImport, spool::spool_path,
+    Failure, Import, ImportState, Waiting,
+    context::ImportContext,
+    run::{Run, note_waiting},
+    running::RunningImport,
+    steps,
 };
-use crate::{
-    context::Context,
-    control_client::ControlTables,
-    decryption_key::DecryptionKeys,
-    error::Error,
-    permits::{Permits, Turn},
-    store,
-};
+use crate::{error::Error, permits::Permits, store};
 
 /// Runs the imports of one region. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Engine {
-    pub(super) context: Context,
+    pub(super) context: ImportContext,
     inner: Arc<Inner>,
 }
 
 #[derive(Debug)]
 struct Inner {
-    spool_dir: PathBuf,
-    keys: Option<DecryptionKeys>,
     running: Mutex<HashMap<Uuid, Arc<RunningImport>>>,
     permits: Permits,
-    /// Control's tables as it has described them last.
-    control_tables: Mutex<Option<Arc<ControlTables>>>,
-    /// Locked as long as this process may write into the spool directory.
-    lock: std::fs::File,
-}
-
-/// What a process remembers of an import between its steps. All of it can be made again from the file and the store.
-#[derive(Debug)]
-pub(super) struct Run {
-    pub(super) live: Arc<RunningImport>,
-    /// The catalog as far as the databases take it, read when this run began.
-    pub(super) fitted: Option<Fitted>,
-    pub(super) plan: Option<Arc<Plan>>,
-    pub(super) keys: Option<SharedKeys>,
-    /// The last ordinal of each model that a chunk covers, by the model's position.
-    pub(super) done: HashMap<usize, i64>,
-    /// The current size of batches.
-    pub(super) sizes: Sizes,
-    /// What a dry run has gone through; made again each time that the dry run begins.
-    pub(super) dry_run: Option<DryRun>,
-    /// Why the last attempt failed; `None` if it did not.
-    pub(super) waiting: Option<Waiting>,
-    /// The import's turn, while a step runs.
-    pub(super) turn: Option<Turn>,
-}
-
-impl Run {
-    /// Gives the turn to another import if one waits; see [`Turn::pass`].
-    pub(super) async fn pass_turn(&mut self, engine: &Engine) -> Result<(), Error> {
-        match &mut self.turn {
-            Some(turn) => turn.pass(&engine.context).await,
-            None => Ok(()),
-        }
-    }
 }
 
 /// The outcome of a step.
@@ -89,27 +48,14 @@ enum Step {
 }
 
 impl Engine {
-    /// An engine that stores its files in `spool_dir`, which this process has locked with `lock`. `keys` open encrypted
-    /// exports.
-    pub(crate) fn new(
-        context: &Context,
-        spool_dir: PathBuf,
-        lock: std::fs::File,
-        keys: Option<DecryptionKeys>,
-    ) -> Self {
-        let inner = Inner {
-            spool_dir,
-            keys,
-            running: Mutex::default(),
-            permits: Permits::new(&context.limits),
-            control_tables: Mutex::default(),
-            lock,
-        };
-        Self { context: context.clone(), inner: Arc::new(inner) }
+    /// An engine that runs nothing yet.
+    pub(crate) fn new(context: ImportContext) -> Self {
+        let inner = Inner { running: Mutex::default(), permits: Permits::new(&context.limits) };
+        Self { context, inner: Arc::new(inner) }
     }
 
-    /// What all parts of the region share.
-    pub(crate) fn context(&self) -> &Context {
+    /// What the parts of an import share.
+    pub(crate) fn context(&self) -> &ImportContext {
         &self.context
     }
 
@@ -118,26 +64,10 @@ impl Engine {
         &self.inner.permits
     }
 
-    /// Control's tables as it has described them last to this process.
-    pub(super) fn known_tables(&self) -> &Mutex<Option<Arc<ControlTables>>> {
-        &self.inner.control_tables
-    }
-
-    pub(super) fn spool_dir(&self) -> &Path {
-        &self.inner.spool_dir
-    }
-
-    /// The keys that open encrypted exports; `None` if this region has none.
-    pub(crate) fn keys(&self) -> Option<&DecryptionKeys> {
-        self.inner.keys.as_ref()
-    }
-
     /// Stops the region's work, and unlocks the spool directory for the next process.
     pub(crate) async fn stop(&self) {
         self.context.lifecycle.stop().await;
-        if let Err(error) = self.inner.lock.unlock() {
-            tracing::warn!(%error, "the spool directory stays locked until the process ends");
-        }
+        self.context.unlock_spool();
     }
 
     /// The import with this id, if it runs in this process.
@@ -160,12 +90,12 @@ impl Engine {
         let engine = self.clone();
         self.context.lifecycle.background(async move {
             loop {
-                if engine.take_lease(id).await {
-                    let kept = engine.keep_lease(id);
+                if engine.context.take_lease(id).await {
+                    let kept = engine.context.keep_lease(id);
                     let call = Call::own(id, &engine.context.region, "import");
                     causeway_audit::scope(call, engine.import_organizations(id, Arc::clone(&live))).await;
                     drop(kept);
-                    engine.give_lease_back(id).await;
+                    engine.context.give_lease_back(id).await;
                 }
                 let mut running = engine.inner.running.lock().unwrap_or_else(PoisonError::into_inner);
                 if engine.context.lifecycle.is_stopping() || !live.take_recheck() {
@@ -177,20 +107,17 @@ impl Engine {
         });
     }
 
+    /// Runs an import that has not ended: the caller that began it may not know that it was accepted.
+    pub(super) fn take_up(&self, import: &Import) {
+        if !import.state.is_final() && self.context.can_run(import) {
+            self.spawn(import.id);
+        }
+    }
+
     /// Imports the organizations of a file: plan, write models, resolve slugs and reserve them, write deferred models,
     /// make everything visible. Returns when the import has ended, or when the service stops.
     async fn import_organizations(&self, id: Uuid, live: Arc<RunningImport>) {
-        let mut run = Run {
-            live,
-            fitted: None,
-            plan: None,
-            keys: None,
-            done: HashMap::new(),
-            sizes: Sizes::default(),
-            dry_run: None,
-            waiting: None,
-            turn: None,
-        };
+        let mut run = Run::new(live);
         loop {
             let stepped = self.step(id, &mut run).await;
             // A waiting import must not keep others from their turns.
@@ -207,11 +134,7 @@ impl Engine {
                 Err(error) if error.is_stop() => continue,
                 Err(error) => error,
             };
-            // A chunk may have been absorbed only in part, so the keys are read from the store again.
-            run.keys = None;
-            // Somebody may have altered a table, which then fails in ways that do not say so.
-            run.fitted = None;
-            run.sizes = Sizes::default();
+            run.forget_attempt();
             let (ended, error) = match error {
                 error if error.is_transient() => (false, error),
                 error => {
@@ -228,7 +151,7 @@ impl Engine {
             }
             // Another process has the lease, or the import is in another state by now.
             if matches!(error, Error::Superseded(_)) {
-                if !self.take_lease(id).await {
+                if !self.context.take_lease(id).await {
                     return;
                 }
                 continue;
@@ -252,12 +175,13 @@ impl Engine {
         tracing::warn!(import_id = %id, attempts, reason, %error, "an import waits and tries again");
         let waiting =
             Waiting { reason: error.reason(), message: shown_message(&error.to_string()), since, attempts };
-        self.note_waiting(id, Some(&waiting)).await;
+        note_waiting(&self.context, id, &run.live, Some(&waiting)).await;
         run.waiting = Some(waiting);
         run.live.changed();
     }
 
     async fn step(&self, id: Uuid, run: &mut Run) -> Result<Step, Error> {
+        let context = &self.context;
         let import = store::import::get(&self.context.db, id).await?.ok_or(Error::ImportNotFound(id))?;
         // Planning is one turn however large the file is. It has turns of its own, so that imports that write do not
         // wait for it.
@@ -270,37 +194,18 @@ impl Engine {
             ImportState::Receiving | ImportState::Failed | ImportState::Planned | ImportState::Reverted => {
                 return Ok(Step::Done);
             }
-            ImportState::Checking => self.check_import(&import, run).await?,
-            ImportState::Planning => self.plan_import(&import, run).await?,
-            ImportState::Writing => self.import_in_organization_scope(&import, run).await?,
-            ImportState::ResolvingSlugs => self.resolve_org_slugs(&import, run).await?,
-            ImportState::Finishing => self.finish(&import, run).await?,
-            ImportState::Succeeded => self.report(&import, run).await?,
+            ImportState::Checking => steps::checking::run(context, &import, run).await?,
+            ImportState::Planning => steps::planning::run(context, &import, run).await?,
+            ImportState::Writing => steps::writing::run(context, &import, run).await?,
+            ImportState::ResolvingSlugs => steps::resolving_slugs::run(context, &import, run).await?,
+            ImportState::Finishing => steps::finishing::run(context, &import, run).await?,
+            ImportState::Succeeded => steps::succeeded::run(context, &import, run).await?,
             ImportState::Reverting => {
                 let call = Call::own(id, &self.context.region, "revert");
-                causeway_audit::scope(call, self.revert(&import, run)).await?;
+                causeway_audit::scope(call, steps::reverting::run(context, &import, run)).await?;
             }
         }
         Ok(Step::Next)
-    }
-
-    /// Stores what an import waits for; with `None`, that it no longer waits. If the import waits for the store itself,
-    /// only this process can report that.
-    pub(super) async fn note_waiting(&self, id: Uuid, waiting: Option<&Waiting>) {
-        let noted = transact!(Error, self.context.db, |tx| {
-            store::import::set_waiting(tx, id, self.context.holder.id, waiting, self.context.env.now())
-                .await?;
-        });
-        let unstored = match &noted {
-            Ok(()) => None,
-            Err(error) => {
-                tracing::debug!(import_id = %id, %error, "what the import waits for cannot be stored");
-                waiting.cloned()
-            }
-        };
-        if let Some(live) = self.running(id) {
-            live.keep_waiting(unstored);
-        }
     }
 
     /// Ends an import with an error. What it wrote stays hidden. `false` if it cannot end this way: what is visible
@@ -314,18 +219,37 @@ impl Engine {
         let failure =
             Failure { reason: error.reason(), message: self.message(&import, error), state: import.state };
         let finding = finding_of(error);
-        transact_leased!(self, &import, |lease| {
+        transact_leased!(self.context, &import, |lease| {
             // In a state of its own, so that it is deleted if the import is resumed.
-            self.add_findings(lease, ImportState::Failed, std::slice::from_ref(&finding)).await?;
+            self.context.add_findings(lease, ImportState::Failed, std::slice::from_ref(&finding)).await?;
             let now = self.context.env.now();
             store::import::fail(lease, &failure, now).await?;
             causeway_audit::append_failure(lease, &Subject::import(id), failure.reason, now).await?;
         })?;
         let failed = Import { state: ImportState::Failed, failure: Some(failure), ..import };
         if !failed.keeps_file() {
-            self.remove_spool(id).await;
+            self.context.remove_spool(id).await;
         }
         Ok(true)
+    }
+
+    /// Why an import cannot go on that has met what looks like a defect: altered tables are the reason, or the error is.
+    async fn explained(&self, id: Uuid, run: &mut Run, error: Error) -> Error {
+        if error.reason() != ErrorReason::Internal {
+            return error;
+        }
+        let Ok(Some(import)) = store::import::get(&self.context.db, id).await else { return error };
+        // A revert goes by the tables as they are.
+        if import.state == ImportState::Reverting {
+            return error;
+        }
+        match self.context.fitted(&import, &mut run.fitted).await {
+            Err(reason @ (Error::SchemaChanged { .. } | Error::TablesUnfit(_))) => {
+                tracing::warn!(import_id = %id, %error, "a statement met tables that had changed");
+                reason
+            }
+            _ => error,
+        }
     }
 
     fn message(&self, import: &Import, error: &Error) -> String {
@@ -334,24 +258,6 @@ impl Engine {
             _ => "what was written up to here stays hidden",
         };
         format!("{} ({consequence})", shown_message(&error.to_string()))
-    }
-
-    /// Removes the file of an import that no longer needs it, and its plan.
-    pub(super) async fn remove_spool(&self, id: Uuid) {
-        let kept = Checkpoint::ENDINGS.iter().map(|ending| self.spool_dir().join(format!("{id}{ending}")));
-        let paths: Vec<PathBuf> = [spool_path(self.spool_dir(), id)].into_iter().chain(kept).collect();
-        let removed = tokio::task::spawn_blocking(move || {
-            for path in paths {
-                if let Err(error) = std::fs::remove_file(&path)
-                    && error.kind() != std::io::ErrorKind::NotFound
-                {
-                    tracing::warn!(import_id = %id, path = %path.display(), %error, "a file of an import that has ended cannot be removed");
-                }
-            }
-        });
-        if let Err(error) = removed.await {
-            tracing::warn!(import_id = %id, %error, "the files of an import that has ended cannot be removed");
-        }
     }
 }
 

@@ -3,13 +3,13 @@
 use causeway_relocation::finding::{Finding, FindingKind, Severity};
 use causeway_silo::db::DbError;
 
-use super::{Engine, ImportState};
+use super::{ImportState, context::ImportContext};
 use crate::store::{self, lease_transaction::LeaseTransaction};
 
 /// How many findings of a kind are stored even above the limit, so that there are examples of each kind.
 const FEW: i64 = 5;
 
-impl Engine {
+impl ImportContext {
     /// Adds findings to an import in their order, as long as there is room. Errors and the first few of each kind are
     /// always stored. The first time that some are left out, that is a finding too.
     pub(super) async fn add_findings(
@@ -22,7 +22,7 @@ impl Engine {
             return Ok(());
         }
         let mut before = store::finding::totals(lease).await?;
-        let limit = self.context.limits.findings;
+        let limit = self.limits.findings;
         let mut room = i64::from(limit) - before.stored;
         let mut kept: Vec<Finding> = Vec::with_capacity(findings.len());
         for finding in findings {

@@ -1,18 +1,15 @@
 //! What the databases of the region and of control take of the catalog. They may belong to an application, which
 //! somebody upgrades between two imports, and even during one.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
-use causeway_proto::relocation::v1::ErrorReason;
 use causeway_relocation::{
     catalog::{Catalog, Silo},
     schema::Tables,
 };
 
-use uuid::Uuid;
-
-use super::{Engine, Import, ImportState, engine::Run};
-use crate::{control_client::ControlTables, error::Error, store};
+use super::{Import, ImportState, context::ImportContext};
+use crate::{control_client::ControlTables, error::Error};
 
 /// The catalog as far as the databases take it.
 #[derive(Debug, Clone)]
@@ -27,21 +24,21 @@ pub(super) struct Fitted {
     pub(super) assumed: bool,
 }
 
-impl Engine {
-    /// The catalog as far as the databases take it. Both are asked when a run of an import begins, and again when one of
-    /// its steps has failed. While an import is planned, control need not answer if it has described its tables before,
+impl ImportContext {
+    /// The catalog as far as the databases take it; `read` has it from then on. Both are asked when a run of an import
+    /// begins, and again when one of its steps has failed. While an import is planned, control need not answer if it has described its tables before,
     /// or if this region's are Causeway's own: whether that holds is checked before anything is written.
     ///
     /// # Errors
     /// [`Error::SchemaChanged`] if the import was planned for other tables; [`Error::TablesUnfit`];
     /// [`Error::ControlNotOfProduct`]; or if a database or control cannot be reached.
-    pub(super) async fn fitted(&self, import: &Import, run: &mut Run) -> Result<Fitted, Error> {
+    pub(super) async fn fitted(&self, import: &Import, read: &mut Option<Fitted>) -> Result<Fitted, Error> {
         let is_planning = import.state == ImportState::Planning;
-        if let Some(fitted) = run.fitted.as_ref().filter(|fitted| is_planning || !fitted.assumed) {
+        if let Some(fitted) = read.as_ref().filter(|fitted| is_planning || !fitted.assumed) {
             return Ok(fitted.clone());
         }
-        let catalog = &self.context.catalog;
-        let ours = Tables::load(&self.context.db, catalog, Silo::Region).await?;
+        let catalog = &self.catalog;
+        let ours = Tables::load(&self.db, catalog, Silo::Region).await?;
         // `None` stands for tables that Causeway created, which take everything.
         let (theirs, assumed) = match self.control_tables().await {
             Ok(theirs) => (Some(theirs), false),
@@ -80,7 +77,7 @@ impl Engine {
         if planned.is_some_and(|planned| *planned != fitted.fingerprint) {
             return Err(Error::SchemaChanged { dry_run: import.parameters.dry_run });
         }
-        run.fitted = Some(fitted.clone());
+        *read = Some(fitted.clone());
         Ok(fitted)
     }
 
@@ -89,39 +86,15 @@ impl Engine {
     /// # Errors
     /// If the database cannot be queried.
     pub(super) async fn fitted_here(&self) -> Result<Catalog, Error> {
-        let catalog = &self.context.catalog;
-        Ok(catalog.fitted(Silo::Region, &Tables::load(&self.context.db, catalog, Silo::Region).await?))
-    }
-
-    /// Why an import cannot go on that has met what looks like a defect: altered tables are the reason, or the error is.
-    pub(super) async fn explained(&self, id: Uuid, run: &mut Run, error: Error) -> Error {
-        if error.reason() != ErrorReason::Internal {
-            return error;
-        }
-        let Ok(Some(import)) = store::import::get(&self.context.db, id).await else { return error };
-        // A revert goes by the tables as they are.
-        if import.state == ImportState::Reverting {
-            return error;
-        }
-        match self.fitted(&import, run).await {
-            Err(reason @ (Error::SchemaChanged { .. } | Error::TablesUnfit(_))) => {
-                tracing::warn!(import_id = %id, %error, "a statement met tables that had changed");
-                reason
-            }
-            _ => error,
-        }
+        let catalog = &self.catalog;
+        Ok(catalog.fitted(Silo::Region, &Tables::load(&self.db, catalog, Silo::Region).await?))
     }
 
     /// Asks control for its tables of models.
     async fn control_tables(&self) -> Result<Arc<ControlTables>, Error> {
-        self.context.register().await?;
-        let tables = Arc::new(self.context.ask(self.context.control.describe_tables()).await?);
-        *self.known_tables().lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&tables));
+        self.register().await?;
+        let tables = Arc::new(self.ask(self.control.describe_tables()).await?);
+        self.set_control_tables(Arc::clone(&tables));
         Ok(tables)
-    }
-
-    /// Control's tables as it has described them last to this process.
-    fn known_control_tables(&self) -> Option<Arc<ControlTables>> {
-        self.known_tables().lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

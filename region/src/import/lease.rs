@@ -9,18 +9,18 @@ use chrono::{DateTime, Utc};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
-use super::{Engine, Import, Worker};
+use super::{Import, Worker, context::ImportContext};
 use crate::{
     error::Error,
     store::{self, lease_transaction::LeaseTransaction},
 };
 
 /// Runs a block in a transaction that has asserted the lease of an import:
-/// `transact_leased!(engine, import, |lease| { ... })`. Otherwise like [`transact!`].
+/// `transact_leased!(context, import, |lease| { ... })`. Otherwise like [`transact!`].
 macro_rules! transact_leased {
-    ($engine:expr, $import:expr, |$lease:ident| $body:block) => {
-        causeway_silo::transact!($crate::error::Error, $engine.context.db, |tx| {
-            let $lease = &mut $engine.assert_lease(tx, $import).await?;
+    ($context:expr, $import:expr, |$lease:ident| $body:block) => {
+        causeway_silo::transact!($crate::error::Error, $context.db, |tx| {
+            let $lease = &mut $context.assert_lease(tx, $import).await?;
             $body
         })
     };
@@ -44,7 +44,7 @@ pub struct Lease {
     pub until: DateTime<Utc>,
 }
 
-impl Engine {
+impl ImportContext {
     /// Waits until this process has the lease of an import. `false` if no process needs to work on the import any more,
     /// or if the service stops.
     pub(super) async fn take_lease(&self, id: Uuid) -> bool {
@@ -58,7 +58,7 @@ impl Engine {
                 }
             }
             attempts += 1;
-            if self.context.pause(attempts).await.is_err() {
+            if self.pause(attempts).await.is_err() {
                 return false;
             }
         }
@@ -67,26 +67,24 @@ impl Engine {
     /// Tries to take the lease of an import: `None` if another process has it, `Some(false)` if the import no longer
     /// needs a process.
     async fn try_lease(&self, id: Uuid) -> Result<Option<bool>, Error> {
-        let now = self.context.env.now();
-        let taken = transact!(Error, self.context.db, |tx| {
-            store::lease::take(tx, id, &self.context.holder, now).await?
-        })?;
+        let now = self.env.now();
+        let taken = transact!(Error, self.db, |tx| { store::lease::take(tx, id, &self.holder, now).await? })?;
         if taken {
             return Ok(Some(true));
         }
-        let import = store::import::get(&self.context.db, id).await?;
+        let import = store::import::get(&self.db, id).await?;
         Ok(import.is_none_or(|import| import.needs_no_process()).then_some(false))
     }
 
     /// Renews the lease of an import while the guard lives, because a step may take longer than a lease lasts.
     pub(super) fn keep_lease(&self, id: Uuid) -> DropGuard {
         let ended = CancellationToken::new();
-        let (engine, until) = (self.clone(), ended.clone());
-        self.context.lifecycle.background(async move {
+        let (context, until) = (self.clone(), ended.clone());
+        self.lifecycle.background(async move {
             while until.run_until_cancelled(tokio::time::sleep(RENEWAL)).await.is_some() {
-                let now = engine.context.env.now();
-                let renewed = transact!(Error, engine.context.db, |tx| {
-                    store::lease::renew(tx, id, &engine.context.holder, now).await?
+                let now = context.env.now();
+                let renewed = transact!(Error, context.db, |tx| {
+                    store::lease::renew(tx, id, &context.holder, now).await?
                 });
                 // If another process has the lease, the next transaction finds out. This process may get it again
                 // later.
@@ -100,8 +98,8 @@ impl Engine {
 
     /// Gives back the lease of an import, so that nobody has to wait for it to expire.
     pub(super) async fn give_lease_back(&self, id: Uuid) {
-        let given = transact!(Error, self.context.db, |tx| {
-            store::lease::give_back(tx, id, &self.context.holder).await?;
+        let given = transact!(Error, self.db, |tx| {
+            store::lease::give_back(tx, id, &self.holder).await?;
         });
         if let Err(error) = given {
             tracing::warn!(import_id = %id, %error, "the lease of an import was not given back; it stays until it expires");
@@ -118,7 +116,7 @@ impl Engine {
         tx: &'a mut Tx,
         import: &Import,
     ) -> Result<LeaseTransaction<'a>, Error> {
-        LeaseTransaction::assert(tx, import, &self.context.holder, self.context.env.now())
+        LeaseTransaction::assert(tx, import, &self.holder, self.env.now())
             .await?
             .ok_or(Error::Superseded(import.id))
     }
@@ -126,7 +124,7 @@ impl Engine {
     /// Whether this process can run an import: if the import still needs its file, that is in this process's spool
     /// directory.
     pub(super) fn can_run(&self, import: &Import) -> bool {
-        let has_file = import.spool_id.is_none_or(|spool| spool == self.context.holder.spool);
+        let has_file = import.spool_id.is_none_or(|spool| spool == self.holder.spool);
         match import.state.worker() {
             Worker::WithoutFile | Worker::UntilReported => true,
             Worker::WithFile | Worker::Nobody => has_file,

@@ -5,7 +5,7 @@ use causeway_relocation::{
     finding::{Finding, FindingKind},
 };
 
-use super::{Engine, Import, ImportState, ImportedOrganization};
+use super::{Import, ImportState, ImportedOrganization, context::ImportContext};
 use crate::{error::Error, store};
 
 /// The model that says who is an owner, and the rule for its rows.
@@ -23,27 +23,25 @@ pub(super) fn without_owner(organization: &ImportedOrganization, is_dry_run: boo
     organization.place(Finding::new(FindingKind::OrganizationWithoutOwner, reason).model(ORGANIZATION))
 }
 
-impl Engine {
-    /// Checks all organizations of an import, page by page. If the process dies in between, the check continues after
-    /// the last page whose findings were committed.
-    pub(super) async fn check_owners(&self, import: &Import) -> Result<(), Error> {
-        let Some((model, needs)) = owners(&self.context.catalog) else { return Ok(()) };
-        let mut after = store::import::owners_checked(&self.context.db, import.id).await?;
-        loop {
-            let page = store::imported::organizations(&self.context.db, import.id, after).await?;
-            let Some(last) = page.last() else { return Ok(()) };
-            after = last.id;
-            let ids = page.iter().map(|organization| organization.id).collect();
-            let without = store::imported::without_required_row(&self.context.db, model, needs, ids).await?;
-            let findings: Vec<Finding> = page
-                .iter()
-                .filter(|organization| without.contains(&organization.id))
-                .map(|organization| without_owner(organization, false))
-                .collect();
-            transact_leased!(self, import, |lease| {
-                store::import::set_owners_checked(lease, after).await?;
-                self.add_findings(lease, ImportState::Writing, &findings).await?;
-            })?;
-        }
+/// Checks all organizations of an import, page by page. If the process dies in between, the check continues after
+/// the last page whose findings were committed.
+pub(super) async fn check_owners(context: &ImportContext, import: &Import) -> Result<(), Error> {
+    let Some((model, needs)) = owners(&context.catalog) else { return Ok(()) };
+    let mut after = store::import::owners_checked(&context.db, import.id).await?;
+    loop {
+        let page = store::imported::organizations(&context.db, import.id, after).await?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = last.id;
+        let ids = page.iter().map(|organization| organization.id).collect();
+        let without = store::imported::without_required_row(&context.db, model, needs, ids).await?;
+        let findings: Vec<Finding> = page
+            .iter()
+            .filter(|organization| without.contains(&organization.id))
+            .map(|organization| without_owner(organization, false))
+            .collect();
+        transact_leased!(context, import, |lease| {
+            store::import::set_owners_checked(lease, after).await?;
+            context.add_findings(lease, ImportState::Writing, &findings).await?;
+        })?;
     }
 }

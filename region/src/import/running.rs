@@ -8,7 +8,20 @@ use std::sync::{
 use causeway_relocation::plan::Watch;
 use tokio::sync::{Notify, watch};
 
-use super::{Progress, Waiting};
+use super::types::Waiting;
+
+/// The progress of an import in its current state.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// The current model; empty while planning, and before the first chunk.
+    pub model: String,
+    /// Records handled in this state.
+    pub records_done: i64,
+    /// Records to handle in this state; 0 if unknown.
+    pub records_total: i64,
+    /// Bytes of the file read; only while planning.
+    pub bytes_done: i64,
+}
 
 /// An import that is running in this process.
 #[derive(Debug)]

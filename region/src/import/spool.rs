@@ -8,12 +8,12 @@ use std::{
 use causeway_relocation::{
     encrypted::OpenError,
     export::{ExportError, Source},
-    plan::Watch,
+    plan::{Checkpoint, Watch},
 };
 use causeway_silo::env::Environment;
 use uuid::Uuid;
 
-use super::Engine;
+use super::context::ImportContext;
 use crate::{decryption_key::DecryptionKeys, error::Error};
 
 /// The path of an import's file until the import has ended, whether the file is encrypted or not.
@@ -51,10 +51,10 @@ impl Spooled {
     }
 }
 
-impl Engine {
+impl ImportContext {
     /// The spooled file at `path`.
     pub(super) fn spooled(&self, path: PathBuf, encrypted: bool) -> Spooled {
-        Spooled { path, encrypted, keys: self.keys().cloned(), env: self.context.env.clone() }
+        Spooled { path, encrypted, keys: self.keys().cloned(), env: self.env.clone() }
     }
 
     /// Runs blocking work on a thread of its own. Sets the stop flag of `watch` when the service stops.
@@ -67,11 +67,29 @@ impl Engine {
         let mut working = tokio::task::spawn_blocking(move || work(&watched));
         let done = tokio::select! {
             done = &mut working => done,
-            () = self.context.lifecycle.stopping() => {
+            () = self.lifecycle.stopping() => {
                 watch.stop.store(true, std::sync::atomic::Ordering::Relaxed);
                 working.await
             }
         };
         done.map_err(|error| Error::of_task("reading an export", &error))?
+    }
+
+    /// Removes the file of an import that no longer needs it, and its plan.
+    pub(super) async fn remove_spool(&self, id: Uuid) {
+        let kept = Checkpoint::ENDINGS.iter().map(|ending| self.spool_dir().join(format!("{id}{ending}")));
+        let paths: Vec<PathBuf> = [spool_path(self.spool_dir(), id)].into_iter().chain(kept).collect();
+        let removed = tokio::task::spawn_blocking(move || {
+            for path in paths {
+                if let Err(error) = std::fs::remove_file(&path)
+                    && error.kind() != std::io::ErrorKind::NotFound
+                {
+                    tracing::warn!(import_id = %id, path = %path.display(), %error, "a file of an import that has ended cannot be removed");
+                }
+            }
+        });
+        if let Err(error) = removed.await {
+            tracing::warn!(import_id = %id, %error, "the files of an import that has ended cannot be removed");
+        }
     }
 }

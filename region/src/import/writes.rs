@@ -23,12 +23,17 @@ use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::{
-    Engine, Import, Waiting,
+    Import, Waiting,
     batches::{self, Sizes},
-    chunks::ControlChunk,
-    engine::Run,
+    chunks::{ControlChunk, note_chunk_of_control, write_at_control, write_here},
+    context::ImportContext,
+    dry_run::dry_run,
     fitted::Fitted,
+    follow::follow,
+    keys::load_keys,
     mapped::{Covered, Mapped, Mapper, SharedKeys},
+    plan::plan,
+    run::{Run, note_waiting},
     running::RunningImport,
 };
 use crate::{control_client::ControlTables, error::Error, permits::Turn};
@@ -45,7 +50,7 @@ const AT_ONCE_BESIDE_CONTROL: usize = 1;
 
 /// The models of an import that are being written.
 struct Writes<'a> {
-    engine: &'a Engine,
+    context: &'a ImportContext,
     /// The catalog as far as the databases take it.
     catalog: Arc<Catalog>,
     /// The tables of control for which the import was planned; `None` if they are Causeway's own.
@@ -68,57 +73,53 @@ struct Writes<'a> {
     ending: AtomicBool,
 }
 
-impl Engine {
-    /// Writes models in the order of the catalog, whatever their order in the file: the deferred ones, or the others.
-    pub(super) async fn do_writes(
-        &self,
-        import: &Import,
-        run: &mut Run,
-        deferred: bool,
-    ) -> Result<(), Error> {
-        let plan = self.plan(import, run).await?;
-        self.load_keys(import, run).await?;
-        let Some(keys) = run.keys.take() else {
-            return Err(Error::Internal("there is no primary key map".to_owned()));
-        };
-        let Fitted { catalog, of_control, .. } = self.fitted(import, run).await?;
-        let models: Vec<&Model> = catalog
-            .written()
-            .filter(|model| model.rules.deferred == deferred && plan.seen(model) > 0)
-            .collect();
-        run.live.begin(models.iter().map(|model| plan.seen(model)).sum());
-        let writes = Writes {
-            engine: self,
-            catalog: Arc::clone(&catalog),
-            tables_of_control: of_control,
-            import,
-            plan,
-            live: Arc::clone(&run.live),
-            keys,
-            done: Mutex::new(std::mem::take(&mut run.done)),
-            dry_run: AsyncMutex::new(run.dry_run.take()),
-            waiting: Mutex::new(run.waiting.take()),
-            sizes: run.sizes.clone(),
-            turn: AsyncMutex::new(run.turn.take()),
-            passing: AtomicBool::new(false),
-            ending: AtomicBool::new(false),
-        };
-        let written = writes.models(models).await;
-        run.waiting = writes.waiting.into_inner().unwrap_or_else(PoisonError::into_inner);
-        run.turn = writes.turn.into_inner();
-        written?;
-        run.done = writes.done.into_inner().unwrap_or_else(PoisonError::into_inner);
-        run.dry_run = writes.dry_run.into_inner();
-        run.keys = Some(writes.keys);
-        Ok(())
-    }
+/// Writes models in the order of the catalog, whatever their order in the file: the deferred ones, or the others.
+pub(super) async fn do_writes(
+    context: &ImportContext,
+    import: &Import,
+    run: &mut Run,
+    deferred: bool,
+) -> Result<(), Error> {
+    let plan = plan(context, import, run).await?;
+    load_keys(context, import, run).await?;
+    let Some(keys) = run.keys.take() else {
+        return Err(Error::Internal("there is no primary key map".to_owned()));
+    };
+    let Fitted { catalog, of_control, .. } = context.fitted(import, &mut run.fitted).await?;
+    let models: Vec<&Model> =
+        catalog.written().filter(|model| model.rules.deferred == deferred && plan.seen(model) > 0).collect();
+    run.live.begin(models.iter().map(|model| plan.seen(model)).sum());
+    let writes = Writes {
+        context,
+        catalog: Arc::clone(&catalog),
+        tables_of_control: of_control,
+        import,
+        plan,
+        live: Arc::clone(&run.live),
+        keys,
+        done: Mutex::new(std::mem::take(&mut run.done)),
+        dry_run: AsyncMutex::new(run.dry_run.take()),
+        waiting: Mutex::new(run.waiting.take()),
+        sizes: run.sizes.clone(),
+        turn: AsyncMutex::new(run.turn.take()),
+        passing: AtomicBool::new(false),
+        ending: AtomicBool::new(false),
+    };
+    let written = writes.models(models).await;
+    run.waiting = writes.waiting.into_inner().unwrap_or_else(PoisonError::into_inner);
+    run.turn = writes.turn.into_inner();
+    written?;
+    run.done = writes.done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    run.dry_run = writes.dry_run.into_inner();
+    run.keys = Some(writes.keys);
+    Ok(())
 }
 
 impl Writes<'_> {
     /// Writes all of these models. When it returns an error, no write is in progress any more.
     async fn models(&self, mut waiting: Vec<&Model>) -> Result<(), Error> {
         let catalog = &self.catalog;
-        let most = match self.engine.context.db.dialect() {
+        let most = match self.context.db.dialect() {
             Dialect::Postgres => AT_ONCE,
             Dialect::Sqlite => AT_ONCE_SQLITE,
         };
@@ -158,7 +159,7 @@ impl Writes<'_> {
             let Some((model, ended)) = running.next().await else {
                 if outcome.is_ok() && self.passing.swap(false, Ordering::Relaxed) {
                     if let Some(turn) = self.turn.lock().await.as_mut() {
-                        turn.pass(&self.engine.context).await?;
+                        turn.pass(self.context).await?;
                     }
                     continue;
                 }
@@ -186,7 +187,7 @@ impl Writes<'_> {
             self.passing.store(true, Ordering::Relaxed);
         }
         let passes = !first && self.passing.load(Ordering::Relaxed);
-        passes || self.engine.context.lifecycle.is_stopping() || self.ending.load(Ordering::Relaxed)
+        passes || self.context.lifecycle.is_stopping() || self.ending.load(Ordering::Relaxed)
     }
 
     /// Writes one model to its end, or until its turn ends.
@@ -207,7 +208,7 @@ impl Writes<'_> {
         let (mut batches, reading) = batches::read(
             Arc::clone(&self.catalog),
             Arc::clone(&self.plan),
-            self.engine.context.env.clone(),
+            self.context.env.clone(),
             self.sizes.clone(),
             model.position,
             done + 1,
@@ -222,11 +223,7 @@ impl Writes<'_> {
                 self.note(model, unnoted).await?;
                 // If the service does not stop, the model that failed reports why, or this one continues in another
                 // turn.
-                return if self.engine.context.lifecycle.is_stopping() {
-                    Err(Error::Stopping)
-                } else {
-                    Ok(())
-                };
+                return if self.context.lifecycle.is_stopping() { Err(Error::Stopping) } else { Ok(()) };
             }
             first = false;
             self.live.model(&model.name);
@@ -258,20 +255,20 @@ impl Writes<'_> {
     async fn goes_on(&self) {
         let waited = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take().is_some();
         if waited {
-            self.engine.note_waiting(self.import.id, None).await;
+            note_waiting(self.context, self.import.id, &self.live, None).await;
         }
     }
 
     /// Writes a batch in this silo. A dry run goes through it instead, whatever its silo.
     async fn write(&self, model: &Model, mapped: Mapped) -> Result<(), Error> {
-        let (engine, import) = (self.engine, self.import);
+        let (context, import) = (self.context, self.import);
         let Mapped { covered, mut records, draft } = mapped;
         let keys = if import.parameters.dry_run {
             // Columns that copy from a row of control are in no unique set, so a dry run does not need them.
-            engine.dry_run(import, model, records, draft, self.catalog.emails(), &self.dry_run).await?
+            dry_run(context, import, model, records, draft, self.catalog.emails(), &self.dry_run).await?
         } else {
-            engine.follow(import, model, &mut records).await?;
-            engine.write_here(import, model, records, draft).await?
+            follow(context, import, model, &mut records).await?;
+            write_here(context, import, model, records, draft).await?
         };
         self.written(model, &keys, covered).await
     }
@@ -279,17 +276,17 @@ impl Writes<'_> {
     /// Lets control write a batch.
     async fn send(&self, model: &Model, mapped: Mapped) -> Result<(ControlChunk, Covered), Error> {
         let Mapped { covered, mut records, draft } = mapped;
-        self.engine.follow(self.import, model, &mut records).await?;
+        follow(self.context, self.import, model, &mut records).await?;
         let tables = self.tables_of_control.as_deref();
         let tables = tables.map_or(Tables::OWN, |tables| tables.fingerprint_for(&model.table));
-        let sent = self.engine.write_at_control(self.import, tables, model, records, draft).await?;
+        let sent = write_at_control(self.context, self.import, tables, model, records, draft).await?;
         Ok((sent, covered))
     }
 
     /// Records a batch that control has written, if there is one.
     async fn note(&self, model: &Model, unnoted: Option<(ControlChunk, Covered)>) -> Result<(), Error> {
         let Some((sent, covered)) = unnoted else { return Ok(()) };
-        let keys = self.engine.note_chunk_of_control(self.import, model, sent).await?;
+        let keys = note_chunk_of_control(self.context, self.import, model, sent).await?;
         self.written(model, &keys, covered).await
     }
 

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::{
     convert::directory_status,
     replica::ReplicaType,
-    store::reconciliation::{ComparedOrganization, RegionState, Replicated},
+    store::compared::{ComparedOrganization, RegionState, Replicated},
 };
 
 /// What was read of an organization: first at control, then in the region.

@@ -4,7 +4,7 @@
 use causeway_proto::control::v1::{ProductState, SlugReservation};
 
 use super::difference::{DO_REPAIR, Difference, DifferenceKind, Observation, Repair};
-use crate::store::reconciliation::ComparedOrganization;
+use crate::store::compared::ComparedOrganization;
 
 impl Observation {
     /// Adds what differs in the product's own tables. Nothing does if they are not there, or if the slugs of region and
@@ -108,7 +108,7 @@ mod tests {
     use causeway_proto::control::v1::{HeldOrganization, ProductMapping, ReservationType};
 
     use super::*;
-    use crate::store::reconciliation::RegionState;
+    use crate::store::compared::RegionState;
 
     /// An organization `acme` as region, control and the product have it.
     fn seen(product: ProductState) -> Observation {
@@ -117,7 +117,7 @@ mod tests {
             r#type: ReservationType::Primary.into(),
             ..SlugReservation::default()
         };
-        let here = crate::store::reconciliation::ProductState {
+        let here = crate::store::compared::ProductState {
             members: 2,
             waiting: false,
             slug: Some("acme".to_owned()),

@@ -11,7 +11,7 @@ use causeway_relocation::{
 use causeway_silo::db::{Column, Db, DbError, Row, Statement, Tx};
 use uuid::Uuid;
 
-use super::reconciliation::ProductState;
+use super::compared::ProductState;
 
 /// A time that has passed: the workers take a message at once.
 const AT_ONCE: &str = "CAST('2016-08-01T00:00:00Z' AS timestamp with time zone)";

@@ -1,6 +1,7 @@
 //! A region's SQL, and nothing else. Callers pass in the time.
 
 pub(crate) mod books;
+pub(crate) mod compared;
 pub(crate) mod finding;
 pub(crate) mod id_block;
 pub mod import;

@@ -5,50 +5,12 @@ use std::collections::BTreeMap;
 use causeway_silo::db::{Column, Db, DbError, Row, Statement, Tx};
 use chrono::{DateTime, Utc};
 
-use super::{books::Books, lease::LENGTH};
+use super::{
+    books::Books,
+    compared::{ComparedOrganization, RegionState, Replicated},
+    lease::LENGTH,
+};
 use crate::{holder::Holder, import::ImportState};
-
-/// The columns of `sentry_organization` that control also stores.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ComparedOrganization {
-    pub(crate) slug: String,
-    pub(crate) name: String,
-    pub(crate) status: i64,
-}
-
-/// The replica's entry for a slug.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Replicated {
-    /// The name of the reservation's type in the store.
-    pub(crate) kind: String,
-    /// The primary slug of the organization; `None` if it has none.
-    pub(crate) canonical_slug: Option<String>,
-}
-
-/// What the region stores for an organization.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct RegionState {
-    /// The row; `None` if the region does not have the organization.
-    pub(crate) organization: Option<ComparedOrganization>,
-    /// Whether work is in progress: an import of the organization has not ended, has failed, or has not been reported
-    /// to control, or the answer to a rename has not been sent.
-    pub(crate) under_way: bool,
-    /// The replica's entries for the organization, by slug.
-    pub(crate) replica: BTreeMap<String, Replicated>,
-    /// What the product's own tables have; `None` if the database is not the product's.
-    pub(crate) product: Option<ProductState>,
-}
-
-/// What the product's own tables in the region have of an organization.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ProductState {
-    /// How many members it has.
-    pub(crate) members: i64,
-    /// Whether messages about it wait for the product's workers.
-    pub(crate) waiting: bool,
-    /// The copy of its slug reservation, empty if it is missing; `None` if the product keeps no copies.
-    pub(crate) slug: Option<String>,
-}
 
 /// The ids above `after` of organizations that have a row or are in the replica; at most `rows`, in ascending order.
 pub(crate) async fn ids(db: &Db, after: i64, rows: i64) -> Result<Vec<i64>, DbError> {

@@ -1,9 +1,11 @@
-//! The work in each state of an import, one file for each state.
+//! The work in each state of an import, one file for each state. Each file says first what is left when the process dies,
+//! then has `run`, which the engine calls, and what that uses. `run` can be called again after any failure, and moves the
+//! import to its next state in the transaction that ends the work.
 
-mod check;
-mod finish;
-mod plan;
-mod report;
-mod resolve_slugs;
-mod revert;
-mod write;
+pub(super) mod checking;
+pub(super) mod finishing;
+pub(super) mod planning;
+pub(super) mod resolving_slugs;
+pub(super) mod reverting;
+pub(super) mod succeeded;
+pub(super) mod writing;

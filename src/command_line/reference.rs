@@ -5,7 +5,10 @@ use std::path::Path;
 
 use clap::{Arg, Command, CommandFactory as _};
 
-use super::{Cli, SERVERS, command_of, is_setting};
+use crate::{
+    commands::Cli,
+    settings::{SERVERS, command_of, is_setting},
+};
 
 /// The text before the tables of settings.
 const HEAD: &str = "\

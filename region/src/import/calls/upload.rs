@@ -16,9 +16,10 @@ use sha2::{Digest as _, Sha256};
 use tokio::{fs, io::AsyncWriteExt as _, task::JoinHandle};
 use uuid::Uuid;
 
-use super::{Engine, Import, ImportState, Parameters, Requester, spool::spool_path};
+use super::{Imports, Requester};
 use crate::{
     error::Error,
+    import::{Import, ImportState, Parameters, engine::Engine, spool::spool_path},
     permits::UploadPlace,
     store::{self, import::Received},
 };
@@ -76,7 +77,7 @@ fn same(import: &Import, parameters: &Parameters, sha256: &str) -> Result<(), Er
     Err(Error::ImportContentDiffers { import_id: import.id, differs })
 }
 
-impl Engine {
+impl Imports {
     /// The import with this id, if it exists and the caller's announcement is enough to know that it is the same.
     ///
     /// # Errors
@@ -100,15 +101,8 @@ impl Engine {
             _ => return Ok(None),
         };
         same(&import, parameters, sha256)?;
-        self.take_up(&import);
+        self.engine.take_up(&import);
         Ok(Some(import))
-    }
-
-    /// Runs an import that has not ended: the caller that began it may not know that it was accepted.
-    pub(super) fn take_up(&self, import: &Import) {
-        if !import.state.is_final() && self.can_run(import) {
-            self.spawn(import.id);
-        }
     }
 
     /// Begins to receive a file, in a place for uploads.
@@ -133,11 +127,11 @@ impl Engine {
             return Err(Error::UploadTooLarge { announced: Some(size), limit });
         }
         // Not cut off if the caller goes away: the row could then be written after the clean-up that removes it.
-        let engine = self.clone();
+        let imports = self.clone();
         self.context
             .lifecycle
             .to_its_end(async move {
-                engine.begin_upload(place, import_id, parameters, requester, announced).await
+                imports.begin_upload(place, import_id, parameters, requester, announced).await
             })
             .await
     }
@@ -151,9 +145,10 @@ impl Engine {
         announced: Announced,
     ) -> Result<Upload, Error> {
         // Each upload has a file name of its own, because the same import may be sent twice at once.
-        let part = self.spool_dir().join(format!("{import_id}.{}.part", self.context.env.uuid().simple()));
+        let part =
+            self.context.spool_dir().join(format!("{import_id}.{}.part", self.context.env.uuid().simple()));
         let mut upload = Upload {
-            engine: self.clone(),
+            engine: self.engine.clone(),
             import_id,
             parameters,
             requester,
@@ -242,7 +237,7 @@ impl Upload {
     /// Refuses early, after little has been sent, what would be refused at the end.
     async fn recognized(&self) -> Result<(), Error> {
         if self.is_encrypted() {
-            return self.engine.keys().map(drop).ok_or(Error::DecryptionKeyMissing);
+            return self.engine.context.keys().map(drop).ok_or(Error::DecryptionKeyMissing);
         }
         if let Some(sha256) = &self.announced.sha256
             && let Some(import) = store::import::get(&self.engine.context.db, self.import_id).await?
@@ -312,9 +307,9 @@ impl Upload {
             encrypted: self.is_encrypted(),
         };
         if received.encrypted {
-            let spooled = self.engine.spooled(self.part.clone(), true);
+            let spooled = self.engine.context.spooled(self.part.clone(), true);
             let open = move |watch: &Watch| spooled.open(&watch.stop);
-            let source = self.engine.unless_stopped(&Arc::default(), open).await?;
+            let source = self.engine.context.unless_stopped(&Arc::default(), open).await?;
             received.size_bytes = count(source.size())?;
             received.sha256 = source.sha256().ok_or_else(|| {
                 Error::Internal("an encrypted export was opened without its SHA-256".to_owned())
@@ -330,7 +325,7 @@ impl Upload {
 
     async fn take(mut self) -> Result<(Uuid, bool), Error> {
         let received = self.received().await?;
-        let path = spool_path(self.engine.spool_dir(), self.import_id);
+        let path = spool_path(self.engine.context.spool_dir(), self.import_id);
         let import = loop {
             if self.commit(&received, &path).await? {
                 self.taken = true;
@@ -367,7 +362,8 @@ impl Upload {
             // again, or is removed when the service starts.
             if won && fs::try_exists(&self.part).await.map_err(Error::SpoolFailed)? {
                 fs::rename(&self.part, path).await.map_err(Error::SpoolFailed)?;
-                let dir = fs::File::open(self.engine.spool_dir()).await.map_err(Error::SpoolFailed)?;
+                let dir =
+                    fs::File::open(self.engine.context.spool_dir()).await.map_err(Error::SpoolFailed)?;
                 dir.sync_all().await.map_err(Error::SpoolFailed)?;
             }
             self.engine.context.env.failpoint("region.receive.spooled").await?;

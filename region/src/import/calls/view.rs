@@ -10,21 +10,12 @@ use causeway_silo::page::{Page, PageRequest};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{Engine, Import, ImportState, ImportedOrganization, ModelCounts, Requester};
-use crate::{error::Error, store};
-
-/// The progress of an import in its current state.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// The current model; empty while planning, and before the first chunk.
-    pub model: String,
-    /// Records handled in this state.
-    pub records_done: i64,
-    /// Records to handle in this state; 0 if unknown.
-    pub records_total: i64,
-    /// Bytes of the file read; only while planning.
-    pub bytes_done: i64,
-}
+use super::{Imports, Requester};
+use crate::{
+    error::Error,
+    import::{Import, ImportState, ImportedOrganization, ModelCounts, Progress},
+    store,
+};
 
 /// An import with its progress, counts and organizations.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,7 +51,7 @@ pub struct ModelKey {
     pub place: (i64, i64, usize),
 }
 
-impl Engine {
+impl Imports {
     pub(super) async fn import(&self, id: Uuid) -> Result<Import, Error> {
         match store::import::get(&self.context.db, id).await? {
             Some(import) if import.state != ImportState::Receiving => Ok(import),
@@ -71,7 +62,7 @@ impl Engine {
     /// One import with all that belongs to it.
     pub(crate) async fn view(&self, id: Uuid) -> Result<ImportView, Error> {
         let import = self.with_unstored(self.import(id).await?);
-        let progress = match self.running(id) {
+        let progress = match self.engine.running(id) {
             Some(live) => live.progress(import.state == ImportState::Planning),
             None => Progress::default(),
         };
@@ -107,7 +98,7 @@ impl Engine {
 
     /// Adds what the import waits for, if that could not be stored.
     fn with_unstored(&self, mut import: Import) -> Import {
-        if let Some(waiting) = self.running(import.id).and_then(|live| live.waiting()) {
+        if let Some(waiting) = self.engine.running(import.id).and_then(|live| live.waiting()) {
             import.waiting = Some(waiting);
         }
         import

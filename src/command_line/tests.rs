@@ -5,10 +5,14 @@ use std::{ffi::OsString, path::PathBuf};
 use clap::{CommandFactory as _, error::ErrorKind};
 use tempfile::TempDir;
 
-use super::{
-    Cli, Line, Refusal, SERVERS, command_of,
-    effective::{Setting, Source, render},
-    is_setting, parse,
+use super::{Line, Refusal, parse};
+use crate::{
+    commands::Cli,
+    settings::{
+        SERVERS, command_of,
+        effective::{Setting, Source, render},
+        is_setting,
+    },
 };
 
 struct Config {

@@ -9,7 +9,7 @@ use causeway_audit::Subject;
 use causeway_silo::{db::count, transact};
 use uuid::Uuid;
 
-use super::Engine;
+use super::Imports;
 use crate::{error::Error, store};
 
 /// Which hidden organizations to make visible.
@@ -21,7 +21,7 @@ pub(crate) enum Approved {
     Organizations(BTreeSet<i64>),
 }
 
-impl Engine {
+impl Imports {
     /// Makes hidden organizations visible, all of these or none, and has them reported to control. Returns how many
     /// were hidden.
     ///
@@ -86,11 +86,11 @@ impl Engine {
 
     /// Lets this process report an import, unless another one does.
     fn report_again(&self, id: Uuid) {
-        let engine = self.clone();
+        let engine = self.engine.clone();
         self.context.lifecycle.background(async move {
             let mut attempts = 0;
             loop {
-                match store::import::get(&engine.context.db, id).await {
+                match store::import::get(&engine.context().db, id).await {
                     // Another process may have the lease and have seen no need to report. Then the next round runs the
                     // import here.
                     Ok(Some(import)) if !import.needs_no_process() => engine.spawn(id),
@@ -100,7 +100,7 @@ impl Engine {
                     }
                 }
                 attempts += 1;
-                if engine.context.pause(attempts).await.is_err() {
+                if engine.context().pause(attempts).await.is_err() {
                     return;
                 }
             }

@@ -1,0 +1,50 @@
+//! Whether a database is the product's, and which tables of its own books it has.
+
+use std::collections::HashSet;
+
+use causeway_relocation::schema::is_of_product;
+use causeway_silo::db::{Column, Db, DbError, Row, Statement};
+
+/// Tables with a column `organization_id` that the workers fill.
+const MADE_BY_WORKERS: [&str; 4] = [
+    "sentry_organizationmembermapping",
+    "sentry_organizationmapping",
+    "sentry_teamreplica",
+    "sentry_organizationmember_teamsreplica",
+];
+
+/// The books of a database that is the product's.
+#[derive(Debug, Clone)]
+pub(crate) struct Books {
+    /// Those of [`MADE_BY_WORKERS`] that the database has.
+    pub(super) made_by_workers: Vec<&'static str>,
+}
+
+impl Books {
+    /// Looks whether the database has such books.
+    ///
+    /// # Errors
+    /// If the database cannot be queried.
+    pub(crate) async fn find(db: &Db) -> Result<Option<Self>, DbError> {
+        if !is_of_product(db).await? {
+            return Ok(None);
+        }
+        let needed = ["sentry_organizationslugreservation", "sentry_controloutbox"];
+        let names = needed.iter().chain(&MADE_BY_WORKERS);
+        let asked = names.map(|name| (*name).to_owned()).collect();
+        let statement = Statement::new("SELECT t.name AS name FROM ")
+            .rows(db.dialect(), "t", [("name", Column::Texts(asked))])
+            .push(" WHERE to_regclass(t.name) IS NOT NULL");
+        let found = texts(&db.fetch_all(statement).await?, "name")?;
+        if !needed.iter().all(|name| found.contains(*name)) {
+            return Ok(None);
+        }
+        let made_by_workers = MADE_BY_WORKERS.into_iter().filter(|name| found.contains(*name)).collect();
+        Ok(Some(Self { made_by_workers }))
+    }
+}
+
+/// A column of texts.
+pub(super) fn texts(rows: &[Row], column: &str) -> Result<HashSet<String>, DbError> {
+    rows.iter().map(|row| row.text(column)).collect()
+}

@@ -1,0 +1,89 @@
+//! What one process has in memory of an import that it runs.
+
+use std::{collections::HashMap, sync::Arc};
+
+use causeway_relocation::{plan::Plan, writer::DryRun};
+use causeway_silo::transact;
+use uuid::Uuid;
+
+use super::{
+    Waiting, batches::Sizes, context::ImportContext, fitted::Fitted, mapped::SharedKeys,
+    running::RunningImport,
+};
+use crate::{error::Error, permits::Turn, store};
+
+/// What a process has in memory of an import between its steps. All of it can be made again from the file and the store.
+#[derive(Debug)]
+pub(super) struct Run {
+    /// What watchers see of it, and how it is interrupted.
+    pub(super) live: Arc<RunningImport>,
+    /// The catalog as far as the databases take it, read when this run began.
+    pub(super) fitted: Option<Fitted>,
+    pub(super) plan: Option<Arc<Plan>>,
+    pub(super) keys: Option<SharedKeys>,
+    /// The last ordinal of each model that a chunk covers, by the model's position.
+    pub(super) done: HashMap<usize, i64>,
+    /// The current size of batches.
+    pub(super) sizes: Sizes,
+    /// What a dry run has gone through; made again each time that the dry run begins.
+    pub(super) dry_run: Option<DryRun>,
+    /// Why the last attempt failed; `None` if it did not.
+    pub(super) waiting: Option<Waiting>,
+    /// The import's turn, while a step runs.
+    pub(super) turn: Option<Turn>,
+}
+
+impl Run {
+    /// A run that has read nothing yet.
+    pub(super) fn new(live: Arc<RunningImport>) -> Self {
+        Self {
+            live,
+            fitted: None,
+            plan: None,
+            keys: None,
+            done: HashMap::new(),
+            sizes: Sizes::default(),
+            dry_run: None,
+            waiting: None,
+            turn: None,
+        }
+    }
+
+    /// Forgets what an attempt that failed may have left wrong.
+    pub(super) fn forget_attempt(&mut self) {
+        // A chunk may have been absorbed only in part, so the keys are read from the store again.
+        self.keys = None;
+        // Somebody may have altered a table, which then fails in ways that do not say so.
+        self.fitted = None;
+        self.sizes = Sizes::default();
+    }
+
+    /// Gives the turn to another import if one waits; see [`Turn::pass`].
+    pub(super) async fn pass_turn(&mut self, context: &ImportContext) -> Result<(), Error> {
+        match &mut self.turn {
+            Some(turn) => turn.pass(context).await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// Stores what an import waits for; with `None`, that it no longer waits. If the import waits for the store itself,
+/// only this process can report that.
+pub(super) async fn note_waiting(
+    context: &ImportContext,
+    id: Uuid,
+    live: &RunningImport,
+    waiting: Option<&Waiting>,
+) {
+    let noted = transact!(Error, context.db, |tx| {
+        store::import::set_waiting(tx, id, context.holder.id, waiting, context.env.now()).await?;
+    });
+    let unstored = match &noted {
+        Ok(()) => None,
+        Err(error) => {
+            tracing::debug!(import_id = %id, %error, "what the import waits for cannot be stored");
+            waiting.cloned()
+        }
+    };
+    live.keep_waiting(unstored);
+}

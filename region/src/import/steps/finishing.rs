@@ -1,0 +1,68 @@
+//! FINISHING: the region writes the deferred models, then makes all organizations visible.
+//!
+//! Organizations become visible in the transaction that ends the import. If there are more than one transaction may
+//! change (20,000), the first ones become visible in parts right before it, when nothing can fail any more:
+//!
+//! | died after | what is left | what the restarted region does |
+//! | --- | --- | --- |
+//! | adding up, or deleting returned columns | everything, hidden | adds up again, deletes the rest, shows all |
+//! | making some of many visible | those are visible, and all is confirmed | makes the others visible |
+//! | the import's end | everything is visible | reports to the directory |
+//!
+//! In a database of the product, they and all that belongs to them are announced to its workers in these transactions.
+//!
+//! An import that is reverted in between is hidden again before anything else.
+
+use std::sync::PoisonError;
+
+use causeway_audit::Subject;
+
+use crate::{
+    error::Error,
+    import::{
+        Import, ImportState, context::ImportContext, counts::check_counts, follow::forget_returned,
+        mapped::SharedKeys, run::Run, writes::do_writes,
+    },
+    store,
+};
+
+/// Writes the deferred models, checks that every record is accounted for, and makes the organizations visible.
+pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut Run) -> Result<(), Error> {
+    context.register().await?;
+    do_writes(context, import, run, true).await?;
+    check_counts(context, import.id).await?;
+    context.env.failpoint("region.finish.counted").await?;
+    forget_returned(context, import).await?;
+    let mut after = 0;
+    loop {
+        let (hides, books) = (import.parameters.hide_organizations, context.books.as_ref());
+        let part = match hides && books.is_none() {
+            true => None,
+            false => context.organizations_after(import.id, after).await?,
+        };
+        let (last, more) = part.unwrap_or((after, false));
+        transact_leased!(context, import, |lease| {
+            if !hides {
+                store::organization::restore_status(lease, after, last).await?;
+            }
+            if let Some(books) = books {
+                // Also of hidden ones: the product keeps them in its books with their status.
+                books.announce_import(lease, import.id, after, last).await?;
+            }
+            if !more {
+                let (from, to) = (ImportState::Finishing, ImportState::Succeeded);
+                store::import::advance(lease, from, to, context.env.now()).await?;
+                causeway_audit::append(lease, &Subject::import(import.id), context.env.now()).await?;
+            }
+        })?;
+        if !more {
+            break;
+        }
+        context.env.failpoint("region.finish.part_shown").await?;
+        after = last;
+    }
+    let bytes = |keys: &SharedKeys| keys.read().unwrap_or_else(PoisonError::into_inner).bytes();
+    let key_map_bytes = run.keys.as_ref().map_or(0, bytes);
+    tracing::info!(import_id = %import.id, key_map_bytes, "an import has succeeded");
+    Ok(context.env.failpoint("region.finish.visible").await?)
+}

@@ -1,0 +1,95 @@
+//! PLANNING: one pass over the file. Nothing is written to a model table.
+//!
+//! | died after | what is left | what the restarted region does |
+//! | --- | --- | --- |
+//! | part of the pass | its log, in the spool directory | continues where the log ends |
+//! | the pass | the plan, in the spool directory | loads it, and asks control again which users exist |
+//! | storing the plan | counts, findings and the next state | begins with the next state |
+
+use std::{collections::HashSet, sync::Arc};
+
+use causeway_relocation::{
+    catalog::USER,
+    plan::{Plan, Watch},
+};
+
+use crate::{
+    error::Error,
+    import::{
+        Import, ImportState, context::ImportContext, counts::planned_counts, fitted::Fitted, plan::plan,
+        run::Run,
+    },
+    store,
+};
+
+/// How many users are looked up at once.
+const USERS_AT_ONCE: usize = 1_000;
+
+/// Plans the file and stores the result.
+pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut Run) -> Result<(), Error> {
+    let stored = store_plan(context, import, run).await;
+    if stored.is_err() {
+        // When it is tried again, control's tables may be others than those that the plan was made for.
+        run.plan = None;
+    }
+    stored
+}
+
+/// Makes the plan and stores its result.
+async fn store_plan(context: &ImportContext, import: &Import, run: &mut Run) -> Result<(), Error> {
+    let (plan, planned_for) = loop {
+        let plan = plan(context, import, run).await?;
+        let Fitted { fingerprint, assumed, .. } = context.fitted(import, &mut run.fitted).await?;
+        refuse_undecided(context, import, run, &plan).await?;
+        if !(assumed && plan.has_undecided()) {
+            break (plan, fingerprint);
+        }
+        // Control has answered since, so its tables can be read.
+        run.fitted = None;
+        if context.fitted(import, &mut run.fitted).await?.fingerprint == fingerprint {
+            break (plan, fingerprint);
+        }
+        run.plan = None;
+    };
+    let counts = planned_counts(context, &plan)?;
+    let next = if import.parameters.dry_run { ImportState::Checking } else { ImportState::Writing };
+    context.env.failpoint("region.plan.made").await?;
+    transact_leased!(context, import, |lease| {
+        store::finding::forget(lease, ImportState::Planning).await?;
+        context.add_findings(lease, ImportState::Planning, &plan.findings).await?;
+        store::model_counts::replace(lease, &counts).await?;
+        store::import::set_planned(lease, plan.records, &planned_for).await?;
+        store::import::advance(lease, ImportState::Planning, next, context.env.now()).await?;
+    })?;
+    Ok(context.env.failpoint("region.plan.stored").await?)
+}
+
+/// Refuses the file for a record that breaks a rule and would be left out if its user existed, but the user does not.
+async fn refuse_undecided(
+    context: &ImportContext,
+    import: &Import,
+    run: &mut Run,
+    plan: &Arc<Plan>,
+) -> Result<(), Error> {
+    if !plan.has_undecided() {
+        return Ok(());
+    }
+    let catalog = context.fitted(import, &mut run.fitted).await?.catalog;
+    let env = context.env.clone();
+    let reading = {
+        let (plan, catalog, env) = (Arc::clone(plan), Arc::clone(&catalog), env.clone());
+        move |_: &Watch| Ok(plan.undecided_users(&catalog, &env)?)
+    };
+    let users = context.unless_stopped(&run.live.planning, reading).await?;
+    context.register().await?;
+    let mut existing = HashSet::new();
+    for users in users.chunks(USERS_AT_ONCE) {
+        let names = users.iter().map(|(_, name)| name.clone()).collect();
+        let rows = context.control.find_rows(import.id, USER, "username", names);
+        let rows = context.ask(rows).await?;
+        existing.extend(users.iter().filter(|(_, name)| rows.contains_key(name)).map(|(pk, _)| *pk));
+    }
+    let plan = Arc::clone(plan);
+    let refusing = move |_: &Watch| Ok(plan.refuse_undecided(&catalog, &env, &existing)?);
+    context.unless_stopped(&run.live.planning, refusing).await
+}

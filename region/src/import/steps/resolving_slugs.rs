@@ -1,0 +1,282 @@
+//! RESOLVING_SLUGS: control gives every organization its slug, the region writes the slugs and confirms them.
+//!
+//! | died after | what is left | what the restarted region does |
+//! | --- | --- | --- |
+//! | choosing the operation | nothing at control | asks |
+//! | control's answer | temporary reservations | asks again: same operation, same answer |
+//! | writing some of the slugs | the same, and slugs in some organizations | asks again, and writes the others |
+//! | writing all slugs | temporary reservations, slugs in hidden organizations | confirms |
+//! | finding slugs in use in the region | a note with those organizations | undoes what was written |
+//! | undoing some of that | the same, with fewer slugs written | undoes the rest, then asks under the next number |
+//! | control's confirmation | primary reservations | confirms again, which changes nothing |
+//!
+//! What is requested under an operation id never changes, because it is stored before the first call.
+
+use std::collections::{HashMap, HashSet};
+
+use causeway_proto::{
+    control::v1::{OrganizationSlugRequest, OrganizationSlugRequestBatch, ResolvedSlug, SlugVerdict},
+    relocation::v1::ErrorReason,
+};
+use causeway_relocation::{
+    catalog::ORGANIZATION,
+    finding::{Finding, Tense},
+    generate::derived_uuid,
+};
+use uuid::Uuid;
+
+use crate::{
+    error::Error,
+    import::{
+        Import, ImportState, ImportedOrganization, ModelCounts, SlugPlan,
+        changed_slug::{candidate, changed_by_slugs, name_for_control, slug_changed},
+        context::ImportContext,
+        run::Run,
+    },
+    store,
+};
+
+/// One step towards confirmed slugs: an import goes through this state several times.
+pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut Run) -> Result<(), Error> {
+    context.register().await?;
+    run.live.begin(0);
+    resolve_org_slugs(context, import, run).await
+}
+
+/// Chooses what to request, requests it, or confirms what was given: whichever of these comes next.
+async fn resolve_org_slugs(context: &ImportContext, import: &Import, run: &mut Run) -> Result<(), Error> {
+    if import.organization_count == 0 {
+        return slugs_are_final(context, import).await;
+    }
+    if import.slug_attempt == 0 {
+        return choose_operation(context, import).await;
+    }
+    let operation = operation_id(import.id, import.slug_attempt);
+    match ask_or_confirm(context, import, run, operation).await {
+        // An operator has released reservations that were not confirmed for long, so slugs are requested again.
+        Err(Error::Control(error)) if error.reason() == Some(ErrorReason::OperationReleased) => {
+            ask_again(context, import, run).await
+        }
+        outcome => outcome,
+    }
+}
+
+/// The id of the operation that requests slugs for the n-th time.
+pub(crate) fn operation_id(import_id: Uuid, attempt: i64) -> Uuid {
+    derived_uuid(import_id, &format!("organization slugs {attempt}"))
+}
+
+async fn ask_or_confirm(
+    context: &ImportContext,
+    import: &Import,
+    run: &mut Run,
+    operation: Uuid,
+) -> Result<(), Error> {
+    if !import.slugs_written {
+        if import.slug_attempt > 1 {
+            context
+                .ask(context.control.release_slugs(operation_id(import.id, import.slug_attempt - 1)))
+                .await?;
+        }
+        return ask_and_write(context, import, run, operation).await;
+    }
+    let confirmed = context.ask(context.control.confirm_slugs(operation)).await?;
+    context.env.failpoint("region.slugs.confirmed").await?;
+    if confirmed < import.organization_count {
+        // An operator has released some of its organizations before they were confirmed.
+        return ask_again(context, import, run).await;
+    }
+    slugs_are_final(context, import).await
+}
+
+async fn slugs_are_final(context: &ImportContext, import: &Import) -> Result<(), Error> {
+    transact_leased!(context, import, |lease| {
+        store::import::advance(lease, ImportState::ResolvingSlugs, ImportState::Finishing, context.env.now())
+            .await?;
+    })?;
+    Ok(context.env.failpoint("region.slugs.final").await?)
+}
+
+/// Stores what will be requested. Control may not know of organizations that were here before Causeway.
+async fn choose_operation(context: &ImportContext, import: &Import) -> Result<(), Error> {
+    let mut after = 0;
+    while let Some((last, _)) = context.organizations_after(import.id, after).await? {
+        transact_leased!(context, import, |lease| {
+            store::imported::find_taken_in_region(lease, after, last).await?;
+        })?;
+        after = last;
+    }
+    transact_leased!(context, import, |lease| {
+        store::import::next_slug_attempt(lease, 1).await?;
+    })?;
+    Ok(context.env.failpoint("region.slugs.chosen").await?)
+}
+
+/// Requests slugs from control, and writes the answer. Rows are read and written in pages, each in a transaction of
+/// its own. So memory holds only requests and answers of all organizations at once. A page that was written before
+/// is skipped.
+async fn ask_and_write(
+    context: &ImportContext,
+    import: &Import,
+    run: &mut Run,
+    operation: Uuid,
+) -> Result<(), Error> {
+    if store::imported::is_any_taken(&context.db, import.id, import.slug_attempt + 1).await? {
+        return ask_again(context, import, run).await;
+    }
+    let batches = slug_requests(context, import).await?;
+    let answer =
+        context.ask(context.control.bulk_create_organization_slug_reservations(operation, batches)).await?;
+    context.env.failpoint("region.slugs.answered").await?;
+    let given: HashMap<i64, ResolvedSlug> =
+        answer.into_iter().map(|given| (given.organization_id, given)).collect();
+    let mut after = 0;
+    let mut any_taken = false;
+    loop {
+        let page = store::imported::organizations(&context.db, import.id, after).await?;
+        let Some(last) = page.last() else { break };
+        after = last.id;
+        any_taken |= write_slugs(context, import, page, &given).await?;
+        run.pass_turn(context).await?;
+    }
+    if any_taken {
+        return ask_again(context, import, run).await;
+    }
+    transact_leased!(context, import, |lease| {
+        store::import::set_slugs_written(lease, context.env.now()).await?;
+    })?;
+    Ok(context.env.failpoint("region.slugs.written").await?)
+}
+
+/// Writes the slugs that control gave to these organizations, unless they have them. If another organization of
+/// this region has one of the slugs, nothing is written; that is noted for the next attempt, and the result is
+/// `true`.
+async fn write_slugs(
+    context: &ImportContext,
+    import: &Import,
+    mut page: Vec<ImportedOrganization>,
+    given: &HashMap<i64, ResolvedSlug>,
+) -> Result<bool, Error> {
+    page.retain(|organization| {
+        organization.slug.is_none()
+            || organization.slug.as_ref() != given.get(&organization.id).map(|given| &given.slug)
+    });
+    if page.is_empty() {
+        return Ok(false);
+    }
+    let given_to = |organization: &ImportedOrganization| {
+        given
+            .get(&organization.id)
+            .ok_or_else(|| Error::Internal(format!("control gave organization {} no slug", organization.id)))
+    };
+    let answers = page.iter().map(given_to).collect::<Result<Vec<_>, _>>()?;
+    let ids: Vec<i64> = page.iter().map(|organization| organization.id).collect();
+    let slugs: Vec<String> = answers.iter().map(|given| given.slug.clone()).collect();
+    // The slugs whose owners control does not know: they are organizations of this region.
+    let here: Vec<String> = answers
+        .iter()
+        .filter(|it| it.verdict() == SlugVerdict::Taken && it.taken_by_region.is_empty())
+        .map(|it| candidate(&it.candidate, &it.wanted_slug).to_owned())
+        .collect();
+    let any_taken = transact_leased!(context, import, |lease| {
+        let taken = store::organization::taken_by_others(lease, slugs.clone()).await?;
+        let taken: HashSet<&String> = taken.iter().collect();
+        if taken.is_empty() {
+            let here = store::organization::owners(lease, here.clone()).await?;
+            let (mut plans, mut findings) = (Vec::new(), Vec::new());
+            for (organization, given_to) in page.iter().zip(&answers) {
+                let candidate = candidate(&given_to.candidate, &organization.wanted_slug);
+                let plan = plan_of_answer(context, given_to, here.get(candidate).copied());
+                let is_of_file = plan
+                    .taken_by
+                    .as_ref()
+                    .is_some_and(|(region, id)| *region == context.region && given.contains_key(id));
+                findings.extend(changed(organization, &given_to.slug, candidate, &plan, is_of_file));
+                plans.push((given_to.slug.clone(), plan));
+            }
+            let counts = changed_by_slugs(&page, &findings)?;
+            store::organization::set_slugs(lease, ids.clone(), slugs.clone()).await?;
+            store::imported::set_slug_plans(lease, &page, &plans).await?;
+            store::model_counts::add(lease, &counts).await?;
+            context.add_findings(lease, ImportState::ResolvingSlugs, &findings).await?;
+            false
+        } else {
+            let given = ids.iter().zip(&slugs);
+            let again = given.filter(|(_, slug)| taken.contains(slug)).map(|(id, _)| *id).collect();
+            store::imported::set_taken_from(lease, import.slug_attempt + 1, again).await?;
+            true
+        }
+    })?;
+    context.env.failpoint("region.slugs.page_written").await?;
+    Ok(any_taken)
+}
+
+/// Undoes the slugs that were written, and begins the next attempt, under another operation. That attempt first
+/// releases the one before it. It requests other slugs in place of those that other organizations of this region
+/// have.
+async fn ask_again(context: &ImportContext, import: &Import, run: &mut Run) -> Result<(), Error> {
+    let mut after = 0;
+    while let Some((last, _)) = context.organizations_after(import.id, after).await? {
+        transact_leased!(context, import, |lease| {
+            // Those that counted as changed only because of their slugs will be counted again.
+            let changed = store::imported::changed_by_slugs(lease, after, last).await?;
+            let model = ORGANIZATION.to_owned();
+            let counts = ModelCounts { model, changed: -changed, ..ModelCounts::default() };
+            store::model_counts::add(lease, &counts).await?;
+            store::imported::forget_slugs(lease, after, last).await?;
+        })?;
+        after = last;
+        run.pass_turn(context).await?;
+    }
+    transact_leased!(context, import, |lease| {
+        store::finding::forget(lease, ImportState::ResolvingSlugs).await?;
+        store::import::next_slug_attempt(lease, import.slug_attempt + 1).await?;
+    })
+}
+
+/// The slug requests for all organizations of the import.
+async fn slug_requests(
+    context: &ImportContext,
+    import: &Import,
+) -> Result<Vec<OrganizationSlugRequestBatch>, Error> {
+    let mut batches = Vec::new();
+    let mut after = 0;
+    loop {
+        let page = store::imported::organizations(&context.db, import.id, after).await?;
+        let Some(last) = page.last() else { return Ok(batches) };
+        after = last.id;
+        let requests = page.into_iter().map(|organization| OrganizationSlugRequest {
+            organization_id: organization.id,
+            slug: organization.wanted_slug,
+            name: name_for_control(&organization.name),
+            taken_in_region: organization.taken_in_region
+                || organization.taken_from_attempt.is_some_and(|from| from <= import.slug_attempt),
+        });
+        batches.push(OrganizationSlugRequestBatch { requests: requests.collect() });
+    }
+}
+
+/// Why an organization got its slug. `here` is the organization of this region that has the slug it could not get.
+fn plan_of_answer(context: &ImportContext, given: &ResolvedSlug, here: Option<i64>) -> SlugPlan {
+    let verdict = given.verdict();
+    let known = (!given.taken_by_region.is_empty())
+        .then(|| (given.taken_by_region.clone(), given.taken_by_organization_id));
+    let here = here.map(|id| (context.region.to_owned(), id));
+    SlugPlan { verdict, taken_by: if verdict == SlugVerdict::Taken { known.or(here) } else { None } }
+}
+
+/// The finding that an organization got another slug than it wanted, and why; `None` if it got that one.
+fn changed(
+    organization: &ImportedOrganization,
+    given: &str,
+    candidate: &str,
+    plan: &SlugPlan,
+    is_of_file: bool,
+) -> Option<Finding> {
+    let holder = match &plan.taken_by {
+        Some((_, id)) if is_of_file => format!("another organization of the file, which is {id} now"),
+        Some((region, id)) => format!("organization {id} of region {region}"),
+        None => "somebody else".to_owned(),
+    };
+    slug_changed(organization, given, candidate, plan.verdict, &holder, Tense::Happened)
+}

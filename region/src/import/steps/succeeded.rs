@@ -1,0 +1,63 @@
+//! SUCCEEDED: the region reports the organizations to control's directory, until control has answered.
+//!
+//! | died after | what is left | what the restarted region does |
+//! | --- | --- | --- |
+//! | the report | the directory has them, the import is not marked as reported | reports again, which changes nothing |
+//! | marking the import | everything | nothing |
+
+use std::collections::HashMap;
+
+use causeway_proto::control::v1::ReportedOrganization;
+use causeway_relocation::{
+    catalog::ORGANIZATION,
+    finding::{Finding, FindingKind},
+};
+
+use crate::{
+    convert::directory_status,
+    error::Error,
+    import::{Import, ImportState, context::ImportContext, run::Run},
+    store,
+};
+
+/// Reports the organizations to control's directory. Repeating that changes nothing. Those that control refuses
+/// become findings, and do not keep the others out.
+pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut Run) -> Result<(), Error> {
+    context.remove_spool(import.id).await;
+    context.register().await?;
+    let mut after = 0;
+    let mut findings = Vec::new();
+    loop {
+        let page = store::imported::organizations(&context.db, import.id, after).await?;
+        let Some(last) = page.last() else { break };
+        after = last.id;
+        // As they are by now: some may have been left hidden and made visible later. The application has deleted
+        // those without a row.
+        let ids = page.iter().map(|organization| organization.id).collect();
+        let reported = store::organization::by_ids(&context.db, ids).await?.into_iter().map(|organization| {
+            ReportedOrganization {
+                organization_id: organization.id,
+                slug: organization.slug,
+                name: organization.name,
+                status: directory_status(organization.status).into(),
+            }
+        });
+        let refused = context.ask(context.control.report_organizations(reported.collect(), false)).await?;
+        let refused: HashMap<i64, String> =
+            refused.into_iter().map(|refused| (refused.organization_id, refused.message)).collect();
+        findings.extend(page.iter().filter_map(|organization| {
+            let message = refused.get(&organization.id)?;
+            let reason = format!("control's directory does not take it: {message}");
+            Some(organization.place(Finding::new(FindingKind::NotInDirectory, reason).model(ORGANIZATION)))
+        }));
+        run.pass_turn(context).await?;
+    }
+    context.env.failpoint("region.report.told").await?;
+    transact_leased!(context, import, |lease| {
+        // Asked again, control would say the same. The findings say what to do, and a comparison reports these
+        // organizations.
+        context.add_findings(lease, ImportState::Succeeded, &findings).await?;
+        store::import::set_reported(lease, import.approvals).await?;
+    })?;
+    Ok(context.env.failpoint("region.report.noted").await?)
+}

@@ -1,0 +1,131 @@
+//! Parses a command line together with the file that it names.
+
+#[cfg(test)]
+mod reference;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+
+use anyhow::anyhow;
+use clap::{Command, CommandFactory as _, FromArgMatches as _, error::ErrorKind};
+
+use crate::{
+    commands::{self, Cli},
+    settings::{
+        File, SERVERS,
+        effective::{Setting, settings_of},
+        innermost, is_setting, option_of_file, words,
+    },
+};
+
+/// A parsed command line, with what the file adds to it.
+#[derive(Debug)]
+pub(crate) struct Line {
+    /// The command and its arguments.
+    pub(crate) cli: Cli,
+    /// The settings of the log and of the servers that the command is about, each with its source.
+    pub(crate) settings: Vec<Setting>,
+}
+
+/// Why a command line cannot be carried out.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// The line is wrong, or asks for help or the version.
+    Usage(clap::Error),
+    /// The file is wrong, or a value that follows from it.
+    Settings(anyhow::Error),
+}
+
+impl From<clap::Error> for Refusal {
+    fn from(error: clap::Error) -> Self {
+        Self::Usage(error)
+    }
+}
+
+impl From<anyhow::Error> for Refusal {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Settings(error)
+    }
+}
+
+fn nothing_required(command: Command) -> Command {
+    command.mut_args(|arg| arg.required(false)).mut_subcommands(nothing_required)
+}
+
+/// Changes the command at the end of a path of subcommands.
+fn change(command: Command, path: &[String], with: &dyn Fn(Command) -> Command) -> Command {
+    match path.split_first() {
+        Some((name, rest)) => command.mut_subcommand(name, |inner| change(inner, rest, with)),
+        None => with(command),
+    }
+}
+
+/// The command with the values of the file as defaults: those of the log at its root, those of a server at `path`.
+fn with_file(root: Command, file: &File, server: Option<&str>, path: &[String]) -> Command {
+    let filled = |command: Command, section: Option<&str>| {
+        command.mut_args(|arg| match file.get(section, arg.get_id().as_str()) {
+            Some(entry) if is_setting(&arg) => arg.required(false).default_values(entry.values.clone()),
+            _ => arg,
+        })
+    };
+    let root = filled(root, None);
+    match server {
+        Some(_) => change(root, path, &|command| filled(command, server)),
+        None => root,
+    }
+}
+
+/// Parses a command line. Its first word is the name of the program.
+///
+/// # Errors
+/// If it is wrong or asks for help, or if the file that it names cannot be used.
+pub(crate) fn parse(line: &[OsString]) -> Result<Line, Refusal> {
+    let root = Cli::command();
+    // A required argument may be in the file, and only the line says which file. So nothing is required at first.
+    let first = match nothing_required(root.clone()).try_get_matches_from(line) {
+        Ok(matches) => matches,
+        // The error must be that of the real command.
+        Err(error) => return Err(root.try_get_matches_from(line).err().unwrap_or(error).into()),
+    };
+    let (path, _) = innermost(&first);
+    let checks = path.first().is_some_and(|name| name == "config");
+    let server = path.last().and_then(|name| SERVERS.into_iter().find(|server| server == name));
+    let file = match option_of_file(&first) {
+        Some(path) if checks || server.is_some() => Some(File::read(&path, &root)?),
+        _ => None,
+    };
+    let filled = match &file {
+        Some(file) => with_file(root.clone(), file, server, &path),
+        None => root.clone(),
+    };
+    let matches = filled.try_get_matches_from(line).map_err(|error| match error.kind() {
+        // The configuration is incomplete. The line that checks it is not wrong.
+        ErrorKind::MissingRequiredArgument if checks => anyhow!("{}", words(&error)).into(),
+        _ => Refusal::Usage(error),
+    })?;
+    let mut settings = settings_of(&root, server, &matches, file.as_ref());
+    if checks && server.is_none() {
+        settings.extend(each_server(&root, file.as_ref())?);
+    }
+    Ok(Line { cli: Cli::from_arg_matches(&matches)?, settings })
+}
+
+/// The settings of each server that the file has a table for.
+fn each_server(root: &Command, file: Option<&File>) -> anyhow::Result<Vec<Setting>> {
+    let mut settings = Vec::new();
+    let Some(file) = file else { return Ok(settings) };
+    for server in file.servers() {
+        let path = [server.to_owned()];
+        let filled = with_file(root.clone(), file, Some(server), &path);
+        let matches = filled
+            .try_get_matches_from([root.get_name(), server])
+            .map_err(|error| anyhow!("[{server}]: {}", words(&error)))?;
+        let cli =
+            Cli::from_arg_matches(&matches).map_err(|error| anyhow!("[{server}]: {}", words(&error)))?;
+        commands::check(&cli, true).map_err(|error| error.context(format!("[{server}]")))?;
+        let of_server = settings_of(root, Some(server), &matches, Some(file));
+        settings.extend(of_server.into_iter().filter(|setting| setting.server.is_some()));
+    }
+    Ok(settings)
+}

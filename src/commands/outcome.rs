@@ -1,0 +1,31 @@
+//! How a command ended, and its exit code.
+
+use std::process::ExitCode;
+
+/// How a command ended. One that could not be carried out at all is an error instead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The command did what was requested: exit code 0.
+    Done,
+    /// The command tried and did not succeed; it has printed why: exit code 1.
+    Failed,
+    /// A dry run shows that the import would fail: exit code 10.
+    WouldFail,
+    /// A dry run shows that the import would succeed, and has warnings: exit code 11.
+    Warnings,
+    /// An organization got another slug than the requested one: exit code 11.
+    OtherSlug,
+    /// Region and control differ, and not all of it was repaired: exit code 10.
+    Differences,
+}
+
+impl From<Outcome> for ExitCode {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Done => Self::SUCCESS,
+            Outcome::Failed => Self::FAILURE,
+            Outcome::WouldFail | Outcome::Differences => Self::from(10),
+            Outcome::Warnings | Outcome::OtherSlug => Self::from(11),
+        }
+    }
+}
