@@ -1,8 +1,9 @@
 //! Compiles the contract for the `proto` crate, which names this file as its build script.
 //!
-//! protox reads the `.proto` files in pure Rust, so no protoc has to be on the machine. The descriptor set is kept
-//! with its comments and options: reflection serves it, the services learn from it who may call what, and the command
-//! prints messages as JSON with it. A call without a rule about who may make it fails the build.
+//! protox reads the `.proto` files in pure Rust, so no protoc has to be on the machine. The descriptor set is
+//! stored with its comments and options: reflection serves it, the services learn from it who may call what,
+//! and the command prints messages as JSON with it. A call without a rule about who may make it fails the
+//! build.
 
 use std::{env, error::Error, fs, path::PathBuf};
 
@@ -23,7 +24,7 @@ const FILES: &[&str] = &[
     "causeway/region/v1/reconciliation_service.proto",
 ];
 
-/// The option of a call that says who may make it.
+/// The option of a call that defines who may make it.
 const ACCESS: &str = "causeway.access.v1.access";
 /// The fields of the rule that are paths of fields of the request, and the kind that each must have.
 const PATHS: [(&str, Kind); 3] =
@@ -48,7 +49,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Fails if a call has no rule, or a rule that nobody can keep.
+/// Fails if a call has no rule, or a rule that no caller can meet.
 fn check_access(pool: &DescriptorPool) -> Result<(), Box<dyn Error>> {
     let option =
         pool.get_extension_by_name(ACCESS).ok_or("the contract does not define the access option")?;

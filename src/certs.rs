@@ -1,5 +1,5 @@
-//! A development CA: it signs certificates whose one URI says who their holder is. For anything that matters, use the
-//! CA that your organization has; docs/tls.md says what its certificates need.
+//! A development CA: it signs certificates whose one URI identifies their holder. For anything that matters,
+//! use the CA that your organization has; docs/tls.md describes what its certificates need.
 
 use std::net::IpAddr;
 
@@ -16,7 +16,7 @@ use rcgen::{
 use time::OffsetDateTime;
 use x509_parser::{extensions::GeneralName, parse_x509_certificate};
 
-/// How far back the time of a certificate begins, for machines whose clocks are behind.
+/// How far back the time of a certificate begins, for machines whose clocks are slow.
 const CLOCK_SKEW: TimeDelta = TimeDelta::minutes(5);
 /// The length of a serial number, in bytes. With the first bit zero, it is at most the 20 bytes that are allowed.
 const SERIAL_BYTES: usize = 16;
@@ -39,26 +39,26 @@ pub enum CertsError {
 
 /// A certificate with its private key, both in PEM form.
 pub struct Issued {
-    /// The certificate.
+    /// The certificate in PEM form, for everybody to see.
     pub cert: String,
-    /// The private key.
+    /// The private key in PEM form, which is overwritten when it is dropped.
     pub key: zeroize::Zeroizing<String>,
 }
 
-/// What a certificate says.
+/// The content of a certificate.
 #[derive(Debug, Clone)]
 pub struct Request<'a> {
     /// Who its holder is.
     pub identity: &'a Identity,
     /// Under which names and addresses its holder is reached.
     pub hosts: &'a [String],
-    /// When it begins.
+    /// The first moment at which it is valid, to the second.
     pub from: DateTime<Utc>,
-    /// When it ends.
+    /// The moment at which it expires, to the second.
     pub until: DateTime<Utc>,
 }
 
-/// A CA.
+/// A certificate authority, with its key, for one trust domain.
 pub struct Authority {
     trust_domain: TrustDomain,
     issuer: Issuer<'static, KeyPair>,
@@ -86,7 +86,8 @@ fn pem(cert: &rcgen::Certificate, key: &KeyPair) -> Issued {
     Issued { cert: cert.pem(), key: key.serialize_pem().into() }
 }
 
-/// The parameters of a certificate, for what [`Request`] cannot say. The key is that of [`Authority::sign`].
+/// The parameters of a certificate, for what [`Request`] has no field for. The key is that of
+/// [`Authority::sign`].
 ///
 /// # Errors
 /// If a name or time cannot be written into a certificate.

@@ -89,7 +89,8 @@ fn the_findings_of_a_failed_import_are_written_too() {
     assert_eq!(findings[0]["byteOffset"], "1");
 }
 
-/// An import that fails says in its first line and in its last one that it went into the local data directory.
+/// An import that fails prints in its first line and in its last one that it went into the local data
+/// directory.
 #[test]
 fn an_import_that_fails_names_the_local_data_directory_first_and_last() {
     let place = Place::new();

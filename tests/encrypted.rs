@@ -1,5 +1,5 @@
-//! Tests of the command with encrypted exports. Tests beside the code of the format check the format itself. The test
-//! vectors of both are in `tests/encrypted-exports`; another implementation made them.
+//! Tests of the command with encrypted exports. Tests next to the code of the format check the format itself.
+//! The test vectors of both are in `tests/encrypted-exports`; another implementation made them.
 
 #![expect(clippy::expect_used, reason = "all of this is test code, the helpers too")]
 

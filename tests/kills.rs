@@ -91,7 +91,7 @@ async fn kill_every(
         let until = Instant::now() + every;
         if let Ok(Err(error)) = timeout_at(until, cluster.start_service(service)).await {
             tally.failed_starts.set(tally.failed_starts.get() + 1);
-            // It ends with the log of the service, and that with what the service says.
+            // It ends with the log of the service, and the log ends with the error of the service.
             let error = format!("{error:#}");
             println!("{service} did not start: {}", error.trim_end().lines().last().unwrap_or_default());
         }

@@ -27,8 +27,9 @@ use tempfile::TempDir;
 
 /// The size of the export in bytes: large enough that every model with many records has many chunks.
 const SIZE: u64 = 16_000_000;
-/// The most memory in KiB that a dry run and an import of that size may take beyond the region's initial memory. They
-/// take 18 to 28 MiB. Prepared statements of 500 rows, which each connection kept, once took 11 MiB more.
+/// The most memory in KiB that a dry run and an import of that size may take beyond the region's initial
+/// memory. They take 18 to 28 MiB. Prepared statements of 500 rows, which each connection stored, once needed
+/// 11 MiB more.
 const BEYOND_IDLE: u64 = 32 << 10;
 
 /// Starts a region, and waits until it serves.

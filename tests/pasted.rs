@@ -35,8 +35,8 @@ struct Ended {
 const SUBCOMMANDS: [&str; 9] =
     ["import", "imports", "slugs", "regions", "organizations", "reconcile", "audit", "config", "certs"];
 
-/// All commands in a printed text: those in backticks, and those on a line of their own. A command anywhere else is a
-/// fault, because nobody can tell where it ends.
+/// All commands in a printed text: those in backticks, and those on a line of their own. A command anywhere
+/// else is an error, because it is unclear where it ends.
 fn commands_in(text: &str) -> Vec<String> {
     let mut commands = Vec::new();
     for line in text.lines() {
@@ -69,7 +69,7 @@ fn one_of(commands: &[String], words: &str) -> Option<String> {
 }
 
 impl Ended {
-    /// All printed commands.
+    /// All commands that it printed, on standard output and then on standard error.
     fn commands(&self) -> Vec<String> {
         [commands_in(&self.stdout), commands_in(&self.stderr)].concat()
     }
@@ -418,7 +418,7 @@ async fn what_a_check_of_an_audit_log_prints_can_be_pasted() {
         assert!(listed.stdout.contains("mallory"), "{listed:?}");
     }
     cluster.stop().await;
-    // Of the embedded services, the option says which.
+    // Of the embedded services, the option defines which one is meant.
     shell.write("export.json", &many(1));
     shell.run(&format!("causeway import organizations export.json {DATA}")).await.ends_with(0);
     let path = shell.0.path().join("it's my data").join("control.db");

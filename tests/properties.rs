@@ -1,5 +1,5 @@
-//! Property tests with random exports, valid and damaged. A generated export is imported and audited, in any order of
-//! its records. A damaged export is either refused without leaving anything behind, or passes the audit.
+//! Property tests with random exports, valid and damaged. A generated export is imported and audited, in any
+//! order of its records. A damaged export is either refused without leaving anything, or passes the audit.
 //!
 //! A run tries few cases, the same ones each time. With `PROPTEST_CASES=1000` it tries 1,000 cases, other ones each
 //! time.
@@ -154,7 +154,7 @@ fn damaged(choices: Vec<u32>) -> anyhow::Result<Vec<u8>> {
 fn what_was_changed_is_refused_or_accounted_for(store: Store) {
     let strategy = vec((choices(), any::<bool>(), 0..4_u8), 1..12);
     check(4, &strategy, async |files| {
-        // The imports go into one cluster: earlier ones may have taken what a later one wants.
+        // The imports go into one cluster: earlier ones may have got what a later one wants.
         let cluster = cluster(store).await?;
         for (choices, merge_users, filter) in files {
             let slugs = [SLUG, OTHER_SLUG].map(str::to_owned).to_vec();

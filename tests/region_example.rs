@@ -263,8 +263,8 @@ async fn a_region_in_python_agrees_with_control_whatever_happens() {
     running.kill().await;
     assert_eq!(example.slugs("py").await[0], "cord");
 
-    // A request from while the region was down is carried out when the region is back, even if it is killed before it
-    // has answered.
+    // A request from while the region was down is executed when the region is back, even if it is killed
+    // before it has answered.
     let pending = example.rename(2, id, "dune", 0).await.expect("asked for");
     assert_eq!(pending.state(), RenameState::Pending);
     let mut running = example.run("py");
@@ -299,8 +299,8 @@ async fn a_region_in_python_agrees_with_control_whatever_happens() {
     assert_eq!(example.rename(4, id, "fir", 30).await.expect("renamed").state(), RenameState::Confirmed);
     running.kill().await;
 
-    // Without its position in the feed, the region takes a snapshot. The organization that was made by hand gets its
-    // slug reserved.
+    // Without its position in the feed, the region takes a snapshot. The organization that was created
+    // manually gets its slug reserved.
     example.change("py", "UPDATE region SET version = 0").await;
     let mut running = example.run("py");
     let _taken = running.says("snapshot_taken").await;

@@ -64,7 +64,7 @@ impl Call {
         self.0.request_id
     }
 
-    /// Who calls.
+    /// Who calls, at most 512 bytes; empty if callers need no identity.
     #[must_use]
     pub fn who(&self) -> &str {
         &self.0.who

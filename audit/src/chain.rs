@@ -59,7 +59,7 @@ pub enum Broken {
         "the hash at position {position} is not that of entry {id} there: the entry or its place was changed"
     )]
     HashDiffers {
-        /// The position.
+        /// The position in the chain, counted from 1.
         position: i64,
         /// The number of the row.
         id: i64,
@@ -70,9 +70,9 @@ pub enum Broken {
     /// The chain ends before an expected position.
     #[error("the chain ends at position {end}, and position {expected} was expected: its end is gone")]
     EndsEarly {
-        /// Its last position.
+        /// The last position that the chain has.
         end: i64,
-        /// The expected one.
+        /// The position that was expected, which is after the end.
         expected: i64,
     },
     /// An expected position is before the beginning.
@@ -83,7 +83,7 @@ pub enum Broken {
     BeginsLater {
         /// The position after which the chain begins.
         begins: i64,
-        /// The expected one.
+        /// The position that was expected, which is before the beginning.
         expected: i64,
     },
 }

@@ -12,7 +12,7 @@ use crate::{Entry, entry::Place};
 pub struct InvalidEntry {
     /// The number of the entry.
     pub id: i64,
-    /// The field.
+    /// The name of the field in the contract: `time`, or one with an id.
     pub field: &'static str,
 }
 

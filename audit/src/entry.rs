@@ -10,13 +10,13 @@ const ENCODING: &[u8] = b"causeway-audit-1";
 /// A row of the log. See `AuditEntry` in the contract for what the texts are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Its number.
+    /// Its number; a later row has a higher one, unless both were written at the same time.
     pub id: i64,
     /// When it was done, to the microsecond.
     pub time: DateTime<Utc>,
     /// The id of the request.
     pub request_id: Uuid,
-    /// Who called.
+    /// The SPIFFE URI of the caller, or the name of the service for its own work; may be empty.
     pub who: String,
     /// The IP address of the caller.
     pub address: String,
@@ -28,7 +28,7 @@ pub struct Entry {
     pub import_id: Option<Uuid>,
     /// The operation that it belongs to.
     pub operation_id: Option<Uuid>,
-    /// A gRPC code.
+    /// The gRPC code: `OK` if it was done, otherwise that of the error, such as `NOT_FOUND`.
     pub outcome: String,
     /// The reason of an error; empty without one.
     pub reason: String,
@@ -37,8 +37,8 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Its hash at a position of the chain: SHA-256 over the hash before it, the position, and all that it says. Each
-    /// part has its length in front of it, so that no two rows have the same encoding.
+    /// Its hash at a position of the chain: SHA-256 over the hash before it, the position, and all its
+    /// fields. Each part has its length in front of it, so that no two rows have the same encoding.
     #[must_use]
     pub fn hash(&self, before: &[u8; 32], position: i64) -> [u8; 32] {
         let id = |id: Option<Uuid>| id.map_or_else(Vec::new, |id| id.as_bytes().to_vec());

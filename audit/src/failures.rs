@@ -16,7 +16,7 @@ const AT_ONCE: f64 = 10.0;
 const REFILL: f64 = 10.0;
 /// The most rows that wait to be stored.
 const WAITING: usize = 1_000;
-/// The most callers that are told apart. Further ones are counted together.
+/// The most callers that are counted separately. Further ones are counted together.
 const CALLERS: usize = 1_000;
 /// After so many seconds without a further row, it is logged how many calls have none.
 const LOGGED_AFTER: i64 = 60;

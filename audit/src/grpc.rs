@@ -56,7 +56,7 @@ impl Audit {
     }
 }
 
-/// Logs what the database says. The caller only learns what it can do about the failure.
+/// Logs the error of the database. The caller only learns what it can do about the failure.
 fn failed(error: &DbError) -> Failure {
     match error.kind() {
         DbErrorKind::Closed => {

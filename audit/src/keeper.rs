@@ -28,15 +28,15 @@ use crate::{
 
 /// How often failed calls are stored, and rows are added to the chain.
 const SEAL_EVERY: Duration = Duration::from_secs(1);
-/// How often old rows are looked for; for the first time at the start.
+/// How often old rows are searched for and deleted; for the first time at the start.
 const RETAIN_EVERY: Duration = Duration::from_secs(3_600);
 /// The most failed calls that are stored in one transaction.
 const AT_ONCE: usize = 100;
 
-/// How the log of a silo is kept.
+/// How long the log of a silo is stored.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// How long rows are kept; 400 days by default.
+    /// How long rows are stored; 400 days by default.
     pub retention: Duration,
 }
 

@@ -4,9 +4,10 @@
 //! committed. It learns from the current [`Call`] who made it. A call that fails gets a row from [`Audit::failed`], in
 //! a transaction of its own.
 //!
-//! Rows are never changed. About a second after its commit, each row gets the next position in a chain of hashes, so
-//! that [`chain::Verifier`] can tell whether somebody has changed, added or removed rows in the database. Writers do
-//! not wait for each other because of that: one background task seals rows that are committed.
+//! Rows are never changed. About a second after its commit, each row gets the next position in a chain of
+//! hashes, so that [`chain::Verifier`] can find out whether somebody has changed, added or removed rows in
+//! the database. Writers do not wait for each other because of that: one background task seals rows that are
+//! committed.
 
 mod call;
 pub mod chain;

@@ -20,7 +20,8 @@ use crate::{
 /// How many rows one transaction seals or deletes.
 pub const BATCH: i64 = 500;
 
-/// Appends a row that says that the current call has changed `subject`. Call it in the transaction of the change.
+/// Appends a row about the current call, which has changed `subject`. Call it in the transaction of the
+/// change.
 ///
 /// # Errors
 /// If the database refuses.
@@ -28,8 +29,8 @@ pub async fn append(tx: &mut Tx, subject: &Subject, now: DateTime<Utc>) -> Resul
     append_outcome(tx, subject, code_name(Code::Ok), "", now).await
 }
 
-/// Appends a row that says that the current call has failed for good. Call it in the transaction that records the
-/// failure.
+/// Appends a row about the current call, which has failed for good. Call it in the transaction that records
+/// the failure.
 ///
 /// # Errors
 /// If the database refuses.
@@ -134,13 +135,13 @@ fn link(position: i64, hash: &str) -> Result<Link, DbError> {
 pub struct Filter {
     /// At this time or later.
     pub since: Option<DateTime<Utc>>,
-    /// Before this time.
+    /// Before this time; up to the newest row if `None`.
     pub until: Option<DateTime<Utc>>,
-    /// Of this caller.
+    /// Of the caller with exactly this text; of all callers if `None`.
     pub who: Option<String>,
     /// About this object, or part of it if it is an import or operation.
     pub object: Option<String>,
-    /// Of this request.
+    /// Of the call with this request id; of all calls if `None`.
     pub request_id: Option<Uuid>,
 }
 
@@ -212,11 +213,11 @@ fn base_of(row: &Row) -> Result<Link, DbError> {
 /// A position of the chain as the database has it: its hash as text, and its row if there is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sealed {
-    /// The position.
+    /// The position in the chain, counted from 1.
     pub position: i64,
     /// The hash, which is 64 hex digits if nobody has changed it.
     pub hash: String,
-    /// The row.
+    /// The row of the log at this position; `None` if somebody has deleted it.
     pub entry: Option<Entry>,
 }
 

@@ -13,7 +13,7 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// An import.
+    /// An import: the object is `import/UUID`, and the row belongs to the import.
     #[must_use]
     pub fn import(id: Uuid) -> Self {
         Self { object: format!("import/{id}"), import_id: Some(id), operation_id: None }
@@ -25,7 +25,7 @@ impl Subject {
         Self { object: format!("operation/{id}"), import_id: None, operation_id: Some(id) }
     }
 
-    /// An organization.
+    /// An organization, by its id: the object is `organization/ID`.
     #[must_use]
     pub fn organization(id: i64) -> Self {
         Self { object: format!("organization/{id}"), ..Self::default() }
@@ -51,13 +51,13 @@ impl Subject {
         &self.object
     }
 
-    /// The import.
+    /// The import that the change belongs to, if any.
     #[must_use]
     pub fn import_id(&self) -> Option<Uuid> {
         self.import_id
     }
 
-    /// The operation.
+    /// The operation on slugs or ids that the change belongs to, if any.
     #[must_use]
     pub fn operation_id(&self) -> Option<Uuid> {
         self.operation_id

@@ -23,7 +23,7 @@ use crate::{
     rig::{Databases, Rig, Service, Services, Store},
 };
 
-/// What to measure.
+/// What a measurement of imports measures, and with which program.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The databases to measure on.

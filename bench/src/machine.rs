@@ -28,7 +28,7 @@ pub fn describe() -> Value {
 /// Memory of a process, in KiB.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Memory {
-    /// Resident now.
+    /// The resident size when it was read.
     pub resident: u64,
     /// The largest resident size so far.
     pub peak: u64,

@@ -54,8 +54,8 @@ pub(crate) struct Written {
 }
 
 impl Rows {
-    /// Saves the rows of all model tables, in the order in which they can be written. On SQLite, only remembers where
-    /// they are.
+    /// Saves the rows of all model tables, in the order in which they can be written. On SQLite, only stores
+    /// where they are.
     ///
     /// # Errors
     /// If they cannot be read.

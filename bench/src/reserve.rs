@@ -28,7 +28,7 @@ use crate::{
     rig::{Rig, Service, Store},
 };
 
-/// What to measure.
+/// What a measurement of reservations measures, and with which program.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Number of slugs in the large operation.
@@ -42,11 +42,11 @@ pub struct Options {
 }
 
 const REGIONS: u64 = 10;
-/// Batches per region.
+/// How many bulk creations each region sends, one after the other.
 const BATCHES: u64 = 40;
 const BATCH: u64 = 100;
 const CALLERS: u64 = 64;
-/// Calls per caller.
+/// How many slugs each caller reserves, one after the other.
 const CALLS: u64 = 40;
 
 const COLUMNS: &[&str] = &["what", "slugs/s", "calls/s", "p50", "p99", "beside", "ratio"];

@@ -34,7 +34,7 @@ use crate::{
     unary,
 };
 
-/// What to measure.
+/// What a measurement of resolving slugs measures, and with which program.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Number of slugs that exist.
@@ -271,7 +271,7 @@ async fn staleness(channel: &Channel) -> anyhow::Result<(usize, Vec<f64>)> {
 /// process is killed.
 ///
 /// # Errors
-/// If the control does not start or the port is taken.
+/// If the control does not start or the port is in use.
 pub async fn serve(listen: SocketAddr, database_url: String) -> anyhow::Result<()> {
     let listener = TcpListener::bind(listen).await?;
     let url = format!("http://{}", listener.local_addr()?);

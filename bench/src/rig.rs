@@ -215,7 +215,7 @@ pub struct Services {
     // Dropped in order: the region needs control.
     /// The region, named `us`.
     pub region: Service,
-    /// The control.
+    /// The control that the region calls.
     pub control: Service,
 }
 

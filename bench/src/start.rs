@@ -9,7 +9,7 @@ use crate::{
     rig::{Rig, Service, Store},
 };
 
-/// What to measure.
+/// What a measurement of starts measures, and with which program.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// How many times to measure each start. The result is the median.

@@ -1,5 +1,6 @@
-//! Unary gRPC handlers beside `ResolveSlug`, in the same server and with messages of the same size: one that does
-//! nothing, to compare others with, and one that answers from a directory in memory, as a router would.
+//! Unary gRPC handlers in addition to `ResolveSlug`, in the same server and with messages of the same size:
+//! one that does nothing, to compare others with, and one that answers from a directory in memory, as a
+//! router would.
 
 use std::{
     convert::Infallible,

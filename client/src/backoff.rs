@@ -7,7 +7,7 @@ use std::time::Duration;
 pub struct Backoff {
     /// The pause after the first failed attempt; each further one is twice as long.
     pub first: Duration,
-    /// The longest pause.
+    /// No pause is longer than this, except for the random quarter that [`Backoff::after`] adds.
     pub longest: Duration,
 }
 

@@ -38,9 +38,9 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Which of the two services a client calls; for messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Service {
-    /// A control.
+    /// The control service, which all regions share.
     Control,
-    /// A region.
+    /// The service of one region.
     Region,
 }
 
@@ -236,9 +236,10 @@ impl Client {
         &self.endpoints
     }
 
-    /// Makes a call that takes `limit` at most, at the service that answered last and, if that cannot take it, at each
-    /// of the others. `call` awaits the whole answer: a stream of answers counts as one call if it is read there. If
-    /// the service says that we call too much, it waits as long as that says, and calls again within `limit`.
+    /// Makes a call that takes `limit` at most, at the service that answered last and, if that cannot take
+    /// it, at each of the others. `call` awaits the whole answer: a stream of answers counts as one call if
+    /// it is read there. If the service reports that the client calls too much, it waits as long as the
+    /// service asks, and calls again within `limit`.
     ///
     /// # Errors
     /// If the call fails.
@@ -304,13 +305,13 @@ impl Client {
         self.endpoints.current().1
     }
 
-    /// A region's imports.
+    /// A region's imports: upload, watch, list, resume and revert.
     #[must_use]
     pub fn imports(&self) -> ImportServiceClient<Channel> {
         ImportServiceClient::new(self.channel())
     }
 
-    /// A region's organizations.
+    /// A region's visible organizations, and the approval of hidden ones.
     #[must_use]
     pub fn organizations(&self) -> OrganizationServiceClient<Channel> {
         OrganizationServiceClient::new(self.channel())
@@ -340,7 +341,7 @@ impl Client {
         DirectoryServiceClient::new(self.channel())
     }
 
-    /// Control's slug reservations.
+    /// Control's slug reservations, renames, and the feeds of the regions.
     #[must_use]
     pub fn reservations(&self) -> SlugReservationServiceClient<Channel> {
         SlugReservationServiceClient::new(self.channel())

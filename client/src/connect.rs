@@ -45,7 +45,7 @@ impl Trouble {
     }
 }
 
-/// Makes connections.
+/// Makes connections, with TLS if the URI is `https`.
 #[derive(Debug, Clone)]
 pub(crate) struct Connector {
     tls: Option<Arc<ClientTls>>,
@@ -134,7 +134,7 @@ enum Io {
     Tls(Box<TlsStream<TcpStream>>, Arc<ClientTls>),
 }
 
-/// A connection.
+/// A connection to a service, plain or with TLS.
 #[derive(Debug)]
 pub(crate) struct Stream {
     io: Io,

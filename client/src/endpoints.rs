@@ -48,7 +48,7 @@ impl Endpoints {
     /// Makes a call: at the service that answered last and, as long as that cannot take it, at each of the others.
     ///
     /// # Errors
-    /// What the last one said that was asked.
+    /// The error of the last service that was called.
     pub async fn call<T, F>(&self, mut call: impl FnMut(Channel) -> F) -> Result<T, Status>
     where
         F: Future<Output = Result<T, Status>>,
@@ -89,7 +89,7 @@ impl Endpoints {
 pub fn is_away(status: &Status) -> bool {
     match reason_of(status) {
         Some(reason) => matches!(reason, ErrorReason::ShuttingDown | ErrorReason::DatabaseUnavailable),
-        // Not from the service itself: the connection broke, or a proxy answered.
+        // The status is not from the service itself: the connection broke, or a proxy answered.
         None => is_of_connection(status.code()),
     }
 }

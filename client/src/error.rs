@@ -61,7 +61,7 @@ impl CallError {
         self.address.split(", ")
     }
 
-    /// What the service says besides the reason, by name, if it does.
+    /// A value, by its name, that the service returned together with the reason; `None` if it did not.
     #[must_use]
     pub fn detail(&self, name: &str) -> Option<String> {
         match self.cause.as_ref() {
@@ -97,7 +97,8 @@ impl CallError {
         }
     }
 
-    /// Whether the same call may succeed a little later: the connection broke, or the service says so.
+    /// Whether the same call may succeed a little later: the connection broke, or the reason is one that may
+    /// be retried.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match (self.code(), self.reason()) {
@@ -108,7 +109,7 @@ impl CallError {
     }
 }
 
-/// The last error of the chain, which says what happened and not where it was noticed.
+/// The last error of the chain, which describes what happened and not where it was noticed.
 fn root<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
     let mut root = error;
     while let Some(source) = root.source() {

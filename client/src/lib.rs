@@ -1,7 +1,8 @@
 //! Calls the services of Causeway. Links no database, so a region in another program, a router or a tool can use it.
 //!
-//! - [`Client`]: connections to one service, with TLS ([`ClientTls`]) or without, or to several that answer alike: a
-//!   call that one cannot take goes to the next. Sets deadlines, and says why a call failed ([`CallError`]).
+//! - [`Client`]: connections to one service, with TLS ([`ClientTls`]) or without, or to several that answer
+//!   alike: a call that one cannot take goes to the next. Sets deadlines, and returns why a call failed
+//!   ([`CallError`]).
 //! - [`upload`]: sends an export to a region. [`Watch`]: follows an import to its end, over lost connections.
 //! - [`collect_pages`]: all pages of a list.
 //! - [`feed`]: reads the feed of one region, or of all, and checks that nothing is missing.

@@ -1,5 +1,6 @@
-//! Sending an export to a region. The file is read twice and never held in memory: once for its size and hash, by which
-//! the region knows whether it has this import already and whether it got the whole file, and once to be sent.
+//! Sending an export to a region. The file is read twice and is never all in memory: once for its size and
+//! hash, by which the region knows whether it has this import already and whether it got the whole file, and
+//! once to be sent.
 
 use std::{
     fs::File,
@@ -165,7 +166,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Reads in parts of `PART_BYTES`, until `take` says that no more are wanted, and gives the end of what was read.
+/// Reads in parts of `PART_BYTES`, until `take` returns `false`, and returns the end of what was read.
 fn read_parts(mut reader: impl Read, mut take: impl FnMut(Vec<u8>) -> bool) -> io::Result<UploadEnd> {
     let limit = u64::try_from(PART_BYTES).map_err(io::Error::other)?;
     let mut sent = UploadDigest::default();

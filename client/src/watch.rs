@@ -21,7 +21,7 @@ pub enum WatchEvent {
     Lost(CallError),
 }
 
-/// Watches one import.
+/// Watches one import, and connects again while its region cannot be reached.
 #[derive(Debug)]
 pub struct Watch {
     region: Client,
@@ -47,7 +47,7 @@ impl Watch {
         if self.stream.is_none()
             && let Some((_, attempts)) = self.away
         {
-            // One watch of one import: there is nobody to spread the attempts among.
+            // One watch of one import: there are no other clients, so the attempts need not be spread.
             sleep(BACKOFF.after(attempts, |_| 0)).await;
         }
         let lost = match self.message().await {

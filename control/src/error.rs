@@ -36,7 +36,7 @@ pub enum Error {
         "import {import_id} writes already, or is being reverted; control answers only for one that plans"
     )]
     ImportNotPlanning {
-        /// The import.
+        /// The id of the import, as the request names it.
         import_id: Uuid,
     },
     /// A request stream ended before its last message.
@@ -62,7 +62,7 @@ pub enum Error {
          again a little later", if *.of == "region" { "this region" } else { "all regions" }
     )]
     TooManyBulkCreations {
-        /// That maximum.
+        /// How many bulk creations may be in progress at once in the region, or in all regions (see `of`).
         limit: usize,
         /// Whose maximum it is: `region`, which has half of the total, or `control`, the total.
         of: &'static str,
@@ -86,7 +86,7 @@ pub enum Error {
          take more; import fewer organizations at once, or start control with a larger --max-bulk-bytes"
     )]
     OperationTooLarge {
-        /// That half in bytes.
+        /// The half of the memory for bulk creations that one region may use, in bytes.
         limit: usize,
     },
     /// The region that calls, or that the call asks about, has never registered.
@@ -110,7 +110,7 @@ pub enum Error {
          that identity, or let this one have the name: `causeway regions take-over {region}`"
     )]
     RegionIdentityDiffers {
-        /// The name of the region.
+        /// The name under which both identities register.
         region: String,
         /// The identity that has registered.
         identity: String,
@@ -131,7 +131,7 @@ pub enum Error {
         .suspension.text.as_ref().map(|text| format!(" ({text})")).unwrap_or_default()
     )]
     RegionSuspended {
-        /// Its name.
+        /// The name of the suspended region.
         region: String,
         /// Since when, and why.
         suspension: Suspension,
@@ -142,7 +142,7 @@ pub enum Error {
          `causeway regions suspend {region}`"
     )]
     RegionHasRegistered {
-        /// Its name.
+        /// The name of the region that was to be removed.
         region: String,
     },
     /// No region of this name was added or has registered.
@@ -198,7 +198,7 @@ pub enum Error {
     /// An organization of the operation already has a slug from another operation.
     #[error("organization {organization_id} has the slug {slug} by operation {operation_id} already")]
     OrganizationAlreadyReserved {
-        /// The id of the organization.
+        /// The organization that already has a slug.
         organization_id: i64,
         /// Its primary or temporary slug.
         slug: String,
@@ -211,7 +211,7 @@ pub enum Error {
          is in a block that was leased to it. Give the organization another id: export it, import it again, delete the old one"
     )]
     OrganizationIdTaken {
-        /// The id of the organization.
+        /// The organization, whose id belongs to the other region.
         organization_id: i64,
         /// The region that the id belongs to.
         region: String,
@@ -222,13 +222,13 @@ pub enum Error {
          `causeway reconcile --repair` has its slug reserved"
     )]
     OrganizationNotReserved {
-        /// The id of the organization.
+        /// The organization without a confirmed slug.
         organization_id: i64,
     },
     /// Another organization has the slug.
     #[error("the slug {slug} is taken")]
     SlugTaken {
-        /// The desired slug.
+        /// The slug that the rename asked for.
         slug: String,
     },
     /// The product has reserved the slug for another organization.
@@ -237,11 +237,11 @@ pub enum Error {
          `causeway slugs rename`"
     )]
     SlugTakenInProduct {
-        /// The slug.
+        /// The slug that the product has reserved.
         slug: String,
         /// The organization that has it in the product.
         owner: i64,
-        /// That one's region, as the product calls it.
+        /// The region of the organization that has it, as the product calls it.
         region: String,
     },
     /// The desired slug is not a valid slug, and the caller accepts no other one.
@@ -255,7 +255,7 @@ pub enum Error {
     /// The desired slug is a reserved word, and the caller accepts no other one.
     #[error("{slug} is a reserved word, which no organization may be called by")]
     SlugReserved {
-        /// The desired slug.
+        /// The slug that the caller asked for, which is on the list of reserved words.
         slug: String,
     },
     /// No region has a confirmed slug for an organization with this id, or not the region that the request names.
@@ -270,9 +270,9 @@ pub enum Error {
          uses, or rename without keeping the old slug"
     )]
     TooManyAliases {
-        /// The id of the organization.
+        /// The organization that would get one alias too many.
         organization_id: i64,
-        /// That maximum.
+        /// The maximum number of aliases of one organization.
         limit: usize,
     },
     /// The organization is being renamed.
@@ -280,7 +280,7 @@ pub enum Error {
         "operation {operation_id} is renaming organization {organization_id}; wait for it, or release it"
     )]
     RenameInFlight {
-        /// The id of the organization.
+        /// The organization that is being renamed.
         organization_id: i64,
         /// The operation that is renaming it.
         operation_id: Uuid,
@@ -291,7 +291,7 @@ pub enum Error {
          organization in the product again"
     )]
     RenamingInProduct {
-        /// The id of the organization.
+        /// The organization that the product is renaming.
         organization_id: i64,
         /// The slug that it is to get in the product.
         slug: String,
@@ -317,7 +317,7 @@ pub enum Error {
          nobody reads, or start control with a larger --max-watches"
     )]
     TooManyWatches {
-        /// That maximum: of one region's streams of its own feed, or of all other readers.
+        /// The maximum number of one region's streams of its own feed, or of all other readers together.
         limit: usize,
     },
     /// The service is stopping.
@@ -345,7 +345,7 @@ pub enum Error {
     /// The import is being reverted, or was: control writes no more chunks of it.
     #[error("import {import_id} is being reverted, or was; nothing more of it is written")]
     ImportBeingReverted {
-        /// The id of the import.
+        /// The import that is being reverted, or was.
         import_id: Uuid,
     },
     /// Another call is writing the chunk. The use case returns this only if that call fails.
@@ -354,10 +354,10 @@ pub enum Error {
     /// The task of a call panicked or was cancelled: a defect, or the service is stopping.
     #[error("the call ended by itself: {0}")]
     TaskFailed(String),
-    /// Writing rows failed.
+    /// A chunk of a model could not be written.
     #[error(transparent)]
     Write(#[from] WriteError),
-    /// The database failed.
+    /// The database refused a statement, or could not be reached.
     #[error(transparent)]
     Database(#[from] DbError),
 }

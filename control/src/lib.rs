@@ -62,7 +62,7 @@ pub struct Options {
     pub bulk: bulk_intake::Options,
     /// Which regions it lets register.
     pub accept_regions: AcceptRegions,
-    /// How the audit log is kept.
+    /// How long entries of the audit log are stored.
     pub audit: causeway_audit::Options,
 }
 
@@ -190,7 +190,7 @@ impl Control {
         &self.imports
     }
 
-    /// The audit log.
+    /// The audit log in control's database, which records each change.
     #[must_use]
     pub fn audit(&self) -> &Audit {
         &self.audit

@@ -1,4 +1,4 @@
-//! What a directory does in the background: reads the stream of all feeds, which says too which regions there are.
+//! What a directory does in the background: reads the stream of all feeds, which also lists the regions.
 
 use std::{
     collections::HashMap,
@@ -34,7 +34,7 @@ impl Attempts {
         Self { backoff, spread: RandomState::new(), failed: 0 }
     }
 
-    /// Reports an attempt that failed, the first one aloud, and says how long to wait.
+    /// Reports an attempt that failed, the first one as a warning, and returns how long to wait.
     fn fail(&mut self, error: &FeedError) -> Duration {
         if self.failed == 0 {
             tracing::warn!(%error, "the directory has lost control, and tries again");
@@ -107,7 +107,7 @@ async fn stream(
 }
 
 impl Known {
-    /// Sets which regions there are, as control has said at that time.
+    /// Sets which regions there are, as control listed them at that time.
     fn set_regions(&self, listed: Vec<FeedRegion>, heard: Instant) {
         let before = self.listed.write().unwrap_or_else(PoisonError::into_inner).replace(heard);
         let mut regions = self.regions.write().unwrap_or_else(PoisonError::into_inner);
@@ -146,7 +146,7 @@ impl Known {
         regions.iter().map(|region| (Arc::clone(&region.name), Arc::clone(&region.replica))).collect()
     }
 
-    /// Tells those who wait if the snapshots of all regions are in.
+    /// Notifies those who wait if the snapshots of all regions are in.
     fn look_if_ready(&self) {
         let listed = self.listed.read().unwrap_or_else(PoisonError::into_inner).is_some();
         let regions = self.regions.read().unwrap_or_else(PoisonError::into_inner);

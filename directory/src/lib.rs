@@ -1,7 +1,8 @@
-//! Whose slug is it? Answered in memory, for whoever sends requests to the right region.
+//! Whose slug is it? It is answered in memory, for routers, which send each request to the right region.
 //!
-//! A [`Directory`] follows the feeds of all regions, which come on one stream: a snapshot of each first, then what changes,
-//! and which regions there are. It answers from what it has heard, also while control is away, and says how old that may be.
+//! A [`Directory`] follows the feeds of all regions, which come on one stream: a snapshot of each first, then
+//! what changes, and which regions there are. It answers from what it has received, also while control is
+//! away, and reports how old that may be.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -29,10 +30,11 @@
 //!
 //! # What it costs
 //!
-//! A slug of 12 letters takes 55 to 85 bytes, more right behind a growth of its table: 84 MB for a million, as measured
-//! with a table of this kind. While a snapshot of a region comes in, its slugs are there twice. [`Directory::resolve`]
-//! takes a read lock for one look into a table for each region and waits for nothing but, at most, a batch of 2,000
-//! changes that is being written. All regions are one stream, and one place among the watches of a control.
+//! A slug of 12 letters takes 55 to 85 bytes, more right after a growth of its table: 84 MB for a million, as
+//! measured with a table of this kind. While a snapshot of a region comes in, its slugs are there twice.
+//! [`Directory::resolve`] takes a read lock for one query of a table for each region. At most, it waits for a
+//! batch of 2,000 changes that is being written. All regions are one stream, and one place among the watches
+//! of a control.
 
 mod follow;
 mod replica;
@@ -50,10 +52,10 @@ use crate::replica::Replica;
 /// How a directory follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
-    /// How long control may say nothing until the next one is asked. It says every 5 s that it lives, if it is
-    /// not set otherwise. 20 s by default.
+    /// How long control may send nothing until the next one is asked. By default, control sends a heartbeat
+    /// every 5 s. 20 s by default.
     pub silence: Duration,
-    /// The pause behind the first attempt that failed. Each further one is twice as long. 250 ms by default.
+    /// The pause after the first attempt that failed. Each further one is twice as long. 250 ms by default.
     pub first_pause: Duration,
     /// The longest pause. 15 s by default.
     pub longest_pause: Duration,
@@ -81,7 +83,7 @@ pub enum Kind {
 /// Whose a slug is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resolved {
-    /// The organization.
+    /// The id of the organization, which is unique across regions.
     pub organization_id: i64,
     /// The region that owns it.
     pub region: Arc<str>,
@@ -96,7 +98,7 @@ pub struct Resolved {
 /// What is known of a region.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegionStatus {
-    /// Its name.
+    /// The name with which the region registered.
     pub name: Arc<str>,
     /// Where it is reached, as a URL.
     pub address: Arc<str>,
@@ -119,9 +121,9 @@ struct Followed {
 /// What is known, and by whom it is waited for.
 #[derive(Debug)]
 struct Known {
-    /// By name.
+    /// The followed regions, sorted by name.
     regions: RwLock<Vec<Followed>>,
-    /// When control last said which regions there are.
+    /// When control last listed the regions.
     listed: RwLock<Option<Instant>>,
     ready: watch::Sender<bool>,
 }
@@ -145,8 +147,9 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Begins to follow the feeds of all regions, on the runtime in which this is called, and does so until it is
-    /// dropped. That control is away is no error: it is tried again, at each of its addresses, for ever.
+    /// Begins to follow the feeds of all regions, on the runtime in which this is called, and does so until
+    /// it is dropped. If control is away, that is no error: the directory tries each of its addresses again,
+    /// for ever.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
@@ -164,9 +167,9 @@ impl Directory {
     /// Whose a slug is, without regard to case; `None` if nobody has it, or that is not known yet. Never waits for the
     /// network.
     ///
-    /// If a slug goes from one region to another, their feeds may tell of it in either order, or one be broken off. Of two
-    /// regions that seem to have it, the answer is the one that has been heard later: a slug has one owner at a time, so
-    /// what the other one said is over.
+    /// If a slug goes from one region to another, their feeds may report it in either order, or one of them
+    /// may be interrupted. If two regions seem to have it, the answer is the one whose feed is newer: a slug
+    /// has one owner at a time, so the other one had it before.
     #[must_use]
     pub fn resolve(&self, slug: &str) -> Option<Resolved> {
         let lowercase;
@@ -202,8 +205,8 @@ impl Directory {
         let _ready = ready.wait_for(|ready| *ready).await;
     }
 
-    /// Whether [`ready`](Self::ready) has come. It stays so, also while control is away; [`staleness`](Self::staleness)
-    /// says since when.
+    /// Whether [`ready`](Self::ready) has come. It stays so, also while control is away;
+    /// [`staleness`](Self::staleness) returns how old the answers may be.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         *self.known.ready.borrow()

@@ -143,7 +143,7 @@ impl Replica {
     }
 }
 
-/// Takes what one stream of a feed says into a replica.
+/// Applies the messages of one stream of a feed to a replica.
 #[derive(Debug)]
 pub(crate) struct Intake<R> {
     replica: R,
@@ -174,7 +174,7 @@ impl<R: Deref<Target = Replica>> Intake<R> {
                 let before = {
                     let mut state = self.replica.write();
                     state.version = snapshot.version;
-                    // The snapshot took a while; what it says is at least as new as its beginning.
+                    // The snapshot took a while; its content is at least as new as its beginning.
                     state.heard = Some(begun);
                     std::mem::replace(&mut state.slugs, slugs)
                 };
@@ -308,10 +308,10 @@ mod tests {
         Want(usize, i64),
         /// Nobody has the slug any more.
         Free(usize),
-        /// The stream breaks; the next one goes on behind what is known.
+        /// The stream breaks; the next one goes on after what is known.
         Break,
-        /// It breaks, and the next one begins with a snapshot, of which so many parts come before that breaks too, and
-        /// then another one, if it does not go on behind what is known.
+        /// It breaks, and the next one begins with a snapshot, of which so many parts come before that breaks
+        /// too, and then another one, if it does not go on after what is known.
         Anew(usize, bool),
     }
 

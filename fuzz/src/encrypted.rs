@@ -29,8 +29,8 @@ fn env() -> Environment {
     Environment::fixed(DateTime::UNIX_EPOCH, 7)
 }
 
-/// Opens a file as the command does, and reads all of it and parts of it as a region does. Nothing may panic, and what
-/// is opened is as long as it was said to be.
+/// Opens a file as the command does, and reads all of it and parts of it as a region does. Nothing may panic,
+/// and what is opened has the size that was reported.
 pub fn open(bytes: &[u8]) {
     let encrypted = match Encrypted::open(Cursor::new(bytes), &KEY, &env()) {
         Ok(encrypted) => encrypted,
@@ -54,8 +54,8 @@ pub fn open(bytes: &[u8]) {
     }
 }
 
-/// Changes bytes, and mends what would keep everything else from being looked at: mostly the checksums of headers,
-/// often the authentication code of the token.
+/// Changes bytes, and repairs what would keep everything else from being checked: mostly the checksums of
+/// headers, often the authentication code of the token.
 pub fn mutate(data: &mut [u8], size: usize, max_size: usize, seed: u32) -> usize {
     let mut numbers = Numbers::new(seed);
     let mut size = size;
@@ -73,7 +73,7 @@ pub fn mutate(data: &mut [u8], size: usize, max_size: usize, seed: u32) -> usize
     size
 }
 
-/// Where each header stands, and how long the content after it is.
+/// Where each header is, and how long the content after it is.
 fn headers(bytes: &[u8]) -> Vec<(usize, usize)> {
     let mut found = Vec::new();
     let mut at = 0;

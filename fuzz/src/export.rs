@@ -1,4 +1,4 @@
-//! Mutations and seeds of plain exports. How one is read stands with the tests that read them too.
+//! Mutations and seeds of plain exports. The code that reads one is in the tests, which read them too.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,8 @@ pub fn mutate(data: &mut [u8], size: usize, max_size: usize, seed: u32) -> usize
     put(&bytes.unwrap_or_default(), data, size, max_size)
 }
 
-/// Small files that together have every model and field of a good export, and one that is nested deeper than is taken.
+/// Small files that together have every model and field of a good export, and one that is nested deeper than
+/// is accepted.
 #[must_use]
 pub fn seeds(export: &[u8]) -> Vec<Vec<u8>> {
     let records: Vec<serde_json::Value> = serde_json::from_slice(export).expect("a good export");

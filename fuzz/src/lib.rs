@@ -1,5 +1,5 @@
-//! What the targets share: mutations that keep the form of what they change, so that the code behind the form is
-//! reached, and where seeds come from.
+//! What the targets share: mutations that keep the form of what they change, so that the code after the check
+//! of the form is reached, and where seeds come from.
 
 pub mod encrypted;
 pub mod export;

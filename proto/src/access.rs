@@ -1,4 +1,5 @@
-//! Who may make which call: the rules that the calls of the contract carry as their option `causeway.access.v1.access`.
+//! Who may make which call: the rules that the calls of the contract have as their option
+//! `causeway.access.v1.access`.
 
 use std::collections::HashMap;
 
@@ -29,11 +30,11 @@ pub struct Rule {
 /// Calls that share a limit on their caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// It only reads.
+    /// It only reads, and one message answers it.
     Read,
-    /// It changes something.
+    /// It changes something, with a request of one message.
     Write,
-    /// It reads, and its answers tell what exists to somebody who tries all values.
+    /// It reads, and somebody who tries all values learns from the answers what exists.
     Question,
     /// It reads, and answers for as long as the caller listens.
     Stream,
@@ -61,9 +62,9 @@ pub struct FieldPath(Vec<u32>);
 /// A value of a field, as it is in the bytes of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FieldValue<'a> {
-    /// A text.
+    /// The text of a field of type `string`.
     Text(&'a str),
-    /// A number.
+    /// The number of a field of an integer type, such as an id.
     Number(i64),
 }
 
@@ -84,9 +85,9 @@ pub enum NoRule {
 }
 
 impl FieldPath {
-    /// The values that a message has for the field: the first, and the first other one if they differ. A message may
-    /// repeat a field, and then the last value counts; so whoever checks one value must check that there is no other.
-    /// None if the message does not have the field: it has its default.
+    /// The values that a message has for the field: the first, and the first other one if they differ. A
+    /// message may repeat a field, and then the last value counts; so code that checks one value must check
+    /// that there is no other. Empty if the message does not have the field: it has its default.
     ///
     /// # Errors
     /// If the bytes are no message.
@@ -189,7 +190,7 @@ fn field_path(call: &MethodDescriptor, names: &str) -> Option<FieldPath> {
 }
 
 impl Role {
-    /// The role as it stands in the URI of a certificate, e.g. `region`.
+    /// The role as it is written in the URI of a certificate, e.g. `region`.
     #[must_use]
     pub fn word(self) -> String {
         let name = self.as_str_name();
@@ -292,7 +293,7 @@ mod tests {
 
     #[test]
     fn a_field_that_names_a_region_is_bound_to_the_caller() {
-        // A request with a region that no rule looks at would let one region act for another one.
+        // A request with a region that no rule checks would let one region act for another one.
         let pool = crate::json::pool().expect("the contract can be read");
         for call in pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()) {
             let rule = rule(&call).expect("every call has a rule");

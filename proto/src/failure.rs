@@ -119,8 +119,8 @@ const MAX_DESCRIPTION_BYTES: usize = 200;
 /// The most `BadRequest` violations of a status. Further ones are left out.
 const MAX_VIOLATIONS: usize = 8;
 
-/// The name in the metadata of an error for the address of control, if a region failed a call because of what control
-/// said. Commands for control in the message go there.
+/// The name in the metadata of an error for the address of control, if a region failed a call because of what
+/// control answered. Commands for control in the message go there.
 pub const CONTROL_ADDRESS: &str = "control_address";
 
 /// A value of a request as an error shows it: its beginning, at most [`MAX_VALUE_BYTES`] bytes, without control characters.
@@ -145,7 +145,7 @@ fn cut(text: &str, most: usize, length: impl Fn(char) -> usize) -> String {
     beginning
 }
 
-/// The reason as `ErrorInfo` carries it: the enum value's name without its prefix.
+/// The reason as `ErrorInfo` contains it: the enum value's name without its prefix.
 #[must_use]
 pub fn reason_name(reason: ErrorReason) -> &'static str {
     let name = reason.as_str_name();
@@ -236,7 +236,7 @@ impl From<Failure> for Status {
     }
 }
 
-/// The reason that a status carries, if it came from Causeway.
+/// The reason that a status contains, if it came from Causeway.
 #[must_use]
 pub fn reason_of(status: &Status) -> Option<ErrorReason> {
     let info = status.get_error_details().error_info().cloned()?;
@@ -246,7 +246,7 @@ pub fn reason_of(status: &Status) -> Option<ErrorReason> {
     ErrorReason::from_str_name(&format!("ERROR_REASON_{}", info.reason))
 }
 
-/// A value of the `ErrorInfo` that a status carries, if it came from Causeway and has it.
+/// A value of the `ErrorInfo` that a status contains, if it came from Causeway and has it.
 #[must_use]
 pub fn metadata_of(status: &Status, name: &str) -> Option<String> {
     let mut info = status.get_error_details().error_info().cloned()?;

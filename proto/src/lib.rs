@@ -1,10 +1,10 @@
 //! The contract of Causeway: what passes between a caller, a region and control, and nothing else.
 //!
-//! The messages and services are generated from the `.proto` files beside this crate; their comments are the API
-//! reference. Some things are written by hand, because both services need them: the table from
-//! [`relocation::v1::ErrorReason`] to gRPC codes ([`failure`]), who may call what ([`access`]), proto3 JSON ([`json`]),
-//! times ([`time`]), limits that both sides keep ([`limits`]), what is true of all calls ([`calls`]), and how a request
-//! stream shows that it is complete ([`whole`]).
+//! The messages and services are generated from the `.proto` files next to the source of this crate; their
+//! comments are the API reference. Some things are written manually, because both services need them: the
+//! table from [`relocation::v1::ErrorReason`] to gRPC codes ([`failure`]), who may call what ([`access`]),
+//! proto3 JSON ([`json`]), times ([`time`]), limits that both sides keep ([`limits`]), what is true of all
+//! calls ([`calls`]), and how a request stream shows that it is complete ([`whole`]).
 
 pub mod access;
 pub mod calls;

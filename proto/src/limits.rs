@@ -45,7 +45,7 @@ pub const MAX_SLUG: usize = 50;
 /// and of the text that says what needs a row.
 pub const MAX_TEXT_BYTES: usize = 255;
 
-/// The most organizations or slugs of one call whose answer says something about each.
+/// The most organizations or slugs of one call whose answer has a result for each.
 pub const MAX_NAMES_PER_CALL: usize = 1_000;
 
 /// The most organizations in a batch of a bulk creation or in a release, feed positions in one call, and slugs of a

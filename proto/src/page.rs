@@ -1,6 +1,6 @@
-//! Page sizes and page tokens. A token is the last key of its page, with a checksum over the call, its filters and the
-//! key. Only the secret of the database can make that checksum: a token that was made for another list, or by hand, is
-//! refused.
+//! Page sizes and page tokens. A token is the last key of its page, with a checksum over the call, its
+//! filters and the key. Only the secret of the database can make that checksum: a token that was made for
+//! another list, or written manually, is refused.
 
 use std::{fmt, fmt::Display, str::FromStr};
 

@@ -22,25 +22,25 @@ pub(crate) struct Context(Arc<Shared>);
 /// The parts of a context.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    /// The region's database.
+    /// The region's database, with its own tables and those of the models.
     pub(crate) db: Db,
     /// The product's books, if the database is the product's.
     pub(crate) books: Option<Books>,
     /// What the product calls the region, if that was given.
     pub(crate) product_name: Option<String>,
-    /// All models.
+    /// The rules of all models, fitted to the tables of the database.
     pub(crate) catalog: Arc<Catalog>,
     /// Clock, randomness, ids and failpoints.
     pub(crate) env: Environment,
-    /// Calls to control.
+    /// The client for calls to control.
     pub(crate) control: ControlClient,
-    /// The name of the region.
+    /// The name with which the region registers at control.
     pub(crate) region: String,
     /// Where others reach it, as a URL.
     pub(crate) address: String,
     /// The id of its database.
     pub(crate) instance_id: Uuid,
-    /// What is bounded.
+    /// How much imports, uploads and streams may use.
     pub(crate) limits: Limits,
     /// Whether importers may use `merge_users`.
     pub(crate) allow_merge: bool,
@@ -52,7 +52,7 @@ pub(crate) struct Shared {
     pub(crate) holder: Holder,
     /// Whether control knows the region.
     pub(crate) registration: Registration,
-    /// How it ends.
+    /// Tells all parts of the region when it stops, and waits for their tasks.
     pub(crate) lifecycle: Lifecycle,
 }
 
@@ -65,7 +65,7 @@ impl Deref for Context {
 }
 
 impl Context {
-    /// Shares these.
+    /// A context of these parts.
     pub(crate) fn new(shared: Shared) -> Self {
         Self(Arc::new(shared))
     }
@@ -73,7 +73,7 @@ impl Context {
     /// A call to control, given up when the region stops: every call is idempotent and is made again.
     ///
     /// # Errors
-    /// That of the call, or [`Error::Stopping`].
+    /// The error of the call, or [`Error::Stopping`].
     pub(crate) async fn ask<T>(&self, call: impl Future<Output = Result<T, CallError>>) -> Result<T, Error> {
         tokio::select! {
             answer = call => Ok(answer?),

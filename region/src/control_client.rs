@@ -291,7 +291,7 @@ impl ControlClient {
         self.client.call(self.client.timeouts().bulk, parts, call).await
     }
 
-    /// Confirms an operation, and says how many reservations that made primary.
+    /// Confirms an operation, and returns how many reservations that made primary.
     pub(crate) async fn confirm_slugs(&self, operation_id: Uuid) -> Result<i64, CallError> {
         let request = ConfirmOrganizationSlugReservationsRequest {
             region: self.region.clone(),
@@ -312,7 +312,7 @@ impl ControlClient {
         self.release(operation_id, None).await
     }
 
-    /// Says that the region does not do what a rename asks of it.
+    /// Reports to control that the region refuses a rename, and why.
     pub(crate) async fn refuse_slug(
         &self,
         operation_id: Uuid,
@@ -348,7 +348,7 @@ impl ControlClient {
         Ok(())
     }
 
-    /// Closes an import at control, and says which rows of it must stay.
+    /// Closes an import at control, and reports which of its rows must stay.
     pub(crate) async fn revert_import(
         &self,
         import_id: Uuid,
@@ -410,7 +410,7 @@ impl ControlClient {
         })
     }
 
-    /// What control holds for organizations of this region: a page of all, or for those of `ids`.
+    /// What control stores for organizations of this region: a page of all, or for those of `ids`.
     pub(crate) async fn list_held_organizations(
         &self,
         page_token: String,
@@ -438,7 +438,7 @@ impl ControlClient {
         RegionFeed::open(&self.client, &self.region, after_version, instance_id, feed::SILENCE).await
     }
 
-    /// Tells control's directory what organizations are like, and says which ones it does not take.
+    /// Reports organizations to control's directory, and returns those that it does not accept.
     pub(crate) async fn report_organizations(
         &self,
         organizations: Vec<ReportedOrganization>,

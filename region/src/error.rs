@@ -24,7 +24,7 @@ pub enum Error {
     /// A field of the request is missing or malformed.
     #[error("{field}: {description}")]
     InvalidArgument {
-        /// Which field.
+        /// The name of the field in the contract.
         field: &'static str,
         /// What is wrong with it.
         description: String,
@@ -59,12 +59,12 @@ pub enum Error {
     /// There is no such import.
     #[error("this region has no import {0}")]
     ImportNotFound(Uuid),
-    /// The import id stands for something else.
+    /// The import id belongs to another import.
     #[error("import {import_id} exists with another {differs}; use a new id for another import")]
     ImportContentDiffers {
-        /// The import.
+        /// The id of the import, as the request names it.
         import_id: Uuid,
-        /// What differs.
+        /// What differs from the first request, e.g. `filter`.
         differs: &'static str,
     },
     /// Somebody else began the import.
@@ -76,7 +76,7 @@ pub enum Error {
          nothing was kept. Import without it, import as an operator, or start the region with --allow-merge"
     )]
     MergeNotAllowed,
-    /// The upload is not what its header says.
+    /// The upload does not match its header.
     #[error("{0}; nothing was kept, send the file again")]
     UploadInvalid(String),
     /// A request stream ended before its last message.
@@ -90,9 +90,9 @@ pub enum Error {
          --max-upload-bytes, or split the export", announced.map_or_else(|| "more".to_owned(), |size| size.to_string())
     )]
     UploadTooLarge {
-        /// How many bytes its header says, if that is how it is known.
+        /// How many bytes its header announces; `None` if the upload itself was too long.
         announced: Option<u64>,
-        /// The most bytes.
+        /// The largest upload that the region accepts, in bytes.
         limit: u64,
     },
     /// As many uploads are under way as this region takes at once.
@@ -131,7 +131,7 @@ pub enum Error {
         /// The least bytes a second.
         rate: u64,
     },
-    /// The upload cannot be kept.
+    /// The upload cannot be stored.
     #[error("the upload cannot be spooled: {}; nothing was kept", spool_advice(.0))]
     SpoolFailed(#[source] std::io::Error),
     /// The export is encrypted, and the region has no private key.
@@ -170,18 +170,19 @@ pub enum Error {
     /// A call to control failed.
     #[error("{}", control_message(.0))]
     Control(#[from] CallError),
-    /// Control's feed ended, or says what does not follow what it said before.
+    /// Control's feed ended, or sent what does not follow what it sent before.
     #[error("control's feed cannot be read: {0}")]
     Feed(FeedError),
     /// Another process has written a chunk of the import: the keys that it gave must be read again.
     #[error("the chunk of {model} that begins at ordinal {min_ordinal} has been written by another process")]
     ChunkExists {
-        /// The model.
+        /// The model of the chunk, by its catalog name.
         model: String,
-        /// The first ordinal.
+        /// The ordinal of the chunk's first record.
         min_ordinal: i64,
     },
-    /// Another process has the lease of the import, or it stands elsewhere by now. Never leaves the runner.
+    /// Another process has the lease of the import, or the import is in another state by now. Never leaves
+    /// the runner.
     #[error("import {0} has been taken over or moved on meanwhile")]
     Superseded(Uuid),
     /// The import cannot be resumed: it did not fail.
@@ -198,7 +199,7 @@ pub enum Error {
         "the file of import {0} is not in the spool directory of this region process; resume it at the process that received it, or import the file again under a new id"
     )]
     ImportFileGone(Uuid),
-    /// The import cannot be resumed: it would fail again, so its file was not kept.
+    /// The import cannot be resumed: it would fail again, so its file was not retained.
     #[error(
         "the file of import {0} was not kept: it was a dry run, or failed for what stands in the file or the filter and would fail again; mend that and import it under a new id"
     )]
@@ -206,24 +207,24 @@ pub enum Error {
     /// Another process or call compares the region with control.
     #[error("the region is being compared with control already, at {0}; try again when that has ended")]
     ReconciliationUnderWay(String),
-    /// Writing.
+    /// The records of a chunk could not be written.
     #[error(transparent)]
     Write(#[from] WriteError),
-    /// A dry run needs the disk of the spool directory for what it must remember.
+    /// A dry run needs the disk of the spool directory for what it must store.
     #[error(transparent)]
     Scratch(#[from] ScratchError),
-    /// The database.
+    /// The database refused a statement, or could not be reached.
     #[error(transparent)]
     Database(#[from] DbError),
     /// The service is stopping.
     #[error("the region is stopping; imports go on when it is back")]
     Stopping,
-    /// A defect.
+    /// A defect of Causeway, which the text describes.
     #[error("{0}")]
     Internal(String),
 }
 
-/// What a message may say of a disk's error, and what to do about it.
+/// What a message may contain about a disk's error: what to do about it.
 fn spool_advice(error: &std::io::Error) -> &'static str {
     use std::io::ErrorKind;
     match error.kind() {
@@ -237,7 +238,7 @@ fn spool_advice(error: &std::io::Error) -> &'static str {
     }
 }
 
-/// What control said, or why it said nothing.
+/// What control answered, or why it did not answer.
 fn control_message(error: &CallError) -> String {
     match error.reason() {
         Some(_) => format!("control: {}", error.message()),
@@ -249,9 +250,9 @@ fn control_message(error: &CallError) -> String {
 /// Whether a call to control may succeed when it is made again.
 fn control_may_answer(error: &CallError) -> bool {
     match error.reason() {
-        // Control has lost its memory of us, somebody took our name, nobody has added us, we are suspended, control is
-        // of another release, or our certificate does not say who we are or says that we are somebody else: an operator
-        // can mend each of them.
+        // Control does not know this region any more, another region has its name, nobody has added it, it is
+        // suspended, control is of another release, or the certificate does not identify this region or
+        // identifies another one: an operator can correct each of these.
         Some(
             ErrorReason::RegionNotRegistered
             | ErrorReason::RegionNameTaken
@@ -299,7 +300,7 @@ impl HasWriteError for Error {
 }
 
 impl Error {
-    /// A malformed field.
+    /// An [`Error::InvalidArgument`] about this field.
     pub(crate) fn invalid(field: &'static str, description: impl Into<String>) -> Self {
         Self::InvalidArgument { field, description: description.into() }
     }
@@ -381,7 +382,8 @@ impl Error {
         if let Some(error) = self.db_error() {
             return matches!(
                 error.kind(),
-                // What is unique may have been taken between looking and writing: the step looks again.
+                // Another row may have got a unique value between the query and the write: the step queries
+                // again.
                 DbErrorKind::Unavailable
                     | DbErrorKind::Contention
                     | DbErrorKind::Full
@@ -428,7 +430,7 @@ mod tests {
         assert!(!error.is_stop() && !error.is_transient(), "{error}");
     }
 
-    /// Trying again would not mend the program, and the import would wait for ever.
+    /// Trying again would not correct the program, and the import would wait for ever.
     #[test]
     fn a_defect_is_not_tried_again() {
         let error = Error::Export(ExportError::Inconsistent("two halves that differ"));

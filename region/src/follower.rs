@@ -2,13 +2,14 @@
 //!
 //! | died after | what is left | what happens then |
 //! | --- | --- | --- |
-//! | control's message | nothing | the feed goes on at the cursor, and says it again |
+//! | control's message | nothing | the feed goes on at the cursor, and sends it again |
 //! | the commit of a batch | replica, cursor, renamed organizations, what is to be answered: all of it | control is answered |
 //! | control's answer | the same | answered again, which changes nothing |
-//! | the note that control has heard | nothing to do | |
+//! | the note that control has received it | nothing to do | |
 //! | a part of a snapshot | a cursor at 0 | the snapshot starts over |
 //!
-//! A region that was away for long goes on where it was, or takes a snapshot if control has forgotten what is between.
+//! A region that was away for long goes on where it was, or takes a snapshot if control has deleted the
+//! events in between.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -40,9 +41,9 @@ use crate::{
     },
 };
 
-/// Slugs that one transaction forgets at the end of a snapshot.
+/// Slugs that one transaction deletes at the end of a snapshot.
 const SWEPT: i64 = 10_000;
-/// How often it is stored that control has been heard, if nothing else is.
+/// How often the time of control's last message is stored, if nothing else is stored.
 const NOTE_HEARD: TimeDelta = TimeDelta::minutes(1);
 
 fn unreadable(what: &str) -> Error {
@@ -86,12 +87,13 @@ fn change(reservation: FeedReservation) -> Result<Change, Error> {
     })
 }
 
-/// What a message says in the end.
+/// The result of all changes of a message.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct News {
-    /// The last word on each slug.
+    /// The last change of each slug.
     slugs: BTreeMap<String, Change>,
-    /// By which slug organizations are known from now on, where a primary slug was told: their other slugs lead to it.
+    /// By which slug organizations are known from now on, where the message has a primary slug: their other
+    /// slugs lead to it.
     known_by: BTreeMap<i64, Option<String>>,
     /// Slugs that nobody has any more. Where one of them was the primary slug of its organization, that has none.
     freed: Vec<(i64, String)>,
@@ -130,7 +132,7 @@ struct Inner {
     to_answer: Notify,
     /// The replica has been given up: a snapshot is wanted.
     restart: Notify,
-    /// When control last said that there is nothing more, as far as this process has heard.
+    /// When control last reported that there is nothing more, as far as this process knows.
     heard: Mutex<Option<DateTime<Utc>>>,
 }
 
@@ -156,7 +158,7 @@ impl Follower {
     /// The organization of a slug of this region, and how old the answer may be.
     ///
     /// # Errors
-    /// If no organization of this region has it, or control has never been heard.
+    /// If no organization of this region has it, or nothing was ever received from control.
     pub(crate) async fn resolve(&self, slug: &str) -> Result<(Resolved, TimeDelta), Error> {
         let db = &self.context().db;
         let found = replica::resolve(db, slug).await?;
@@ -178,7 +180,7 @@ impl Follower {
             attempts += 1;
             // What was decided before it broke is answered all the same.
             self.0.to_answer.notify_one();
-            // That it cannot register has been told already.
+            // That it cannot register has been logged already.
             if attempts == 1 && self.context().registration.is_known() {
                 tracing::warn!(%error, "the region cannot follow control's feed, and tries again");
             } else {
@@ -340,7 +342,8 @@ impl Follower {
         let wanted: Vec<&Change> = held.iter().copied().filter(|change| change.wanted).collect();
         let (cursor, answers) = transact!(Error, context.db, |tx| {
             let cursor = next(&replica::lock_cursor(tx).await?)?;
-            // Before what was known is overwritten: it says which organizations have the slug that control last said.
+            // This comes before the replica is overwritten: the replica shows which organizations have the
+            // slug that control last reported.
             let renamed = primaries::apply(tx, &held).await?;
             context.announce_organizations(tx, renamed).await?;
             replica::upsert(tx, cursor.generation, &held).await?;
@@ -373,7 +376,7 @@ impl Follower {
         Ok(cursor)
     }
 
-    /// Tells control what has become of renames, until it has heard.
+    /// Reports to control what has become of renames, until control has answered.
     async fn answer(&self) {
         let context = self.context();
         let mut attempts = 0;
@@ -449,7 +452,7 @@ async fn rename(tx: &mut Tx, wanted: &[&Change], now: DateTime<Utc>) -> Result<V
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
-    // A snapshot may tell again what has been decided.
+    // A snapshot may repeat what has been decided.
     let decided = replica::decided(tx).await?;
     let wanted: Vec<&Change> =
         wanted.iter().copied().filter(|change| !decided.contains(&change.operation_id)).collect();

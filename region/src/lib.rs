@@ -166,8 +166,8 @@ pub struct Options {
     pub spool_dir: PathBuf,
     /// The pauses between attempts: by default 20 ms at first, 15 s at most.
     pub backoff: Backoff,
-    /// How long a comparison with control waits for another one to end; 30 s by default, because a dead process may
-    /// leave behind a lease that lasts that long.
+    /// How long a comparison with control waits for another one to end; 30 s by default, because a dead
+    /// process may leave a lease that lasts that long.
     pub comparison_wait: Duration,
     /// Bounds on uploads, findings, watches and work at the same time.
     pub limits: Limits,
@@ -179,7 +179,7 @@ pub struct Options {
     pub decryption_keys: Vec<Arc<PrivateKey>>,
     /// Whether importers may use `merge_users`. Callers whose role is not known, and operators, always may.
     pub allow_merge: bool,
-    /// How the audit log is kept.
+    /// How long entries of the audit log are stored.
     pub audit: causeway_audit::Options,
 }
 
@@ -303,7 +303,7 @@ impl Region {
         routes.add_service(self.audit.service());
     }
 
-    /// The audit log.
+    /// The audit log in the region's database, which records each change.
     #[must_use]
     pub fn audit(&self) -> &Audit {
         &self.audit
@@ -335,7 +335,8 @@ impl Region {
         begun_by.map_err(|error| Error::from(error).into())
     }
 
-    /// Watches whether control knows this region: `false` until it has registered, and while its name is taken.
+    /// Watches whether control knows this region: `false` until it has registered, and while another region
+    /// has its name.
     #[must_use]
     pub fn registration(&self) -> watch::Receiver<bool> {
         self.engine.context().registration.follow()
@@ -388,7 +389,7 @@ pub enum StartError {
     /// The database cannot be reached.
     #[error(transparent)]
     Connect(#[from] db::ConnectError),
-    /// The database failed.
+    /// The database refused a statement, or could not be reached.
     #[error("the database cannot be used")]
     Database(#[from] db::DbError),
     /// The database may not be used, or cannot be made fit for this release.
@@ -403,7 +404,7 @@ pub enum StartError {
          (--spool-dir)", path.display()
     )]
     Spool {
-        /// Its path.
+        /// The path of the spool directory, as it was given.
         path: PathBuf,
         /// The error of the operating system.
         error: std::io::Error,

@@ -1,9 +1,9 @@
 //! Writes confirmed slugs into organizations that do not have them yet. Another caller may have confirmed a rename, and
 //! then the rename is over before the region has received the request for it.
 //!
-//! An organization with another slug than control last reported was renamed by hand, or by a rename that control has
-//! abandoned. This module leaves it alone: a comparison with control reports it, and the answer to the rename corrects
-//! it.
+//! An organization with another slug than control last reported was renamed manually, or by a rename that
+//! control has abandoned. This module leaves it alone: a comparison with control reports it, and the answer
+//! to the rename corrects it.
 
 use std::collections::{BTreeMap, HashMap};
 

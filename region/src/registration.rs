@@ -17,7 +17,7 @@ pub(crate) struct Registration {
     pub(crate) ids_are_known: AtomicBool,
     /// Locked by the task that registers, so that there is only one.
     pub(crate) registering: Mutex<()>,
-    /// Why the region cannot register, as the log already says. A successful registration resets it.
+    /// Why the region cannot register, as it was last logged. A successful registration resets it.
     logged: StdMutex<Option<ErrorReason>>,
 }
 
@@ -27,12 +27,12 @@ impl Registration {
         *self.known.borrow()
     }
 
-    /// Watches [`Registration::is_known`].
+    /// A receiver that is notified when [`Registration::is_known`] changes.
     pub(crate) fn follow(&self) -> watch::Receiver<bool> {
         self.known.subscribe()
     }
 
-    /// Notes why the region cannot register, `None` if it can. Returns whether the log does not say so yet.
+    /// Notes why the region cannot register, `None` if it can. Returns whether that is not in the log yet.
     pub(crate) fn note_outcome(&self, reason: Option<ErrorReason>) -> bool {
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::replace(&mut *logged, reason) != reason

@@ -16,7 +16,7 @@ use crate::{
 pub struct Chunk {
     /// The name of the importing region.
     pub region: String,
-    /// The id of the import.
+    /// The import that the chunk belongs to.
     pub import_id: Uuid,
     /// The name of the model.
     pub model: String,
@@ -45,7 +45,7 @@ pub struct Chunk {
 pub struct Reverted {
     /// How many rows were deleted.
     pub deleted: i64,
-    /// How many rows of the chunk were kept, each with a finding.
+    /// How many rows of the chunk were left in place, each with a finding.
     pub kept: i64,
     /// The findings, if a repeated request must return them again; otherwise empty.
     pub findings: Vec<Finding>,
@@ -79,7 +79,7 @@ pub struct ListedChunk {
 pub struct SharedChunk {
     /// The name of the importing region.
     pub region: String,
-    /// The id of the import.
+    /// The import that the chunk belongs to.
     pub import_id: Uuid,
     /// The first ordinal that the chunk covers.
     pub min_ordinal: i64,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
-    /// The import changed or skipped something as the rules say.
+    /// The import changed or skipped something as the rules define.
     Info,
     /// Part of the export was not imported, or not as it was.
     Warning,
@@ -19,9 +19,9 @@ pub enum Severity {
 /// Whether a finding reports what has happened, or, in a dry run, what would happen in the import that follows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tense {
-    /// It has happened.
+    /// It has happened: the finding of an import.
     Happened,
-    /// It would happen.
+    /// It would happen: the finding of a dry run.
     Would,
 }
 
@@ -52,7 +52,7 @@ macro_rules! kinds {
         }
 
         impl FindingKind {
-            /// All kinds.
+            /// All kinds, in the order in which they are defined.
             pub const ALL: &[Self] = &[$(Self::$kind),*];
 
             /// The name under which databases store it: the name in the contract, in lower case.
@@ -117,7 +117,7 @@ kinds! {
     KeyRegenerated = "key_regenerated", Info, "Put the new key wherever the old one is in use.";
     /// A token was taken by another row and was set to null.
     TokenCleared = "token_cleared", Info, "If the invitation is still open, send it again.";
-    /// A record was dropped because a rule of its model says so.
+    /// A record was dropped because a rule of its model requires that.
     SkippedByRule = "skipped_by_rule", Info, "";
     /// A record was dropped because it would be the second of its kind.
     DuplicateDropped = "duplicate_dropped", Warning, "Look whether the row that was kept will do; otherwise change it by hand.";
@@ -151,13 +151,13 @@ kinds! {
     TwoOrganizations = "two_organizations", Warning, "Look at the record where the export comes from: one of its references is wrong.";
     /// An out-of-scope record belongs to something that is imported.
     OutOfScope = "out_of_scope", Warning, "Make what you need of it again in the application.";
-    /// An organization stays hidden and was not active in the export. The reason says what its status was.
+    /// An organization stays hidden and was not active in the export. The reason contains its status.
     HiddenStatus = "hidden_status", Warning, "Give the organization this status when it is approved.";
     /// A record or a value was not written, because the database has no table or column for it, or a check of its own.
     NotInDatabase = "not_in_database", Warning, "If it is needed, upgrade the application that owns the database, and import again; or make it by hand.";
-    /// A value was kept that holds an id, or looks like one, and that no rule could map.
+    /// A value was left as it is that has an id in it, or what looks like one, which no rule could map.
     IdNotMapped = "id_not_mapped", Warning, "Look in the application whether the number means something there; if it is an id of the other installation, choose again there.";
-    /// A row was kept when its import was reverted, because something else needs it.
+    /// A row was left in place when its import was reverted, because something else needs it.
     RowKept = "row_kept", Warning, "Leave it, or remove what needs it and then the row, in the application.";
 }
 
@@ -281,14 +281,14 @@ impl Finding {
         }
     }
 
-    /// Names the model.
+    /// Adds the model that the finding is about, by its catalog name.
     #[must_use]
     pub fn model(mut self, model: &str) -> Self {
         self.model = Some(model.to_owned());
         self
     }
 
-    /// Names the field.
+    /// Adds the field that the finding is about, as the export calls it.
     #[must_use]
     pub fn field(mut self, field: &str) -> Self {
         self.field = Some(field.to_owned());
@@ -302,7 +302,7 @@ impl Finding {
         self
     }
 
-    /// Names the record.
+    /// Adds the record that the finding is about: its number among those of its model, and its primary key.
     #[must_use]
     pub fn record(mut self, ordinal: i64, source_pk: i64) -> Self {
         self.ordinal = Some(ordinal);

@@ -27,11 +27,11 @@ pub fn value(generator: Generator, env: &Environment) -> Value {
 /// The owner of an organization auth token, as the token names it.
 #[derive(Debug, Clone)]
 pub struct TokenOwner {
-    /// The organization's slug.
+    /// The slug of the organization, which the token contains.
     pub organization_slug: String,
     /// The URL of the organization's region.
     pub region_url: String,
-    /// The URL of control.
+    /// The URL of control, which the token contains.
     pub control_url: String,
 }
 

@@ -141,7 +141,7 @@ impl Segment {
 
 #[derive(Debug, Default)]
 struct ModelKeys {
-    /// Sorted by `first`.
+    /// Sorted by `first`, so that a primary key is found by binary search.
     segments: Vec<Segment>,
     /// For each segment: the largest `last` of it and of all segments before it.
     reach: Vec<i64>,
@@ -215,7 +215,7 @@ pub struct KeyMap {
 }
 
 impl KeyMap {
-    /// An empty map.
+    /// A map without any keys, for the models of this catalog.
     #[must_use]
     pub fn new(catalog: &Catalog) -> Self {
         Self { models: catalog.models().iter().map(|_| ModelKeys::default()).collect() }

@@ -16,7 +16,7 @@ struct Referrer {
     table: String,
     /// The column as SQL, quoted.
     column: String,
-    /// `table.column`, for messages.
+    /// `table.column`, as findings name it.
     shown: String,
     /// The table, as [`Going`] names it.
     name: String,

@@ -8,9 +8,9 @@ use uuid::Uuid;
 /// A decoded value, ready to be written to a column.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
-    /// SQL `NULL`.
+    /// No value: SQL `NULL`.
     Null,
-    /// A boolean.
+    /// True or false.
     Bool(bool),
     /// An integer of any width; also the primary key in a reference, or a bit field.
     Int(i64),

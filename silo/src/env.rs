@@ -130,7 +130,7 @@ impl Environment {
 
 /// Lowercase letters and digits.
 pub const BASE36: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
-/// Letters and digits.
+/// Letters of both cases and digits, for [`Environment::characters`].
 pub const ALPHANUMERIC: &[u8] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
-/// Lowercase hex digits.
+/// Lowercase hex digits, for [`Environment::characters`].
 pub const HEX: &[u8] = b"0123456789abcdef";

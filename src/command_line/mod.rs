@@ -28,7 +28,7 @@ pub(crate) struct Line {
     pub(crate) settings: Vec<Setting>,
 }
 
-/// Why a command line cannot be carried out.
+/// Why a command line cannot be run.
 #[derive(Debug)]
 pub(crate) enum Refusal {
     /// The line is wrong, or asks for help or the version.
@@ -82,7 +82,8 @@ fn with_file(root: Command, file: &File, server: Option<&str>, path: &[String]) 
 /// If it is wrong or asks for help, or if the file that it names cannot be used.
 pub(crate) fn parse(line: &[OsString]) -> Result<Line, Refusal> {
     let root = Cli::command();
-    // A required argument may be in the file, and only the line says which file. So nothing is required at first.
+    // A required argument may be in the file, and only the line names the file. So nothing is required at
+    // first.
     let first = match nothing_required(root.clone()).try_get_matches_from(line) {
         Ok(matches) => matches,
         // The error must be that of the real command.

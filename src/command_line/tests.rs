@@ -30,7 +30,7 @@ impl Config {
         self.directory.path().join("causeway.toml")
     }
 
-    /// Parses a line, in which `FILE` stands for the file.
+    /// Parses a line, in which `FILE` is replaced by the file.
     fn line(&self, line: &[&str]) -> Result<Line, Refusal> {
         let words = ["causeway"].iter().chain(line);
         let words: Vec<OsString> = words

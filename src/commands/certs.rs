@@ -24,7 +24,7 @@ use crate::output::{self, place::quoted};
 
 /// Where certificates are put, unless another directory is named.
 const DIR: &str = "./causeway-certs";
-/// How long a development CA is valid: long enough that nobody has to think of it.
+/// How long a development CA is valid: long enough that nobody has to renew it.
 const CA_DAYS: i64 = 3_650;
 
 #[derive(Debug, Subcommand)]
@@ -112,8 +112,8 @@ impl Files {
         Ok(())
     }
 
-    /// Writes both. The key comes first, and each appears whole, so that a server that looks in between waits for the
-    /// certificate.
+    /// Writes both. The key comes first, and each appears whole, so that a server that checks in between
+    /// waits for the certificate.
     fn write(&self, issued: &Issued) -> anyhow::Result<()> {
         write(&self.key, &issued.key, 0o600)?;
         write(&self.cert, &issued.cert, 0o644)
@@ -124,7 +124,7 @@ impl Files {
 fn write(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
     let cannot = || format!("{} cannot be written", path.display());
     let new = path.with_extension("new");
-    // What an attempt before has left behind may have another mode.
+    // A file that an earlier attempt has left may have another mode.
     let _ = fs::remove_file(&new);
     let mut file =
         OpenOptions::new().write(true).create_new(true).mode(mode).open(&new).with_context(cannot)?;

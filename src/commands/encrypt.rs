@@ -48,7 +48,7 @@ pub(super) async fn run(args: Args, env: Environment) -> anyhow::Result<Outcome>
     write(to, args.force, work).await.context(context)
 }
 
-/// `export.json` becomes `export.json.tar`.
+/// The name of the encrypted file if none is given: `export.json` becomes `export.json.tar`.
 pub(super) fn default_name(file: &Path) -> PathBuf {
     let mut name = OsString::from(file);
     name.push(".tar");

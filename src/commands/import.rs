@@ -83,7 +83,8 @@ pub(super) struct Args {
     output: Format,
 }
 
-/// Refuses a filter without slugs: it would import nothing, and nobody wants that. Probably a shell variable was empty.
+/// Refuses a filter without slugs: it would import nothing, which is never intended. Probably a shell
+/// variable was empty.
 fn slug_filter(text: &str) -> Result<OrganizationFilter, &'static str> {
     let slugs: Vec<String> =
         text.split(',').map(str::trim).filter(|slug| !slug.is_empty()).map(str::to_owned).collect();

@@ -18,7 +18,7 @@ pub(super) fn secret(path: &Path) -> anyhow::Result<Zeroizing<String>> {
 
 /// The text of a file with a key or another secret.
 fn read(path: &Path) -> anyhow::Result<Zeroizing<String>> {
-    // Large enough from the start: a growing buffer would leave copies behind that are not erased.
+    // Large enough from the start: a growing buffer would leave copies in memory that are not erased.
     let mut pem = Zeroizing::new(Vec::with_capacity(usize::try_from(KEY_BYTES)?));
     File::open(path)
         .and_then(|file| file.take(KEY_BYTES).read_to_end(&mut pem))

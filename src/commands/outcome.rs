@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// How a command ended. One that could not be carried out at all is an error instead.
+/// How a command ended. One that could not be run at all is an error instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// The command did what was requested: exit code 0.

@@ -200,7 +200,7 @@ async fn take_over(control: &Client, args: &TakeOver) -> anyhow::Result<Outcome>
     let instance_id = args.instance.map(|id| id.to_string()).unwrap_or_default();
     let request = control.unary(TakeOverRegionRequest { name: args.name.clone(), instance_id });
     control.answer(control.regions().take_over_region(request)).await?;
-    // The name is taken over, whether the address of the region can be told or not.
+    // The name is taken over, whether the address of the region can be shown or not.
     let known = all(control).await.unwrap_or_default();
     let address = known.regions.iter().find(|region| region.name == args.name).map(|it| it.address.as_str());
     let shows = match address {

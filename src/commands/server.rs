@@ -257,7 +257,7 @@ impl ServerArgs {
         }
     }
 
-    /// Binds the port.
+    /// Listens on the port, and decides at which URL the service says that it can be reached.
     pub(super) async fn bind(&self, listen: SocketAddr) -> anyhow::Result<Port> {
         let cannot = || format!("cannot listen on {listen}");
         let listener = TcpListener::bind(listen).await.with_context(cannot)?;

@@ -198,8 +198,8 @@ async fn list(control: &Client, args: &List) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// The id of an organization that is given by its id or a slug. A slug has at least one letter, so it is never taken
-/// for an id.
+/// The id of an organization that is given by its id or a slug. A slug has at least one letter, so it is
+/// never mistaken for an id.
 async fn organization_id(control: &Client, organization: &str) -> anyhow::Result<i64> {
     if let Ok(id) = organization.parse() {
         return Ok(id);

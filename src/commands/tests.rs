@@ -153,7 +153,7 @@ fn is_known(line: &str) -> Result<(), String> {
         command = inner;
         words.next();
     }
-    // A text may say `causeway slugs` alone and mean all its subcommands.
+    // A text may name `causeway slugs` alone and mean all its subcommands.
     if let Some(word) = words.peek()
         && command.has_subcommands()
         && !word.starts_with('-')
@@ -186,7 +186,7 @@ fn commands_in(text: &str) -> Vec<String> {
     commands
 }
 
-/// The texts that people read besides the help: path and content of each.
+/// The texts that people read in addition to the help: path and content of each.
 fn pages() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = vec![root.join("README.md"), root.join("CHANGELOG.md")];
@@ -263,8 +263,8 @@ fn sources() -> Vec<(String, String)> {
     files.iter().map(|path| (path.display().to_string(), code(path))).collect()
 }
 
-/// The commands in the texts of a source, and whether one can tell where each ends: it is in backticks, or on a line of
-/// its own.
+/// The commands in the texts of a source, and whether it is clear where each ends: it is in backticks, or on
+/// a line of its own.
 fn commands_of_texts(code: &str) -> Vec<(String, bool)> {
     let mut root = Cli::command();
     root.build();

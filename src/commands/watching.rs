@@ -64,7 +64,7 @@ pub(super) async fn watch_and_report(
     match format {
         Format::Json => output::json(&[to_json(&import, "causeway.region.v1.Import")?])?,
         Format::Text => {
-            // The outcome of the import stands, whether its findings can be shown or not.
+            // The outcome of the import stays the same, whether its findings can be shown or not.
             let findings = first_findings(region, &import).await.unwrap_or_else(|error| {
                 output::note(&format!("the findings cannot be shown: {}", args.place().told(&error)));
                 Vec::new()

@@ -45,7 +45,7 @@ pub(crate) fn resolved(answer: &BatchResolveSlugsResponse) -> String {
     table.render()
 }
 
-/// Reserved slugs.
+/// A table of slug reservations, one row each.
 pub(crate) fn reservations(answer: &ListSlugReservationsResponse) -> String {
     let mut table = Table::new(&[
         ("slug", Left),
@@ -203,7 +203,7 @@ pub(crate) fn audit_entries(answer: &ListAuditEntriesResponse) -> String {
         ("", Left),
     ]);
     for entry in &answer.entries {
-        // The name of the service takes most of a line and says little more.
+        // The name of the service takes most of a line and adds little.
         let call = entry.call.rsplit('/').next().unwrap_or_default();
         let position = if entry.position > 0 { entry.position.to_string() } else { String::new() };
         let left_out = match entry.left_out {

@@ -25,7 +25,7 @@ pub(crate) fn quoted(word: &str) -> String {
     shlex::try_quote(word).unwrap_or(Cow::Borrowed(word)).into_owned()
 }
 
-/// The address of control, if the region that failed a call because of control says it.
+/// The address of control, if the region returned it with a call that failed because of control.
 pub(super) fn control_of(error: &CallError) -> Vec<String> {
     error.detail(CONTROL_ADDRESS).into_iter().collect()
 }
@@ -61,7 +61,7 @@ impl Goes {
 /// How a command in a text begins. It ends with the next backtick.
 const COMMAND: &str = "`causeway ";
 
-/// Stands for an address that nobody has told. A command with it is refused, and does not act on the local data
+/// Replaces an address that is unknown. A command with it is refused, and does not act on the local data
 /// directory instead.
 const UNKNOWN: &str = "URL";
 
@@ -115,7 +115,8 @@ impl CommandTarget {
     pub(crate) fn complete(&self, text: &str, control: &[String]) -> String {
         let mut completed = String::with_capacity(text.len());
         let mut rest = text;
-        // Texts also quote what users wrote, with backticks of their own, so it is not every second part that counts.
+        // Texts also quote what users wrote, with backticks of their own. So commands are searched for, and
+        // not every second part between backticks is one.
         while let Some(at) = rest.find(COMMAND) {
             let (before, from) = rest.split_at(at + 1);
             completed.push_str(before);
@@ -131,7 +132,7 @@ impl CommandTarget {
                 completed.push('`');
                 rest = from.get(command.len() + 1..).unwrap_or_default();
             } else {
-                // The backtick behind it may be the first one of a command.
+                // The backtick after it may be the first one of a command.
                 rest = from.get(command.len()..).unwrap_or_default();
             }
         }
@@ -139,8 +140,8 @@ impl CommandTarget {
         completed
     }
 
-    /// Why a call to this place failed. Commands in it are completed, also those for control if the region that was
-    /// called says where that is.
+    /// Why a call to this place failed. Commands in it are completed, also those for control if the region
+    /// that was called returned control's address.
     pub(crate) fn told(&self, error: &CallError) -> String {
         self.complete(&error.to_string(), &control_of(error))
     }
@@ -190,7 +191,7 @@ mod tests {
             "`causeway regions add us --control http://c:1`, `causeway audit verify --region http://r:1`, \
              `causeway certs init`, `causeway imports list --region http://r:1`"
         );
-        // An older region does not say where control is.
+        // An older region does not return control's address.
         assert_eq!(
             region.complete("`causeway regions add us`", &[]),
             "`causeway regions add us --control URL`"

@@ -1,4 +1,4 @@
-//! What an operator has to know about regions, besides the table of them.
+//! What an operator has to know about regions, in addition to the table of them.
 
 use causeway_proto::{
     control::v1::{IdConflict, IdConflictKind, ListRegionsResponse, Region, RegionSuspension},
@@ -12,7 +12,7 @@ use super::{
     table::{clean, time},
 };
 
-/// Where a region stands, in a word.
+/// The state of a region, in a word.
 pub(super) fn state(region: &Region) -> &'static str {
     match (&region.suspension, &region.create_time) {
         (Some(_), _) => "suspended",

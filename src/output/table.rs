@@ -43,7 +43,8 @@ impl Table {
         for row in &self.rows {
             let mut line = String::new();
             for ((cell, width), align) in row.iter().zip(&widths).zip(&self.aligns) {
-                // Not by a format's width, which counts characters: some take two columns.
+                // The width of a format counts characters, and some characters take two columns. So the
+                // padding is added here.
                 let padding = " ".repeat(width - cell.width());
                 line.push_str("  ");
                 match align {

@@ -46,12 +46,12 @@ pub(super) enum Owned {
     Import(Uuid),
 }
 
-/// Who owns something.
+/// Which caller owns an organization or an import.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Owner {
     /// It does not exist.
     Absent,
-    /// It exists, and nobody is known to own it.
+    /// It exists, and its owner is unknown.
     Nobody,
     /// The name of the region that owns an organization, or the URI of the identity that began an import.
     Named(String),
@@ -79,7 +79,7 @@ impl fmt::Debug for Access {
 
 /// What becomes of a call.
 enum Admission {
-    /// It may be made, whatever its request says.
+    /// It may be made, whatever its request contains.
     Free,
     /// It may be made if all messages of its request keep to this.
     Bound(Box<Binding>),
@@ -97,7 +97,7 @@ fn role(role: Role) -> access::Role {
     }
 }
 
-/// Whether a rule looks at the request of a caller with this role.
+/// Whether a rule checks the request of a caller with this role.
 fn binds(rule: &Rule, role: Role) -> bool {
     match role {
         Role::Region => rule.own_region.is_some() || rule.own_organization.is_some(),
@@ -147,7 +147,7 @@ impl<S> Layer<S> for Access {
     }
 }
 
-/// A service behind the rules.
+/// A service that is called only if the rules allow it.
 #[derive(Debug, Clone)]
 pub(super) struct Guarded<S> {
     inner: S,

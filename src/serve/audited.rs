@@ -93,7 +93,7 @@ struct Recorder {
 }
 
 impl Recorder {
-    /// Notes how a call ended, if the headers or trailers of its answer say it. Records a failure.
+    /// Notes how a call ended, if the headers or trailers of its answer contain that. Records a failure.
     fn note(&mut self, headers: &HeaderMap) {
         let Some(status) = Status::from_header_map(headers) else { return };
         self.is_noted = true;

@@ -1,5 +1,5 @@
-//! What happens around every call: a span, a log line when it has ended, and the count of open calls. Of a body, only
-//! the status in the trailers is read.
+//! What happens around every call: a span, a log line when it has ended, and the count of open calls. Nothing
+//! of a body is read but the status in the trailers.
 
 use std::{
     convert::Infallible,
@@ -32,7 +32,7 @@ use super::connections::{OpenCall, Origin};
 /// The most bytes of an error message as a header, where one byte may take three. Clients accept at least 8 KiB of
 /// headers, which include the error details.
 const MAX_ERROR_MESSAGE: usize = 3_000;
-/// How many bytes of a longer message are kept, counted before it becomes a header.
+/// How many bytes of a longer message are retained, counted before it becomes a header.
 const SHORT_MESSAGE: usize = 900;
 
 /// The calls of one server. A tower layer.
@@ -109,9 +109,9 @@ where
             if let Some(end) = origin.certificate_end() {
                 request.extensions_mut().insert(end);
             }
-            // Of the connection, never of what a caller writes into headers.
+            // The address of the connection, never one that a caller writes into headers.
             address = origin.tcp.remote_addr().map(|peer| peer.ip().to_string()).unwrap_or_default();
-            // Where tonic looks for the address of a caller.
+            // Where tonic searches for the address of a caller.
             request.extensions_mut().insert(origin.tcp);
         }
         let request_id = request_id(request.headers()).unwrap_or_else(|| self.calls.env.uuid());
@@ -177,7 +177,7 @@ struct CallGuard {
 }
 
 impl CallGuard {
-    /// Says to which request this is the answer. An error may only have trailers, so they say it too.
+    /// Adds the id of the request to the answer. An error may only have trailers, so they contain it too.
     fn answer_to(&self, headers: &mut HeaderMap) {
         if let Some(id) = &self.request_id {
             headers.insert(REQUEST_ID, id.clone());

@@ -14,19 +14,19 @@ const WARN_EVERY: TimeDelta = TimeDelta::days(1);
 /// TLS of the port of a service.
 #[derive(Debug, Clone)]
 pub struct Tls {
-    /// The certificates.
+    /// The certificates of the service and of the CAs of its callers.
     pub certificates: Arc<ServerTls>,
     /// The trust domain that callers must be of. With it, a certificate without an identity of this domain is refused.
     /// It needs certificates of callers.
     pub trust_domain: Option<TrustDomain>,
-    /// Which identities certificates have beside that of their own URI, if there is a trust domain.
+    /// Which identities certificates have in addition to that of their own URI, if there is a trust domain.
     pub identities: Arc<IdentityTable>,
-    /// Time between two looks at the files.
+    /// Time between two checks of the files.
     pub look_every: Duration,
 }
 
 impl Tls {
-    /// With these certificates, whose files are looked at every 5 s.
+    /// With these certificates, whose files are checked every 5 s.
     #[must_use]
     pub fn new(certificates: Arc<ServerTls>, trust_domain: Option<TrustDomain>) -> Self {
         let identities = Arc::new(IdentityTable::default());
@@ -72,7 +72,7 @@ impl Certificates {
         if let Some(server) = &self.server {
             server.certificates.refresh();
         }
-        // A client also looks before each connection. This look logs a problem when it begins.
+        // A client also checks before each connection. This check logs a problem when it begins.
         if let Some(client) = &self.client {
             client.refresh();
         }

@@ -31,8 +31,8 @@ use super::{
 };
 
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
-/// How long a connection may have no call if all its calls are refused, because its certificate does not say who calls.
-/// A caller that has a better certificate by now shows it on its next connection only.
+/// How long a connection may have no call if all its calls are refused, because its certificate does not
+/// identify the caller. A caller that has a better certificate by now shows it on its next connection only.
 const REFUSED_IDLE: Duration = Duration::from_secs(1);
 /// Pause after a failed accept. It mostly fails for lack of something (such as file handles) that does not come back at
 /// once.
@@ -133,7 +133,7 @@ impl Origin {
         OpenCall(Arc::clone(&self.activity))
     }
 
-    /// Who calls, as far as its certificate says. `None` if callers need no identity.
+    /// Who calls, as far as its certificate identifies the caller. `None` if callers need no identity.
     pub(super) fn peer(&self) -> Option<&Peer> {
         self.peer.get()
     }

@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use super::{ServedService, Settings};
 
-/// The service name that stands for the whole server.
+/// The service name that means the whole server.
 const OVERALL: &str = "";
 
 /// The health of one server. Clones share it.

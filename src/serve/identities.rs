@@ -1,5 +1,5 @@
-//! Refuses calls of those whose certificate does not say who they are, before any handler: unary calls and streams
-//! alike.
+//! Refuses calls of those whose certificate does not identify them, before any handler: unary calls and
+//! streams alike.
 
 use std::{
     convert::Infallible,

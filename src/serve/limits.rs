@@ -1,7 +1,7 @@
-//! What one caller may have in progress, so that no caller takes the service from the others: for callers with an
-//! identity, for each of them and each kind of call. And what all callers together may, whoever they are: how many bytes
-//! of requests are in memory, and how long a request may take to arrive. A tower layer, between the one that finds out
-//! who calls and the one that knows who may.
+//! What one caller may have in progress, so that no caller takes the service from the others: for callers
+//! with an identity, for each of them and each kind of call. It also limits what all callers together may
+//! use, with or without identities: how many bytes of requests are in memory, and how long a request may take
+//! to arrive. A tower layer, between the one that finds out who calls and the one that knows who may.
 
 use std::{
     collections::HashMap,
@@ -53,7 +53,7 @@ pub struct Limits {
     pub calls: u32,
     /// The most calls that begin in a second, for each kind but questions.
     pub rate: NonZeroU32,
-    /// The most calls that begin in a second and tell what exists (`FindRows`, `CheckSlugs`).
+    /// The most calls that begin in a second and whose answers show what exists (`FindRows`, `CheckSlugs`).
     pub questions: NonZeroU32,
     /// The most uploads and bulk creations in progress.
     pub uploads: u32,
@@ -159,7 +159,7 @@ impl CallerLimits {
         if callers.shared.len() >= callers.most {
             // Whoever has no call now starts with all its limits unused.
             callers.shared.retain(|_, shared| Arc::strong_count(shared) > 1);
-            // If many stay, not every further call looks through all of them.
+            // If many stay, not every further call searches all of them.
             callers.most = MANY_CALLERS.max(callers.shared.len().saturating_mul(2));
         }
         let shared = callers.shared.entry((caller.clone(), kind));
@@ -304,7 +304,7 @@ impl<S> Layer<S> for CallerLimits {
     }
 }
 
-/// A service behind the limits.
+/// A service that is called only within the limits.
 #[derive(Debug, Clone)]
 pub(super) struct Limited<S> {
     inner: S,
@@ -326,7 +326,7 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let path = request.uri().path();
-        // Whoever asks for the health must learn it when there is no room for anything else.
+        // A request for the health must be answered even if there is no room for any other call.
         if path.starts_with(HEALTH) {
             return Box::pin(self.inner.call(request));
         }

@@ -2,10 +2,10 @@
 //!
 //! Without [`Tls`] a port speaks plaintext. Which addresses that is allowed on is for the caller to decide.
 //!
-//! At start, the caller binds the port first, so that a taken port is noticed before any database is touched; then the
-//! service opens and migrates its database; then it answers calls. At shutdown, health reports `NOT_SERVING`, the port
-//! is closed, calls in flight and the current chunk get time to end, the service stops, and connections that are still
-//! open are cut.
+//! At start, the caller binds the port first, so that a port that is in use is noticed before any database is
+//! touched; then the service opens and migrates its database; then it answers calls. At shutdown, health
+//! reports `NOT_SERVING`, the port is closed, calls in flight and the current chunk get time to end, the
+//! service stops, and connections that are still open are cut.
 
 mod access;
 mod audited;
@@ -194,7 +194,7 @@ pub struct Settings {
     pub drain: Duration,
     /// How long connections get to send their last bytes after the service has stopped, before they are cut.
     pub flush_timeout: Duration,
-    /// Limits on connections.
+    /// Limits on open connections, in all and from each address.
     pub connections: ConnectionLimits,
     /// Limits on each caller with an identity.
     pub callers: CallerLimits,
@@ -375,7 +375,8 @@ impl Running {
         self.closing.disarm().cancel();
         (self.begin_stop)();
 
-        // A call that does not end must not use up the time that the service needs to stop: a quarter is kept for it.
+        // A call that does not end must not use up the time that the service needs to stop: a quarter is
+        // reserved for it.
         let for_calls = deadline - deadline.duration_since(Instant::now()) / 4;
         if timeout_at(for_calls, self.calls.none_open()).await.is_err() {
             warn!(address = %self.address, open = self.calls.open(), "calls did not end in time and are cut");

@@ -3,8 +3,8 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::{debug, warn};
 
-/// The open files that a service needs besides connections of callers and of the database pool: ports, its log, spool
-/// files and their scratch files, SQLite files, connections to control.
+/// The open files that a service needs in addition to connections of callers and of the database pool: ports,
+/// its log, spool files and their scratch files, SQLite files, connections to control.
 const OTHERS: u64 = 100;
 
 /// Raises the soft limit on open files to the hard limit. A shell gives 1,024, because some old programs cannot handle

@@ -90,7 +90,7 @@ impl Reflected {
                 pool.get_service_by_name(parent).is_some_and(|it| it.methods().any(|it| it.name() == last));
             let field =
                 pool.get_message_by_name(parent).is_some_and(|it| it.get_field_by_name(last).is_some());
-            // The values of an enum are named beside it, not in it.
+            // The values of an enum are named next to it, not in it.
             let is_value = |value: prost_reflect::EnumValueDescriptor| value.full_name() == name;
             let value = pool.all_enums().find(|it| it.values().any(is_value)).map(|it| it.parent_file());
             value.or_else(|| if call || field { of_name(parent) } else { None })

@@ -30,11 +30,12 @@ const LINGER_TIME: Duration = Duration::from_secs(1);
 const LINGER_BYTES: u64 = 64 * 1024;
 /// Least time between two log lines at the level `info` about handshakes that failed. Others are at `debug`.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
-/// The longest time between two looks whether the certificate of an open connection is still accepted, while the
-/// connection is in use.
+/// The longest time between two checks whether the certificate of an open connection is still accepted, while
+/// the connection is in use.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Who is at the other end, as far as its certificate says; an error if that is no identity that is accepted.
+/// Who is at the other end, as far as its certificate identifies it; an error if that is no identity that is
+/// accepted.
 pub(super) type Peer = Result<Caller, IdentityError>;
 
 /// When a handshake that failed was last logged at `info`. Anybody can make handshakes fail, and nobody should be able
@@ -85,7 +86,7 @@ struct Accepted {
     end: Option<CertificateEnd>,
     /// The files by which it was checked last.
     checked_by: [u8; 32],
-    /// When it was last looked whether the certificate is accepted.
+    /// When it was last checked whether the certificate is accepted.
     looked: Instant,
 }
 
@@ -98,7 +99,7 @@ impl Accepted {
         Some(Self { tls: tls.clone(), chain, end, checked_by: [0; 32], looked: Instant::now() })
     }
 
-    /// Fails once the certificate is not accepted any more. Looks once in a while only.
+    /// Fails once the certificate is not accepted any more. Only checks once in a while.
     fn check(&mut self, log: &HandshakeLog, peer: Option<SocketAddr>) -> io::Result<()> {
         if self.looked.elapsed() < self.tls.look_every.min(LOOK_AGAIN) {
             return Ok(());

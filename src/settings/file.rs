@@ -14,7 +14,7 @@ use super::argument::{SERVERS, command_of, is_setting, shown, words};
 /// The least similarity, from 0 to 1, at which a known key is suggested for an unknown one.
 const ALIKE: f64 = 0.3;
 
-/// What a file says about one setting.
+/// What a file contains about one setting.
 #[derive(Debug)]
 pub(crate) struct Entry {
     /// Its value; several values if it is a list.

@@ -28,10 +28,11 @@ pub(crate) fn nonzero_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// The longest time for which something is kept: 100 years.
+/// The longest time for which something is stored: 100 years.
 const LONGEST_KEPT: Duration = Duration::from_secs(100 * 366 * 24 * 3_600);
 
-/// For how long something is kept, with units such as `400d`, `1y` or `36h`, or a number of seconds. At least an hour.
+/// For how long something is stored, with units such as `400d`, `1y` or `36h`, or a number of seconds. At
+/// least an hour.
 pub(crate) fn kept(text: &str) -> Result<Duration, String> {
     let kept = match text.parse() {
         Ok(seconds) => Ok(Duration::from_secs(seconds)),

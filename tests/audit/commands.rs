@@ -57,7 +57,7 @@ pub(crate) async fn the_log_is_listed_by_command(store: Store) {
     let who = ["audit", "list", "--region", url, "--who", "us"];
     assert_eq!(headings(&done(&who).await), 2);
 
-    // A command that fails says which request to look for.
+    // A command that fails prints which request to search for.
     let missing = Uuid::from_u128(7).to_string();
     let (code, _, stderr) = run(&["imports", "show", &missing, "--region", url]).await;
     assert_eq!(code, Some(1));

@@ -49,7 +49,7 @@ pub(crate) async fn a_call_that_is_refused_is_recorded_with_its_reason(store: St
         (format!("operation/{id}"), "STREAM_INCOMPLETE")
     );
 
-    // A call that only reads changes nothing, so nobody asks who has failed with it.
+    // A call that only reads changes nothing, so its failures are not recorded.
     let resolve = ResolveSlugRequest { slug: "nobody".to_owned() };
     cluster.control().directory().resolve_slug(resolve).await.expect_err("there is none");
     let take_over = TakeOverRegionRequest { name: "de".to_owned(), ..Default::default() };

@@ -66,12 +66,12 @@ pub(crate) async fn slugs_that_cannot_be_kept_are_changed_and_told(store: Store)
             check_slug(name, &slug, stem, suffixed);
         }
     }
-    // Without its NUL it is a valid slug that can be kept.
+    // Without its NUL it is a valid slug that can be used.
     let file = organization(Some(json!("nu\0l"))).to_bytes();
     let told = [(Kind::TextCleaned, ORGANIZATION, 1, "slug")];
     let (import, _) = tells_in_short(&cluster, "NUL in it", &file, &told).await;
     check_slug("NUL in it", &import.organizations[0].slug, "nul", false);
-    // Valid slugs are kept.
+    // Valid slugs stay as they are.
     for kept in ["a", "x-1", "forty-nine-characters-are-not-too-long-for-a-slug", "4000a"] {
         let file = organization(Some(json!(kept))).to_bytes();
         let (_, account) = tells(&cluster, kept, &file, &ImportOptions::default(), &[]).await;

@@ -411,7 +411,7 @@ pub(crate) async fn a_defect_of_what_an_existing_user_keeps_is_told(store: Store
             assert!(finding.reason.contains(says) && finding.reason.contains("here already"), "{finding:?}");
         }
     }
-    // Nobody knows whose record it is if the reference itself is wrong.
+    // If the reference itself is wrong, the owner of the record is unknown.
     let (file, _) = with(r#""user": 2, "user": 7, "key": "a", "value": "1""#);
     let import = cluster.region(0).import(&file, &merge).await.expect("it ends");
     assert_eq!(import.state(), ImportState::Failed, "{import:?}");
@@ -422,7 +422,7 @@ pub(crate) async fn a_defect_of_what_an_existing_user_keeps_is_told(store: Store
     cluster.stop().await;
 }
 
-/// The region dies when it has planned the file, and before control has said which users exist.
+/// The region dies when it has planned the file, and before control has answered which users exist.
 pub(crate) async fn a_defect_is_decided_after_a_restart_too(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let merge = ImportOptions::default().merge_users();

@@ -127,8 +127,8 @@ const REGION_COUNTS: &[&str] = &[
     "SELECT count(*) AS n FROM causeway_import_carried",
     "SELECT CAST(coalesce(sum(next), 0) AS bigint) AS n FROM causeway_id_block",
 ];
-/// The state of the databases' own id sequences. Excludes those of Causeway's own tables, such as findings, which are
-/// kept.
+/// The state of the databases' own id sequences. Excludes those of Causeway's own tables, such as findings,
+/// which stay.
 const SEQUENCES: &str = "SELECT CAST(coalesce(sum(last_value), 0) AS bigint) AS n FROM pg_sequences \
                          WHERE sequencename NOT LIKE 'causeway%'";
 const COUNTERS: &str = "SELECT CAST(coalesce(sum(next), 0) AS bigint) AS n FROM causeway_id_counter";

@@ -284,7 +284,7 @@ pub(crate) async fn old_rows_go_and_the_chain_stays_whole(fixture: Fixture) {
     assert_eq!(verified(&db, None).await.map(|head| head.position), Ok(BATCH + 27));
 }
 
-/// Controls keep entries for 400 days if nothing else is said.
+/// Controls store entries for 400 days if nothing else is set.
 pub(crate) async fn a_control_deletes_what_is_too_old(fixture: Fixture) {
     let db = fixture.db().await;
     append_many(&db, 1, 3, now() - TimeDelta::days(401)).await;

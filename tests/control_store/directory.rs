@@ -298,7 +298,7 @@ pub(crate) async fn one_organization_is_found_by_its_id(fixture: Fixture) {
     assert_eq!(report(&fixture, "de", vec![reported(2, "two", 0)]).await, []);
     let found = directory.get(2).await.expect("it is in the directory");
     assert_eq!((found.region.as_str(), found.slug.as_str()), ("de", "two"));
-    // Reserved, but its region has not reported it; and nobody's.
+    // One that is reserved, but its region has not reported it; and one that is free.
     for id in [1, 3] {
         let error = directory.get(id).await.expect_err("it is not in the directory");
         assert!(

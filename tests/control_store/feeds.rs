@@ -249,8 +249,8 @@ pub(crate) async fn a_slow_reader_misses_nothing(fixture: Fixture) {
     assert_eq!(reader.slugs.len(), 9_000);
 }
 
-/// Control reads the parts that a slow reader has not taken yet only later. Each part says how far the feed was when
-/// control read it.
+/// Control reads the parts that a slow reader has not received yet only later. Each part contains how far the
+/// feed was when control read it.
 pub(crate) async fn a_slow_reader_is_told_how_far_the_feed_is(fixture: Fixture) {
     let fixture = fixture.with_regions(&["us"]).await;
     let control = &fixture.control;
@@ -259,7 +259,8 @@ pub(crate) async fn a_slow_reader_is_told_how_far_the_feed_is(fixture: Fixture) 
         let slugs: Vec<(i64, &str)> = (1 + number * 20_000..).zip(slugs.iter().map(String::as_str)).collect();
         confirmed(control, u128::try_from(number).expect("small"), &slugs).await;
     };
-    // A snapshot of six parts. When the reader has taken one, two wait for it, and a third waits for room among these.
+    // A snapshot of six parts. When the reader has received one, two wait for it, and a third waits for room
+    // among these.
     many(1, 11_000).await;
     let mut reader = Reader::new(control, "us", 0).await;
     reader.hear().await;
@@ -272,7 +273,8 @@ pub(crate) async fn a_slow_reader_is_told_how_far_the_feed_is(fixture: Fixture) 
     reader.reach(11_011).await;
     assert_eq!(reader.slugs.len(), 11_010);
 
-    // The same for events: five messages. Control reads the fifth one when the reader has taken the second one.
+    // The same for events: five messages. Control reads the fifth one when the reader has received the second
+    // one.
     many(3, 10_000).await;
     while reader.version == 11_011 {
         reader.hear().await;

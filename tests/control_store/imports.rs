@@ -105,7 +105,7 @@ pub(crate) async fn a_token_for_an_organization_of_another_region_is_refused(fix
         panic!("a token of another region was written: {refused:?}")
     };
     assert_eq!(region, "de");
-    // Nothing of the chunk is kept, so a right one may take its place.
+    // Nothing of the chunk is stored, so a right one may take its place.
     let right = vec![token(1, 7)];
     let written = imports.import_models(chunk_of(2, "sentry.orgauthtoken", right)).await.expect("written");
     assert_eq!(written.keys.mapped().count(), 1);

@@ -167,7 +167,7 @@ pub(crate) async fn an_organization_that_turns_out_to_have_a_slug_undoes_the_who
     let refused = call.await.expect("it ends").expect_err("it has one");
     assert!(matches!(refused, Error::OrganizationAlreadyReserved { organization_id: 6, .. }), "{refused:?}");
     assert_eq!(of(&fixture.reservations().await, TemporaryRenameAlias).len(), 1, "nothing else is left");
-    // The operation id does not stand for anything yet.
+    // The operation id does not belong to anything yet.
     fixture.control.slug_reservations().release("us", operation(2)).await.expect("released");
     let control = fixture.another_in_parts(3, AT_ONCE, nothing()).await;
     assert_eq!(bulk_create(&control, "us", operation(1), wishes()).await.expect("reserved").len(), 10);

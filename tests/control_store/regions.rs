@@ -341,7 +341,7 @@ pub(crate) async fn a_conflict_is_found_among_many_ids_of_others(fixture: Fixtur
     join(&fixture, "fr", &ranges).await;
     let told = join(&fixture, "de", &[(1, 1), (9_999, 9_999), (12_038, 12_040)]).await;
     assert_eq!(told, [(12_038, 12_038, "fr".to_owned(), Held)]);
-    // Organizations far apart are looked up one by one.
+    // Organizations far apart are queried one by one.
     let wanted_ids = vec![wanted(1, "acme"), wanted(1_021, "bolt"), wanted(MAX_ID, "cord")];
     let refused = bulk_create(&fixture.control, "de", operation(5_000), wanted_ids).await;
     assert!(

@@ -412,7 +412,7 @@ pub(crate) async fn an_alias_can_be_released(fixture: Fixture) {
     assert!(matches!(refused, Err(Error::RenameInFlight { .. })), "{refused:?}");
     reservations.release("us", operation(3)).await.expect("released");
 
-    // A slug of another organization, or of nobody: nothing to release.
+    // A slug of another organization, or a free one: nothing to release.
     for (id, slug) in [(2, "acme"), (1, "nobody"), (1, "cord")] {
         assert!(!reservations.release_alias(id, slug).await.expect("nothing"));
     }

@@ -55,7 +55,7 @@ pub(crate) async fn the_largest_answers_about_slugs_fit_into_a_message(fixture: 
     assert_eq!(resolved.get_ref().organizations.len(), 1_000);
     assert!(resolved.get_ref().encoded_len() > MAX_MESSAGE_BYTES / 2, "they are not the largest");
 
-    // Another region asks for the taken slugs, in texts of the greatest length.
+    // Another region asks for the same slugs, in texts of the greatest length.
     let other = RegisterRegionRequest { name: "us".to_owned(), ..longest_region() };
     let other = RegisterRegionRequest { instance_id: operation(98).to_string(), ..other };
     RegionServiceClient::new(served.channel.clone()).register_region(other).await.expect("registered");

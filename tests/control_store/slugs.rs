@@ -66,7 +66,8 @@ pub(crate) async fn a_slug_that_is_taken_gets_a_suffix(fixture: Fixture) {
     let fixture = fixture.with_regions(&["us", "de"]).await;
     let us = bulk_create(&fixture.control, "us", operation(1), vec![wanted(1, "acme")]).await.expect("free");
     assert_eq!(slugs(&us), ["acme"]);
-    // Taken by another region, regardless of case, and by others of the same operation, one of which is valid as it is.
+    // Reserved by another region, regardless of case, and by others of the same operation, one of which is
+    // valid as it is.
     let wishes = vec![wanted(4, "other"), wanted(3, "Other"), wanted(2, "ACME")];
     let de = bulk_create(&fixture.control, "de", operation(1), wishes).await.expect("suffixed");
     let got = slugs(&de);

@@ -125,8 +125,8 @@ pub(crate) async fn a_bulk_creation_has_a_place_as_long_as_it_goes_on(fixture: F
     let until = Instant::now() + PATIENCE;
     while !refused("us").await {
         assert!(Instant::now() < until, "control does not count the silent calls");
-        // The test call itself may have taken a place, and control may have closed any of these calls for waiting too
-        // long.
+        // The test call itself may have got a place, and control may have closed any of these calls for
+        // waiting too long.
         for (number, call) in silent.iter_mut().enumerate().filter(|(_, call)| call.call.is_finished()) {
             *call = open("us", u16::try_from(number).expect("a few")).await;
         }

@@ -18,8 +18,8 @@ use causeway_proto::{
 };
 use futures::{StreamExt as _, stream};
 
-/// Fails because a small disk cannot be made here this way. With `CAUSEWAY_SKIP_DISK_FULL` set it only says so: a test
-/// that does not run must not pass unless somebody wants that.
+/// Fails because a small disk cannot be made here this way. With `CAUSEWAY_SKIP_DISK_FULL` set it only
+/// reports that: a test that does not run must not pass unless that is intended.
 #[track_caller]
 fn not_possible_here(way: &dyn Debug) {
     assert!(

@@ -1,4 +1,4 @@
-//! Runs a scenario: every actor does what the scenario says, while its faults happen.
+//! Runs a scenario: every actor does what the scenario defines, while its faults happen.
 
 use std::sync::Arc;
 

@@ -7,7 +7,7 @@ use crate::history::{Held, Past};
 /// The service or directory that resolved a slug.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Source {
-    /// Control.
+    /// Control, which knows the organizations of all regions.
     Control,
     /// A region, which knows only its own organizations.
     Region(String),
@@ -193,7 +193,8 @@ mod tests {
         }
         let back = [Held::Primary(us(1)), Held::Free, Held::Primary(us(2))];
         assert_eq!(pass(&back, &back, true, led(1, "acme").as_ref()), [false; 3]);
-        // A source that has not received the change yet may be behind, but it must not invent an answer.
+        // A source that has not received the change yet may have an older state, but it must not invent an
+        // answer.
         assert_eq!(pass(&back, &back, false, led(1, "acme").as_ref()), [true; 3]);
         assert_eq!(pass(&back, &back, false, led(3, "acme").as_ref()), [false; 3]);
     }
@@ -233,7 +234,7 @@ mod tests {
             assert_eq!(wrong(was, is, hides, &[]), must, "{was} {is} {hides}");
         }
         assert!(wrong("succeeded", "succeeded", false, &[7, 8]));
-        // An answer for one organization says nothing about the others.
+        // An answer for one organization shows nothing about the others.
         let after = seen("succeeded", false);
         assert!(wrongly_shown(&after, &after, Some(8), &BTreeSet::new()).is_none());
         assert!(wrongly_shown(&after, &after, Some(7), &BTreeSet::new()).is_some());

@@ -23,8 +23,8 @@ const LEASES: &str =
 const CHUNKS: &str = "SELECT region, import_id, model, min_ordinal FROM causeway_import_chunk \
                       ORDER BY import_id, model, min_ordinal LIMIT 50";
 
-/// Sends control other content under an operation, a lease or a chunk that it knows. Returns what is wrong with the
-/// answer. The error says that the rows could not be read.
+/// Sends control other content under an operation, a lease or a chunk that it knows. Returns what is wrong
+/// with the answer. The error reports that the rows could not be read.
 pub(crate) async fn known_id(cluster: &Cluster, rng: &SeededRng) -> anyhow::Result<Option<String>> {
     let control = cluster.control_number(rng.below(cluster.control_count()));
     let which = rng.below(3);

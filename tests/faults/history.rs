@@ -1,6 +1,6 @@
-//! The history of each slug: which organization had it, in order. Triggers on control's own table record it, so that a
-//! test can compare an answer with it whatever the services say. A transaction that changes a slug locks its row, so
-//! the history has the order of the commits.
+//! The history of each slug: which organization had it, in order. Triggers on control's own table record it,
+//! so that a test can compare an answer with it whatever the services report. A transaction that changes a
+//! slug locks its row, so the history has the order of the commits.
 
 use std::collections::{BTreeMap, BTreeSet};
 

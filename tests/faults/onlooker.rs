@@ -47,7 +47,8 @@ const PAGE_OF_REGION: usize = 100;
 /// The most rows that one round notes in the trace.
 const TOLD: usize = 12;
 
-/// The result of a check: a description of what is wrong, or `None`. The error says that the rows could not be read.
+/// The result of a check: a description of what is wrong, or `None`. The error reports that the rows could
+/// not be read.
 type Found = anyhow::Result<Option<String>>;
 
 /// The onlooker of one cluster.
@@ -252,8 +253,8 @@ impl Onlooker {
         Ok(())
     }
 
-    /// Asks a region for one slug after the other. The outer error says that rows could not be read; the inner one is a
-    /// refusal that the faults do not explain.
+    /// Asks a region for one slug after the other. The outer error reports that rows could not be read; the
+    /// inner one is a refusal that the faults do not explain.
     async fn region_says(
         &self,
         region: usize,

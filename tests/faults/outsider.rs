@@ -27,7 +27,7 @@ pub(crate) const NAME: &str = "elsewhere";
 /// What the outsider does.
 #[derive(Debug, Clone)]
 pub(crate) struct SimulatedRegionPlan {
-    /// When it starts.
+    /// How long the outsider waits before its first call.
     pub(crate) after: Duration,
     /// The pause before each further step.
     pub(crate) pause: Duration,

@@ -61,8 +61,8 @@ pub(crate) async fn repair(cluster: &Cluster, region: usize) -> anyhow::Result<(
     }
 }
 
-/// Compares a region with control. They must not differ, whatever happens meanwhile, because nobody has changed rows by
-/// hand.
+/// Compares a region with control. They must not differ, whatever happens meanwhile, because nobody has
+/// changed rows manually.
 pub(crate) async fn nothing_differs(
     cluster: &Cluster,
     region: usize,

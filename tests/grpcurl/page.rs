@@ -19,7 +19,7 @@ const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
 pub(crate) enum Fence {
     /// A function that later commands use.
     Function(String),
-    /// Commands to run.
+    /// Commands that the test runs.
     Commands(String),
     /// Messages of a type, as JSON.
     Messages(String, Vec<Value>),
@@ -79,7 +79,7 @@ pub(crate) fn mistakes() -> Vec<(String, String)> {
 pub(crate) struct Run {
     /// The arguments, without the options that this test understands.
     pub(crate) words: Vec<String>,
-    /// The request messages.
+    /// The messages that grpcurl is to send, as JSON.
     pub(crate) requests: Vec<Value>,
     /// Whether the run ends by itself after some time.
     pub(crate) timed: bool,

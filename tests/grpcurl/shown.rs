@@ -164,7 +164,7 @@ impl Reader {
         }
     }
 
-    /// Checks that the real value has everything that the page shows. The error says where it does not.
+    /// Checks that the real value has everything that the page shows. The error contains where it does not.
     fn agree(&mut self, real: &Value, shown: &Value) -> Result<(), String> {
         match (real, shown) {
             (Value::Object(real), Value::Object(shown)) => {

@@ -29,7 +29,7 @@ pub(crate) async fn a_second_import_changes_only_what_is_taken(store: Store) {
     let (_, second) = import(&cluster, &export, &ImportOptions::default()).await;
 
     let records = |model: &str| export.records.iter().filter(|record| record.model == model).count();
-    // The second import has the findings of the first one, and those for values that are taken by now.
+    // The second import has the findings of the first one, and those for values that other rows have by now.
     let mut expected = kinds(&first);
     expected.insert("SLUG_CHANGED", records("sentry.organization"));
     expected.insert("USERNAME_CHANGED", records(USER));

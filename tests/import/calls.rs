@@ -96,7 +96,7 @@ pub(crate) async fn an_upload_that_is_not_what_it_says_leaves_nothing(store: Sto
         let messages = parts.into_iter().map(message).collect();
         assert_eq!(upload(&region, messages).await, ErrorReason::UploadInvalid, "{shown}");
     }
-    // Without the end, nobody knows whether there was more.
+    // Without the end, it is unknown whether there was more.
     let whole = upload_messages(with(header.clone()));
     for cut in 0..whole.len() {
         assert_eq!(upload(&region, whole[..cut].to_vec()).await, ErrorReason::StreamIncomplete, "{cut}");

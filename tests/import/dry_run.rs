@@ -60,7 +60,7 @@ async fn dump(db: &Db) -> BTreeMap<String, Vec<String>> {
             continue;
         }
         let select = match db.dialect() {
-            // When control last heard from a region says nothing of a dry run.
+            // When control last heard from a region shows nothing about a dry run.
             Dialect::Postgres => {
                 Statement::new("SELECT CAST(to_jsonb(t) - 'last_contact_at' AS text) AS row FROM ")
                     .push(&format!("\"{table}\" t ORDER BY 1"))
@@ -483,7 +483,7 @@ pub(crate) async fn a_dry_run_warns_of_all_that_would_be_changed(store: Store) {
     let real = cluster.region(0).import(&clean.to_bytes(), &plain).await.expect("it ends");
     assert_eq!(real.state(), ImportState::Succeeded);
 
-    // The same again: the slug, the name and the key are taken now. Each record counts once as changed.
+    // The same again: other rows have the slug, the name and the key now. Each record counts once as changed.
     let (dry, told) = dry_run(&cluster, &clean.to_bytes(), &plain).await;
     let mut reasons: Vec<(FindingKind, Severity, &str)> =
         told.iter().map(|it| (it.kind(), it.severity(), it.reason.as_str())).collect();

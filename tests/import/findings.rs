@@ -65,7 +65,7 @@ pub(crate) async fn findings_of_a_severity_are_given(store: Store) {
         assert_eq!(given.is_empty(), severity == Severity::Error);
     }
     assert_eq!(refused(list(77).await), ErrorReason::InvalidArgument);
-    // Each finding says what to do, if there is something to do, and where it is.
+    // Each finding contains what to do, if there is something to do, and where it is.
     let findings = account.findings_of(FindingKind::SlugChanged);
     let last = findings.last().expect("one");
     assert_eq!((last.model.as_str(), last.source_pk), (ORGANIZATION, 900));

@@ -149,7 +149,7 @@ pub(crate) async fn as_many_watches_are_open_at_once_as_the_limit(store: Store) 
     cluster.stop().await;
 }
 
-/// One organization beyond the limit is refused before anything is written, and a dry run says so.
+/// One organization beyond the limit is refused before anything is written, and a dry run reports that.
 pub(crate) async fn an_import_may_have_as_many_organizations_as_the_limit(store: Store) {
     let cluster = limited(store, |limits| limits.organizations = 3).await;
     let options = ImportOptions::default();
@@ -166,7 +166,7 @@ pub(crate) async fn an_import_may_have_as_many_organizations_as_the_limit(store:
         assert!(message.contains("sentry.organization record 4, pk 4: "), "{message}");
         assert!(message.contains("4 organizations to import, and an import takes 3"), "{message}");
     }
-    // What the message says helps.
+    // The advice in the message helps.
     let part = options.filter(&["organization-2", "organization-3", "organization-4"]);
     import(&cluster, &of(4), &part).await;
     cluster.stop().await;

@@ -219,7 +219,7 @@ pub(crate) async fn ids_in_snapshots_lead_to_the_new_rows(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let mut export = Export::new();
     organization(&mut export, 1, "one");
-    // The revision stands before what is in it.
+    // The revision comes before what is in it.
     let query = |query: &str, widget: &str| json!({"id": query, "widgetId": widget, "conditions": "project.id:4", "fields": ["id"]});
     let widget = |widget: &str, query: Value| json!({"id": widget, "dashboardId": "5", "limit": 7, "queries": [query]});
     let shown = json!({
@@ -228,7 +228,7 @@ pub(crate) async fn ids_in_snapshots_lead_to_the_new_rows(store: Store) {
     });
     let revision = |snapshot: &Value| json!({"dashboard": 5, "title": "d", "snapshot_schema_version": 1, "snapshot": snapshot});
     export.push(REVISION, 8, &revision(&shown));
-    // As a text, with something of which nobody knows whose id it is.
+    // As a text, with an id whose model is unknown.
     export.push(REVISION, 9, &revision(&json!(json!({"id": 5, "prebuiltId": 3}).to_string())));
     export.push(DASHBOARD, 5, &json!({"organization": 1, "title": "d", "created_by_id": 2}));
     let before = widget("6", query("7", "6"));

@@ -32,7 +32,7 @@ pub(crate) async fn every_model_arrives_as_the_file_has_it(store: Store) {
     assert_eq!(account.count(|fate| matches!(fate, Fate::Existing(_) | Fate::Filtered)), 0);
     let slugs: Vec<&str> = import.organizations.iter().map(|it| it.slug.as_str()).collect();
     assert_eq!(slugs, [SLUG, OTHER_SLUG]);
-    // Nothing was taken: the regenerated keys and made slugs replace missing ones.
+    // No other row had a value: the regenerated keys and made slugs replace missing ones.
     let expected = [
         ("CLEARED_REFERENCE", 4),
         ("DROPPED_REFERENCE", 8),

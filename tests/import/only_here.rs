@@ -1,5 +1,5 @@
-//! Constraints that a database has and the catalog does not know: whoever runs the application has added them. A row that
-//! breaks one is left out and told, and everything else arrives.
+//! Constraints that a database has and the catalog does not know: whoever runs the application has added
+//! them. A row that breaks one is left out and reported, and everything else arrives.
 
 use causeway_harness::{
     cluster::{Cluster, Failpoints, ImportOptions, Silo, Store},
@@ -77,7 +77,7 @@ pub(crate) async fn a_user_whom_an_index_of_this_database_keeps_out_is_left_out(
         assert_eq!(counted, (inserted, existing, dropped), "{model}");
     }
 
-    // Whoever is the same as a user who is left out has nobody to become.
+    // A user who is the same as one that is left out has no row to be mapped to.
     let mut export = Export::new();
     export.organization(3, "two").user(21, "dan").user(22, "DAN").user(23, "eve");
     set(&mut export, USER, 21, "email", json!("ann@example.com"));
@@ -194,7 +194,7 @@ async fn a_record_that_breaks_a_check_of_this_database_is_left_out_alone() {
         let counts = counts(&done, model);
         assert_eq!((counts.inserted, counts.dropped), (inserted, dropped), "{model}");
     }
-    // The organization that is left out has taken no slug.
+    // The organization that is left out has reserved no slug.
     assert_eq!(done.organizations.iter().map(|it| it.source_id).collect::<Vec<_>>(), [1]);
     let reserved = cluster.control().all_reservations().await.expect("asked");
     assert_eq!(reserved.iter().map(|it| it.slug.as_str()).collect::<Vec<_>>(), ["one"]);

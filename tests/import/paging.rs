@@ -126,7 +126,7 @@ pub(crate) async fn pages_cover_everything_once(store: Store) {
     cluster.stop().await;
 }
 
-/// A filter can be large, and nobody lists imports to see it.
+/// A filter can be large, and a list of imports does not need it.
 pub(crate) async fn a_list_of_imports_leaves_their_filters_out(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let region = cluster.region(0);

@@ -36,8 +36,8 @@ async fn assert_sequences_are_ahead(cluster: &Cluster) {
     }
 }
 
-/// All of it, a part of it, on top of what is there with users merged, and an export of each release; then everything is
-/// taken back.
+/// All of it, a part of it, on top of what is there with users merged, and an export of each release; then
+/// everything is reverted.
 async fn arrives(release: Release, one_database: bool) {
     let cluster = cluster(release, one_database).await;
     let export = exhaustive().to_bytes();

@@ -274,8 +274,8 @@ async fn a_table_that_needs_what_nobody_knows_is_left_out() {
     cluster.stop().await;
 }
 
-/// What this database has no place for is told in the plan, once for each model or field, and counts only what the filter
-/// selects.
+/// What this database has no place for is reported in the plan, once for each model or field, and counts only
+/// what the filter selects.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn records_without_a_place_are_told_once_in_the_plan() {
     let cluster = as_it_is().await;
@@ -353,7 +353,8 @@ async fn a_value_for_which_the_database_has_no_room_is_refused_in_the_plan() {
     cluster.stop().await;
 }
 
-/// A record of a newer release may lack what an older database needs, and JSON may have what a type of a newer one refuses.
+/// What an older database needs may be missing in a record of a newer release, and JSON may have what a type
+/// of a newer one refuses.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_database_cannot_hold_is_left_out_and_told() {
     let jsonb = "ALTER TABLE sentry_projectownership ALTER COLUMN schema TYPE jsonb USING schema::jsonb";
@@ -417,7 +418,7 @@ async fn records_that_this_database_keeps_apart_are_refused_in_the_plan() {
     assert_eq!(ask(&cluster, Silo::Region(0), rows).await, [] as [String; 0]);
     let (done, _) = import(&cluster, &export, &ImportOptions::default()).await;
     assert_eq!(done.state(), ImportState::Succeeded, "{:?}", done.failure);
-    // What is there already is kept, and what cannot stand beside it is left out.
+    // What is there already stays, and what conflicts with it is left out.
     let (again, findings) = import(&cluster, &export, &ImportOptions::default()).await;
     assert_eq!(again.state(), ImportState::Succeeded, "{:?}", again.failure);
     let dropped = of_kind(&findings, FindingKind::DuplicateDropped);
@@ -472,8 +473,8 @@ async fn an_export_of_a_newer_release_lands_in_a_database_older_than_the_catalog
     cluster.stop().await;
 }
 
-/// Users of the file who become one may both have what only one may have. Some of these unique sets are checked at the end
-/// of a transaction. A dry run tells the same.
+/// Users of the file who become one may both have what only one may have. Some of these unique sets are
+/// checked at the end of a transaction. A dry run reports the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_merged_users_both_have_is_left_out_in_sets_of_this_database() {
     let (view, star, favorite) =

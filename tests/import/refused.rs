@@ -1,4 +1,5 @@
-//! Files that are refused as a whole: nothing is written in any silo, and the message says where the fault is.
+//! Files that are refused as a whole: nothing is written in any silo, and the message contains where the
+//! error is.
 
 use causeway_harness::{
     cluster::{ImportOptions, Store},

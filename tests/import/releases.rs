@@ -85,7 +85,7 @@ pub(crate) async fn an_invitation_comes_with_its_member(store: Store) {
         let (member, _) = (inserted(MEMBER, 71), inserted(MEMBER, 72));
         let invite = account.after.row(INVITE, inserted(INVITE, 81)).expect("it is there");
         assert_eq!(invite.get("organization_member"), Some(&Cell::Int(member)));
-        // Somebody else has the first one, so nobody can accept with it.
+        // Another invitation has the first one, so this one cannot be accepted with it.
         assert_eq!(invite.get("token") == Some(&Cell::Text("t".to_owned())), !again);
     }
     cluster.stop().await;
@@ -203,7 +203,7 @@ pub(crate) async fn a_record_of_any_release_is_read(store: Store) {
     );
     export.push(DETECTOR, 2, &json!({"project": 31, "name": "26.6", "type": "t", "owner_team_id": 21}));
     export.push(DETECTOR, 3, &json!({"project": 31, "name": "lost", "type": "t", "owner_team_id": 99}));
-    // The field said the opposite at first, and favorites were of no organization.
+    // The field had the opposite meaning at first, and favorites were of no organization.
     for (pk, only) in [(1, Some(true)), (2, Some(false)), (3, None)] {
         let fields = match only {
             Some(only) => json!({"dashboard": pk, "is_creator_only_editable": only}),
@@ -213,7 +213,7 @@ pub(crate) async fn a_record_of_any_release_is_read(store: Store) {
         };
         export.push("sentry.dashboardpermissions", pk, &fields);
     }
-    // The operator of a condition stood beside its type at first.
+    // The operator of a condition was next to its type at first.
     const CONDITION: &str = "workflow_engine.datacondition";
     export.push("workflow_engine.dataconditiongroup", 1, &json!({"organization": 1, "logic_type": "any"}));
     let condition = |operator: serde_json::Value, kind: &str| json!({"condition_group": 1, "comparison": 5, "condition_result": "75", "condition": operator, "type": kind});
@@ -271,8 +271,8 @@ pub(crate) async fn a_record_of_any_release_is_read(store: Store) {
     cluster.stop().await;
 }
 
-/// An export as installations of each release write it arrives whole, in part, again and with users merged, and is taken
-/// back without a trace.
+/// An export as installations of each release write it arrives whole, in part, again and with users merged,
+/// and is reverted without a trace.
 pub(crate) async fn exports_of_each_release_arrive_in_all_ways(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let empty = look(&cluster, 0).await;

@@ -81,7 +81,7 @@ pub(crate) async fn an_import_that_is_reverted_leaves_nothing(store: Store) {
     assert_eq!(in_directory(&cluster).await, directory);
     assert!(taken_back.models.iter().map(|counts| counts.deleted).sum::<i64>() > 100);
 
-    // A second revert changes nothing. The id stays taken, and the import cannot be resumed.
+    // A second revert changes nothing. The id stays in use, and the import cannot be resumed.
     let again = revert(&cluster, &import_id).await.expect("it was taken back");
     assert_eq!(again.state(), ImportState::Reverted);
     let request = ResumeImportRequest { import_id: import_id.clone() };

@@ -120,7 +120,8 @@ pub(crate) async fn an_organization_without_an_owner_is_told(store: Store) {
     cluster.stop().await;
 }
 
-/// Somebody who signs in with it may be taken for either user, in the file or in the database, whichever came first.
+/// Somebody who signs in with it may be mistaken for either user, in the file or in the database, whichever
+/// came first.
 pub(crate) async fn a_username_that_is_the_address_of_somebody_else_is_told(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let user = |export: &mut Export, pk: i64, name: &str, email: &str| {
@@ -189,7 +190,8 @@ pub(crate) async fn a_username_is_compared_with_addresses_of_users_far_away(stor
     };
     let of = |pk: i64, field: &str| (pk, field.to_owned(), true);
     let expected = [of(CHUNK + 1, "email"), of(CHUNK + 2, "username"), of(CHUNK + 3, "email")];
-    // Primary key CHUNK + 4 has the name of 3 except for case, so it gets another name, which is nobody's address.
+    // Primary key CHUNK + 4 has the name of 3 except for case, so it gets another name, which no user has as
+    // an address.
     assert_eq!(told(&account.findings), expected);
     let findings = cluster.region(0).findings(&dry.import_id).await.expect("a list");
     assert_eq!(told(&findings), expected, "the dry run");

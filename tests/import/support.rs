@@ -112,7 +112,8 @@ pub(crate) fn accounted(account: anyhow::Result<AuditReport>) -> AuditReport {
     account.unwrap_or_else(|error| panic!("{error:#}"))
 }
 
-/// Imports into the first region. The import must fail for this reason and leave nothing behind. Returns the message.
+/// Imports into the first region. The import must fail for this reason and leave nothing. Returns the
+/// message.
 pub(crate) async fn fails(
     cluster: &Cluster,
     export: &Export,

@@ -118,9 +118,9 @@ pub(crate) async fn an_import_that_is_reverted_while_it_becomes_visible_is_hidde
     cluster.stop().await;
 }
 
-/// While the region writes a first page of slugs, somebody makes an organization by hand with a slug that control gave
-/// to an organization of the next page. The region releases all slugs and requests them again, and each change is
-/// reported once. In the second round, the service dies in the middle of that.
+/// While the region writes a first page of slugs, somebody creates an organization manually with a slug that
+/// control gave to an organization of the next page. The region releases all slugs and requests them again,
+/// and each change is reported once. In the second round, the service dies in the middle of that.
 pub(crate) async fn slugs_that_the_region_has_after_all_are_asked_for_again(store: Store) {
     const COUNT: i64 = 1_003;
     for kill in [false, true] {

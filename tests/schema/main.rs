@@ -244,7 +244,7 @@ async fn names_are_looked_up_one_by_one_in_a_table_that_was_never_analyzed() {
         let names = (19_001..=20_500).map(|number| format!("NAME.{number}")).collect();
         let found = find_rows(&migrated.db, user, column, names).await.expect("looked up");
         assert_eq!(found.len(), 1_000);
-        // The connection that looked the names up gets the request to publish sooner or later.
+        // The connection that queried the names gets the request to publish sooner or later.
         let told = async {
             loop {
                 match read().await - before {
@@ -254,7 +254,7 @@ async fn names_are_looked_up_one_by_one_in_a_table_that_was_never_analyzed() {
             }
         };
         let entries = tokio::time::timeout(Duration::from_secs(30), told).await.expect("it is told");
-        // A name that exists is looked up twice: to see that it exists, and again for its id.
+        // A name that exists is queried twice: to see that it exists, and again for its id.
         assert!((1_000..=2_000).contains(&entries), "{entries} entries of indexes were read for 1,000 users");
     })
     .await;

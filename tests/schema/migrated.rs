@@ -1,4 +1,4 @@
-//! The databases of a cluster's silos, and what they say about their tables.
+//! The databases of a cluster's silos, and how they describe their tables.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -355,7 +355,7 @@ on_each_store! {
     a_table_that_cannot_be_altered_is_named,
 }
 
-/// A newer release may have made a column longer, or somebody did by hand: every value of this release fits.
+/// A newer release may have made a column longer, or somebody did manually: every value of this release fits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_column_that_is_longer_than_needed_is_left_alone() {
     on_both_silos(Store::Postgres, async |migrated| {

@@ -126,7 +126,7 @@ async fn a_region_registers_by_itself_when_it_is_added_or_resumed() {
     let resolve = ResolveSlugRequest { slug: "nobody".to_owned() };
     let mut organizations = OrganizationServiceClient::new(channel(&of_operator).await);
     let heard = async {
-        // As long as the region has not heard from control, it says that instead.
+        // As long as the region has not heard from control, it reports that instead.
         while organizations.resolve_slug(resolve.clone()).await.expect_err("nobody has it").code()
             != tonic::Code::NotFound
         {

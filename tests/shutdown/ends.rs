@@ -73,7 +73,7 @@ pub(crate) async fn a_second_signal_ends_a_region_at_once_and_loses_nothing(stor
 
     cluster.start_service(REGION).await.expect("it starts");
     begun.arrives(&cluster).await;
-    // A graceful stop would take as long as the arguments above say.
+    // A graceful stop would take as long as the arguments above define.
     for service in [REGION, Service::Control(0)] {
         cluster.kill(service).await;
     }

@@ -77,7 +77,7 @@ pub(crate) async fn slugs_are_renamed_and_aliases_released_by_command(store: Sto
     let unknown = ["rename", &old, "dune", "--operation-id", PENDING];
     refused(&cluster, &unknown, &format!("no organization has the slug {old:?}")).await;
 
-    // A region that is down carries the rename out when it is back.
+    // A region that is down executes the rename when it is back.
     cluster.stop_region(0).await;
     let rename = ["rename", &other, "elm", "--operation-id", PENDING];
     let (code, stdout, stderr) = slugs(&cluster, &[&rename[..], &["--wait", "0"]].concat()).await;
@@ -92,8 +92,8 @@ pub(crate) async fn slugs_are_renamed_and_aliases_released_by_command(store: Sto
     let (code, stdout, stderr) = slugs(&cluster, &["rename", &taken, "elm", "--operation-id", PENDING]).await;
     assert_eq!(code, Some(0), "{stderr}");
     assert_eq!(stdout, format!("organization {other} of us, {taken}, is now elm\n"));
-    // A rename with another result than the requested slug reports that. The first slug is taken by the other
-    // organization; the second one is not a valid slug.
+    // A rename with another result than the requested slug reports that. The other organization has the first
+    // slug; the second one is not a valid slug.
     for (asked, why) in [("elm", "elm-"), ("Fir", "fir")] {
         let (code, stdout, stderr) = slugs(&cluster, &["rename", &id, asked]).await;
         assert_eq!(code, Some(11), "{stderr}");

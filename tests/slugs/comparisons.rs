@@ -117,7 +117,7 @@ async fn standing_still(builder: ClusterBuilder) -> (Cluster, Failpoints, impl F
     (cluster, failpoints, ends)
 }
 
-/// Checks that another comparison is refused, and that the refusal says who is comparing.
+/// Checks that another comparison is refused, and that the refusal names who is comparing.
 async fn is_refused(cluster: &Cluster, region: &RegionApi) {
     let before = ClusterSnapshot::of(cluster).await.expect("a snapshot");
     for mode in [ReconcileMode::Check, ReconcileMode::Repair] {
@@ -191,7 +191,7 @@ pub(crate) async fn a_comparison_is_printed_as_a_table(store: Store) {
     let added = 900_001;
     let answer = cluster.region(0).reconcile(ReconcileMode::Check).await.expect("compared");
     let control = answer.control_addresses.first().expect("the region knows where control is");
-    // A repaired difference needs no advice. Both runs leave a difference, and the exit code says so.
+    // A repaired difference needs no advice. Both runs leave a difference, and the exit code shows that.
     let differs = format!(
         "organization {one} is `by-hand`, and control holds `{slug}` for it; give it control's slug: `causeway reconcile \
          --repair --region {url}`; or keep the region's: `causeway slugs rename {one} by-hand --exact --control {control}`"
@@ -215,7 +215,8 @@ pub(crate) async fn a_comparison_is_printed_as_a_table(store: Store) {
     cluster.stop().await;
 }
 
-/// During the comparison, the region has not yet received the confirmation of a rename that it has carried out itself.
+/// During the comparison, the region has not yet received the confirmation of a rename that it has executed
+/// itself.
 pub(crate) async fn what_the_region_has_yet_to_hear_is_no_difference(builder: ClusterBuilder) {
     let failpoints = Failpoints::default();
     let cluster = builder.region("us").failpoints(&failpoints).start().await.expect("a cluster");

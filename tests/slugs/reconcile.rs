@@ -1,4 +1,4 @@
-//! Compares a region with control: each difference is made by hand, found, and repaired.
+//! Compares a region with control: each difference is made in the database, found, and repaired.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -28,7 +28,7 @@ async fn cluster(store: Store) -> Cluster {
     Cluster::start(store, &["us"]).await.expect("a cluster")
 }
 
-/// Changes the database of a silo by hand.
+/// Changes the database of a silo directly.
 async fn change(cluster: &Cluster, silo: Silo, statement: Statement) {
     cluster.change(silo, &[statement]).await.expect("changed");
 }
@@ -386,7 +386,7 @@ pub(crate) async fn ids_from_before_causeway_are_given_to_nobody(store: Store) {
     cluster.stop().await;
 }
 
-/// A region that has ids of another region registers, and its log and `causeway regions list` say so.
+/// A region that has ids of another region registers, and its log and `causeway regions list` report that.
 pub(crate) async fn ids_that_two_regions_have_are_told_at_registration(store: Store) {
     let built = Cluster::builder(store).region("us").region("de").processes(env!("CARGO_BIN_EXE_causeway"));
     let mut cluster = built.start().await.expect("a cluster");

@@ -116,8 +116,8 @@ pub(crate) async fn a_region_resolves_its_slugs_without_control(store: Store) {
     cluster.stop().await;
 }
 
-/// A rename to `dune` that the region has carried out and cannot report, and that an operator has cancelled meanwhile.
-/// Returns the organization, its previous slug, and the request.
+/// A rename to `dune` that the region has executed and cannot report, and that an operator has cancelled
+/// meanwhile. Returns the organization, its previous slug, and the request.
 async fn given_up(
     cluster: &Cluster,
     failpoints: &Failpoints,
@@ -156,8 +156,8 @@ pub(crate) async fn a_rename_that_was_given_up_is_taken_back(store: Store) {
     cluster.stop().await;
 }
 
-/// The same slug is requested again, and the region carries that out before it receives the cancellation of the first
-/// rename: the slug stays.
+/// The same slug is requested again, and the region executes that before it receives the cancellation of the
+/// first rename: the slug stays.
 pub(crate) async fn a_rename_that_was_given_up_leaves_the_next_one_alone(store: Store) {
     let failpoints = Failpoints::default();
     let cluster =
@@ -271,7 +271,8 @@ pub(crate) async fn a_rename_that_somebody_else_confirms_reaches_the_region(stor
     }
 }
 
-/// An organization was renamed by hand, so its slug is not the one that control last had. People decide about it.
+/// An organization was renamed manually, so its slug is not the one that control last had. People decide
+/// about it.
 pub(crate) async fn a_slug_that_was_changed_by_hand_stays_when_somebody_else_confirms_a_rename(store: Store) {
     let mut cluster = cluster(store).await;
     let [(one, _), (other, second)] = imported(&cluster, 0).await;
@@ -296,7 +297,7 @@ pub(crate) async fn a_slug_that_was_changed_by_hand_stays_when_somebody_else_con
     cluster.stop().await;
 }
 
-/// The region carried out a rename that was cancelled, and somebody else confirms the next one before the region
+/// The region executed a rename that was cancelled, and somebody else confirms the next one before the region
 /// receives either. The organization gets the last slug, not the first and not the original one.
 pub(crate) async fn a_rename_that_was_given_up_gives_way_to_one_that_somebody_else_confirmed(store: Store) {
     let failpoints = Failpoints::default();

@@ -31,7 +31,7 @@ fn refused(directory: &Path, line: &str) -> String {
     stderr.lines().next().unwrap_or_default().to_owned()
 }
 
-/// The flags that the output says to paste: its last line.
+/// The flags that the output asks to paste: its last line.
 fn flags(output: &str) -> Vec<&str> {
     output.lines().last().expect("a line").split_whitespace().collect()
 }
@@ -63,7 +63,7 @@ fn what_is_issued_is_what_services_and_commands_accept() {
     let region =
         format!("region --name us --listen 127.0.0.1:0 --database-url sqlite:r.db --control {control}");
     let (mut process, region) = start(dir, &region, &flags(&of_region));
-    // It may have said so before it served.
+    // It may have printed that before it served.
     let is_refused = |line: &&str| line.contains("cannot register");
     let line = match process.log().lines().find(is_refused) {
         Some(line) => line.to_owned(),

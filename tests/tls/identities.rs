@@ -1,4 +1,4 @@
-//! Who a certificate says that a caller is, and that a call without an answer to that reaches no handler.
+//! Who a caller is according to its certificate, and that a call without such an identity reaches no handler.
 
 use causeway_client::{Client, Service, Timeouts};
 use causeway_harness::pki::Pki;

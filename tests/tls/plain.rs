@@ -1,4 +1,5 @@
-//! One side speaks TLS and the other does not: both say so. Services run as processes, because their logs are read.
+//! One side speaks TLS and the other does not: both report that. Services run as processes, because their
+//! logs are read.
 
 use std::net::SocketAddr;
 

@@ -31,7 +31,7 @@ fn the_two_regions_of_the_readme_speak_tls() {
     let blocks = blocks("### With TLS");
     let [services, calls] = blocks.as_slice() else { panic!("two blocks: {blocks:?}") };
     let [control, us, de] = [free_port(), free_port(), free_port()];
-    // The ports of the README may be taken on this machine. Nothing else is changed.
+    // The ports of the README may be in use on this machine. Nothing else is changed.
     let with_ports = |commands: &str| {
         let listening = commands
             .replace("causeway control ", &format!("causeway control --listen 127.0.0.1:{control} "))

@@ -1,5 +1,5 @@
-//! Certificates that one side does not accept, and what the caller is told. Each is tried with a client that connects
-//! first and with one that connects for its call.
+//! Certificates that one side does not accept, and which error the caller gets. Each is tried with a client
+//! that connects first and with one that connects for its call.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What a server says at its start about TLS, and what it refuses.
+//! What a server logs at its start about TLS, and what it refuses.
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
@@ -194,7 +194,7 @@ fn a_region_whose_certificate_names_nobody_waits_for_a_better_one() {
     let line = control.logged("calls on a connection are refused").expect("it is logged");
     assert!(line.contains("it has no URI"), "{line}");
     pki.issue("region", &pki.parameters(Role::Region, "us").expect("a name")).expect("issued");
-    // The log says for each reason once why the region waits.
+    // The log contains each reason once for which the region waits.
     let line = region.logged("no operator has added region us").expect("it is refused for something else");
     assert!(line.contains("`causeway regions add us`"), "{line}");
     let operator = pki.pair(Role::Operator, "me").expect("issued");

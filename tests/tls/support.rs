@@ -33,7 +33,7 @@ pub(crate) fn caller(pki: &Pki, role: Role, name: &str) -> Arc<ClientTls> {
     pki.client(Some(pki.pair(role, name).expect("issued"))).expect("it can be used")
 }
 
-/// A small export.
+/// The small export in `examples/acme.json`.
 pub(crate) fn example() -> Vec<u8> {
     std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/acme.json")).expect("it is there")
 }
@@ -45,7 +45,7 @@ pub(crate) async fn two_regions() -> (Arc<Pki>, Cluster) {
     (pki, cluster.expect("it starts"))
 }
 
-/// Settings with TLS.
+/// The default settings, but with TLS.
 pub(crate) fn settings(tls: Tls) -> Settings {
     Settings { tls: Some(tls), ..Settings::default() }
 }
@@ -121,7 +121,7 @@ pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     }
 }
 
-/// Checks that a message is one short line that says all of this.
+/// Checks that a message is one short line that contains all of this.
 pub(crate) fn says(message: &str, words: &[&str]) {
     for word in words {
         assert!(message.contains(word), "{word:?} is not in {message:?}");

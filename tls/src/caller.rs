@@ -175,8 +175,8 @@ impl FromStr for TableEntry {
     }
 }
 
-/// Which identities certificates have beside that of their own URI: for certificates of those whose CA makes no such
-/// URIs, and for callers with several roles.
+/// Which identities certificates have in addition to that of their own URI: for certificates of those whose
+/// CA makes no such URIs, and for callers with several roles.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct IdentityTable(BTreeMap<CertificateName, Vec<(Role, String)>>);
 

@@ -15,7 +15,7 @@ impl Clock {
         Self(Arc::new(now))
     }
 
-    /// The current time.
+    /// The current time, as the clock shows it.
     #[must_use]
     pub fn now(&self) -> DateTime<Utc> {
         (self.0)()

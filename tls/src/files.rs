@@ -32,15 +32,15 @@ pub enum FileError {
     /// It cannot be read, or is larger than any such file.
     #[error("{path} cannot be read: {reason}")]
     Unreadable {
-        /// The file.
+        /// The path of the file, as it was given.
         path: String,
-        /// What the operating system says.
+        /// The error of the operating system.
         reason: String,
     },
     /// It does not have what it should have.
     #[error("{path} has no {wanted} in PEM form")]
     Empty {
-        /// The file.
+        /// The path of the file, as it was given.
         path: String,
         /// What it should have.
         wanted: &'static str,
@@ -48,9 +48,9 @@ pub enum FileError {
     /// What it has cannot be parsed, or is of a kind that is not supported.
     #[error("{path} cannot be used: {reason}")]
     Malformed {
-        /// The file.
+        /// The path of the file, as it was given.
         path: String,
-        /// What is wrong.
+        /// Why its content cannot be used.
         reason: String,
     },
     /// The key is that of another certificate.
@@ -64,17 +64,17 @@ pub enum FileError {
     /// The certificate is over.
     #[error("the certificate {path} has expired on {}; issue a new one", day(.at))]
     Expired {
-        /// The file.
+        /// The path of the file, as it was given.
         path: String,
-        /// Its last moment.
+        /// The moment at which the certificate expired.
         at: DateTime<Utc>,
     },
     /// The certificate has not begun.
     #[error("the certificate {path} is not valid before {}; set this machine's clock, or issue a new one", day(.at))]
     NotYetValid {
-        /// The file.
+        /// The path of the file, as it was given.
         path: String,
-        /// Its first moment.
+        /// The moment from which the certificate is valid.
         at: DateTime<Utc>,
     },
 }
@@ -100,7 +100,7 @@ impl Contents {
     pub(crate) fn read(path: &Path) -> Result<Self, FileError> {
         let unreadable = |reason: String| FileError::Unreadable { path: shown(path), reason };
         let file = File::open(path).map_err(|error| unreadable(error.to_string()))?;
-        // Large enough from the start: a growing buffer would leave copies of a key behind.
+        // Large enough from the start: a growing buffer would leave copies of a key in memory.
         let size = file.metadata().map_or(0, |metadata| metadata.len()).min(MAX_BYTES);
         let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1));
         file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|error| unreadable(error.to_string()))?;
@@ -132,7 +132,7 @@ impl Contents {
         }
     }
 
-    /// The private key.
+    /// The first private key in the file.
     pub(crate) fn key(&self) -> Result<PrivateKeyDer<'static>, FileError> {
         PrivateKeyDer::from_pem_slice(&self.bytes).map_err(|error| match error {
             rustls::pki_types::pem::Error::NoItemsFound => {

@@ -1,5 +1,5 @@
-//! Who a certificate says that its holder is: its one URI, in the form of SPIFFE,
-//! `spiffe://TRUST_DOMAIN/ROLE/NAME`. https://github.com/spiffe/spiffe/blob/main/standards/SPIFFE-ID.md
+//! Who the holder of a certificate is: its one URI, in the form of SPIFFE, `spiffe://TRUST_DOMAIN/ROLE/NAME`.
+//! https://github.com/spiffe/spiffe/blob/main/standards/SPIFFE-ID.md
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -13,9 +13,9 @@ const MAX_SHOWN: usize = 200;
 /// What somebody is to Causeway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Role {
-    /// A region service.
+    /// A service that stores organizations and imports them into its region.
     Region,
-    /// A control service.
+    /// A service that owns what must be unique across regions.
     Control,
     /// A program that resolves slugs.
     Router,
@@ -28,11 +28,11 @@ pub enum Role {
 }
 
 impl Role {
-    /// All roles.
+    /// All roles, in the order in which they are defined.
     pub const ALL: [Self; 6] =
         [Self::Region, Self::Control, Self::Router, Self::Operator, Self::Importer, Self::Monitor];
 
-    /// The role as it stands in a URI.
+    /// The role as it is written in a URI.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -66,7 +66,7 @@ impl FromStr for Role {
 pub struct TrustDomain(Arc<str>);
 
 impl TrustDomain {
-    /// It as text.
+    /// The name as text, without `spiffe://`.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -102,7 +102,7 @@ pub enum IdentityError {
     /// It has no URI among its alternative names.
     #[error("it has no URI; it needs spiffe://{0}/ROLE/NAME")]
     NoUri(TrustDomain),
-    /// It has several URIs, so it does not say which of them its holder is.
+    /// It has several URIs, so it does not define which of them its holder is.
     #[error("it has {0} URIs; it must have one")]
     SeveralUris(usize),
     /// Its URI does not begin with `spiffe://`.
@@ -186,7 +186,7 @@ impl Identity {
         Self::new(trust_domain.clone(), role, name).ok_or_else(shape)
     }
 
-    /// Who vouches for it.
+    /// The trust domain in which the identity is valid.
     #[must_use]
     pub fn trust_domain(&self) -> &TrustDomain {
         &self.trust_domain

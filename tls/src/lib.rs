@@ -2,7 +2,7 @@
 //!
 //! - [`ServerTls`]: the certificate of a server, and the certificates that it accepts from clients.
 //! - [`ClientTls`]: the CA that a client checks servers by, and its own certificate.
-//! - [`Identity`]: who a certificate says that its holder is; [`Caller`]: all that its holder is.
+//! - [`Identity`]: who the holder of a certificate is; [`Caller`]: all that its holder is.
 //! - [`CertificateEnd`]: until when a certificate is valid.
 //! - [`words`]: what a failed handshake means, for the person who has to do something about it.
 //!

@@ -30,7 +30,7 @@ pub(crate) struct Loaded<C> {
 #[derive(Debug)]
 pub(crate) struct Reloading<C> {
     current: RwLock<Arc<Loaded<C>>>,
-    /// The problem that was logged last, so that each is logged once and not at every look.
+    /// The problem that was logged last, so that each is logged once and not at every check.
     told: Mutex<Option<FileError>>,
 }
 

@@ -21,7 +21,7 @@ use crate::{
 /// The files of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerFiles {
-    /// Its own certificate.
+    /// The server's own certificate, and its private key.
     pub pair: PairFiles,
     /// The CAs whose certificates clients must have. Without them, clients need no certificate.
     pub client_ca: Option<PathBuf>,
@@ -129,8 +129,8 @@ impl ServerTls {
         Arc::clone(&self.state.config().config)
     }
 
-    /// Whether a certificate of a client, with its intermediate certificates, is accepted now. One that was accepted
-    /// before is not any more when it has expired, was revoked, or its CA was taken out.
+    /// Whether a certificate of a client, with its intermediate certificates, is accepted now. One that was
+    /// accepted before is not any more when it has expired, was revoked, or its CA was removed.
     #[must_use]
     pub fn still_accepts(&self, chain: &[CertificateDer<'_>]) -> bool {
         let accepting = self.state.config();

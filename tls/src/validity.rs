@@ -16,7 +16,7 @@ pub const WARN_BEFORE: TimeDelta = TimeDelta::days(14);
 pub struct CertificateEnd(pub DateTime<Utc>);
 
 impl CertificateEnd {
-    /// That of a certificate; `None` if it cannot be parsed.
+    /// The end of this certificate; `None` if it cannot be parsed.
     #[must_use]
     pub fn of_certificate(der: &[u8]) -> Option<Self> {
         let (_, parsed) = parse_x509_certificate(der).ok()?;
@@ -46,7 +46,7 @@ fn malformed(file: &Contents, what: &str) -> FileError {
 }
 
 fn time(seconds: i64) -> DateTime<Utc> {
-    // A certificate may say the year 9999; anything beyond what the type can hold is as good as never.
+    // A certificate may name the year 9999; anything beyond what the type can hold is as good as never.
     DateTime::from_timestamp(seconds, 0).unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
 
@@ -63,12 +63,12 @@ impl Dated {
         chain.iter().map(|der| Self::certificate(Kind::Own, file, der)).collect()
     }
 
-    /// Those of CAs.
+    /// Those of all CAs in a file.
     pub(crate) fn of_cas(file: &Contents) -> Result<Vec<Self>, FileError> {
         file.certificates()?.iter().map(|der| Self::certificate(Kind::Ca, file, der)).collect()
     }
 
-    /// Those of revocation lists that say when the next one comes.
+    /// Those of revocation lists that contain the time of the next one.
     pub(crate) fn of_revocation_lists(
         file: &Contents,
         lists: &[CertificateRevocationListDer<'_>],
@@ -88,7 +88,7 @@ impl Dated {
         Ok(dated)
     }
 
-    /// Refuses a certificate that nobody would accept now.
+    /// Refuses a certificate that is not valid now.
     pub(crate) fn check(&self, now: DateTime<Utc>) -> Result<(), FileError> {
         let path = shown(&self.path);
         if now > self.until {

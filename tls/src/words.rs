@@ -1,4 +1,4 @@
-//! What a failed handshake means, in one line that says what to do.
+//! What a failed handshake means, in one line with what to do.
 
 use std::{io, path::Path};
 
@@ -61,7 +61,7 @@ fn wrong(error: &CertificateError) -> String {
     }
 }
 
-/// What a server says about a client's certificate, by the alert that it sends.
+/// What a server reports about a client's certificate, by the alert that it sends.
 fn alert(alert: AlertDescription, has_certificate: bool) -> String {
     match alert {
         AlertDescription::CertificateRequired => {

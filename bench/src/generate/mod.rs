@@ -1,8 +1,8 @@
 //! Exports of any size from a seed, written as a stream. They look like those of an installation with many
 //! organizations, a few of them large and most of them small.
 //!
-//! Nothing that was written is kept in memory. The seed and the place of an organization determine all its numbers, so
-//! each model's pass over all organizations computes the same numbers as the passes before.
+//! Nothing that was written stays in memory. The seed and the place of an organization determine all its
+//! numbers, so each model's pass over all organizations computes the same numbers as the passes before.
 
 mod records;
 mod release;
@@ -29,11 +29,11 @@ pub enum Extent {
 /// The size of an export that was written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Written {
-    /// Number of organizations.
+    /// Number of records of organizations.
     pub organizations: u64,
     /// Number of records of all models, organizations included.
     pub records: u64,
-    /// Size in bytes.
+    /// Size of the file in bytes.
     pub bytes: u64,
 }
 
@@ -101,7 +101,8 @@ impl Export {
     }
 }
 
-/// How many organizations are needed to reach `wanted`, if a record of each model counts as much as `weights` say.
+/// How many organizations are needed to reach `wanted`, if a record of each model counts as much as `weights`
+/// define.
 fn until(seed: u64, release: Release, wanted: f64, weights: &[f64; MODELS]) -> u64 {
     let mut total = 0.0;
     let mut index = 0;

@@ -217,7 +217,7 @@ fn organization_option(f: &mut Fields<'_>, o: &Organization, number: u64) {
     }
 }
 
-/// Stands for a team or a user.
+/// Represents a team or a user.
 fn actor(f: &mut Fields<'_>, o: &Organization, number: u64) {
     let teams = o.counts.of(Model::Team);
     let user = number.checked_sub(teams).map(|user| o.pk(Model::User, user));

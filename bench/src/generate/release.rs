@@ -10,20 +10,20 @@ pub enum Release {
     /// April 2024, when owners of rules were named by actors.
     #[value(name = "24.4")]
     R24_4,
-    /// August 2024.
+    /// August 2024, the release that is generated if none is named.
     #[default]
     #[value(name = "24.8")]
     R24_8,
-    /// November 2024.
+    /// November 2024, the first with workflows, detectors and views.
     #[value(name = "24.11")]
     R24_11,
     /// January 2025, when views had their projects in a list and detectors an organization and a project.
     #[value(name = "25.1")]
     R25_1,
-    /// June 2025.
+    /// June 2025, the first with saved queries and with invitations as records of their own.
     #[value(name = "25.6")]
     R25_6,
-    /// June 2026.
+    /// June 2026, the first without records of the model `sentry.email`.
     #[value(name = "26.6")]
     R26_6,
 }

@@ -211,7 +211,7 @@ const WORDS: &[&str] = &[
     "время",
 ];
 
-/// A person's name.
+/// A given name and a family name, both drawn from fixed lists.
 pub(super) fn person(random: &mut Random) -> String {
     format!("{} {}", random.pick(GIVEN), random.pick(FAMILY))
 }
@@ -230,7 +230,7 @@ pub(super) fn company(random: &mut Random) -> String {
     }
 }
 
-/// `count` random words.
+/// `count` random words, separated by spaces.
 pub(super) fn words(random: &mut Random, count: u64) -> String {
     let mut text = String::new();
     for _ in 0..count {

@@ -12,7 +12,7 @@ use causeway_proto::control::v1::{
 use super::{BrokenFeed, FeedError, FeedReader, FeedUpdate, Messages};
 use crate::Client;
 
-/// What a message of the feeds of all regions says.
+/// What a message of the feeds of all regions contains.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AllFeedsUpdate {
     /// These are all regions from now on. Comes first, and again when a region registers or moves.
@@ -21,7 +21,7 @@ pub enum AllFeedsUpdate {
     Feed {
         /// The region, one of those that were listed.
         region: String,
-        /// What its feed says.
+        /// The change of its feed.
         update: FeedUpdate,
     },
     /// Nothing else has changed: the feeds of these regions are at these versions. Comes with each heartbeat.
@@ -32,7 +32,7 @@ pub enum AllFeedsUpdate {
 #[derive(Debug)]
 pub struct AllFeeds {
     messages: Messages<WatchAllSlugReservationsResponse>,
-    /// Of each region that control has listed.
+    /// The reader of each region's feed, for the regions that control has listed.
     readers: HashMap<String, FeedReader>,
     /// The versions at which the stream was opened.
     positions: HashMap<String, i64>,
@@ -99,7 +99,7 @@ impl AllFeeds {
                 Some(AllFeedsUpdate::Feed { region, update })
             }
             Some(Part::Positions(FeedPositions { positions })) => Some(AllFeedsUpdate::Positions(positions)),
-            // Of a control that is newer than this.
+            // A newer control has sent a part that this release does not know.
             None => None,
         })
     }

@@ -16,7 +16,7 @@ pub enum BrokenFeed {
         /// The version that came.
         version: i64,
     },
-    /// An event says neither what a reservation is now nor that it is removed: control is of a newer release.
+    /// An event contains neither a reservation nor its removal: control is of a newer release.
     #[error("event {0} of the feed is of an unknown kind")]
     UnknownChange(i64),
     /// A part of a snapshot came without the first part.
@@ -30,23 +30,24 @@ pub enum BrokenFeed {
     UnknownRegion(String),
 }
 
-/// What a message of a feed says.
+/// What a message of a feed contains.
 #[derive(Debug, Clone, PartialEq)]
 pub enum FeedChange {
     /// A part of a snapshot, which replaces all that was known when its last part is in.
     Snapshot(FeedSnapshot),
     /// At least one event. They follow, without a gap, the version up to which the feed was read.
     Events(Vec<FeedEvent>),
-    /// Nothing has changed.
+    /// Nothing has changed: a heartbeat, which shows that the feed is complete up to its version.
     Nothing,
 }
 
 /// A message of a feed that follows what came before.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FeedUpdate {
-    /// What it says.
+    /// The changes that the message contains.
     pub change: FeedChange,
-    /// The newest version of the feed when control sent this. Who has read up to it knows all.
+    /// The newest version of the feed when control sent this. A reader that has read up to it has everything
+    /// that control had then.
     pub current_version: i64,
 }
 

@@ -98,7 +98,7 @@ impl Directory {
         if reservations.len() > MAX_RESERVATIONS
             && let Some(cut) = reservations.last().map(|last| last.organization_id)
         {
-            // The last organization may lack some of its reservations.
+            // Some reservations of the last organization may be missing.
             page.items.retain(|id| *id < cut);
             match page.items.last() {
                 Some(last) => {

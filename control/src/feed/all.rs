@@ -1,7 +1,7 @@
 //! The feeds of all regions on one stream, for routers, which send requests to the right region.
 //!
-//! One query reads the positions of all feeds. Control then reads only the feeds of which the reader lacks something.
-//! They take turns: a batch of events of each, or a whole snapshot.
+//! One query reads the positions of all feeds. Control then reads only the feeds that have something new for
+//! the reader. They take turns: a batch of events of each, or a whole snapshot.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -43,7 +43,7 @@ pub enum AllMessage {
     },
     /// A part of the feed of a region.
     Feed {
-        /// The name of the region.
+        /// The name of the region whose feed it is.
         region: String,
         /// A part of a snapshot, or events.
         message: Message,
@@ -83,7 +83,8 @@ impl Feeds {
 /// One reader of all feeds.
 struct Reader {
     feeds: Feeds,
-    /// The version that the reader has of each region's feed. Of a region that is missing here, it has nothing.
+    /// The version that the reader has of each region's feed. The reader has nothing of a region that is
+    /// missing here.
     reader_versions: HashMap<String, i64>,
     /// The regions that were sent to the reader, with their addresses.
     regions: BTreeMap<String, String>,

@@ -11,7 +11,7 @@ use crate::Error;
 #[derive(Debug)]
 pub struct Messages<M> {
     messages: mpsc::Receiver<M>,
-    /// The task that sends the messages. It ends with an error; `None` once that was told.
+    /// The task that sends the messages. It ends with an error; `None` once that error was reported.
     sending: Option<AbortOnDropHandle<Error>>,
 }
 

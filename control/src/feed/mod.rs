@@ -61,13 +61,14 @@ pub struct Options {
     pub poll_interval: Duration,
     /// How often a reader receives a heartbeat while nothing happens.
     pub heartbeat: Duration,
-    /// How many events of each region control keeps; at least one. A reader that is further behind begins with a
-    /// snapshot.
+    /// How many events of each region control keeps; at least one. A reader that needs older events begins
+    /// with a snapshot.
     pub keep_events: i64,
     /// The most reservations or events that one transaction changes, at least one. Until it ends, other changes of that
     /// region's reservations wait, and on SQLite all other writes.
     pub changes_a_transaction: usize,
-    /// How often control looks whether the product has renamed organizations, in a database that is the product's.
+    /// How often control checks whether the product has renamed organizations, in a database that is the
+    /// product's.
     pub product_interval: Duration,
     /// The most readers at once, not counting regions, which have places of their own. Control refuses further readers.
     pub watches: usize,
@@ -109,7 +110,7 @@ pub enum Part {
 /// A message of a feed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// The content.
+    /// What the message contains: a part of a snapshot, events, or nothing new.
     pub part: Part,
     /// A lower bound of the feed's version when control read the part. A reader that has this version had everything at
     /// that time.
@@ -282,7 +283,8 @@ impl Feeds {
         &self.0.reader_slots
     }
 
-    /// Runs a reader until it fails, its messages are dropped, its place is taken, or this control stops.
+    /// Runs a reader until it fails, its messages are dropped, another stream gets its place, or this control
+    /// stops.
     pub(crate) fn read<M, R>(
         &self,
         place: ReaderSlot,

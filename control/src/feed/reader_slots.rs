@@ -38,14 +38,14 @@ struct Stream {
     lost: CancellationToken,
 }
 
-/// A taken place. Dropping it gives the place back.
+/// A place that is in use. Dropping it gives the place back.
 #[derive(Debug)]
 pub(crate) enum ReaderSlot {
     /// One of a region's own places.
     Own {
         /// All places, to which this one is given back.
         reader_slots: ReaderSlots,
-        /// The name of the region.
+        /// The name of the region whose place it is.
         region: String,
         /// The id of the region's database.
         instance_id: Uuid,
@@ -74,8 +74,8 @@ impl ReaderSlots {
         place.map(ReaderSlot::Other).map_err(|_| Error::TooManyWatches { limit: self.limit })
     }
 
-    /// Takes one of a region's own places. If all are taken, the region's oldest stream loses its place. Streams of a
-    /// database that had the region's name before always lose theirs.
+    /// Takes one of a region's own places. If all are in use, the region's oldest stream loses its place.
+    /// Streams of a database that had the region's name before always lose theirs.
     pub(crate) fn take_own(&self, region: &str, instance_id: Uuid) -> ReaderSlot {
         let lost = CancellationToken::new();
         let mut regions = self.regions();

@@ -110,14 +110,15 @@ impl Parts {
     }
 }
 
-/// Receives a whole bulk creation, and returns it with its place. A stream that ends early leaves nothing behind,
+/// Receives a whole bulk creation, and returns it with its place. A stream that ends early has no effect,
 /// because control writes nothing before the end part has arrived.
 pub(super) async fn take_in(
     reservations: &SlugReservations,
     parts: Streaming<BulkCreateOrganizationSlugReservationsRequest>,
 ) -> Result<(Incoming, IntakeSlot), Status> {
     let mut parts = Parts { parts, pace: Pace::new(reservations.intake.idle()) };
-    // A place only after the header, so that callers without one keep out nobody.
+    // A place is given only after the header, so that callers without a header do not take places from
+    // others.
     let waiting = reservations.intake.wait_for_header()?;
     let header = parts.header().await?;
     parts.pace.waited = Duration::ZERO;

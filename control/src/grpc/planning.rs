@@ -3,7 +3,8 @@
 use super::uuid;
 use crate::{Error, import::write::ControlImports};
 
-/// Checks that a question is about an import that its region plans. `must_say` if the caller has to say for which one.
+/// Checks that a question is about an import that its region plans. `must_say`: whether the caller must name
+/// the import.
 pub(super) async fn check(
     imports: &ControlImports,
     must_say: bool,

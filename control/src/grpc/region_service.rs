@@ -65,7 +65,7 @@ fn encode(region: region::KnownRegion) -> Region {
     }
 }
 
-/// Who gets to know of regions what only operators and the region itself should know.
+/// Who gets those details of a region that only operators and the region itself should know.
 enum Audience {
     /// An operator, or somebody where callers need no identity.
     All,

@@ -130,7 +130,7 @@ fn failure(error: &Error) -> Failure {
     }
 }
 
-/// Logs what the database says. The caller only learns what it can do about the failure.
+/// Logs the error of the database. The caller only gets what it can do about the failure.
 fn database_failure(error: &DbError) -> Failure {
     match error.kind() {
         DbErrorKind::Full => {

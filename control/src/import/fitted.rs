@@ -21,7 +21,7 @@ pub(crate) struct Fitted {
 }
 
 impl Fitted {
-    /// Looks whose the tables are.
+    /// Reads the tables and determines whether they are the product's.
     ///
     /// # Errors
     /// If the database cannot be queried.

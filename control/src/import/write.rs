@@ -298,8 +298,8 @@ impl ControlImports {
         Ok(ImportedModels { keys, findings, returned })
     }
 
-    /// For models with auth tokens: what a new token says of its organization, by organization id. A token that is
-    /// taken gets a new value.
+    /// For models with auth tokens: what a new token contains about its organization, by organization id. A
+    /// token that another row has gets a new value.
     async fn token_owners(
         &self,
         region: &str,

@@ -100,9 +100,9 @@ pub struct ProductState {
 /// The product's mapping of an organization.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProductMapping {
-    /// Its slug.
+    /// The slug of the organization, as the product has mapped it.
     pub slug: String,
-    /// Its name.
+    /// The name of the organization, as the product has mapped it.
     pub name: String,
     /// Its status, as the product stores it.
     pub status: Option<i64>,

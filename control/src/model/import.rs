@@ -52,9 +52,9 @@ pub struct ImportedModels {
 /// A row of an import that something in its region needs, so that a revert keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NeededRow {
-    /// Its model.
+    /// The model of the row, by its catalog name.
     pub model: String,
-    /// Its primary key.
+    /// The primary key of the row at control.
     pub id: i64,
     /// What needs it, as text for people; at most 255 bytes.
     pub needed_by: String,

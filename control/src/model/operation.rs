@@ -61,9 +61,9 @@ pub struct OperationFilter {
 /// The position of an operation in a list, which is sorted by region, then by id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OperationPosition {
-    /// The name of the region.
+    /// The name of the region that began the operation; lists are sorted by it first.
     pub region: String,
-    /// The id of the operation.
+    /// The id of the operation, which the region or the caller chose.
     pub operation_id: Uuid,
 }
 

@@ -74,7 +74,7 @@ pub struct Region {
 /// A block of consecutive ids that belong to one region.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IdBlock {
-    /// The first id.
+    /// The lowest id of the block, at least 1.
     pub first_id: i64,
     /// How many ids, 1 to 1,000,000.
     pub count: i64,
@@ -89,9 +89,9 @@ pub const MAX_COUNTER_FROM_IDS_IN_USE: i64 = 1 << 52;
 /// A range of ids, including both ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IdRange {
-    /// The first id.
+    /// The lowest id of the range, which is part of it.
     pub first: i64,
-    /// The last id.
+    /// The highest id of the range, which is part of it.
     pub last: i64,
 }
 
@@ -132,9 +132,9 @@ pub struct IdConflict {
     pub model: String,
     /// The ids in conflict.
     pub ids: IdRange,
-    /// The other region.
+    /// The name of the other region.
     pub region: String,
-    /// Why they conflict.
+    /// How the other region came to these ids.
     pub kind: ConflictKind,
 }
 

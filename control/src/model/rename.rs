@@ -22,7 +22,7 @@ impl Refusal {
     }
 }
 
-/// The state of a rename.
+/// How far a rename is, or why it will not be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RenameState {
     /// The region has not confirmed it yet.

@@ -81,14 +81,14 @@ pub enum SlugReason {
 pub struct Owner {
     /// The name of the region that owns the organization.
     pub region: String,
-    /// The id of the organization.
+    /// The id of the organization that has the slug.
     pub organization_id: i64,
 }
 
 /// The slug that an organization got.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResolvedSlug {
-    /// The id of the organization.
+    /// The id of the organization that got the slug.
     pub organization_id: i64,
     /// The slug that it wanted, as its region sent it.
     pub wanted_slug: String,

@@ -70,7 +70,7 @@ impl Regions {
         let subject = causeway_audit::about(Subject::region(name));
         let name = valid_name("name", name)?;
         transact!(Error, self.db, |tx| {
-            // A registration has the lock, too: it is over, or has not begun.
+            // A registration needs this lock too. So it has ended by now, or has not begun.
             if !added_region::lock(tx, name).await? {
                 return Ok(false);
             }
@@ -131,7 +131,7 @@ impl Regions {
     }
 }
 
-/// Reads a region.
+/// Reads a region that must exist: [`Error::RegionNotFound`] if it does not.
 async fn known(tx: &mut Tx, name: &str) -> Result<KnownRegion, Error> {
     let region = store::region::get_in(tx, name).await?;
     region.ok_or_else(|| Error::RegionNotFound { region: name.to_owned() })

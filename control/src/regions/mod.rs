@@ -150,13 +150,14 @@ impl Regions {
         region.registered.ok_or_else(|| Error::RegionNotRegistered { region: name.to_owned() })
     }
 
-    /// Registers a region, or updates its address, and stores what the product calls it (empty: as its name says) and
-    /// which ids its tables have. Returns it with the ids that another region also has, or may give out.
+    /// Registers a region, or updates its address, and stores what the product calls it (its own name if
+    /// empty) and which ids its tables have. Returns it with the ids that another region also has, or may
+    /// give out.
     ///
     /// # Errors
-    /// If a name, the address or a range is malformed, nobody has added the region and control does not take any, the
-    /// region is suspended, another region database has the name, or the address changes and another identity has
-    /// registered before.
+    /// If a name, the address or a range is malformed, nobody has added the region and control does not
+    /// accept unknown regions, the region is suspended, another region database has the name, or the address
+    /// changes and another identity has registered before.
     pub async fn register_with_ids(
         &self,
         registration: Registration,

@@ -148,7 +148,7 @@ impl SlugReservations {
         let most = self.feeds.changes_a_transaction();
         let at_once = self.feeds.options().changes_a_transaction;
         if !operations::exists(&self.db, key).await? {
-            // A refused operation leaves nothing behind. Thanks to this check, nearly always nothing was written at
+            // A refused operation has no effect. Because of this check, nearly always nothing was written at
             // all.
             for ids in operation.organization_ids().chunks(at_once) {
                 transact!(Error, self.db, |tx| {

@@ -13,7 +13,8 @@ use crate::{Error, model::reservation::WantedSlug};
 
 /// How many calls may wait for their header, for each that may be in progress. They wait for seconds only.
 const HEADERS_PER_CALL: usize = 4;
-/// The bytes that one organization of a bulk creation takes besides its texts: its request and its answer.
+/// The bytes that one organization of a bulk creation needs in addition to its texts: its request and its
+/// answer.
 const ORGANIZATION: usize = 256;
 
 /// Limits for bulk creations in progress. One region gets at most half of the calls and half of the bytes, so that
@@ -119,7 +120,7 @@ impl IntakeSlot {
         let Options { bytes: limit, .. } = self.intake.options;
         let texts: usize = organizations.iter().map(|it| it.slug.len() + it.name.len().min(64)).sum();
         let bytes = organizations.len() * ORGANIZATION + texts;
-        // It would never fit, so the caller must not be told to try again.
+        // It would never fit, so the answer must not ask the caller to try again.
         if self.bytes + bytes > limit / 2 {
             return Err(Error::OperationTooLarge { limit: limit / 2 });
         }

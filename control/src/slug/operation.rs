@@ -178,7 +178,7 @@ impl SlugOperation {
         self.requests.iter().map(|request| request.organization_id).collect()
     }
 
-    /// The slugs that organizations could not get because they were taken. Each slug once.
+    /// The slugs that organizations could not get because others have them. Each slug once.
     pub(crate) fn taken(&self, given: &[GivenSlug]) -> Vec<String> {
         let mut taken: Vec<String> = self
             .requests

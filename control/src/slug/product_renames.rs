@@ -3,11 +3,11 @@
 //! region. Control takes it over as a rename that is confirmed at once, so that the feed, the replicas and the directory
 //! follow.
 //!
-//! All of it is one transaction for each organization. If the process dies, the next look finds the others.
+//! All of it is one transaction for each organization. If the process dies, the next check finds the others.
 //!
-//! Organizations that have exchanged their slugs wait for each other. Then one of them gets a slug for the moment that
-//! nobody wants, so that the others can follow, and it after them. If the process dies in between, the next look finds
-//! that slug to be wrong, and the others' to be free.
+//! Organizations that have exchanged their slugs wait for each other. Then one of them gets a temporary slug
+//! that nobody wants. The others can follow, and then it can follow them. If the process dies in between, the
+//! next check finds that the temporary slug is wrong and that the slugs of the others are free.
 
 use std::collections::HashMap;
 
@@ -27,7 +27,7 @@ use crate::{
 
 /// How many renames are read at once.
 const PAGE: i64 = 1_000;
-/// The length of the random end of a slug for the moment: long enough that nobody has it.
+/// The length of the random end of a temporary slug: long enough that nobody has it.
 const ASIDE: usize = 12;
 
 impl SlugReservations {
@@ -98,7 +98,7 @@ impl SlugReservations {
         }
     }
 
-    /// Gives an organization a slug for the moment that nobody wants. Returns `false` if it has changed meanwhile.
+    /// Gives an organization a temporary slug that nobody wants. Returns `false` if it has changed meanwhile.
     async fn step_aside(&self, books: &Books, renamed: &Renamed) -> Result<bool, Error> {
         let Renamed { organization_id, region, previous, .. } = renamed;
         let random = |length| self.env.characters(BASE36, length);
@@ -127,7 +127,7 @@ impl SlugReservations {
         let Renamed { organization_id, region, slug, previous } = renamed;
         let (now, operation_id) = (self.env.now(), self.env.uuid());
         let outcome = transact!(Error, self.feeds.of_control(region), |feed| {
-            // One of control's own is under way: when it ends, the next look finds what is left to do.
+            // One of control's own is under way: when it ends, the next check finds what is left to do.
             if rename::in_flight(feed, *organization_id).await?.is_some() {
                 return Ok(Outcome::InFlight);
             }
@@ -173,7 +173,7 @@ impl SlugReservations {
     }
 }
 
-/// One of these renames whose slugs are taken that wait for each other in a circle, each for the slug that the next one has
+/// One of several renames that wait for each other in a circle: each waits for the slug that the next one has
 /// at control.
 fn one_of_a_circle(blocked: &[Renamed]) -> Option<&Renamed> {
     let by_slug: HashMap<&str, &Renamed> =

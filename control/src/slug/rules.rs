@@ -46,9 +46,9 @@ pub enum Outcome<'a> {
 /// In which form control can give a wanted slug if it is free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SlugForm {
-    /// Unchanged.
+    /// Exactly as it is wanted.
     Exact,
-    /// Normalized.
+    /// In its normalized form, because it is not a valid slug itself.
     Normalized,
     /// Only with a suffix: it is a reserved word.
     ReservedWord,

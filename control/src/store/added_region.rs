@@ -14,12 +14,12 @@ pub enum BeginError {
     /// The region is suspended.
     #[error("region {region} is suspended")]
     Suspended {
-        /// The name of the region.
+        /// The name of the suspended region.
         region: String,
         /// Since when, and why.
         suspension: Suspension,
     },
-    /// The database failed.
+    /// The database failed, so nothing is known of a suspension.
     #[error(transparent)]
     Database(#[from] DbError),
 }

@@ -1,11 +1,11 @@
-//! The product's own books of slugs. In a database of the product, `sentry_organizationslugreservation` says which region
-//! an organization is in, and its workers carry each change that `sentry_controloutbox` names into mappings and replicas.
-//! Control writes both in the transactions that change its own reservations, and takes no slug that the product has
-//! reserved for somebody else.
+//! The product's own books of slugs. In a database of the product, `sentry_organizationslugreservation`
+//! defines which region an organization is in, and its workers carry each change that `sentry_controloutbox`
+//! names into mappings and replicas. Control writes both in the transactions that change its own
+//! reservations, and uses no slug that the product has reserved for another organization.
 //!
 //! | when | the product's reservation |
 //! | --- | --- |
-//! | a slug is taken | is inserted for the organization; a second one of an organization (a rename) as temporary |
+//! | a slug is reserved | is inserted for the organization; a second one of an organization (a rename) as temporary |
 //! | it becomes primary | is the only primary one of the organization, and is announced |
 //! | it is freed, or becomes an alias | is deleted, which is announced: the product knows one slug of an organization |
 //! | the organization is released | so are the mappings and replicas that the workers have made of it |
@@ -34,9 +34,9 @@ const AUTH_TOKEN: i64 = 33;
 /// An organization to which the product has given another slug than control knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Renamed {
-    /// Its id.
+    /// The id of the organization.
     pub organization_id: i64,
-    /// Its region.
+    /// The name of the region that owns the organization.
     pub region: String,
     /// Its slug in the product.
     pub slug: String,
@@ -91,7 +91,7 @@ impl Books {
         Ok(Held { free: candidates.only(&mine), inserted })
     }
 
-    /// Gives back those of the slugs just held that control gave to nobody.
+    /// Gives back those of the slugs just reserved that control gave to no organization.
     ///
     /// # Errors
     /// If the database refuses.
@@ -262,7 +262,7 @@ pub(crate) fn owners_of(dialect: Dialect, slugs: Vec<String>) -> Statement {
     .push(" JOIN sentry_organizationslugreservation b ON b.slug = r.slug")
 }
 
-/// The organizations that have these slugs in the product. It says nothing of the address of a region.
+/// The organizations that have these slugs in the product. The addresses of the regions are empty.
 ///
 /// # Errors
 /// If the database cannot be queried.
@@ -289,8 +289,9 @@ pub(crate) fn add_owners(owners: &mut HashMap<String, Owner>, rows: &[Row]) -> R
     Ok(())
 }
 
-/// The product's name for a region. One that has not told it since it was upgraded has its own name, or that of the only
-/// region if it has the same database: its schema is there, whoever may use it.
+/// The product's name for a region. If the region has not reported it since it was upgraded, it is the
+/// region's own name, or the product's name of a single region if the region has the same database: then the
+/// schema of the region exists there.
 pub(super) fn region_name(statement: Statement, region: &str) -> Statement {
     statement
         .push(
@@ -361,7 +362,8 @@ pub(super) fn messages(statement: Statement, category: i64, region: &str) -> Sta
     region_name(statement, region).push(" FROM ")
 }
 
-/// Executes a statement that changes reservations `b` of the product, and tells its workers of each of them.
+/// Executes a statement that changes reservations `b` of the product, and announces each of them to its
+/// workers.
 async fn announce(feed: &mut FeedTransaction<'_>, change: Statement) -> Result<(), DbError> {
     let change = change.within("WITH changed AS (", " RETURNING b.id, b.organization_id) ");
     let statement = messages(change, SLUG_RESERVATION, feed.region()).push("changed c");

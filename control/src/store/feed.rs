@@ -37,8 +37,8 @@ pub(crate) async fn begin(tx: &mut Tx, region: &str) -> Result<(), DbError> {
     tx.execute(statement).await.map(|_| ())
 }
 
-/// What a feed says of reservations `s` besides slug and organization: `type`, `canonical_slug`, `operation_id`,
-/// `wanted`. Most reservations are primary, and need no subquery.
+/// What a feed contains about reservations `s` in addition to slug and organization: `type`,
+/// `canonical_slug`, `operation_id`, `wanted`. Most reservations are primary, and need no subquery.
 pub(super) const FEED_COLUMNS: &str = "s.type AS type, \
     CASE WHEN s.type = 'primary' THEN s.slug ELSE \
     (SELECT p.slug FROM causeway_organization_slug_reservation p WHERE p.region = s.region \

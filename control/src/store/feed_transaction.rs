@@ -52,7 +52,7 @@ use crate::model::reservation::{Reservation, Selection};
 /// What happens to the selected reservations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EventKind {
-    /// They are new or changed; their rows say how.
+    /// They are new or changed; their rows have the new values.
     Upsert,
     /// They are about to be deleted.
     Remove,
@@ -133,7 +133,7 @@ impl<'a> FeedTransaction<'a> {
         self.version
     }
 
-    /// Appends an event for each of these reservations, with what its row says now.
+    /// Appends an event for each of these reservations, with the current values of its row.
     ///
     /// # Errors
     /// If the database refuses.

@@ -8,12 +8,12 @@ use uuid::Uuid;
 
 use crate::model::region::{IdRange, earliest_block};
 
-/// A stored lease.
+/// A lease as it was stored, for a call that is repeated.
 #[derive(Debug)]
 pub(crate) struct Lease {
     /// The model, by its catalog name.
     pub(crate) model: String,
-    /// The first id.
+    /// The lowest id of the leased block.
     pub(crate) first_id: i64,
     /// How many ids, 1 to 1,000,000.
     pub(crate) count: i64,
@@ -97,7 +97,7 @@ pub(crate) async fn leased_elsewhere(
         .rows(dialect, "r", [("id", Column::Ints(ids))])
         .push(" JOIN causeway_id_lease l ON l.model = ")
         .arg(model)
-        // Not `l.model`: a subquery that depends on `l` cannot be looked up in the index of `l` by PostgreSQL.
+        // Not `l.model`: a subquery that depends on `l` makes PostgreSQL ignore the index of `l`.
         .push(" AND l.first_id = (SELECT m.first_id FROM causeway_id_lease m WHERE m.model = ")
         .arg(model)
         .push(

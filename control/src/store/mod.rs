@@ -20,9 +20,9 @@ use causeway_proto::page::PageKey;
 use causeway_relocation::catalog::Silo;
 use causeway_silo::db::{Db, DbError, Migrations, Statement};
 
-/// Compares a region column, which it follows, in a statement over the reservations of given organizations. With a
-/// plain comparison, PostgreSQL may read all reservations of a region rather than look for each organization, as long
-/// as it does not know how many reservations the region has.
+/// Compares a region column, which it follows, in a statement over the reservations of given organizations.
+/// With a plain comparison, PostgreSQL may read all reservations of a region rather than search for each
+/// organization, as long as it does not know how many reservations the region has.
 const EQUALS_WITHOUT_REGION_INDEX: &str = " || '' = ";
 
 /// The schema of a control's database: numbered migrations for PostgreSQL and SQLite.

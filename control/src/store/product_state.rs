@@ -145,10 +145,10 @@ impl Books {
 pub(crate) struct TakenInProduct {
     /// The organization that has it at control.
     pub(crate) organization_id: i64,
-    /// The slug.
+    /// The slug, which control has for one organization and the product for the other.
     pub(crate) slug: String,
     /// The organization that has it in the product.
     pub(crate) owner: i64,
-    /// That one's region, as the product calls it.
+    /// The region of the organization that has it, as the product calls it.
     pub(crate) region: String,
 }

@@ -21,7 +21,7 @@ pub(crate) struct Books {
 }
 
 impl Books {
-    /// Looks whether the database has such books.
+    /// Checks whether the database has such books.
     ///
     /// # Errors
     /// If the database cannot be queried.

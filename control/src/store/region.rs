@@ -41,15 +41,15 @@ fn known(row: &Row) -> Result<KnownRegion, DbError> {
 /// What a region registers with.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Registering<'a> {
-    /// Its name.
+    /// The name of the region: 1 to 32 lowercase letters, digits and hyphens.
     pub(crate) name: &'a str,
     /// The URL at which its users reach it.
     pub(crate) address: &'a str,
     /// The id of its database.
     pub(crate) instance_id: Uuid,
-    /// What the product calls it; empty if it does not say.
+    /// What the product calls it; empty if it was not given.
     pub(crate) product_name: &'a str,
-    /// Who calls.
+    /// The caller, whose identity and certificate are stored with the region.
     pub(crate) caller: &'a Caller,
 }
 
@@ -76,7 +76,7 @@ struct Stored {
     taken_over_by: Option<String>,
 }
 
-/// Stores a registration.
+/// Stores the first registration of a region, or updates an earlier one if the caller may do that.
 pub(crate) async fn register(
     tx: &mut Tx,
     region: Registering<'_>,

@@ -50,7 +50,7 @@ impl InProgress {
     }
 }
 
-/// A stored operation.
+/// An operation on slugs as it is stored: a bulk creation, or a rename.
 #[derive(Debug)]
 pub(crate) struct Operation {
     /// SHA-256 of what was asked for; zeros for a rename.

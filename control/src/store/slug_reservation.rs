@@ -213,8 +213,8 @@ async fn take(
     feed.fetch_all(statement).await?.into_iter().map(taken).collect()
 }
 
-/// Holds an alias in the product as well, which knows no aliases, before it may become the primary slug. Returns `false` if
-/// the product has given it to somebody else.
+/// Reserves an alias in the product as well, which knows no aliases, before it may become the primary slug.
+/// Returns `false` if the product has given it to somebody else.
 pub(crate) async fn hold_alias(
     feed: &mut FeedTransaction<'_>,
     organization_id: i64,
@@ -310,8 +310,9 @@ pub async fn delete_slug(feed: &mut FeedTransaction<'_>, slug: &str) -> Result<(
     feed.execute(statement).await.map(|_| ())
 }
 
-/// Gives an organization another primary slug than `slug` for as long as it makes room for others, here and not in the
-/// product's books. Returns `false`, and changes nothing, if it has another one by now or the other one is taken.
+/// Gives an organization another primary slug than `slug` for as long as it makes room for others, here and
+/// not in the product's books. Returns `false`, and changes nothing, if it has another one by now or another
+/// organization has the other one.
 pub(crate) async fn step_aside(
     feed: &mut FeedTransaction<'_>,
     organization_id: i64,

@@ -106,7 +106,7 @@ async fn forward(
             let summary = Some(summary_of(summary));
             last.send(Ok(ReconcileResponse { differences: Vec::new(), summary, control_addresses }));
         }
-        // No summary, because it would say that nothing else was found.
+        // No summary, because it would mean that nothing else was found.
         Ok(_) => {}
         Err(error) => last.send(Err(error.into())),
     }

@@ -57,7 +57,7 @@ fn failure(error: &Error) -> Failure {
         },
         Error::SlugNotFound(slug) => new().with("slug", slug),
         Error::OrganizationNotFound(which) => new().with("organization", which),
-        // Only the log has what the database or the disk says. A caller learns what to do about it.
+        // Only the log has the error of the database or the disk. A caller learns what to do about it.
         Error::SpoolFailed(source) => {
             tracing::error!(error = %source, "an upload cannot be spooled");
             new()

@@ -16,7 +16,8 @@ pub(super) fn candidate<'a>(told: &'a str, wanted: &'a str) -> &'a str {
     if told.is_empty() { wanted } else { told }
 }
 
-/// Why an organization cannot have its wanted slug; `None` if it can. `holder` says in words who has the candidate.
+/// Why an organization cannot have its wanted slug; `None` if it can. `holder` describes who has the
+/// candidate.
 fn why(wanted: &str, candidate: &str, verdict: SlugVerdict, holder: &str) -> Option<String> {
     let not_valid = || {
         if wanted.is_empty() {
@@ -40,8 +41,8 @@ fn why(wanted: &str, candidate: &str, verdict: SlugVerdict, holder: &str) -> Opt
     }
 }
 
-/// The finding that an organization got another slug than it wants or, in a dry run, would get one; then `-?` stands
-/// for a random suffix. `holder` says in words who has the candidate.
+/// The finding that an organization got another slug than it wants or, in a dry run, would get one; then `-?`
+/// stands for a random suffix. `holder` describes who has the candidate.
 pub(super) fn slug_changed(
     organization: &ImportedOrganization,
     slug: &str,

@@ -34,7 +34,7 @@ use crate::{
     store::{self, lease_transaction::LeaseTransaction},
 };
 
-/// What to record of a chunk besides its rows.
+/// What to record of a chunk in addition to its rows.
 #[derive(Debug)]
 pub(super) struct ChunkDraft {
     pub(super) state: ImportState,
@@ -328,7 +328,7 @@ async fn record<'a>(
     Ok(lease)
 }
 
-/// The counts of a chunk.
+/// How many records of a chunk were inserted, existed already, or were not imported.
 fn counts_of(model: &Model, keys: &ChunkKeys, dropped: i64) -> Result<ModelCounts, Error> {
     Ok(ModelCounts {
         model: model.name.clone(),
@@ -344,7 +344,7 @@ fn counts_of(model: &Model, keys: &ChunkKeys, dropped: i64) -> Result<ModelCount
 /// The keys of the records that control has written.
 ///
 /// # Errors
-/// If control does not say of each how it came about.
+/// If control does not report for each how it came about.
 pub(super) fn keys_from_proto(lines: &[contract::MappedKey]) -> Result<ChunkKeys, Error> {
     let mut keys = ChunkKeys::default();
     for line in lines {

@@ -233,7 +233,8 @@ impl Engine {
         Ok(true)
     }
 
-    /// Why an import cannot go on that has met what looks like a defect: altered tables are the reason, or the error is.
+    /// Why an import that has met an apparent defect cannot go on: because tables were altered, or because of
+    /// the error itself.
     async fn explained(&self, id: Uuid, run: &mut Run, error: Error) -> Error {
         if error.reason() != ErrorReason::Internal {
             return error;

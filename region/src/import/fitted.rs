@@ -18,9 +18,9 @@ pub(super) struct Fitted {
     pub(super) catalog: Arc<Catalog>,
     /// Identifies the tables of both databases, and the catalog.
     pub(super) fingerprint: String,
-    /// Control's tables; `None` if they are taken to be Causeway's own.
+    /// Control's tables; `None` if they are assumed to be Causeway's own.
     pub(super) of_control: Option<Arc<ControlTables>>,
-    /// Control did not answer, so its tables are taken to be those that it described before.
+    /// Control did not answer, so its tables are assumed to be those that it described before.
     pub(super) assumed: bool,
 }
 
@@ -39,7 +39,7 @@ impl ImportContext {
         }
         let catalog = &self.catalog;
         let ours = Tables::load(&self.db, catalog, Silo::Region).await?;
-        // `None` stands for tables that Causeway created, which take everything.
+        // `None` stands for tables that Causeway created, which accept everything.
         let (theirs, assumed) = match self.control_tables().await {
             Ok(theirs) => (Some(theirs), false),
             Err(error) if is_planning && error.is_transient() => match self.known_control_tables() {

@@ -1,6 +1,6 @@
-//! Decides what happens to the records of a batch, as far as the file and the primary key map say. The thread that
-//! reads the records does this. Everything that it needs is there already: a model is read when all models that it
-//! refers to have been written, and no model refers to itself.
+//! Decides what happens to the records of a batch, as far as the file and the primary key map decide it. The
+//! thread that reads the records does this. Everything that it needs is there already: a model is read when
+//! all models that it refers to have been written, and no model refers to itself.
 
 use std::sync::{Arc, PoisonError, RwLock};
 

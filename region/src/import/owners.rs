@@ -8,7 +8,7 @@ use causeway_relocation::{
 use super::{Import, ImportState, ImportedOrganization, context::ImportContext};
 use crate::{error::Error, store};
 
-/// The model that says who is an owner, and the rule for its rows.
+/// The model that defines who is an owner, and the rule for its rows.
 pub(super) fn owners(catalog: &Catalog) -> Option<(&Model, &NeedsOne)> {
     catalog.written().find_map(|model| Some((model, model.rules.needs_one.as_ref()?)))
 }

@@ -53,7 +53,7 @@ impl Run {
     pub(super) fn forget_attempt(&mut self) {
         // A chunk may have been absorbed only in part, so the keys are read from the store again.
         self.keys = None;
-        // Somebody may have altered a table, which then fails in ways that do not say so.
+        // Somebody may have altered a table, which then fails in ways that do not show this.
         self.fitted = None;
         self.sizes = Sizes::default();
     }

@@ -39,7 +39,7 @@ impl Spooled {
         let keys = self.keys.as_ref().ok_or(Error::DecryptionKeyMissing)?;
         for key in keys.private.iter() {
             match Source::encrypted(&self.path, key, &self.env, stop) {
-                // The file says for which key it was encrypted, before anything is decrypted.
+                // The file names the key that it was encrypted for, before anything is decrypted.
                 Err(OpenError::WrongKey) => {}
                 Ok(source) => return Ok(source),
                 Err(OpenError::Read(error)) => return Err(ExportError::from(error).into()),

@@ -9,7 +9,7 @@ pub enum Worker {
     Nobody,
     /// A process whose spool directory has the file.
     WithFile,
-    /// Any process.
+    /// Any process, because the file is not needed any more.
     WithoutFile,
     /// Any process, until control's directory has the organizations.
     UntilReported,
@@ -41,7 +41,7 @@ macro_rules! states {
         }
 
         impl ImportState {
-            /// All states.
+            /// All states, in the order in which they are defined.
             pub const ALL: &[Self] = &[$(Self::$state),*];
 
             /// Its name in the store.

@@ -57,9 +57,9 @@ impl Repair {
 /// One difference between region and control.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Difference {
-    /// What differs.
+    /// In which way region and control differ, which decides the repair.
     pub(crate) kind: DifferenceKind,
-    /// The id of the organization.
+    /// The id of the organization; the lower id if two organizations have the same slug.
     pub(crate) organization_id: i64,
     /// Its slug in the region; `None` if the region does not have the organization.
     pub(crate) slug: Option<String>,

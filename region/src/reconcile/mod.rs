@@ -36,7 +36,7 @@ use crate::{context::Context, error::Error, follower::Follower, store::reconcili
 /// What to do about differences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// Only report them.
+    /// Only report them, and change nothing.
     Check,
     /// Repair those that lose nothing, whatever the cause is.
     SafeRepairs,

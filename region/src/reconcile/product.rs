@@ -1,5 +1,5 @@
-//! How the product's own tables differ from what region and control have of an organization. What its workers have yet
-//! to do is no difference: then messages about the organization wait for them.
+//! How the product's own tables differ from what region and control have of an organization. Work that its
+//! workers have not done yet is no difference: messages about the organization wait for them then.
 
 use causeway_proto::control::v1::{ProductState, SlugReservation};
 
@@ -7,8 +7,8 @@ use super::difference::{DO_REPAIR, Difference, DifferenceKind, Observation, Repa
 use crate::store::compared::ComparedOrganization;
 
 impl Observation {
-    /// Adds what differs in the product's own tables. Nothing does if they are not there, or if the slugs of region and
-    /// control differ: that comes first.
+    /// Adds what differs in the product's own tables. Adds nothing if there are none, or if the slugs of
+    /// region and control differ, because that difference comes first.
     pub(super) fn product(&self, id: i64, found: &mut Vec<Difference>) {
         let Some(theirs) = self.held.as_ref().and_then(|held| held.product.as_ref()) else { return };
         let (Some(organization), Some(primary)) = (&self.here.organization, self.primary()) else { return };

@@ -354,7 +354,7 @@ impl Reconciler {
     }
 }
 
-/// The differences with this repair.
+/// The differences that this repair would remove.
 fn of<'a>(differences: &'a mut [Difference], repair: &Repair) -> impl Iterator<Item = &'a mut Difference> {
     differences.iter_mut().filter(move |it| it.repair.as_ref() == Some(repair))
 }

@@ -27,13 +27,13 @@ struct Announced {
     model: &'static str,
     /// The category of the messages.
     category: &'static str,
-    /// The tables.
+    /// The tables that the rows come from, each with its alias, as SQL.
     from: &'static str,
-    /// The id of the organization.
+    /// The id of the organization, as SQL over these tables.
     organization: &'static str,
     /// The id of the row.
     id: &'static str,
-    /// What a message says besides, as JSON.
+    /// Further content of a message, as JSON.
     payload: Option<&'static str>,
 }
 
@@ -92,7 +92,7 @@ pub(crate) struct Books {
 }
 
 impl Books {
-    /// Looks whether the database has such books.
+    /// Checks whether the database has such books.
     ///
     /// # Errors
     /// If the database cannot be queried.
@@ -145,8 +145,8 @@ impl Books {
         Ok(())
     }
 
-    /// Announces rows of a model that were changed, or are about to be deleted. Nothing happens if the workers do not
-    /// look after the model.
+    /// Announces rows of a model that were changed, or are about to be deleted. Nothing happens if the
+    /// workers do not process the model.
     ///
     /// # Errors
     /// If the database refuses.
@@ -261,8 +261,8 @@ impl Books {
     }
 }
 
-/// What the product calls the region of this database, if nobody has said otherwise: its only one if control has the same
-/// database.
+/// What the product calls the region of this database if no other name is set: its name for a single region
+/// if control has the same database.
 ///
 /// # Errors
 /// If the database cannot be queried.

@@ -17,7 +17,7 @@ use crate::import::ImportState;
 pub(crate) struct Totals {
     /// All findings, stored or not.
     pub(crate) made: i64,
-    /// Stored findings.
+    /// Findings in the database, which are bounded by [`Limits::findings`](crate::Limits::findings).
     pub(crate) stored: i64,
     /// Stored findings, by kind.
     pub(crate) stored_of: HashMap<FindingKind, i64>,
@@ -123,7 +123,8 @@ pub(crate) async fn forget(lease: &mut LeaseTransaction<'_>, state: ImportState)
     delete(lease, import_id, state).await
 }
 
-/// Deletes the finding that says why an import failed, because the import is resumed. A call does that without a lease.
+/// Deletes the finding about the failure of an import, because the import is resumed. A call does that
+/// without a lease.
 pub(crate) async fn forget_failure(tx: &mut Tx, import_id: Uuid) -> Result<(), DbError> {
     delete(tx, import_id, ImportState::Failed).await
 }

@@ -106,7 +106,7 @@ macro_rules! columns {
     };
 }
 
-/// Reads imports.
+/// Reads imports with all columns; a caller appends the condition.
 const SELECT: &str = concat!(columns!(), "i.filter FROM causeway_import i");
 /// Reads imports without their filters, each of which may be a megabyte.
 const SELECT_WITHOUT_FILTER: &str =
@@ -444,8 +444,8 @@ pub(crate) async fn resume(tx: &mut Tx, import: &Import, now: DateTime<Utc>) -> 
 
 /// Begins to revert an import in any state. `false` if that was begun before, or if the file is still being sent.
 ///
-/// This frees the lease. The new state refuses whatever the former holder still wants to commit, and nobody waits for
-/// the lease of a dead holder to expire.
+/// This frees the lease. The new state refuses whatever the former holder still tries to commit, and nobody
+/// waits for the lease of a dead holder to expire.
 pub(crate) async fn begin_revert(tx: &mut Tx, id: Uuid, now: DateTime<Utc>) -> Result<bool, DbError> {
     let statement = Statement::new(
         "UPDATE causeway_import SET state = $3, updated_at = $2, waiting_reason = NULL, waiting_message = NULL, \

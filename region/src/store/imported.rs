@@ -242,7 +242,7 @@ pub(crate) async fn find_taken_in_region(
     Ok(())
 }
 
-/// Notes the first attempt in which the slugs of these organizations are requested as taken in this region.
+/// Notes the first attempt in which the slugs of these organizations are requested as in use in this region.
 pub(crate) async fn set_taken_from(
     lease: &mut LeaseTransaction<'_>,
     attempt: i64,

@@ -79,9 +79,9 @@ pub(crate) async fn region_state(
     Ok(all)
 }
 
-/// Gives organizations other slugs, each as id, old slug and new slug. Returns the ids of those that it changed. It
-/// does not change an organization whose slug is no longer the old one, which is being renamed, or whose new slug is
-/// taken.
+/// Gives organizations other slugs, each as id, old slug and new slug. Returns the ids of those that it
+/// changed. It does not change an organization whose slug is no longer the old one, which is being renamed,
+/// or whose new slug another organization has.
 pub(crate) async fn replace_slugs(tx: &mut Tx, slugs: &[(i64, String, String)]) -> Result<Vec<i64>, DbError> {
     let dialect = tx.dialect();
     let column = |of: fn(&(i64, String, String)) -> &String| {

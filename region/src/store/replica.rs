@@ -17,7 +17,7 @@ pub(crate) struct Cursor {
     pub(crate) version: i64,
     /// The number of the last snapshot.
     pub(crate) generation: i64,
-    /// When control last said that there is nothing more; `None` if it never did.
+    /// When control last reported that there is nothing more; `None` if it never did.
     pub(crate) heard_at: Option<DateTime<Utc>>,
 }
 
@@ -58,7 +58,7 @@ pub(crate) async fn lock_cursor(tx: &mut Tx) -> Result<Cursor, DbError> {
     cursor_of(tx.fetch_optional(statement).await?)
 }
 
-/// Stores the cursor.
+/// Stores how far the feed has been read, in the row that [`lock_cursor`] has locked.
 pub(crate) async fn set_cursor(tx: &mut Tx, cursor: &Cursor) -> Result<(), DbError> {
     let statement =
         Statement::new("UPDATE causeway_feed_cursor SET version = $1, generation = $2, heard_at = $3")

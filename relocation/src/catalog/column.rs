@@ -3,25 +3,25 @@
 /// The data type of a column. It decides how the field is decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// 64-bit integer.
+    /// 64-bit integer, such as a primary key; a number in an export.
     BigInt,
-    /// 32-bit integer.
+    /// 32-bit integer; a number in an export, between the bounds of the column.
     Integer,
-    /// 16-bit integer.
+    /// 16-bit integer; a number in an export, between the bounds of the column.
     SmallInt,
     /// 64-bit integer whose bits are flags; a decimal string or an integer in an export.
     BitField,
-    /// Boolean.
+    /// `true` or `false`.
     Boolean,
     /// Text; also slugs, e-mail addresses and URLs. Real exports contain malformed ones, so only the length is checked.
     Text,
-    /// Point in time.
+    /// Point in time; a string in an export, in UTC if it names no offset.
     DateTime,
     /// Any JSON value, stored as its text.
     Json,
-    /// UUID.
+    /// UUID; a string in an export.
     Uuid,
-    /// IP address.
+    /// IP address of version 4 or 6, perhaps with the bits of a network; a string in an export.
     Inet,
     /// 64-bit floating point number.
     Float,
@@ -43,7 +43,7 @@ pub enum ArrayOf {
 pub enum Default {
     /// No default: a missing field is an error.
     Required,
-    /// Null.
+    /// A missing field means null.
     Null,
     /// The time at which the import began.
     Now,
@@ -60,7 +60,7 @@ pub struct Column {
     pub field: String,
     /// The name of the column in the database.
     pub column: String,
-    /// The data type.
+    /// The data type, which decides how the field is decoded.
     pub kind: Kind,
     /// The SQL type on PostgreSQL. The type on SQLite follows from it.
     pub sql: String,
@@ -68,7 +68,8 @@ pub struct Column {
     pub max_length: Option<usize>,
     /// Whether the text may also be an integer in an export, as it is in those of some releases.
     pub or_integer: bool,
-    /// Names of boolean fields of older releases that say the opposite. The field itself counts if a record has both.
+    /// Names of boolean fields of older releases with the opposite meaning. The field itself counts if a
+    /// record has both.
     pub opposite_of: Vec<String>,
     /// The least allowed number; `None` for the least number of the data type.
     pub min: Option<i64>,
@@ -93,7 +94,7 @@ pub struct Column {
     pub until: Option<String>,
     /// Whether the database has the column; see [`super::Catalog::fitted`]. Without it, no value is written.
     pub is_stored: bool,
-    /// Which releases have a column that this database lacks, as the end of a sentence.
+    /// Which releases have a column that is missing in this database, as the end of a sentence.
     pub not_stored: String,
     /// The position of the referenced model in the order of writing; `None` if the catalog has no such model.
     pub target: Option<usize>,

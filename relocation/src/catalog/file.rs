@@ -51,8 +51,8 @@ pub(super) struct Model {
     #[serde(default)]
     #[cfg_attr(not(test), expect(dead_code, reason = "only the page of models has it"))]
     pub(super) why: BTreeMap<String, String>,
-    /// A sentence for a finding: what the application lacks if a record of this model is out of scope and is not
-    /// imported.
+    /// A sentence for a finding: what is missing in the application if a record of this model is out of scope
+    /// and is not imported.
     pub(super) left_behind: Option<String>,
 }
 
@@ -122,7 +122,7 @@ pub(super) struct Column {
     /// Other names of the field, in exports of other releases.
     #[serde(default)]
     pub(super) also: Vec<String>,
-    /// Names of fields of older releases that say the opposite.
+    /// Names of fields of older releases with the opposite meaning.
     #[serde(default)]
     pub(super) opposite_of: Vec<String>,
 }

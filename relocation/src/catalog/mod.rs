@@ -49,7 +49,7 @@ pub enum Scope {
     Organization,
     /// Settings of an installation.
     Config,
-    /// Everything else.
+    /// Records of no other scope, which an import of organizations leaves out.
     Global,
 }
 
@@ -156,8 +156,8 @@ pub struct Model {
     pub returned_columns: Vec<usize>,
     /// Its import rules: where it differs from the default.
     pub rules: Rules,
-    /// A sentence for a finding: what the application lacks if a record of this model is out of scope and is not
-    /// imported. Empty if there is nothing particular to say.
+    /// A sentence for a finding: what is missing in the application if a record of this model is out of scope
+    /// and is not imported. Empty if nothing particular is missing.
     pub left_behind: String,
     /// Models that must be written first although no column refers to them: those of rules, and those of its entry.
     after: Vec<String>,
@@ -195,8 +195,8 @@ impl Model {
         references.chain(self.after.iter().map(String::as_str))
     }
 
-    /// Whether an import needs its table, with the columns of release 24.8. Of all other models and columns, a database
-    /// may lack any.
+    /// Whether an import needs its table, with the columns of release 24.8. All other models and columns may
+    /// be missing in a database.
     #[must_use]
     pub fn is_essential(&self) -> bool {
         [ORGANIZATION, ORGANIZATION_MEMBER, USER, USER_EMAIL].contains(&self.name.as_str())
@@ -265,7 +265,7 @@ impl Model {
         })
     }
 
-    /// Whether a record may lack a value that this database needs: see [`Self::lacks_value`].
+    /// Whether a value that this database needs may be missing in a record: see [`Self::lacks_value`].
     #[must_use]
     pub fn may_lack_value(&self) -> bool {
         self.lacks_value(&vec![Value::Null; self.columns.len()]).is_some()
@@ -493,7 +493,8 @@ mod tests {
             .map(|(model, column)| format!("{}.{}", model.name, column.field))
             .collect();
         plain.sort_unstable();
-        // They number the rules within one organization, and what the product brings along. None is the key of a row.
+        // They number the rules within one organization, and what the product brings along. None of them is
+        // the primary key of a row.
         let numbers = [
             "explore.exploresavedquery.prebuilt_id",
             "sentry.customdynamicsamplingrule.rule_id",

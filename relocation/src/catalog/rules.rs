@@ -11,7 +11,7 @@ use crate::value::Value;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Generator {
-    /// A random UUID.
+    /// A random UUID of version 4.
     Uuid,
     /// 32 random hex digits.
     Hex32,
@@ -28,7 +28,7 @@ pub enum Generator {
 /// Columns of which exactly one is neither null nor empty.
 #[derive(Debug, Clone)]
 pub struct ExactlyOne {
-    /// The columns.
+    /// The columns, as positions in [`Model::columns`](super::Model::columns).
     pub columns: Vec<usize>,
     /// Whether none may be set either.
     pub or_none: bool,
@@ -158,7 +158,7 @@ pub struct KnownOptions {
 pub enum KnownOption {
     /// The name of a time zone.
     TimeZone,
-    /// A language code.
+    /// A language code: two or three letters, perhaps with further parts, such as `pt-br`.
     Language,
     /// A boolean; also 0, 1, or one of these as a string.
     Boolean,
@@ -172,7 +172,7 @@ pub enum KnownOption {
 pub struct ReferenceByType {
     /// The column with the primary key, as decimal digits.
     pub column: usize,
-    /// The column that says which model it is: a text or a number.
+    /// The column that defines which model it is: a text or a number.
     pub kind: usize,
     /// The model of each known type, by the type's name or number.
     pub targets: BTreeMap<String, String>,
@@ -195,7 +195,7 @@ pub struct NestedIds {
     pub of: IdsOf,
     /// Whether what is there is no primary key if the key names another type, and stays silently.
     pub keeps_other_types: bool,
-    /// Whether the whole element of the nearest list is taken out if the record is not imported.
+    /// Whether the whole element of the nearest list is removed if the record is not imported.
     pub removes_element: bool,
 }
 
@@ -211,11 +211,11 @@ pub enum PathStep {
 /// The model of primary keys inside a value.
 #[derive(Debug, Clone)]
 pub enum IdsOf {
-    /// This one.
+    /// The model with this name, for every value.
     Model(String),
     /// The one that the value of another key of the same object names.
     ByKey {
-        /// The other key.
+        /// The key whose value names the model.
         key: String,
         /// The model of each known value; `None` if it has no primary key.
         targets: BTreeMap<String, Option<String>>,
@@ -252,7 +252,7 @@ impl IdsOf {
 /// A condition on a text.
 #[derive(Debug, Clone)]
 pub struct WhenText {
-    /// The column.
+    /// The column with the text, as a position in [`Model::columns`](super::Model::columns).
     pub column: usize,
     /// The texts that meet it. One that begins with `*` stands for all texts that end with the rest.
     pub is: Vec<String>,
@@ -307,7 +307,7 @@ pub struct SkipWhen {
 pub struct Replace {
     /// The column that is replaced.
     pub column: usize,
-    /// The new value.
+    /// How the new value is made.
     pub with: With,
 }
 
@@ -349,7 +349,7 @@ pub struct TakenName {
 /// What happens to a value that another row has.
 #[derive(Debug, Clone)]
 pub struct IfTaken {
-    /// The column whose value may be taken.
+    /// The column whose value another row may have.
     pub column: usize,
     /// What happens to the row.
     pub then: Then,

@@ -5,13 +5,13 @@ use super::{ArrayOf, Kind};
 /// The type of a column in a database. PostgreSQL's names; columns of SQLite are declared with the same names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SqlType {
-    /// 16-bit integer.
+    /// 16-bit integer: `smallint`.
     SmallInt,
-    /// 32-bit integer.
+    /// 32-bit integer: `integer`.
     Integer,
-    /// 64-bit integer.
+    /// 64-bit integer: `bigint`.
     BigInt,
-    /// Boolean.
+    /// True or false: `boolean`.
     Boolean,
     /// Text of any length.
     Text,
@@ -19,17 +19,17 @@ pub enum SqlType {
     Varchar(Option<usize>),
     /// Text that is compared without regard to case.
     Citext,
-    /// JSON that is kept as it is written.
+    /// JSON that is stored as it is written.
     Json,
-    /// JSON that is kept in a form of its own.
+    /// JSON that is stored in a form of its own.
     Jsonb,
     /// Point in time without a time zone; the product stores UTC in it.
     Timestamp,
-    /// Point in time.
+    /// Point in time, which PostgreSQL stores in UTC: `timestamp with time zone`.
     TimestampTz,
-    /// UUID.
+    /// 128-bit id: `uuid`.
     Uuid,
-    /// IP address.
+    /// IP address, perhaps with the bits of a network: `inet`.
     Inet,
     /// 64-bit floating point number.
     Double,

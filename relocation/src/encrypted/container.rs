@@ -1,5 +1,5 @@
-//! The tar around an encrypted export. It is read here header by header, so that every claim of a header is checked
-//! before it is used: no member is read into memory just because its header says that it is small.
+//! The tar around an encrypted export. It is read here header by header, so that every claim of a header is
+//! checked before it is used: no member is read into memory only because its header claims that it is small.
 
 use std::io::{self, Read as _, Write};
 
@@ -20,7 +20,7 @@ pub(super) struct Span {
     pub(super) length: u64,
 }
 
-/// The three members.
+/// The three members of the archive; the small ones are read, the export is not.
 #[derive(Debug)]
 pub(super) struct Members {
     pub(super) export: Span,
@@ -28,7 +28,7 @@ pub(super) struct Members {
     pub(super) public_key: Vec<u8>,
 }
 
-/// What an extended header says about the member after it.
+/// What an extended header contains about the member after it.
 #[derive(Debug, Default)]
 struct Extended {
     name: Option<String>,
@@ -173,7 +173,7 @@ pub(super) fn end(out: &mut impl Write, size: u64) -> io::Result<()> {
     io::copy(&mut io::repeat(0).take(missing), out).map(drop)
 }
 
-/// Ends the archive.
+/// Ends the archive with two empty blocks, as tar requires.
 pub(super) fn finish(out: &mut impl Write) -> io::Result<()> {
     out.write_all(&[0; 2 * BLOCK])
 }

@@ -58,7 +58,7 @@ pub enum OpenError {
     Truncated {
         /// The name of the member.
         name: String,
-        /// The size in bytes, as the header says.
+        /// The size in bytes, according to the header.
         size: u64,
         /// How many bytes the file has from the beginning of the member.
         there: u64,
@@ -92,7 +92,7 @@ pub enum OpenError {
     TooLarge {
         /// The name of the member.
         name: String,
-        /// The size in bytes, as the header says.
+        /// The size in bytes, according to the header.
         size: u64,
         /// The maximum size, in bytes.
         limit: u64,

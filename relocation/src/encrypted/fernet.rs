@@ -27,7 +27,7 @@ use super::{OpenError, ReadAt, TokenError, container::Span};
 pub(super) const VERSION: u8 = 0x80;
 /// The size of a cipher block, and of the initialization vector.
 pub(super) const BLOCK: usize = 16;
-/// Version and time.
+/// The bytes before the initialization vector: one of version, eight of time.
 const BEFORE: usize = 1 + 8;
 /// Version, time, initialization vector.
 pub(super) const PREFIX: usize = BEFORE + BLOCK;
@@ -38,7 +38,7 @@ const HALF: usize = 16;
 /// and with a group of four characters.
 const CHUNK: usize = 48 * 1365;
 
-/// A Fernet key.
+/// A Fernet key of 32 bytes, which is overwritten when it is dropped.
 pub(super) struct Key(Zeroizing<[u8; 2 * HALF]>);
 
 impl Key {

@@ -133,7 +133,8 @@ fn members_come_in_any_order_and_with_extended_headers() {
     let mut tar = Builder::new(Vec::new());
     for (name, content) in &members {
         let size = content.len().to_string();
-        // Without a value, an extended header takes back what an earlier one said: the name is the header's own.
+        // Without a value, an extended header cancels the value of an earlier one: the name is the header's
+        // own.
         let attributes = [("mtime", b"1.5".as_slice()), ("size", size.as_bytes()), ("path", b"")];
         tar.append_pax_extensions(attributes).expect("it is packed");
         // The size in the header itself does not count then.

@@ -5,11 +5,11 @@
 pub(super) enum Item {
     /// `null` in JSON, `None` in Python.
     Null,
-    /// A string.
+    /// A string, without its quotes and escapes.
     Text(String),
-    /// A number.
+    /// A number, also one without a fraction.
     Number(f64),
-    /// A list.
+    /// A list in the list.
     List(Vec<Item>),
 }
 

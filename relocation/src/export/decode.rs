@@ -1,5 +1,5 @@
-//! Decodes the fields of a record into values, as the catalog says, and checks every rule that a single record can
-//! break.
+//! Decodes the fields of a record into values, as the catalog defines them, and checks every rule that a
+//! single record can break.
 
 mod moved;
 
@@ -23,7 +23,7 @@ use crate::{
 /// a slug has at most 50 characters.
 const MAX_SLUG_SOURCE: usize = 255;
 
-/// A decoded record.
+/// The values of a record, and what was noticed while it was decoded.
 #[derive(Debug)]
 pub struct Decoded {
     /// The values, by column.

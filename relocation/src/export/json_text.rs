@@ -32,8 +32,8 @@ pub(super) fn of(raw: &RawValue) -> Result<String, String> {
     Ok(json.to_owned())
 }
 
-/// A valid JSON text without escapes that stand for no character of a text: NUL, and halves of a character beyond the first
-/// 65,536, which some programs write alone.
+/// A valid JSON text without escapes that are no character of a text: NUL, and halves of a character beyond
+/// the first 65,536, which some programs write alone.
 pub(crate) fn without_bad_escapes(json: &str) -> Cow<'_, str> {
     if !json.contains("\\u") {
         return Cow::Borrowed(json);

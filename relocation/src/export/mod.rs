@@ -1,7 +1,7 @@
 //! Reading an export: a JSON array of `{"model", "pk", "fields"}`, record by record, never as a whole.
 //!
-//! [`Scanner`] cuts the bytes into records, [`RawRecord`] splits a record into its parts, [`decode`] turns its fields
-//! into values as the catalog says.
+//! [`Scanner`] cuts the bytes into records, [`RawRecord`] splits a record into its parts, [`decode`] turns
+//! its fields into values as the catalog defines them.
 
 mod alike;
 mod array;

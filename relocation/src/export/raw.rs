@@ -77,7 +77,7 @@ impl RawRecord<'_> {
     }
 }
 
-/// The message of a JSON error. It says that line and column count from the beginning of the record.
+/// The message of a JSON error. It explains that line and column count from the beginning of the record.
 fn clean(error: &serde_json::Error) -> String {
     let text = error.to_string();
     text.rsplit_once(" at line ")

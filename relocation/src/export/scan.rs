@@ -32,9 +32,9 @@ impl Default for Limits {
 /// Which limit a record is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
-    /// Its size.
+    /// The size of the record in bytes.
     RecordBytes,
-    /// Its nesting.
+    /// The depth to which the record is nested.
     Depth,
 }
 

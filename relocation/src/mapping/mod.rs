@@ -27,7 +27,7 @@ pub enum Decision {
     OutOfScope,
     /// It is not written; the finding says why.
     Dropped(Finding),
-    /// It is not written; a finding of the plan has said why, for all records of its kind.
+    /// It is not written; a finding of the plan contains the reason, for all records of its kind.
     NotInDatabase,
 }
 
@@ -58,7 +58,7 @@ struct UnmappedReference<'a> {
 /// A reference that was set because the record names an actor.
 #[derive(Debug, Clone, Copy)]
 struct ByActor<'m> {
-    /// The column.
+    /// The column of the reference, as a position in [`Model::columns`].
     column: usize,
     /// The removed field that names the actor.
     field: &'m str,

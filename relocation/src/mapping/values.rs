@@ -98,8 +98,8 @@ impl Mapping<'_> {
         Ok(None)
     }
 
-    /// Replaces the primary keys inside values. What is cleared or kept because it leads to nothing imported goes to
-    /// `notes`.
+    /// Replaces the primary keys inside values. What is cleared, or left as it is, because it leads to
+    /// nothing imported goes to `notes`.
     pub(super) fn rewrite_nested(
         &self,
         model: &Model,

@@ -1,5 +1,5 @@
-//! Follows a path through a JSON text and writes the text again where something changes. What is beside the path keeps
-//! its text: the digits of a number, the order of keys.
+//! Follows a path through a JSON text and writes the text again where something changes. What is outside the
+//! path keeps its text: the digits of a number, the order of keys.
 
 use std::{borrow::Cow, fmt};
 
@@ -49,20 +49,20 @@ pub(super) fn written(path: &[PathStep]) -> String {
 /// What becomes of the value at the end of a path.
 #[derive(Debug)]
 pub(super) enum Leaf {
-    /// It stays.
+    /// It stays as it is.
     Keep,
     /// It becomes this JSON text.
     To(String),
-    /// It becomes null, or is taken out if it is an element of a list.
+    /// It becomes null, or is removed if it is an element of a list.
     Null,
-    /// The element of a list that it is in, or is, is taken out.
+    /// The element of a list that it is in, or is, is removed.
     Gone,
     /// It stays, and is not what is expected there.
     Other(&'static str),
 }
 
 impl Leaf {
-    /// A value of another shape. Null says nothing.
+    /// A value of another shape. Null means nothing.
     pub(super) fn other_shape(raw: &RawValue) -> Self {
         if raw.get() == "null" { Self::Keep } else { Self::Other(OTHER_SHAPE) }
     }
@@ -71,7 +71,7 @@ impl Leaf {
 /// What becomes of a value on a path.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Change {
-    /// It stays.
+    /// It stays as it is.
     No,
     /// It becomes this JSON text.
     To(String),
@@ -79,12 +79,13 @@ pub(super) enum Change {
     Gone,
 }
 
-/// Called with the place of a value at the end of a path, and with the value of the key beside it that the rule names.
+/// Called with the place of a value at the end of a path, and with the value of the key next to it that the
+/// rule names.
 type LeafFn<'w> = &'w mut dyn FnMut(&Place, Option<&RawValue>, &RawValue) -> Leaf;
 
 /// A walk along the paths of one rule.
 pub(super) struct Walk<'w> {
-    /// The key beside the last key of the path whose value goes to `leaf` as well.
+    /// The key next to the last key of the path whose value goes to `leaf` as well.
     pub(super) key: Option<&'w str>,
     /// The places that have the shape that a path expects.
     pub(super) reached: &'w mut Vec<String>,
@@ -137,7 +138,7 @@ impl Walk<'_> {
 
     fn object(&mut self, entries: &[Entry<'_>], name: &str, rest: &[PathStep], place: &mut Place) -> Change {
         self.reach(place);
-        // Of two entries with one key, the last one counts for everybody who reads the value.
+        // If two entries have the same key, every reader of the value uses the last one.
         let beside = self.key.and_then(|key| entries.iter().rev().find(|entry| entry.is(key)));
         let beside = beside.map(|entry| entry.value);
         let mut texts: Vec<Cow<'_, str>> = entries.iter().map(|entry| entry.value.get().into()).collect();

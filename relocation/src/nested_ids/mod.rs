@@ -1,6 +1,6 @@
-//! Primary keys inside values: in JSON at a path, or in the terms of a search. The rule `ids_in` of the catalog says
-//! where they are. No foreign key of the product shows them, and most of them were chosen by a person in the application:
-//! who is notified by a rule, which projects a dashboard shows.
+//! Primary keys inside values: in JSON at a path, or in the terms of a search. The rule `ids_in` of the
+//! catalog defines where they are. No foreign key of the product shows them, and most of them were chosen by
+//! a person in the application: who is notified by a rule, which projects a dashboard shows.
 
 mod json;
 mod search;
@@ -24,7 +24,7 @@ pub(crate) enum Outcome {
     Keep,
     /// It is replaced by this one.
     Mapped(i64),
-    /// Its record is not imported. In a list it is taken out, elsewhere it becomes null (0 in a search).
+    /// Its record is not imported. In a list it is removed, elsewhere it becomes null (0 in a search).
     Lost,
 }
 
@@ -37,14 +37,14 @@ pub(crate) struct LostId {
     pub path: String,
     /// The name of the model.
     pub target: String,
-    /// The primary key.
+    /// The primary key in the export.
     pub pk: i64,
     /// Whether it stays nevertheless, because it may be something else.
     pub is_kept: bool,
 }
 
 impl LostId {
-    /// Whether one finding says enough about both.
+    /// Whether one finding is enough for both.
     pub(crate) fn is_like(&self, other: &Self) -> bool {
         (&self.path, &self.target, self.is_kept) == (&other.path, &other.target, other.is_kept)
     }
@@ -216,7 +216,7 @@ pub(crate) fn notes(model: &Model, values: &[Value]) -> Vec<Finding> {
         let mut told: Vec<String> = Vec::new();
         for rule in rules() {
             for (path, reason) in rewrite(model, rule, values, &mut |_, _| Outcome::Keep).other {
-                // Several rules may look at one place.
+                // Several rules may check one place.
                 if !told.contains(&path) {
                     add(if path.is_empty() { "the value" } else { &path }, reason);
                     told.push(path);
@@ -226,7 +226,7 @@ pub(crate) fn notes(model: &Model, values: &[Value]) -> Vec<Finding> {
         if column.kind != Kind::Json {
             continue;
         }
-        // What the value of an option is, its key says.
+        // The key of an option defines what its value is.
         let key = model.column("key").and_then(|key| values.get(key)).and_then(Value::as_text);
         let found = unknown::paths(&without_bad_escapes(text), key);
         if found.is_empty() {

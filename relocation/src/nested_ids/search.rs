@@ -44,7 +44,8 @@ pub(super) fn rewrite(
                 Outcome::Keep => None,
                 Outcome::Mapped(new) => Some(new.to_string()),
                 Outcome::Lost => {
-                    // The value of a term that does not say `id` may be a slug, and slugs of old may be numbers.
+                    // The value of a term whose name does not end in `id` may be a slug, and old slugs may be
+                    // numbers.
                     let is_kept = !name.ends_with("id");
                     let [place, path] = [&place.exact, &place.path].map(|place| match place.is_empty() {
                         true => name.to_owned(),

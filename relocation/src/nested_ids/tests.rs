@@ -14,7 +14,8 @@ struct Applied {
     notes: Vec<String>,
 }
 
-/// Applies the rules of a model to a record with these fields, whose values are texts. `field` is the one to look at.
+/// Applies the rules of a model to a record with these fields, whose values are texts. `field` is the one to
+/// check.
 fn applied(model: &str, field: &str, fields: &[(&str, &str)]) -> Applied {
     let catalog = Catalog::load().unwrap();
     let model = catalog.model(model).unwrap();
@@ -76,10 +77,10 @@ fn a_key_is_an_id_only_where_its_sibling_says_so() {
 #[test]
 fn odd_keys_and_numbers_are_left_alone() {
     let data = |text: &str| applied("sentry.rule", "data", &[("data", text)]);
-    // A key that no text can hold does not keep the ids beside it from being mapped.
+    // A key that no text can contain does not keep the ids next to it from being mapped.
     let odd = r#"{"\ud83d":1,"actions":[{"targetType":"Team","targetIdentifier":11}]}"#;
     assert_eq!(data(odd).value, odd.replace(":11}", ":1011}"));
-    // The last of two entries counts, as it does for whoever reads the value.
+    // The last of two entries counts, as it does for every reader of the value.
     let twice = r#"{"actions":[{"targetType":"Member","targetType":"IssueOwners","targetIdentifier":11}]}"#;
     assert_eq!(data(twice).value, twice);
     for id in ["\"007\"", "\"+5\"", "-1", "0"] {

@@ -1,4 +1,5 @@
-//! Finds what looks like a primary key in a JSON value: a number, or a key of an object, under a name that says so.
+//! Finds what looks like a primary key in a JSON value: a number, or a key of an object, under a name that
+//! suggests one.
 
 use std::{borrow::Cow, collections::BTreeSet, fmt};
 
@@ -38,7 +39,7 @@ const RECORDS: [&str; 24] = [
     "subscription",
 ];
 
-/// What a name says about its value.
+/// What a name suggests about its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Says {
     Nothing,
@@ -48,7 +49,8 @@ enum Says {
     Key,
 }
 
-/// Splits a name where a word ends (`alert_rule_id`, `targetIdentifier`, `sentry:project_ids`) and looks at the last one.
+/// Splits a name where a word ends (`alert_rule_id`, `targetIdentifier`, `sentry:project_ids`) and checks the
+/// last one.
 fn says(name: &str) -> Says {
     let mut last = String::new();
     let mut before = ' ';

@@ -67,7 +67,7 @@ impl Seen {
         entries.into_iter().try_for_each(|entry| self.entries.add(entry))
     }
 
-    /// The actors that are named. What an actor's own record says has priority over what other records say.
+    /// The actors that are named. An actor's own record has priority over other records.
     pub(super) fn end(self, catalog: &Catalog) -> io::Result<Actors> {
         let Some(known) = catalog.actors() else { return Ok(Actors::default()) };
         let (mut actors, named): (Vec<Actor>, _) = (Vec::new(), self.named);
@@ -93,8 +93,8 @@ impl Seen {
     }
 }
 
-/// An entry for an actor and the record that it stands for. What the actor's own record says comes first in sorted
-/// order.
+/// An entry for an actor and the record that it stands for. The entry of the actor's own record comes first
+/// in sorted order.
 fn entry(number: usize, actor: i64, stands_for: i64) -> Option<Entry> {
     Some(Entry {
         hash: u64::try_from(actor).ok()?,

@@ -41,7 +41,7 @@ const NO_COLUMN: &str = "the rule about names and addresses is about columns tha
 pub struct Holder {
     /// Where it begins in the file.
     pub offset: u64,
-    /// Its primary key.
+    /// Its primary key in the export.
     pub source_pk: i64,
 }
 
@@ -163,7 +163,7 @@ impl<'a> Addresses<'a> {
         Ok(())
     }
 
-    /// Looks for an earlier record with an address that is the name of this one.
+    /// Searches for an earlier record with an address that is the name of this one.
     fn name(&mut self, model: &Model, offset: u64) -> Result<(), ExportError> {
         while self.first.is_none()
             && let Some(least) = self.having.min().filter(|least| *least < offset)

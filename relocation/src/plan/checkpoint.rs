@@ -1,10 +1,11 @@
-//! Stores plans, so that they outlive their process. A complete plan is stored in a file ([`super::plan_file`]), the
-//! progress of an incomplete one in a log beside it, with a frame for each segment of the export. Neither is used if it
-//! was made by another release, from another file or for another filter, or if its checksums are wrong. A torn log
-//! counts up to the damaged place. Both contain offsets, counts and findings, and hashes of primary keys and of values
-//! that must be unique, e-mail addresses among them. Of the fields of an export they contain only what a finding
-//! repeats, and the slugs of a filter. No other user of the machine can read them, as with the export itself. If a plan
-//! cannot be stored, planning goes on without that.
+//! Stores plans, so that they outlive their process. A complete plan is stored in a file
+//! ([`super::plan_file`]), the progress of an incomplete one in a log next to it, with a frame for each
+//! segment of the export. Neither is used if it was made by another release, from another file or for another
+//! filter, or if its checksums are wrong. A torn log counts up to the damaged place. Both contain offsets,
+//! counts and findings, and hashes of primary keys and of values that must be unique, e-mail addresses among
+//! them. Of the fields of an export they contain only what a finding repeats, and the slugs of a filter. No
+//! other user of the machine can read them, as with the export itself. If a plan cannot be stored, planning
+//! goes on without that.
 
 use std::{
     fmt,

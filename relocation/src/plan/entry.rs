@@ -24,7 +24,7 @@ impl Entry {
         Ok(Self { hash, set: u32::try_from(set).map_err(io::Error::other)?, offset })
     }
 
-    /// Reads all entries.
+    /// Reads all entries of a file, up to its end.
     pub(super) fn all(mut bytes: &[u8]) -> io::Result<Vec<Self>> {
         let mut entries = Vec::with_capacity(bytes.len() / BYTES);
         while let Some(entry) = Self::read(&mut bytes)? {

@@ -17,7 +17,7 @@ use crate::{
 /// What happens to a record, according to its references.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Whose {
-    /// It is imported.
+    /// It is imported: none of its references prevents that.
     Here,
     /// It is dropped, because something that it refers to is not imported.
     Lost,

@@ -57,7 +57,7 @@ use crate::{
 /// The input of planning.
 #[derive(Debug)]
 pub struct Request<'a> {
-    /// The spooled file.
+    /// The export that the region has stored; an encrypted one is decrypted while it is read.
     pub source: &'a Source,
     /// The directory for temporary files, with data that is too large for memory.
     pub scratch_dir: &'a Path,
@@ -81,9 +81,9 @@ pub struct Request<'a> {
 /// The progress of the pass, for other threads, and a flag to stop it.
 #[derive(Debug, Default)]
 pub struct Watch {
-    /// Records read.
+    /// Records that the pass has read so far.
     pub records: AtomicI64,
-    /// Bytes read.
+    /// Bytes of the file that the pass has read so far.
     pub bytes: AtomicI64,
     /// Set it to end the pass with [`ExportError::Stopped`].
     pub stop: AtomicBool,
@@ -119,7 +119,7 @@ struct Marks {
     of_two: RoaringTreemap,
     /// No imported record refers to them, so they are of no use. These are primary keys, not offsets.
     useless: RoaringTreemap,
-    /// They lack a value that this database needs. The findings of the plan say so.
+    /// A value that this database needs is missing in them. The findings of the plan report this.
     lacking: RoaringTreemap,
 }
 
@@ -195,7 +195,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// An empty plan.
+    /// A plan without any record, with which a pass begins.
     fn empty(catalog: &Catalog, request: &Request<'_>) -> Self {
         Self {
             source: request.source.clone(),
@@ -343,14 +343,15 @@ impl Plan {
         self.models.get(model.position).is_some_and(|plan| plan.marks.useless.contains(pk))
     }
 
-    /// Whether the record at this offset lacks a value that this database needs. A finding of the plan says so.
+    /// Whether a value that this database needs is missing in the record at this offset. A finding of the
+    /// plan reports this.
     #[must_use]
     pub fn is_lacking(&self, model: &Model, offset: u64) -> bool {
         self.models.get(model.position).is_some_and(|plan| plan.marks.lacking.contains(offset))
     }
 
-    /// The record that an actor of an older release stands for: the position of its model, and its primary key. `None`
-    /// if the export does not say.
+    /// The record that an actor of an older release stands for: the position of its model, and its primary
+    /// key. `None` if the export does not show it.
     #[must_use]
     pub fn actor(&self, pk: i64) -> Option<(usize, i64)> {
         self.actors.get(pk)

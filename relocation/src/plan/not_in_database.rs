@@ -1,6 +1,6 @@
-//! Records that this database has no place for: it lacks the table of their model, or needs a value that they do not
-//! have. Planning reports them, one finding for each model or field, so that an import of many of them has a report that
-//! can be read, and so that all of them are known before anything is written.
+//! Records that this database has no place for: it has no table of their model, or needs a value that they do
+//! not have. Planning reports them, one finding for each model or field, so that an import of many of them
+//! has a report that can be read, and so that all of them are known before anything is written.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ use crate::{
     finding::{Finding, FindingKind},
 };
 
-/// The findings, and the offsets of records that lack a value, by the position of their model.
+/// The findings, and the offsets of records in which a value is missing, by the position of their model.
 pub(super) type NotInDatabase = (Notes, HashMap<usize, RoaringTreemap>);
 
 impl Family<'_> {
@@ -48,7 +48,7 @@ impl Family<'_> {
         Ok((notes, lacking))
     }
 
-    /// Finds the records of a model that lack a value which this database needs: their offsets.
+    /// Finds the records of a model in which a value is missing that this database needs: their offsets.
     fn find_lacking(
         &self,
         model: &Model,
@@ -77,7 +77,7 @@ impl Family<'_> {
     }
 }
 
-/// Counts a record.
+/// Adds a finding about a record to the notes, which count those of one kind, model and field together.
 fn note(notes: &mut Notes, model: &Model, record: &Linked, finding: Finding) {
     let finding = finding.model(&model.name).record(record.ordinal, record.source_pk).at(record.offset);
     let key = (finding.kind, model.name.clone(), finding.field.clone().unwrap_or_default());

@@ -1,4 +1,4 @@
-//! Out-of-scope records that belong to something that is imported, which will lack them.
+//! Out-of-scope records that belong to something that is imported, where they will be missing.
 
 use super::{
     Family,
@@ -26,7 +26,7 @@ impl Family<'_> {
         for model in
             catalog.models().iter().filter(|model| self.may_be_out_of_scope(model)).collect::<Vec<_>>()
         {
-            // A user has to sign in again in any case, so only what organizations lack is reported.
+            // A user has to sign in again in any case, so only what is missing in organizations is reported.
             let parents: Vec<usize> = targets(catalog, model)
                 .filter(|target| !target.is_user_scoped())
                 .map(|target| target.position)

@@ -12,7 +12,7 @@ use crate::{
     value::Value,
 };
 
-/// A decoded record.
+/// A decoded record, as the plan hands it to the writer.
 #[derive(Debug, Clone)]
 pub struct Record {
     /// Its number among the records of its model in the file, from 1.

@@ -70,7 +70,7 @@ impl UncheckedSegment {
     }
 }
 
-/// Checks segments.
+/// Checks the records of segments. Several threads share it.
 pub(super) struct Checker<'a> {
     catalog: &'a Catalog,
     decoder: &'a Decoder<'a>,
@@ -250,8 +250,8 @@ pub(super) fn follows_user(model: &Model) -> bool {
     !model.rules.skip_when_existing.is_empty()
 }
 
-/// Whether a record that breaks this rule may be left out if its user exists: not if it is the reference to the user that
-/// is wrong, because nobody knows then whose record it is.
+/// Whether a record that breaks this rule may be left out if its user exists. If the reference to the user is
+/// what is wrong, the owner of the record is unknown, so it may not.
 fn may_be_undecided(model: &Model, error: &ExportError) -> bool {
     let ExportError::Invalid(finding) = error else { return follows_user(model) };
     let is_of_user = |reference: &usize| {

@@ -16,7 +16,7 @@ pub(super) struct KeySet {
     /// The columns; empty for the primary key.
     pub(super) columns: Vec<usize>,
     condition: Option<UniqueSet>,
-    /// Records with the same key are not an error: the first one is kept. Null equals null.
+    /// Records with the same key are not an error: the first one is imported. Null equals null.
     pub(super) keep_first: bool,
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{entry::Entry, stretches::Stretch};
 use crate::finding::{Finding, FindingKind};
 
-/// The first finding of each kind, model and field, and how many records it stands for.
+/// The first finding of each kind, model and field, and how many records it is about.
 pub(super) type Notes = BTreeMap<NoteKey, (Finding, u64)>;
 /// Kind, model and field of a note.
 pub(super) type NoteKey = (FindingKind, String, String);
@@ -16,7 +16,8 @@ pub(super) type NoteKey = (FindingKind, String, String);
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Part {
     pub(super) seen: i64,
-    /// Stretches. None extends into the next segment, so that a reader can skip those that it does not need.
+    /// Stretches of the segment. No stretch extends into the next segment, so that a reader can skip those
+    /// that it does not need.
     pub(super) runs: Vec<Stretch>,
     /// The offsets of records that break a rule. Without a filter, only those of records that are left out if their user
     /// exists; any other one ends planning.

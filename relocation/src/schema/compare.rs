@@ -293,9 +293,10 @@ impl Tables {
         self.columns.contains_key(&model.table)
     }
 
-    /// A hash of all that is known of some tables, in hex behind [`Self::OF_SOME`]: another one if somebody has altered one
-    /// of them. It depends on nothing else, so two programs whose catalogs know different tables come to the same. Always
-    /// the same for tables that Causeway created, because it alters them only before it starts.
+    /// A hash of all that is known of some tables, in hex after [`Self::OF_SOME`]: another one if somebody
+    /// has altered one of them. It depends on nothing else, so two programs whose catalogs know different
+    /// tables come to the same. Always the same for tables that Causeway created, because it alters them only
+    /// before it starts.
     #[must_use]
     pub fn fingerprint_of<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> String {
         if !self.of_product {

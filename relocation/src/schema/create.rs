@@ -1,6 +1,6 @@
-//! Creates the tables that a database lacks. Their columns, unique sets, foreign keys and indexes follow from the
-//! model's entry in the catalog. An import supplies every value, so the only defaults are those of columns that were
-//! added later.
+//! Creates the tables that are missing in a database. Their columns, unique sets, foreign keys and indexes
+//! follow from the model's entry in the catalog. An import supplies every value, so the only defaults are
+//! those of columns that were added later.
 
 use std::collections::BTreeMap;
 
@@ -138,8 +138,8 @@ pub(super) fn index_statements(model: &Model) -> Result<Vec<String>, DbError> {
             holds(model, condition)?
         ));
     }
-    // When a row is deleted, the database looks for rows that refer to it. The index of a unique set serves such a
-    // search only by its first column.
+    // When a row is deleted, the database searches for rows that refer to it. The index of a unique set
+    // serves such a search only by its first column.
     let mut everywhere = model.unique.iter().filter(|set| set.condition.is_none());
     let firsts: Vec<usize> = everywhere.by_ref().filter_map(|set| set.columns.first().copied()).collect();
     for (index, column) in model.columns.iter().enumerate() {

@@ -1,6 +1,7 @@
-//! What of the catalog a database takes. A database of the product may be of an older or newer release than the newest
-//! one that the catalog knows: it lacks tables and columns, and its columns have other types, lengths, and null or not.
-//! Everything that reads, checks and writes records for it uses the catalog that is made here.
+//! Which part of the catalog a database supports. A database of the product may be of an older or newer
+//! release than the newest one that the catalog knows: tables and columns are missing in it, and its columns
+//! have other types and lengths, and other rules about null. Everything that reads, checks and writes records
+//! for it uses the catalog that is made here.
 
 use std::collections::BTreeMap;
 
@@ -78,8 +79,8 @@ fn fit(model: &mut Model, tables: &Tables, newest: &str) {
         *most = length;
     }
     let is_stored = |column: usize| model.columns.get(column).is_some_and(|column| column.is_stored);
-    // A table that lacks one of the columns does not have the set. Without the column of its condition, it holds for
-    // every row.
+    // A table without one of the columns does not have the set. Without the column of its condition, it holds
+    // for every row.
     model.unique.retain(|set| set.columns.iter().all(|column| is_stored(*column)));
     for set in &mut model.unique {
         set.condition = set.condition.take().filter(|condition| is_stored(condition.column));
@@ -174,8 +175,8 @@ fn limits_of_copies(catalog: &Catalog) -> Vec<(String, String, usize)> {
     limits
 }
 
-/// Why no record of a model can be written into its table of the product, which is in PostgreSQL: a sentence for each
-/// reason. `None` stands for a table that there is not.
+/// Why no record of a model can be written into its table of the product, which is in PostgreSQL: a sentence
+/// for each reason. `None` is a table that does not exist.
 fn misfits(model: &Model, columns: Option<&BTreeMap<String, Actual>>, newest: &str) -> Vec<String> {
     let table = &model.table;
     let Some(columns) = columns else { return vec![format!("table {table} is missing")] };
@@ -335,7 +336,8 @@ mod tests {
         assert!(dashboard.unique.iter().all(|set| set.condition.is_none()), "{:?}", dashboard.unique);
     }
 
-    /// Sets that the database lacks are gone, unless a rule is about them; those that only the database has are there.
+    /// Sets that are missing in the database are gone, unless a rule is about them; those that only the
+    /// database has are there.
     #[test]
     fn unique_sets_are_those_of_the_database() {
         let catalog = Catalog::load().unwrap();

@@ -46,7 +46,7 @@ pub enum SchemaError {
 /// | died after | what is left | what happens then |
 /// | --- | --- | --- |
 /// | creating the schema | an empty schema | the next start goes on |
-/// | creating tables | new tables of models, which no older release looks at | the next start goes on |
+/// | creating tables | new tables of models, which no older release uses | the next start goes on |
 /// | altering tables | all of them altered; an older release may refuse them by their types | the next start goes on |
 /// | a migration | the migrations so far; older releases refuse the database by its number | the next start goes on |
 ///

@@ -32,7 +32,7 @@ struct Change<'a> {
     differences: Vec<Difference<'a>>,
     /// Unique constraints that the catalog does not have, by name.
     obsolete: Vec<String>,
-    /// Unique constraints that the table lacks, as in `CREATE TABLE`.
+    /// Unique constraints that are missing in the table, as in `CREATE TABLE`.
     missing: Vec<String>,
 }
 
@@ -66,9 +66,9 @@ pub async fn upgrade_tables(db: &Db, catalog: &Catalog, silo: Silo) -> Result<Ve
     Ok(altered)
 }
 
-/// What a transaction that alters tables of PostgreSQL begins with. It must see what another process has committed while
-/// it waited. It waits briefly for others who use a table, because whoever comes after them waits for it. Writing an
-/// index may take longer than other statements may.
+/// What a transaction that alters tables of PostgreSQL begins with. It must see what another process has
+/// committed while it waited. It waits only briefly for other users of a table, because all that come after
+/// them wait for it. Writing an index may take longer than other statements may.
 const BEGIN: [&str; 4] = [
     "SET TRANSACTION ISOLATION LEVEL READ COMMITTED",
     "SET LOCAL lock_timeout = '3s'",

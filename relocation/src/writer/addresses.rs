@@ -1,5 +1,5 @@
-//! Usernames that are the e-mail address of another user: a person who signs in with the address may be taken for
-//! either. Both users are written, with a finding. No finding contains the address.
+//! Usernames that are the e-mail address of another user: a person who signs in with the address may be
+//! mistaken for either. Both users are written, with a finding. No finding contains the address.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,5 @@
-//! Inserts rows of which some break a constraint that the catalog does not know. Only the database can tell which ones.
+//! Inserts rows of which some break a constraint that the catalog does not know. Only the database knows
+//! which ones.
 
 use std::{future::Future, ops::Range};
 
@@ -47,10 +48,11 @@ pub(super) fn is_refusal(error: &DbError) -> bool {
 /// Inserts each row that breaks no constraint together with those before it, as if there were a statement for each.
 /// Leaves out the others, and returns those of them that break a check.
 ///
-/// Usually there are none, and one statement inserts all rows. The database does not say which rows of a statement it
-/// refuses. So a part that is refused is split in two, until the row that is refused is alone. Each such row costs some
-/// ninety statements in a chunk of 5,000, the maximum: two parts on each of a dozen levels, with a savepoint around each.
-/// If many are refused, that is more than statements for each row. So after [`MANY`], each row is a part of its own.
+/// Usually there are none, and one statement inserts all rows. The database does not report which rows of a
+/// statement it refuses. So a part that is refused is split in two, until the row that is refused is alone.
+/// Each such row costs some ninety statements in a chunk of 5,000, the maximum: two parts on each of a dozen
+/// levels, with a savepoint around each. If many are refused, that is more than statements for each row. So
+/// after [`MANY`], each row is a part of its own.
 pub(super) async fn insert_apart(rows: &mut impl Rows, count: usize) -> Result<Vec<Breaking>, WriteError> {
     let (mut breaking, mut refused) = (Vec::new(), 0);
     // The last part of the list is the next one. The parts are in reverse order, so that earlier rows come first.

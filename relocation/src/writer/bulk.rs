@@ -161,8 +161,8 @@ async fn insert_sqlite(
     let mut inserted = 0;
     let mut next = statements.next().transpose()?;
     while let Some((sql, args)) = next {
-        // The last statement of a chunk has its own number of rows, which hardly any other chunk has, so it is not kept
-        // prepared.
+        // The last statement of a chunk has its own number of rows, which hardly any other chunk has, so it
+        // does not stay prepared.
         let is_last = statements.len() == 0;
         let execution =
             sqlx::query_with(AssertSqlSafe(sql), args).persistent(!is_last).execute(&mut *connection);

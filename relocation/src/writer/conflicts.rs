@@ -47,15 +47,16 @@ impl Writer<'_> {
             // has one of them.
             let before = names(&refused);
             rows = self.resolve_names(table, model, refused, &mut written).await?;
-            // Nobody has the names, as the look-up says that comes after the refusal, and no value was replaced. So
-            // the rows are refused for something that no rule can mend.
+            // The query after the refusal found that nobody has the names, and no value was replaced. So the
+            // rows are refused for something that no rule can correct.
             is_settled = rows.is_empty() || (round > 0 && !replaced && names(&rows) == before);
             if is_settled {
                 break;
             }
         }
         if !is_settled && model.rules.taken_name.is_some() {
-            // Another writer took a name between the look-up and the insert, so the whole chunk must be checked again.
+            // Another writer took a name between the query and the insert, so the whole chunk must be checked
+            // again.
             return Err(WriteError::UniqueConflict { table: model.table.clone() }.into());
         }
         self.drop_duplicates(model, &rows, &mut written, &mut lost);

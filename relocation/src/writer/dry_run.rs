@@ -1,5 +1,5 @@
-//! Dry runs. The rows of a chunk take the conflict path, by the same rules, but the table is only read. What a chunk
-//! would have written is remembered, as far as later rows may conflict with it.
+//! Dry runs. The rows of a chunk take the conflict path, by the same rules, but the table is only read. What
+//! a chunk would have written is stored, as far as later rows may conflict with it.
 
 use std::{
     borrow::Cow,
@@ -29,14 +29,14 @@ use crate::{
     value::Value,
 };
 
-/// What a dry run remembers cannot be written to disk, or read from it.
+/// What a dry run stores about its rows cannot be written to disk, or read from it.
 #[derive(Debug, thiserror::Error)]
 #[error("what a dry run remembers cannot be kept on disk: {0}")]
 pub struct ScratchError(#[from] io::Error);
 
 /// Looks up rows in the silo that has a model.
 pub trait RowLookup: Sync {
-    /// The error of a look-up.
+    /// The error of a query.
     type Error: From<WriteError> + From<ScratchError> + Send;
 
     /// Which of these values existing rows of the model have, with the ids of those rows, as in [`super::find_rows`].
@@ -83,7 +83,7 @@ impl DryRun {
         u64::try_from(organization).is_ok_and(|id| self.with_one.contains(id))
     }
 
-    /// What the dry run remembers of a row.
+    /// What the dry run stores about a row.
     fn keys(&self, model: &Model, row: &Row) -> Result<Keys, WriteError> {
         let sets = self.sets.get(model.position);
         let sets = sets.ok_or_else(|| DbError::inconsistent(format!("a dry run lacks {}", model.name)))?;
@@ -97,7 +97,7 @@ impl DryRun {
         Ok(Keys { id: row.id, unique: unique.collect(), looked_up: looked_up.collect() })
     }
 
-    /// Calls `work` with what is remembered, on a thread that may wait for a disk. If it fails, everything is
+    /// Calls `work` with what is stored, on a thread that may wait for a disk. If it fails, everything is
     /// forgotten, and the dry run begins again.
     async fn remembered<T: Send + 'static>(
         &mut self,

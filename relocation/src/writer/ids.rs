@@ -6,9 +6,9 @@ use crate::catalog::Model;
 
 /// Takes `count` new primary keys of a model, in ascending order, for rows that are written in the same transaction.
 ///
-/// On PostgreSQL they come from the table's own sequence, so that an application can insert at the same time as
-/// Causeway. They are used up even if the transaction is not committed. On SQLite they come from a counter that never
-/// falls behind the table.
+/// On PostgreSQL they come from the table's own sequence, so that an application can insert at the same time
+/// as Causeway. They are used up even if the transaction is not committed. On SQLite they come from a counter
+/// that is never below the table's ids.
 ///
 /// # Errors
 /// If the database refuses, or the table has no sequence.
@@ -58,12 +58,12 @@ const SEQUENCE_LOCK: i64 = 0x0c57_5ea1;
 /// Advances the table's own sequence to `highest`, so that the application's next insert gets an id above all written
 /// ones, even if those are leased. The sequence is never set back. A table without a sequence needs nothing.
 ///
-/// Setting a sequence is not transactional: values that the application takes between the read and the setting could be
-/// given out twice. So the last steps are taken with `nextval`, which only goes forward. The sequence is set only if it
-/// is further behind than the application can advance it between two steps of one statement. The lock keeps other
-/// imports from setting it at the same time.
+/// Setting a sequence is not transactional: values that the application takes between the read and the
+/// setting could be given out twice. So the last steps are done with `nextval`, which only goes forward. The
+/// sequence is set only if it is further below than the application can advance it between two steps of one
+/// statement. The lock keeps other imports from setting it at the same time.
 ///
-/// SQLite itself counts from the highest row of a table, whoever inserted that row.
+/// SQLite itself counts from the highest row of a table, also if the application has inserted that row.
 ///
 /// # Errors
 /// If the database refuses.
@@ -104,7 +104,7 @@ pub(super) async fn advance_sequence(tx: &mut Tx, model: &Model, highest: i64) -
     Ok(())
 }
 
-/// How many values a sequence is behind `highest`.
+/// By how many values a sequence is below `highest`.
 async fn how_far_behind(tx: &mut Tx, sequence: &str, highest: i64) -> Result<i64, DbError> {
     let look = Statement::new("SELECT ")
         .arg(highest)

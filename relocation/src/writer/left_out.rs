@@ -21,7 +21,8 @@ impl Place {
     }
 }
 
-/// Drops the findings that say what a row was given instead of a taken value: it is not in the table.
+/// Drops the findings about values that a row got instead of those that others have: the row is not in the
+/// table.
 fn drop_changes(written: &mut Written, row: &Row) {
     let is_change = |finding: &Finding| {
         let kinds = [FindingKind::UsernameChanged, FindingKind::KeyRegenerated];

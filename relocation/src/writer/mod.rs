@@ -140,7 +140,7 @@ impl Written {
 /// Applies the rules of one import and writes its rows.
 #[derive(Debug)]
 pub struct Writer<'a> {
-    /// Clock and randomness.
+    /// The clock, and the randomness from which values are generated.
     pub env: &'a Environment,
     /// The time that rules of this import use.
     pub now: DateTime<Utc>,

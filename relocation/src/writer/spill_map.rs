@@ -1,5 +1,5 @@
-//! What a dry run remembers, however much it is: hashes, each with the id of the row that would have it. Beyond a
-//! budget they are in nameless files, sorted.
+//! What a dry run stores about its rows, however much it is: hashes, each with the id of the row that would
+//! have it. Beyond a budget they are in nameless files, sorted.
 
 use std::{
     collections::HashMap,
@@ -16,7 +16,7 @@ const BUDGET: usize = (1 << 19) / 8 * 7;
 /// How many hashes of a file are read at once: 4 KiB.
 const BLOCK: u64 = 256;
 
-/// What a dry run remembers of a row.
+/// What a dry run stores about a row.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
     /// The id that the dry run made up for it.
@@ -51,8 +51,8 @@ impl SpillMap {
         Self { budget: BUDGET, dir: dir.to_owned(), fresh: HashMap::new(), sorted: Vec::new() }
     }
 
-    /// Remembers a row. Returns `false`, and remembers nothing, if another row has one of its unique keys. If another
-    /// row has one of its looked-up values, that row stays the holder.
+    /// Stores the keys of a row. Returns `false`, and stores nothing, if another row has one of its unique
+    /// keys. If another row has one of its looked-up values, that row stays the holder.
     pub(super) fn take(&mut self, row: &Keys) -> io::Result<bool> {
         for key in &row.unique {
             if self.get(*key)?.is_some() {

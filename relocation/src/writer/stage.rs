@@ -134,7 +134,7 @@ struct StagedRows<'a> {
     model: &'a Model,
     names: &'a str,
     stage: &'a str,
-    /// The ids of all of them, in ascending order. The stage may lack some.
+    /// The ids of all of them, in ascending order. Some may be missing in the stage.
     ids: &'a [i64],
     /// The ids of those that have been inserted.
     inserted: &'a mut Vec<i64>,

@@ -219,9 +219,9 @@ fn rows_with_query(dialect: Dialect, model: &Model, column: &Column, values: Vec
             .rows(dialect, "r", [("value", db::Column::Texts(values))])
             .push(&format!(" JOIN \"{}\" t ON {same} GROUP BY r.value", model.table));
     }
-    // An index look-up for each value, whatever the planner estimates: for a table that it has not analyzed, PostgreSQL
-    // assumes that one row in two hundred has a given name, and a join would read the whole table for every chunk. The
-    // sum keeps it from searching for the least id along the primary key.
+    // An index search for each value, whatever the planner estimates: for a table that it has not analyzed,
+    // PostgreSQL assumes that one row in two hundred has a given name, and a join would read the whole table
+    // for every chunk. The sum keeps it from searching for the least id along the primary key.
     let least = format!("(SELECT CAST(MIN(t.id + 0) AS bigint) FROM \"{}\" t WHERE {same})", model.table);
     Statement::new("SELECT value, id FROM (SELECT r.value AS value, ")
         .push(&least)

@@ -41,7 +41,7 @@ const READER_CACHE: &str = "-500";
 /// for many changes.
 const WAL_PAGES: &str = "4000";
 
-/// How to connect.
+/// How many connections there may be, and how long to wait for one.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The maximum number of connections; on SQLite at least two, one of which writes.
@@ -62,8 +62,8 @@ const SLOW: Duration = Duration::from_secs(1);
 /// The pause between two attempts to reach a server that asks to try again later.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-/// Why a database cannot be reached. The message says what was tried, where, and what to do. It never contains a
-/// password.
+/// Why a database cannot be reached. The message contains what was tried, where, and what to do. It never
+/// contains a password.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The URL is not the URL of a database.
@@ -84,7 +84,7 @@ pub enum ConnectError {
         place: String,
         /// The error, or that there was no answer.
         error: DbError,
-        /// What to do.
+        /// What an operator can do about the error.
         advice: String,
     },
 }

@@ -1,8 +1,8 @@
 //! Whether a database can be written to.
 //!
-//! On a full disk a small row can often still be written: SQLite writes it over an old page of its log, PostgreSQL
-//! beside another row. So when a transaction has found the disk full, the database counts as full until a mebibyte can
-//! be written. As long as no transaction has, writing one row is enough of a check.
+//! On a full disk a small row can often still be written: SQLite writes it over an old page of its log,
+//! PostgreSQL next to another row. So when a transaction has found the disk full, the database counts as full
+//! until a mebibyte can be written. As long as no transaction has, writing one row is enough of a check.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},

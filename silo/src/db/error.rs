@@ -54,8 +54,8 @@ impl DbError {
         }
     }
 
-    /// The error of a transaction on SQLite that could not begin. If other writers of this process kept it waiting too
-    /// long, that is contention, as when SQLite reports that another process keeps the database busy.
+    /// The error of a transaction on SQLite that could not begin. If it waited too long for other writers of
+    /// this process, that is contention, as when SQLite reports that another process is using the database.
     pub(super) fn of_begin_sqlite(error: sqlx::Error) -> Self {
         match error {
             sqlx::Error::PoolTimedOut => Self {
@@ -93,7 +93,7 @@ impl DbError {
         self
     }
 
-    /// Says in front of the message what could not be done.
+    /// Puts before the message what could not be done.
     #[must_use]
     pub fn doing(mut self, what: impl std::fmt::Display) -> Self {
         self.message = format!("{what}: {}", self.message);

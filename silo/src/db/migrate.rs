@@ -20,9 +20,9 @@ const TABLE: &str = "causeway_migration";
 pub struct Migrations {
     /// The kind of silo that they belong to.
     pub silo: Silo,
-    /// For PostgreSQL.
+    /// Those for PostgreSQL, in the order of their numbers.
     pub postgres: &'static [(i64, &'static str, &'static str)],
-    /// For SQLite.
+    /// Those for SQLite, in the order of their numbers.
     pub sqlite: &'static [(i64, &'static str, &'static str)],
     /// The numbers of migrations that only make or alter tables of models.
     pub of_models: &'static [i64],
@@ -89,7 +89,7 @@ pub enum MigrateError {
          --database-url"
     )]
     OtherSilo {
-        /// The database.
+        /// The name of the database, without anything secret.
         place: String,
         /// The kind of silo that it belongs to.
         is: &'static str,
@@ -102,7 +102,7 @@ pub enum MigrateError {
          knows those up to {known}; nothing was changed. Start that release, or put back a copy from before it"
     )]
     Newer {
-        /// The database.
+        /// The name of the database, without anything secret.
         place: String,
         /// The number of a migration that this release does not know.
         version: i64,
@@ -115,7 +115,7 @@ pub enum MigrateError {
          was never released. Start that build, or begin with an empty database"
     )]
     Changed {
-        /// The database.
+        /// The name of the database, without anything secret.
         place: String,
         /// The number of the migration.
         version: i64,
@@ -123,7 +123,7 @@ pub enum MigrateError {
     /// A migration failed. Those before it are applied, and nothing of this one is.
     #[error("the schema of {place} cannot be brought up to date by migration {version}: {error}")]
     Failed {
-        /// The database.
+        /// The name of the database, without anything secret.
         place: String,
         /// The number of the migration.
         version: i64,
@@ -133,7 +133,7 @@ pub enum MigrateError {
     /// The applied migrations cannot be read, or something else failed.
     #[error("the schema of {place} cannot be brought up to date: {error}")]
     Other {
-        /// The database.
+        /// The name of the database, without anything secret.
         place: String,
         /// The error of the database.
         error: DbError,

@@ -21,7 +21,7 @@ pub enum OwnTables {
     Shared,
     /// In a schema of their own.
     OwnSchema,
-    /// Nowhere yet.
+    /// The database does not have them yet.
     Absent,
 }
 

@@ -9,9 +9,9 @@ use super::DbError;
 /// A row of a query's answer.
 #[derive(Debug)]
 pub enum Row {
-    /// From PostgreSQL.
+    /// A row that PostgreSQL has returned.
     Postgres(PgRow),
-    /// From SQLite.
+    /// A row that SQLite has returned.
     Sqlite(SqliteRow),
 }
 

@@ -8,16 +8,16 @@ use uuid::Uuid;
 
 use super::{DbError, Dialect};
 
-/// A parameter.
+/// The value of one parameter of a statement; `None` is null.
 #[derive(Debug, Clone)]
 pub enum Arg {
-    /// A boolean.
+    /// A boolean; `boolean` on PostgreSQL.
     Bool(Option<bool>),
     /// A number; `bigint` on PostgreSQL.
     Int(Option<i64>),
-    /// A text.
+    /// A text; `text` on PostgreSQL.
     Text(Option<String>),
-    /// Bytes.
+    /// Bytes; `bytea` on PostgreSQL.
     Bytes(Option<Vec<u8>>),
     /// A time: `timestamptz`, or RFC 3339 text with microseconds in UTC on SQLite, which sorts as time does.
     Time(Option<DateTime<Utc>>),
@@ -30,15 +30,15 @@ pub enum Arg {
 /// The values of one column of a set of rows.
 #[derive(Debug, Clone)]
 pub enum Column {
-    /// Numbers.
+    /// Numbers, none of them null.
     Ints(Vec<i64>),
-    /// Numbers or nulls.
+    /// Numbers; `None` is null.
     OptInts(Vec<Option<i64>>),
-    /// Texts.
+    /// Texts, none of them null.
     Texts(Vec<String>),
-    /// Texts or nulls.
+    /// Texts; `None` is null.
     OptTexts(Vec<Option<String>>),
-    /// Booleans.
+    /// Booleans, none of them null.
     Bools(Vec<bool>),
 }
 

@@ -50,13 +50,13 @@ impl Transactional for Sqlite {
 /// The state of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Between two statements.
+    /// It accepts a statement: none is under way.
     Open,
     /// A statement is under way, or its future was dropped.
     Underway,
     /// The database may have ended it by itself, or does not answer.
     Lost,
-    /// It has ended.
+    /// It has been committed or rolled back.
     Ended,
 }
 
@@ -182,7 +182,7 @@ impl<D: Transactional> DerefMut for Work<'_, D> {
 /// A transaction. Dropped without [`commit`](Tx::commit), it is rolled back.
 #[derive(Debug)]
 pub enum Tx {
-    /// On PostgreSQL.
+    /// A transaction on PostgreSQL, where others may write at the same time.
     Postgres(OpenTransaction<Postgres>),
     /// On SQLite, begun `IMMEDIATE`: it is the only writer until it ends.
     Sqlite(OpenTransaction<Sqlite>),
@@ -251,8 +251,8 @@ impl Tx {
             .ok_or_else(|| DbError::inconsistent("a row that must be there is not"))
     }
 
-    /// Checks deferred constraints now, and not when the transaction ends, so that locks taken after this call are not
-    /// held during the checks. SQLite has one writer and gains nothing from that.
+    /// Checks deferred constraints now, and not when the transaction ends, so that locks that are acquired
+    /// after this call are not held during the checks. SQLite has one writer and gains nothing from that.
     ///
     /// # Errors
     /// If a constraint is broken, or the database cannot be reached.

@@ -1,5 +1,5 @@
-//! The body of a request whose messages must name only what is the caller's own. A handler gets a message once all of
-//! it has been looked at, and an error in place of one that breaks the rule.
+//! The body of a request whose messages must name only what is the caller's own. A handler gets a message
+//! once all of it has been checked, and an error in place of one that breaks the rule.
 
 use std::{
     collections::VecDeque,
@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use super::{Owned, Owner, Owners};
 
-/// How many bytes stand before each message: whether it is compressed, and its length.
+/// How many bytes precede each message: whether it is compressed, and its length.
 const HEAD: usize = 5;
 
 /// What the messages of one request must keep to.
@@ -63,8 +63,8 @@ fn not_own_import() -> Status {
     Failure::new(ErrorReason::NotOwnImport, message).into()
 }
 
-/// The one value that a message has for a field; `None` if it has none. A message that has several is not to be
-/// trusted: whoever reads it takes the last one.
+/// The one value that a message has for a field; `None` if it has none. A message with several different
+/// values is refused, because a decoder uses the last one.
 fn one<'a>(
     path: Option<&FieldPath>,
     message: &'a [u8],
@@ -109,7 +109,7 @@ impl Binding {
         })
     }
 
-    /// Looks at one message.
+    /// Checks one message.
     fn check(&mut self, message: &[u8]) -> Result<Verdict, Status> {
         let named = self.named(message)?;
         if let Some(first) = &self.first {
@@ -148,7 +148,7 @@ impl Binding {
             let may = |caller: &Identity| match (owned, caller.role(), &owner) {
                 (Owned::Organization(_), Role::Region, Owner::Named(region)) => caller.name() == region,
                 (Owned::Organization(_), Role::Region, _) => false,
-                // Nobody has begun it yet, or the handler says that there is none.
+                // Nobody has begun it yet; otherwise the handler reports that there is none.
                 (Owned::Import(_), Role::Importer, Owner::Absent) => true,
                 (Owned::Import(_), Role::Importer, Owner::Named(uri)) => caller.to_string() == *uri,
                 (Owned::Import(_), Role::Importer, Owner::Nobody) => false,
@@ -166,7 +166,7 @@ impl Binding {
 
 /// Where a body is.
 enum State {
-    /// It reads messages.
+    /// It reads the next message.
     Reading,
     /// It holds a message until somebody is looked up.
     LookingUp(Lookup, Bytes),
@@ -174,13 +174,13 @@ enum State {
     Over,
 }
 
-/// A body that passes whole messages only, each after a look at it.
+/// A body that passes whole messages only, each after a check.
 pub(super) struct BoundBody {
     inner: Body,
     binding: Binding,
     /// What came and is not a whole message yet.
     buffer: BytesMut,
-    /// What may pass.
+    /// What has been checked and can be passed on.
     passed: VecDeque<Frame<Bytes>>,
     state: State,
 }
@@ -208,7 +208,7 @@ impl BoundBody {
         Ok(Some(self.buffer.split_to(HEAD + length).freeze()))
     }
 
-    /// Looks at the next whole message. `false` if there is none.
+    /// Checks the next whole message. `false` if there is none.
     fn check_next(&mut self) -> Result<bool, Status> {
         let Some(message) = self.message()? else { return Ok(false) };
         match self.binding.check(message.get(HEAD..).unwrap_or_default())? {
@@ -222,7 +222,7 @@ impl BoundBody {
     fn end(&mut self, trailers: Option<Frame<Bytes>>) {
         self.state = State::Over;
         if !self.buffer.is_empty() {
-            // The beginning of a message: nobody can read it, and the handler says so.
+            // The beginning of a message: it cannot be decoded, and the handler reports that.
             self.passed.push_back(Frame::data(self.buffer.split().freeze()));
         }
         self.passed.extend(trailers);

@@ -37,7 +37,7 @@ impl Owners for Owning {
     }
 }
 
-/// Reads all of its requests, and says what it got.
+/// Reads all of its requests, and returns what it got.
 #[derive(Debug, Clone, Default)]
 struct Handler(Arc<Mutex<Vec<Result<Bytes, Status>>>>);
 
@@ -146,7 +146,7 @@ async fn a_body_that_is_checked_arrives_as_it_was_sent() {
         let got = given(LEASE, identity(Role::Region, "us"), parts).await.expect("it is its own");
         assert_eq!(got, whole, "in parts of {size}");
     }
-    // The beginning of a message arrives too: the handler says what is wrong with it.
+    // The beginning of a message arrives too: the handler reports what is wrong with it.
     let cut = Bytes::copy_from_slice(&whole[..whole.len() - 1]);
     let got = given(LEASE, identity(Role::Region, "us"), vec![cut.clone()])
         .await

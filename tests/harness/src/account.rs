@@ -65,7 +65,7 @@ pub enum Fate {
     OutOfScope,
     /// The filter excludes the record.
     Filtered,
-    /// The record was not written, and a finding says why.
+    /// The record was not written, and a finding contains the reason.
     Dropped,
 }
 
@@ -108,8 +108,8 @@ impl<'a> Audit<'a> {
         Self { cluster, region, before, export, options, import, beside: Vec::new() }
     }
 
-    /// Names another import that ran at the same time. Its rows count as its own, and a value that it took may have
-    /// been taken before this import checked it, or after.
+    /// Names another import that ran at the same time. Its rows count as its own, and it may have got a value
+    /// before this import checked it, or after.
     #[must_use]
     pub fn beside(mut self, region: usize, import: &Import) -> Self {
         self.beside.push((region, import.import_id.clone()));
@@ -119,8 +119,8 @@ impl<'a> Audit<'a> {
     /// Runs the audit.
     ///
     /// # Errors
-    /// If a service or database cannot be reached, or anything differs from what the file and the rules say. The error
-    /// then lists the differences, up to 40 of them.
+    /// If a service or database cannot be reached, or anything differs from what the file and the rules
+    /// define. The error then lists the differences, up to 40 of them.
     pub async fn run(self) -> anyhow::Result<AuditReport> {
         ensure!(
             self.import.state() == ImportState::Succeeded,

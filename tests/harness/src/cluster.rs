@@ -74,7 +74,7 @@ use crate::{
     process,
 };
 
-/// How often a service with TLS looks whether its certificates have changed: a test waits for that.
+/// How often a service with TLS checks whether its certificates have changed: a test waits for that.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// The database that each silo of a cluster uses.
@@ -89,7 +89,7 @@ pub enum Store {
 /// One database of a cluster. All controls share one; each region has its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Silo {
-    /// Control's database.
+    /// Control's database, which all controls share.
     Control,
     /// The database of the region with this index, in the order in which the builder named the regions.
     Region(usize),
@@ -350,7 +350,8 @@ impl Cluster {
     /// Starts a service. Does nothing if it runs already.
     ///
     /// # Errors
-    /// If the port of the service is taken, its database cannot be used, or the service is killed before it serves.
+    /// If the port of the service is in use, its database cannot be used, or the service is killed before it
+    /// serves.
     ///
     /// # Panics
     /// If there is none of this number.
@@ -409,7 +410,7 @@ impl Cluster {
         Ok(Settings { tls, ..Settings::default() })
     }
 
-    /// What the operator of the tests is beside that: whatever it takes to make every call.
+    /// What the operator of the tests is in addition to that: whatever it takes to make every call.
     fn identity_entries(&self) -> impl Iterator<Item = String> {
         let regions = self.regions.iter().map(|region| format!("region/{}", region.name()));
         let simulated = self.simulated_regions.iter().map(|name| format!("region/{name}"));

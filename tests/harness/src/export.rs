@@ -124,7 +124,7 @@ impl Export {
         Ok(self)
     }
 
-    /// Adds an organization.
+    /// Adds an organization with a name made from its primary key.
     pub fn organization(&mut self, pk: i64, slug: &str) -> &mut Self {
         self.push("sentry.organization", pk, &json!({"name": format!("Organization {pk}"), "slug": slug}))
     }
@@ -164,12 +164,12 @@ impl Export {
         self.push("sentry.organizationmember", pk, &json!({"organization": organization, "email": email}))
     }
 
-    /// Adds a team.
+    /// Adds a team, which has its slug as its name too.
     pub fn team(&mut self, pk: i64, organization: i64, slug: &str) -> &mut Self {
         self.push("sentry.team", pk, &json!({"organization": organization, "slug": slug, "name": slug}))
     }
 
-    /// Adds a project.
+    /// Adds a project, which has its slug as its name too.
     pub fn project(&mut self, pk: i64, organization: i64, slug: &str) -> &mut Self {
         self.push("sentry.project", pk, &json!({"organization": organization, "slug": slug, "name": slug}))
     }

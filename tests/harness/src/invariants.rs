@@ -84,7 +84,8 @@ impl<'a> Inspection<'a> {
         Ok(self)
     }
 
-    /// Says that the organizations of an import, which left them hidden, have been approved and so may be visible.
+    /// Declares that the organizations of an import, which left them hidden, have been approved and so may be
+    /// visible.
     ///
     /// # Errors
     /// If the id is not a UUID.

@@ -20,7 +20,7 @@ use rcgen::{
 use tempfile::TempDir;
 use time::OffsetDateTime;
 
-/// The trust domain of all certificates that do not say otherwise.
+/// The trust domain of all certificates for which a test names no other one.
 pub const TRUST_DOMAIN: &str = "test.example";
 
 /// A CA, and the directory with all that it has issued.
@@ -65,7 +65,7 @@ impl Pki {
         Ok(Self { directory, authority, env })
     }
 
-    /// The CA's certificate.
+    /// The file with the CA's certificate, in PEM form.
     #[must_use]
     pub fn ca(&self) -> PathBuf {
         self.path("ca.pem")

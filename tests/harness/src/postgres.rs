@@ -67,8 +67,8 @@ impl Postgres {
     /// Starts a server and waits until it answers.
     ///
     /// # Errors
-    /// If no PostgreSQL is installed (the error says how to get it), or it does not start (the error ends with the end
-    /// of its log).
+    /// If no PostgreSQL is installed (the error contains how to get it), or it does not start (the error ends
+    /// with the end of its log).
     pub async fn start() -> anyhow::Result<Self> {
         // On a blocking thread, apart from the runtime: a test whose runtime has its clock paused can start servers
         // too.
@@ -128,7 +128,7 @@ impl Postgres {
     /// Creates an empty database and returns its URL. `name` is made of lowercase letters, digits and `_`.
     ///
     /// # Errors
-    /// If the name has other characters or is taken, or the server is not running.
+    /// If the name has other characters or is in use, or the server is not running.
     pub async fn create_database(&self, name: &str) -> anyhow::Result<String> {
         self.copy_database(name, None).await
     }
@@ -213,7 +213,7 @@ impl Postgres {
     /// Starts the server again, on the same port and with the same data. Crashes it first if it is running.
     ///
     /// # Errors
-    /// If it does not start, e.g. because the port has been taken meanwhile.
+    /// If it does not start, e.g. because another process uses the port meanwhile.
     pub async fn restart(&mut self) -> anyhow::Result<()> {
         self.crash().await?;
         let (place, port) = (self.place.clone(), self.port);

@@ -60,14 +60,14 @@ fn list(names: &[String]) -> String {
 pub enum Release {
     /// As read from a database of that release.
     R24_9,
-    /// What the public schema files say changed until then.
+    /// What has changed until then according to the public schema files.
     R25_6,
     /// The same, until then.
     R26_6,
 }
 
 impl Release {
-    /// All of them.
+    /// All of them, the oldest first.
     pub const ALL: [Self; 3] = [Self::R24_9, Self::R25_6, Self::R26_6];
 
     fn description(self) -> &'static str {

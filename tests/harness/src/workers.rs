@@ -1,6 +1,6 @@
-//! A small stand-in for the workers of the product: it takes the messages of both outboxes and makes the mappings and
-//! replicas that they name, from what the other side has at that moment. It knows the categories that an import uses, and
-//! leaves all others where they are.
+//! A small stand-in for the workers of the product: it reads and deletes the messages of both outboxes and
+//! makes the mappings and replicas that they name, from what the other side has at that moment. It knows the
+//! categories that an import uses, and leaves all others where they are.
 
 use anyhow::ensure;
 use causeway_silo::{
@@ -57,7 +57,7 @@ const OF_REGION: [Job; 4] = [
     },
 ];
 
-/// Messages of control.
+/// What the workers do for the messages in control's outbox.
 const OF_CONTROL: [Job; 2] = [
     Job {
         category: 27,
@@ -86,7 +86,7 @@ const OF_CONTROL: [Job; 2] = [
 /// If a database refuses, or a message names another region than `region_name`.
 pub async fn drain(control: &Db, region: &Db, region_name: &str) -> anyhow::Result<usize> {
     let here = work(region, control, "sentry_regionoutbox", &OF_REGION, region_name).await?;
-    // Nobody has anything to make of these, in this release.
+    // In this release, nothing is made of these.
     execute(region, Statement::new("DELETE FROM sentry_regionoutbox WHERE category = 8")).await?;
     let strange = Statement::new(
         "SELECT region_name AS name FROM sentry_controloutbox WHERE category IN (27, 33) AND region_name <> $1",

@@ -166,7 +166,7 @@ async fn an_announcement_that_fails_or_dies_is_made_by_the_next_comparison() {
     product.cluster.stop().await;
 }
 
-/// Another organization has the slug in the product by now: nothing is taken from it.
+/// Another organization has the slug in the product by now: it keeps the slug.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slug_that_the_product_has_given_away_meanwhile_is_reported() {
     let product = Product::start(LAYOUTS[1]).await;

@@ -45,8 +45,8 @@ const LAYOUTS: [Layout; 3] = [
     Layout { one_database: true, region: "--monolith--", release: Release::R26_6 },
 ];
 
-/// An organization of the product that Causeway did not import, with what the product has noted of it, and messages that
-/// concern nobody here.
+/// An organization of the product that Causeway did not import, with what the product has noted of it, and
+/// messages that no organization of this test needs.
 const OTHERS: [&str; 4] = [
     "INSERT INTO sentry_organizationslugreservation (slug, organization_id, user_id, region_name, reservation_type, \
      date_added) VALUES ('taken', 999, 1, 'elsewhere', 0, now())",

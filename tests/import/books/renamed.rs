@@ -25,7 +25,7 @@ async fn a_rename_is_in_the_products_books() {
         product.rename(other, "one", false).await;
         product.drain().await;
         product.assert_known().await;
-        // The product knows no aliases. One that only control knows is taken all the same.
+        // The product knows no aliases. One that only control knows is in use as well.
         product.rename(other, "uno", true).await;
         let mut export = Export::new();
         export.organization(1, "one").user(11, "ann").member(1, 1, 11);
@@ -147,7 +147,7 @@ async fn a_rename_by_the_product_is_followed() {
         assert_eq!(product.repair().await, [] as [String; 0]);
         product.drain().await;
         product.assert_known().await;
-        // From now on the old slug is anybody's, and the new one nobody else's.
+        // From now on the old slug is free for all, and the new one belongs to this organization.
         product.import(&export(), &ImportOptions::default()).await;
         product.drain().await;
         product.assert_known().await;

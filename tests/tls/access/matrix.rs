@@ -1,4 +1,4 @@
-//! Every role and every call, as the services themselves say who may make it.
+//! Every role and every call: who may make it according to the services themselves.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -49,7 +49,7 @@ fn rule(reflected: &Reflected, call: &MethodDescriptor) -> Option<Rule> {
     Some(rule)
 }
 
-/// Whether a rule looks at what a caller with this role asks for.
+/// Whether a rule checks what a caller with this role asks for.
 fn binds(rule: &Rule, role: Role) -> bool {
     match role {
         Role::Region => rule.bound.contains_key("own_region") || rule.bound.contains_key("own_organization"),

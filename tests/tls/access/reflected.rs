@@ -62,7 +62,7 @@ impl Decoder for Dynamic {
     }
 }
 
-/// What a service says of itself.
+/// What a service reports about itself.
 pub(crate) struct Reflected {
     pub(crate) pool: DescriptorPool,
     pub(crate) calls: Vec<MethodDescriptor>,
@@ -141,7 +141,7 @@ pub(crate) async fn refusal(
             _ => Ok(()),
         }
     };
-    // A stream without an end says nothing if there is nothing to say.
+    // A stream without an end sends nothing if there is nothing to report.
     let patience = if call.is_server_streaming() { ADMITTED_AFTER } else { LIMIT };
     let status = timeout(patience, asking).await.unwrap_or(Ok(())).err()?;
     matches!(status.code(), Code::PermissionDenied | Code::Unauthenticated).then_some(status)

@@ -82,7 +82,7 @@ fn views(f: &mut Fields<'_>, o: &Organization, model: Model, number: u64) {
         f.json("time_filters", &json!({"period": "14d"}));
     }
     if o.release == Release::R25_1 {
-        // Exports have lists of numbers as texts. -1 stands for all projects.
+        // Exports have lists of numbers as texts. -1 means all projects.
         let projects = match number % 3 {
             0 => "[]".to_owned(),
             1 => "[-1]".to_owned(),

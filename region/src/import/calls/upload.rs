@@ -24,7 +24,8 @@ use crate::{
     store::{self, import::Received},
 };
 
-/// What a caller says about a file before sending it. Each field may be unknown, and is checked if it is not.
+/// What a caller announces about a file before sending it. Each field may be unknown, and is checked if it is
+/// not.
 #[derive(Debug, Clone, Default)]
 pub struct Announced {
     /// The size of the file in bytes.
@@ -249,7 +250,7 @@ impl Upload {
         Ok(())
     }
 
-    /// Compares what was received with what the caller says, at the end, that it has sent.
+    /// Compares what was received with what the caller reports, at the end, to have sent.
     ///
     /// # Errors
     /// If size or SHA-256 differ.

@@ -20,7 +20,7 @@ use crate::{
 /// An import with its progress, counts and organizations.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ImportView {
-    /// The import itself.
+    /// The import as the database has it.
     pub import: Import,
     /// Its progress; all zero if it does not run in this process.
     pub progress: Progress,

@@ -45,8 +45,8 @@ const CHUNKS: i64 = 100;
 /// Undoes all that an import has written, in reverse order.
 pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut Run) -> Result<(), Error> {
     run.live.begin(0);
-    // The request has taken the lease away, also from this process. Without it, nobody would learn what the revert
-    // waits for, if it begins with a call that fails.
+    // The request has taken the lease away, also from this process. Without the lease, what the revert
+    // waits for would not be stored if it begins with a call that fails.
     transact!(Error, context.db, |tx| {
         context.assert_lease(tx, import).await?;
     })?;

@@ -54,8 +54,8 @@ pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut Run)
     }
     context.env.failpoint("region.report.told").await?;
     transact_leased!(context, import, |lease| {
-        // Asked again, control would say the same. The findings say what to do, and a comparison reports these
-        // organizations.
+        // If control is asked again, it answers the same. The findings contain what to do, and a
+        // comparison reports these organizations.
         context.add_findings(lease, ImportState::Succeeded, &findings).await?;
         store::import::set_reported(lease, import.approvals).await?;
     })?;

@@ -1,4 +1,4 @@
-//! Tokens, made here by hand.
+//! Tokens, which these tests make manually.
 
 use std::{
     io::Cursor,

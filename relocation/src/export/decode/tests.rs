@@ -193,7 +193,7 @@ fn a_field_of_nearly_the_right_name_is_named() {
     let error = decode("sentry.team", r#"{"organization_id": 1, "slug": "s", "name": "n"}"#).unwrap_err();
     assert_eq!(error.field.as_deref(), Some("organization_id"));
     assert!(error.reason.contains("`organization` is missing"), "{}", error.reason);
-    // If nothing is missing, the field is an unknown one, and the finding says what it may have meant.
+    // If nothing is missing, the field is an unknown one, and the finding suggests which one was meant.
     let member = r#"{"organization": 1, "user_id": 3, "inviter": 4, "mood": 1}"#;
     let notes = decode("sentry.organizationmember", member).unwrap().notes;
     let notes: Vec<_> = notes
@@ -322,7 +322,7 @@ fn a_number_that_its_column_cannot_hold_is_refused() {
     }
 }
 
-/// A field of older releases that says the opposite counts only where the field itself is missing.
+/// A field of older releases with the opposite meaning counts only where the field itself is missing.
 #[test]
 fn a_field_that_says_the_opposite_is_read_once() {
     let env = Environment::fixed(DateTime::UNIX_EPOCH, 1);
@@ -348,7 +348,7 @@ fn a_field_that_says_the_opposite_is_read_once() {
     }
 }
 
-/// What cannot be written is told, unless nothing is lost with it.
+/// What cannot be written is reported, unless nothing is lost with it.
 #[test]
 fn a_value_for_which_the_database_has_no_column_is_told() {
     let env = Environment::fixed(DateTime::UNIX_EPOCH, 1);
@@ -366,7 +366,7 @@ fn a_value_for_which_the_database_has_no_column_is_told() {
     }
 }
 
-/// What a removed field says is said by another one since.
+/// The value of a removed field moves to the field that has replaced it.
 #[test]
 fn the_value_of_a_removed_field_moves() {
     let catalog = Catalog::load().unwrap();

@@ -276,13 +276,13 @@ fn a_defect_of_what_a_merged_user_may_keep_is_undecided() {
         let refused = refuse(existing).unwrap_err();
         assert!(refused.contains(&format!("pk {pk}")) && refused.contains("64 are the most"), "{refused}");
     }
-    // What the filter leaves out is left out, whoever exists.
+    // What the filter leaves out is left out, whichever users exist.
     let plan = file.plan_merging(Some(&["one"]), true).unwrap();
     assert_eq!(plan.undecided_users(&file.catalog, &file.env).unwrap(), [(11, "ann".to_owned())]);
-    // Nobody can say whose this one is.
+    // The owner of this one is unknown.
     let nobodys = with(&[option(5, "")]);
     assert!(nobodys.plan_merging(None, true).unwrap_err().to_string().contains("pk 5"));
-    // Other records of a user are imported, whoever exists.
+    // Other records of a user are imported, whichever users exist.
     let members = with(&[member(7, 1, 11).replace("\"user_id\"", "\"email\": \"e\", \"user_id\"")]);
     assert!(members.plan_merging(None, true).is_err());
 }

@@ -11,13 +11,13 @@ use uuid::Uuid;
 /// The value of a column, independent of how the file or the database writes it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Cell {
-    /// NULL.
+    /// No value: `NULL` in the database, `null` in the file.
     Null,
-    /// A boolean.
+    /// True or false, in whatever form the database stores it.
     Bool(bool),
     /// An integer. Flags and references are integers too.
     Int(i64),
-    /// A floating-point number.
+    /// A floating-point number of 64 bits.
     Float(f64),
     /// A text, as the database stores it: without NUL characters.
     Text(String),
@@ -68,7 +68,7 @@ fn time(text: &str) -> anyhow::Result<DateTime<Utc>> {
     Ok(time.with_context(|| format!("{text:?} is no time"))?.and_utc())
 }
 
-/// The cell that a field of the file stands for in its column.
+/// The cell that a field of the file has in its column.
 pub(super) fn of_file(column: &Column, value: &Value) -> anyhow::Result<Cell> {
     if value.is_null() && (column.null || column.kind != Kind::Json) {
         return Ok(Cell::Null);
@@ -92,7 +92,7 @@ pub(super) fn of_file(column: &Column, value: &Value) -> anyhow::Result<Cell> {
         Kind::Text | Kind::Inet => Cell::Text(text()?.replace('\0', "")),
         Kind::DateTime => Cell::Time(time(text()?)?),
         Kind::Uuid => Cell::Uuid(Uuid::try_parse(text()?)?),
-        // A text that contains JSON stands for that JSON.
+        // A text that contains JSON is compared as that JSON.
         Kind::Json => Cell::Json(
             value.as_str().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_else(|| value.clone()),
         ),
@@ -199,7 +199,7 @@ pub(super) fn select(column: &Column, dialect: Dialect) -> String {
     }
 }
 
-/// The cell that a text from a database stands for. `None` is NULL.
+/// The cell with the value of a text from a database. `None` is NULL.
 pub(super) fn of_database(column: &Column, text: Option<String>) -> anyhow::Result<Cell> {
     let Some(text) = text else { return Ok(Cell::Null) };
     let of = || format!("column {} holds {text:?}", column.column);

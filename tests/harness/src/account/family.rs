@@ -34,8 +34,8 @@ impl AuditCase<'_> {
         })
     }
 
-    /// Finds the organization that a record belongs to and remembers it. Returns whether the record belongs to more
-    /// than one.
+    /// Finds the organization that a record belongs to and stores it. Returns whether the record belongs to
+    /// more than one.
     pub(super) fn find_organization(&mut self, model: &Model, record: &FileRecord) -> bool {
         if record.model == ORGANIZATION {
             self.organizations.insert((record.model.clone(), record.pk), record.pk);

@@ -345,7 +345,8 @@ impl AuditCase<'_> {
         Some(Fate::Dropped)
     }
 
-    /// A field that the record lacks although the product's database needs it, and no rule makes a value.
+    /// A field that is missing in the record although the product's database needs it and no rule makes a
+    /// value.
     fn lacks_value<'m>(&self, model: &'m Model, record: &FileRecord) -> Option<&'m str> {
         let is_made = |field: &str| {
             matches!(

@@ -47,7 +47,7 @@ fn model_name(name: &str) -> String {
     }
 }
 
-/// A field as the audit knows it: some have another name in older releases, and one said the opposite.
+/// A field as the audit knows it: some have another name in older releases, and one had the opposite meaning.
 fn as_today(model: &str, field: String, value: Value) -> (String, Value) {
     match (model, field.as_str(), &value) {
         ("sentry.dashboardpermissions", "is_creator_only_editable", Value::Bool(only)) => {
@@ -57,8 +57,8 @@ fn as_today(model: &str, field: String, value: Value) -> (String, Value) {
     }
 }
 
-/// Moves what older releases say in another field: the operator of a condition stood beside its type, and a list with -1
-/// stood for all projects.
+/// Moves what older releases have in another field: the operator of a condition was next to its type, and a
+/// list with -1 meant all projects.
 fn move_on(model: &str, fields: &mut Map<String, Value>) {
     match model {
         "workflow_engine.datacondition"

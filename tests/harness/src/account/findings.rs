@@ -213,8 +213,8 @@ impl AuditCase<'_> {
         }
     }
 
-    /// Checks that no finding reveals a secret of its record. Findings about changed usernames are exempt: they quote
-    /// the username, which may look like an address, so that somebody can search for it.
+    /// Checks that no finding reveals a secret of its record. Findings about changed usernames are exempt:
+    /// they quote the username, which may look like an address, so that people can search for it.
     fn check_secrets(&mut self) {
         let mut complaints = Vec::new();
         for finding in self.findings.iter().filter(|finding| finding.kind() != FindingKind::UsernameChanged) {

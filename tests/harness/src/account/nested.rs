@@ -18,9 +18,9 @@ const WIDGET: &str = "sentry.dashboardwidget";
 enum Of {
     /// The primary key of a record of this model.
     Model(&'static str),
-    /// A search.
+    /// A search, with primary keys in some of its terms.
     Search,
-    /// No primary key.
+    /// No primary key, so it stays as it is.
     None,
     /// A primary key of who knows what.
     Unknown,
@@ -31,7 +31,8 @@ enum Of {
 /// Maps the primary keys in one value, and notes where some lead to nothing imported: place and model.
 pub(super) struct Mapper<'m> {
     new_pk: &'m dyn Fn(&str, i64) -> Option<i64>,
-    /// Whether every place of a primary key becomes null, whatever it holds, so that the others can be looked at.
+    /// Whether every place of a primary key becomes null, whatever it contains, so that the others can be
+    /// checked.
     pub(super) is_emptying: bool,
     /// Whether what has a lost primary key in it leaves its list.
     removes: bool,
@@ -292,7 +293,7 @@ impl AuditCase<'_> {
         self.map_nested(record, field, cell).0
     }
 
-    /// How many primary keys of a field lead to nothing imported: how many are cleared, and how many are kept.
+    /// How many primary keys of a field lead to nothing imported: how many are cleared, and how many stay.
     pub(super) fn nested_lost(&self, record: &FileRecord, field: &str, cell: Cell) -> (usize, usize) {
         let (_, cleared, kept) = self.map_nested(record, field, cell);
         (cleared, kept)

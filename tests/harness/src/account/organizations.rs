@@ -88,7 +88,8 @@ impl AuditCase<'_> {
 
     fn check_slugs(&mut self, organizations: &[(Arc<FileRecord>, i64, String)]) {
         let reserved: HashSet<&str> = reserved_organization_slugs().collect();
-        // The slugs that control knows to be taken, and those that the region had before it asked control.
+        // The slugs that control has for other organizations, and those that the region had before it asked
+        // control.
         let here = self.before.rows(ORGANIZATION).values().filter_map(|row| row.get("slug")?.as_text());
         let reserved_before = self.before.reservations().iter().map(|reservation| reservation.slug.as_str());
         let before: HashSet<&str> = reserved_before.chain(here).collect();

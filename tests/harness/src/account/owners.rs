@@ -19,7 +19,7 @@ const USER: &str = "sentry.user";
 pub(crate) enum Owner {
     /// The record has no owner, or names it in the fields that exports use today.
     NotByActor,
-    /// The export does not say whom the actor stands for.
+    /// The export does not define whom the actor represents.
     Unknown,
     /// Today's field for the owner, the owner's model, and the owner's source primary key.
     Known(&'static str, &'static str, i64),
@@ -139,7 +139,8 @@ impl AuditCase<'_> {
                 || holders.iter().any(|(holder, ..)| self.is_told_of_address(holder, "email"));
             let must = addresses.taken(name) == Taken::Yes
                 || (!holders.is_empty() && (is_reported || !is_told_there()))
-                // The file alone does not say whether the holder of the address is a user who existed before.
+                // The file alone does not show whether the holder of the address is a user who existed
+                // before.
                 || (is_reported && unwritten.contains(name));
             if name.contains('@') && must {
                 self.expect(record, &[FindingKind::UsernameIsAddress], &["username"]);

@@ -1,5 +1,5 @@
-//! Compares every inserted row with its record: each column has the value of the file, with references mapped, unless a
-//! rule says otherwise.
+//! Compares every inserted row with its record: each column has the value of the file, with references
+//! mapped, unless a rule defines another one.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -36,7 +36,7 @@ enum Change {
     Secret,
     /// A new UUID; null stays null.
     NewUuid,
-    /// Kept if no other row has it. Otherwise replaced as [`New`] says.
+    /// Unchanged if no other row has it. Otherwise replaced as [`New`] defines.
     Unique(New),
     /// A copy of this field of the user that the row refers to.
     OfUser(&'static str),
@@ -44,14 +44,14 @@ enum Change {
     Elsewhere,
 }
 
-/// What replaces a value that is taken or missing.
+/// What replaces a value that another row has, or that is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum New {
     /// This many hex digits.
     Key(usize),
     /// The SHA-256 of a new token in hex.
     Hash,
-    /// NULL.
+    /// No value: `NULL`.
     Nothing,
 }
 

@@ -13,7 +13,7 @@ pub(super) struct Holders {
     meanwhile: HashMap<String, Vec<i64>>,
 }
 
-/// Whether a value was taken.
+/// Whether another row had a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Taken {
     No,

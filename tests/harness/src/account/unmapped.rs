@@ -32,7 +32,7 @@ pub(super) fn not_mapped(record: &FileRecord, field: &str, value: &Value) -> BTr
     strange.chain(found).collect()
 }
 
-/// What a name says about the value under it.
+/// What a name suggests about the value under it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Word {
     /// A number, or a text of digits, is a primary key.
@@ -42,7 +42,7 @@ enum Word {
     Other,
 }
 
-/// Looks at the last word of a name: `id` in `alert_rule_id`, `identifier` in `targetIdentifier`.
+/// Checks the last word of a name: `id` in `alert_rule_id`, `identifier` in `targetIdentifier`.
 fn word_of(name: &str) -> Word {
     let tail = name.rsplit(|character: char| !character.is_ascii_alphanumeric()).next().unwrap_or_default();
     let ends =

@@ -22,7 +22,7 @@ enum Ownership {
     Wanted,
     Unwanted,
     Unowned,
-    /// A record that it needs is not imported. The flag says whether it belongs to a wanted organization.
+    /// A record that it needs is not imported. The flag shows whether it belongs to a wanted organization.
     Lost(bool),
 }
 

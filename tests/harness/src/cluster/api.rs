@@ -31,7 +31,7 @@ const PART: usize = 64 * 1024;
 pub struct ImportOptions {
     /// Slugs of the organizations to import; all if `None`.
     pub filter: Option<Vec<String>>,
-    /// Merge a user whose name is taken into the user who has it.
+    /// Merge a user whose name another user has into that user.
     pub merge_users: bool,
     /// Leave the organizations hidden at the end.
     pub hide_organizations: bool,
@@ -49,7 +49,7 @@ impl ImportOptions {
         self
     }
 
-    /// Merges each user whose name is taken into the user who has it.
+    /// Merges each user whose name another user has into that user.
     #[must_use]
     pub fn merge_users(mut self) -> Self {
         self.merge_users = true;

@@ -123,7 +123,7 @@ impl ClusterBuilder {
         self
     }
 
-    /// Sets how often control looks for renames of the product by itself. The default is short.
+    /// Sets how often control checks for renames of the product by itself. The default is short.
     pub fn product_interval(mut self, interval: Duration) -> Self {
         self.product_interval = interval;
         self

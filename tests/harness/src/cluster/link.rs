@@ -42,7 +42,7 @@ use super::trace::Trace;
 /// Whether calls pass a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinkState {
-    /// Calls pass.
+    /// Calls pass in both directions.
     Open,
     /// Existing connections are broken, and new ones end at once.
     Cut,
@@ -56,7 +56,7 @@ pub enum LinkState {
 pub struct CallFaults {
     /// Calls that never reach the service; the caller sees a broken connection.
     pub lose_requests: u32,
-    /// Calls that the service carries out, although the caller sees a broken connection.
+    /// Calls that the service executes, although the caller sees a broken connection.
     pub lose_answers: u32,
     /// Calls that reach the service twice: at once one after the other, or the second time long after the answer.
     pub repeat: u32,

@@ -49,7 +49,7 @@ pub(super) struct Life {
 enum Alive {
     /// In this process, on a runtime of its own. `running` is `None` while the service starts.
     Here { runtime: Runtime, running: Option<Box<Running>> },
-    /// A process.
+    /// A process of its own, from the `causeway` program.
     Process(Child),
 }
 

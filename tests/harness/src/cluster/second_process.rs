@@ -10,8 +10,8 @@ use tokio::net::TcpListener;
 
 use super::{Cluster, Node, RegionApi, Silo, Store, builder::derived, options};
 
-/// Stands in for another process of a region: a service in this process, on the same database, with a port and a spool
-/// directory of its own. It calls the controls directly, without a link, and has no failpoints.
+/// Replaces another process of a region: a service in this process, on the same database, with a port and a
+/// spool directory of its own. It calls the controls directly, without a link, and has no failpoints.
 #[derive(Debug)]
 pub struct SecondProcess {
     // Rust drops fields in this order: the service before its spool directory.

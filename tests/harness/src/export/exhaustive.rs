@@ -359,8 +359,8 @@ fn strangers(export: &mut Export, world: &AllRows<'_>) {
     }
     world.add(export, "sentry.rule", 72, &json!({"owner": 1, "owner_team": null}));
     world.add(export, "sentry.alertrule", 73, &json!({"owner": 2, "snuba_query": null}));
-    // Owners named by an actor: a team, a user, a team that names its actor, an unknown actor, and a team that the file
-    // lacks.
+    // Owners named by an actor: a team, a user, a team that names its actor, an unknown actor, and a team
+    // that is not in the file.
     export.push("sentry.actor", 3, &json!({"type": 0, "team": world.pk("sentry.team"), "user_id": null}));
     export.push("sentry.actor", 4, &json!({"type": 1, "team": null, "user_id": INACTIVE_IN_BOTH}));
     export.push("sentry.actor", 5, &json!({"type": 0}));
