@@ -36,7 +36,7 @@ const EVERY_REGION: Duration = Duration::from_millis(200);
 const EVERY_CONTROL: Duration = Duration::from_millis(300);
 const EVERY_CERTIFICATE: Duration = Duration::from_secs(1);
 /// The pause between two checks whether the import has ended.
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// The longest time for a run. A longer run makes no progress.
 const PATIENCE: Duration = Duration::from_secs(1_800);
 
@@ -139,7 +139,7 @@ async fn killed_all_the_time(store: Store) {
             if state == "succeeded true" || state.starts_with("failed") {
                 return;
             }
-            sleep(LOOK).await;
+            sleep(POLL_INTERVAL).await;
         }
     };
     let all = async {

@@ -33,8 +33,8 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
         for _ in 0..options.rounds {
             let control = rig.control(&databases.control).await?;
             let region = rig.region("us", &databases.region, &control.url()).await?;
-            controls.push(look(&control)?);
-            regions.push(look(&region)?);
+            controls.push(processor_and_memory(&control)?);
+            regions.push(processor_and_memory(&region)?);
             region.stop()?;
             control.stop()?;
         }
@@ -62,6 +62,6 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-fn look(service: &Service) -> anyhow::Result<(f64, f64)> {
+fn processor_and_memory(service: &Service) -> anyhow::Result<(f64, f64)> {
     Ok((service.started_in.as_secs_f64(), service.memory()?.resident as f64 / 1024.0))
 }

@@ -74,7 +74,7 @@ pub const FAILPOINTS: &[&str] = &[
     "control.revert.closed",
     "control.revert_chunk.recorded",
     "control.revert_chunk.committed",
-    "control.bulk_create.looked",
+    "control.bulk_create.checked",
     "control.bulk_create.prepared",
     "control.bulk_create.committed",
     "control.bulk_create.part_committed",
@@ -86,7 +86,7 @@ pub const FAILPOINTS: &[&str] = &[
     "control.release.part_committed",
     "control.release_organizations.prepared",
     "control.release_organizations.committed",
-    "control.rename.looked",
+    "control.rename.checked",
     "control.rename.prepared",
     "control.rename.committed",
 ];

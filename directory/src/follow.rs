@@ -102,7 +102,7 @@ async fn stream(
             }
         }
         attempts.succeed();
-        known.look_if_ready();
+        known.check_ready();
     }
 }
 
@@ -147,7 +147,7 @@ impl Known {
     }
 
     /// Notifies those who wait if the snapshots of all regions are in.
-    fn look_if_ready(&self) {
+    fn check_ready(&self) {
         let listed = self.listed.read().unwrap_or_else(PoisonError::into_inner).is_some();
         let regions = self.regions.read().unwrap_or_else(PoisonError::into_inner);
         if listed && regions.iter().all(|region| region.replica.version() > 0) {

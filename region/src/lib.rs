@@ -77,8 +77,8 @@ use crate::{
 /// `tests/faults/steps.rs` reach all of them.
 pub const FAILPOINTS: &[&str] = &[
     "region.receive.spooled",
-    "region.receive.taken",
-    "region.plan.kept",
+    "region.receive.accepted",
+    "region.plan.logged",
     "region.plan.made",
     "region.plan.stored",
     "region.ids.leased",
@@ -102,9 +102,9 @@ pub const FAILPOINTS: &[&str] = &[
     "region.finish.visible",
     "region.approve.prepared",
     "region.approve.committed",
-    "region.report.told",
+    "region.report.answered",
     "region.report.noted",
-    "region.resume.taken_up",
+    "region.resume.resumed",
     "region.revert.begun",
     "region.revert.closed",
     "region.revert.adopted",
@@ -113,7 +113,7 @@ pub const FAILPOINTS: &[&str] = &[
     "region.revert_chunk.committed",
     "region.revert_control_chunk.answered",
     "region.revert_control_chunk.noted",
-    "region.revert.told",
+    "region.revert.reported",
     "region.revert.released",
     "region.revert.ended",
     "region.feed.prepared",
@@ -125,10 +125,10 @@ pub const FAILPOINTS: &[&str] = &[
     "region.reconcile.reserved",
     "region.reconcile.confirmed",
     "region.reconcile.slugs_prepared",
-    "region.reconcile.slugs_taken",
+    "region.reconcile.slugs_written",
     "region.reconcile.freed",
     "region.reconcile.reported",
-    "region.reconcile.replica_given_up",
+    "region.reconcile.replica_discarded",
 ];
 
 /// Failpoints of a region that those trials do not reach, each with the file of a test that does.
@@ -136,7 +136,7 @@ pub const FAILPOINTS_OF_OTHER_TESTS: &[(&str, &str)] = &[
     // Reached only while another import waits for the turn. Nothing is written there.
     ("region.turn.passed", "tests/import/turns.rs"),
     // Reached only while somebody watches. Nothing is written there.
-    ("region.watch.looked", "tests/import/watches.rs"),
+    ("region.watch.read", "tests/import/watches.rs"),
     // Reached only in a database of the product.
     ("region.reconcile.product_prepared", "tests/import/books/compared.rs"),
     ("region.reconcile.product_announced", "tests/import/books/compared.rs"),

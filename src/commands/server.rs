@@ -50,7 +50,7 @@ pub(super) struct ServerArgs {
         long,
         value_name = "TIME",
         default_value = "400d",
-        value_parser = units::kept,
+        value_parser = units::retention,
         env = "CAUSEWAY_AUDIT_RETENTION"
     )]
     audit_retention: Duration,

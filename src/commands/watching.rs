@@ -66,7 +66,7 @@ pub(super) async fn watch_and_report(
         Format::Text => {
             // The outcome of the import stays the same, whether its findings can be shown or not.
             let findings = first_findings(region, &import).await.unwrap_or_else(|error| {
-                output::note(&format!("the findings cannot be shown: {}", args.place().told(&error)));
+                output::note(&format!("the findings cannot be shown: {}", args.place().message(&error)));
                 Vec::new()
             });
             output::text(&report::render(&import, &Findings::First(findings), &args.place()))?;
@@ -112,7 +112,7 @@ async fn watch(
             }
             WatchEvent::Lost(error) => {
                 if !std::mem::replace(&mut lost, true) {
-                    let why = args.place().told(&error);
+                    let why = args.place().message(&error);
                     progress.note(&format!("{why}; trying again, the import is not harmed by this"));
                 }
             }

@@ -142,7 +142,7 @@ impl CommandTarget {
 
     /// Why a call to this place failed. Commands in it are completed, also those for control if the region
     /// that was called returned control's address.
-    pub(crate) fn told(&self, error: &CallError) -> String {
+    pub(crate) fn message(&self, error: &CallError) -> String {
         self.complete(&error.to_string(), &control_of(error))
     }
 }

@@ -53,7 +53,7 @@ pub(super) fn reason(reason: i32) -> String {
 
 /// Everything about an import that fits on a few screens. Commands in it go to `place`.
 pub(crate) fn render(import: &Import, findings: &Findings, place: &CommandTarget) -> String {
-    let told = |text: &str| place.complete(&clean(text), &import.control_addresses);
+    let message = |text: &str| place.complete(&clean(text), &import.control_addresses);
     let (what, written) = if import.dry_run { ("Dry run", "; nothing was written") } else { ("Import", "") };
     let mut sections = vec![format!(
         "{what} {} in region {}: {}{written}\n",
@@ -65,7 +65,7 @@ pub(crate) fn render(import: &Import, findings: &Findings, place: &CommandTarget
         sections.push(format!(
             "Waiting after {} failed attempts: {} ({})\n",
             waiting.attempts,
-            told(&waiting.message),
+            message(&waiting.message),
             reason(waiting.reason)
         ));
     }
@@ -81,7 +81,7 @@ pub(crate) fn render(import: &Import, findings: &Findings, place: &CommandTarget
         sections.push(format!(
             "Failed while {}: {} ({})\n",
             state_name(failure.state),
-            told(&failure.message),
+            message(&failure.message),
             reason(failure.reason)
         ));
     }
@@ -472,9 +472,9 @@ Findings (2)
     fn organizations_that_are_left_hidden_are_shown_by_a_command() {
         let import = Import { hidden_organization_count: 2, ..import() };
         let text = render(&import, &Findings::First(Vec::new()), &place());
-        let told = "2 organizations are hidden until somebody approves them:\n  \
+        let message = "2 organizations are hidden until somebody approves them:\n  \
                     causeway organizations approve --import 3b1f --region http://eu:1\n";
-        assert!(text.ends_with(told), "{text}");
+        assert!(text.ends_with(message), "{text}");
     }
 
     #[test]
@@ -484,7 +484,7 @@ Findings (2)
             taken_by_region: "us".to_owned(),
             taken_by_organization_id,
         };
-        for (verdict, id, told) in [
+        for (verdict, id, message) in [
             (SlugVerdict::Taken, 7, "taken by organization 7 of us"),
             (SlugVerdict::Taken, 0, "taken"),
             (SlugVerdict::ReservedWord, 0, "reserved word"),
@@ -494,7 +494,7 @@ Findings (2)
             let mut import = import();
             import.organizations[1].slug_plan = Some(plan(verdict, id));
             let text = render(&import, &Findings::First(Vec::new()), &place());
-            assert!(text.contains(&format!("22    4502  api          api-x7      {told}\n")), "{text}");
+            assert!(text.contains(&format!("22    4502  api          api-x7      {message}\n")), "{text}");
         }
     }
 

@@ -111,7 +111,7 @@ impl Health {
                 let before = state;
                 tokio::select! {
                     () = sleep_until(next) => {
-                        state.database = self.look(silo, before.database).await;
+                        state.database = self.check(silo, before.database).await;
                         next = Instant::now() + self.settings.health_interval;
                     }
                     // An error means that there is nothing to follow; it disables this branch.
@@ -128,7 +128,7 @@ impl Health {
     }
 
     /// Checks the database again, and logs if its health has changed.
-    async fn look(&self, silo: &impl ServedService, before: ServingStatus) -> ServingStatus {
+    async fn check(&self, silo: &impl ServedService, before: ServingStatus) -> ServingStatus {
         let asked = self.ask(silo, before).await;
         let now = asked.as_ref().map_or(ServingStatus::NotServing, |now| *now);
         if now != before {

@@ -32,7 +32,7 @@ const LINGER_BYTES: u64 = 64 * 1024;
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
 /// The longest time between two checks whether the certificate of an open connection is still accepted, while
 /// the connection is in use.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+const RECHECK: Duration = Duration::from_secs(1);
 
 /// Who is at the other end, as far as its certificate identifies it; an error if that is no identity that is
 /// accepted.
@@ -101,7 +101,7 @@ impl Accepted {
 
     /// Fails once the certificate is not accepted any more. Only checks once in a while.
     fn check(&mut self, log: &HandshakeLog, peer: Option<SocketAddr>) -> io::Result<()> {
-        if self.looked.elapsed() < self.tls.look_every.min(LOOK_AGAIN) {
+        if self.looked.elapsed() < self.tls.look_every.min(RECHECK) {
             return Ok(());
         }
         self.looked = Instant::now();

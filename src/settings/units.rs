@@ -29,19 +29,19 @@ pub(crate) fn nonzero_duration(text: &str) -> Result<Duration, String> {
 }
 
 /// The longest time for which something is stored: 100 years.
-const LONGEST_KEPT: Duration = Duration::from_secs(100 * 366 * 24 * 3_600);
+const LONGEST_RETENTION: Duration = Duration::from_secs(100 * 366 * 24 * 3_600);
 
 /// For how long something is stored, with units such as `400d`, `1y` or `36h`, or a number of seconds. At
 /// least an hour.
-pub(crate) fn kept(text: &str) -> Result<Duration, String> {
-    let kept = match text.parse() {
+pub(crate) fn retention(text: &str) -> Result<Duration, String> {
+    let retention = match text.parse() {
         Ok(seconds) => Ok(Duration::from_secs(seconds)),
         Err(_) => humantime::parse_duration(text),
     };
-    match kept {
-        Ok(kept) if kept > LONGEST_KEPT => Err("it is more than 100 years".to_owned()),
-        Ok(kept) if kept < Duration::from_secs(3_600) => Err("it is less than an hour".to_owned()),
-        Ok(kept) => Ok(kept),
+    match retention {
+        Ok(retention) if retention > LONGEST_RETENTION => Err("it is more than 100 years".to_owned()),
+        Ok(retention) if retention < Duration::from_secs(3_600) => Err("it is less than an hour".to_owned()),
+        Ok(retention) => Ok(retention),
         Err(_) => Err("it must be a number followed by h, d or y, e.g. 400d".to_owned()),
     }
 }
@@ -111,10 +111,10 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_kept_for_days() {
-        assert_eq!(kept("400d"), Ok(Duration::from_secs(400 * 86_400)));
-        assert_eq!(kept("3600"), Ok(Duration::from_secs(3_600)));
+        assert_eq!(retention("400d"), Ok(Duration::from_secs(400 * 86_400)));
+        assert_eq!(retention("3600"), Ok(Duration::from_secs(3_600)));
         for text in ["", "0", "59m", "101y", "d", "forever"] {
-            assert!(kept(text).is_err(), "{text}");
+            assert!(retention(text).is_err(), "{text}");
         }
     }
 

@@ -160,7 +160,7 @@ pub(crate) async fn a_log_is_whole_after_services_were_killed(store: Store) {
     let cluster = built.expect("a cluster; on PostgreSQL this test needs one installed");
     let (bytes, id) = (export::large(3).to_bytes(), Uuid::from_u128(7).to_string());
     let places = [
-        "region.receive.taken",
+        "region.receive.accepted",
         "region.chunk.recorded",
         "region.chunk.committed",
         "control.import_models.recorded",

@@ -81,7 +81,7 @@ pub(crate) async fn slugs_that_cannot_be_kept_are_changed_and_told(store: Store)
 }
 
 /// Inserts an organization as the application would, so that control does not know of it.
-async fn make_by_hand(cluster: &Cluster, slug: &str) {
+async fn insert_manually(cluster: &Cluster, slug: &str) {
     let db = cluster.db(Silo::Region(0)).await.expect("the database can be reached");
     let mut tx = db.begin().await.expect("a transaction");
     let statement = Statement::new(
@@ -115,15 +115,15 @@ pub(crate) async fn slugs_that_are_taken_are_changed_and_told(store: Store) {
     check_slug(name, &slug(&account, 1), "abroad", true);
 
     let name = "taken in the region's database, unknown at control";
-    make_by_hand(&cluster, "by-hand").await;
+    insert_manually(&cluster, "by-hand").await;
     let file = organization(Some(json!("by-hand"))).to_bytes();
-    let (import, look) = tells_in_short(&cluster, name, &file, &told).await;
+    let (import, rows_now) = tells_in_short(&cluster, name, &file, &told).await;
     check_slug(name, &import.organizations[0].slug, "by-hand", true);
 
     let name = "twice in the file";
     let mut export = organization(Some(json!("twin")));
     export.organization(2, "TWIN").organization(3, "twin");
-    let before = look.rows(ORGANIZATION).len();
+    let before = rows_now.rows(ORGANIZATION).len();
     let import = cluster.region(0).import(&export.to_bytes(), &options).await.expect("the import ends");
     check_import(name, &import);
     let mut findings = cluster.region(0).findings(&import.import_id).await.expect("a list");
@@ -137,7 +137,7 @@ pub(crate) async fn slugs_that_are_taken_are_changed_and_told(store: Store) {
     let slugs: Vec<&str> = import.organizations.iter().map(|it| it.slug.as_str()).collect();
     assert_eq!(slugs.iter().filter(|slug| **slug == "twin").count(), 1, "{name}: {slugs:?}");
     assert!(slugs.iter().all(|slug| slug.starts_with("twin")), "{name}: {slugs:?}");
-    assert_eq!(crate::support::look(&cluster).await.rows(ORGANIZATION).len(), before + 3, "{name}");
+    assert_eq!(crate::support::rows_now(&cluster).await.rows(ORGANIZATION).len(), before + 3, "{name}");
     cluster.stop().await;
 }
 

@@ -9,7 +9,7 @@ use causeway_proto::relocation::v1::{Finding, FindingKind};
 use causeway_relocation::export::MAX_PK;
 use serde_json::{Value, json};
 
-use crate::support::{PROJECT, check_import, cluster, look, tells};
+use crate::support::{PROJECT, check_import, cluster, rows_now, tells};
 
 /// Imports a file. Returns all rows after the import, and the import's id.
 async fn imports(cluster: &Cluster, name: &str, file: &[u8]) -> (RowsSnapshot, String) {
@@ -24,15 +24,15 @@ async fn imports(cluster: &Cluster, name: &str, file: &[u8]) -> (RowsSnapshot, S
     let told: Vec<FindingKind> = findings.iter().map(Finding::kind).collect();
     let expected = if is_empty { &[FindingKind::NothingToImport][..] } else { &[] };
     assert_eq!(told, expected, "{name}: {findings:?}");
-    (look(cluster).await, import.import_id)
+    (rows_now(cluster).await, import.import_id)
 }
 
 /// The value of a field in the row that the record of a model has become.
 async fn cell(cluster: &Cluster, name: &str, file: &[u8], model: &str, field: &str) -> Cell {
-    let (look, id) = imports(cluster, name, file).await;
+    let (rows_now, id) = imports(cluster, name, file).await;
     let keys = cluster.region(0).mapped_keys(&id).await.expect("a list");
     let key = keys.iter().find(|key| key.model == model).unwrap_or_else(|| panic!("{name}: no {model}"));
-    let row = look.row(model, key.new_pk).unwrap_or_else(|| panic!("{name}: no row of {model}"));
+    let row = rows_now.row(model, key.new_pk).unwrap_or_else(|| panic!("{name}: no row of {model}"));
     row[field].clone()
 }
 
@@ -65,7 +65,7 @@ pub(crate) async fn files_of_other_habits_import_alike(store: Store) {
     let marked = [&b"\xef\xbb\xbf"[..], &serde_json::to_vec(&tree("marked")).expect("JSON")].concat();
     let mut escaped = String::from_utf8(of("escaped").to_bytes()).expect("UTF-8");
     escaped = escaped.replace("\"sentry.team\"", "\"sentry.\\u0074eam\"").replace("\"pk\"", "\"\\u0070k\"");
-    let rows = look(&cluster).await.row_count();
+    let rows = rows_now(&cluster).await.row_count();
     for (count, (name, file)) in [
         ("a record a line", of("lines").to_bytes()),
         ("one line", serde_json::to_vec(&tree("dense")).expect("JSON")),
@@ -87,13 +87,13 @@ pub(crate) async fn files_of_other_habits_import_alike(store: Store) {
     .into_iter()
     .enumerate()
     {
-        let (look, _) = imports(&cluster, name, &file).await;
-        assert_eq!(look.row_count(), rows + 5 * (count + 1), "{name}");
+        let (rows_now, _) = imports(&cluster, name, &file).await;
+        assert_eq!(rows_now.row_count(), rows + 5 * (count + 1), "{name}");
     }
     for (name, file, count) in
         [("an empty array", &b"[]"[..], 0), ("an empty array, marked", b"\xef\xbb\xbf [ ]\n", 0)]
     {
-        let rows = look(&cluster).await.row_count();
+        let rows = rows_now(&cluster).await.row_count();
         assert_eq!(imports(&cluster, name, file).await.0.row_count(), rows + count, "{name}");
     }
     cluster.stop().await;

@@ -1,7 +1,7 @@
 //! What an import passes over, with a finding, while it imports the rest.
 
 use causeway_harness::{
-    account::{Cell, Fate},
+    account::{Cell, Outcome},
     cluster::{ImportOptions, Service, Store},
     export::Export,
 };
@@ -12,7 +12,7 @@ use causeway_proto::{
 use serde_json::{Value, json};
 
 use crate::support::{
-    MEMBER, ORGANIZATION, PROJECT, PROJECT_KEY, TEAM, Told, USER, cluster, look, reason, tells,
+    MEMBER, ORGANIZATION, PROJECT, PROJECT_KEY, TEAM, Told, USER, cluster, reason, rows_now, tells,
     tells_in_short, with_record,
 };
 
@@ -165,8 +165,8 @@ pub(crate) async fn a_name_that_only_looks_known_is_told(store: Store) {
     let mut export = of("looks");
     export.team(4, 1, "t").push("sentry.team\u{7}", 5, &json!({"organization": 1, "slug": "u", "name": "u"}));
     let told = [(Kind::UnknownModel, "sentry.team\u{fffd}", 5, "")];
-    let (import, look) = tells_in_short(&cluster, name, &export.to_bytes(), &told).await;
-    assert_eq!(look.rows(TEAM).len(), 1, "{name}");
+    let (import, rows_now) = tells_in_short(&cluster, name, &export.to_bytes(), &told).await;
+    assert_eq!(rows_now.rows(TEAM).len(), 1, "{name}");
     let counted = import.models.iter().find(|counts| counts.model == "sentry.team\u{fffd}");
     assert_eq!(counted.map(|counts| (counts.seen, counts.passed_over)), Some((1, 1)), "{name}");
     cluster.stop().await;
@@ -210,7 +210,10 @@ pub(crate) async fn records_with_lost_references_are_told_and_counted(store: Sto
     let dropped: i64 = import.models.iter().map(|counts| counts.dropped).sum();
     assert_eq!(dropped, 5, "{:?}", import.models);
     for (model, pk) in [(ORGANIZATION, 1), (PROJECT, 5), (PROJECT_KEY, 8), (MEMBER, 12)] {
-        assert!(matches!(account.fate(model, pk), Some(Fate::Inserted(_))), "{model} {pk} was not imported");
+        assert!(
+            matches!(account.outcome(model, pk), Some(Outcome::Inserted(_))),
+            "{model} {pk} was not imported"
+        );
     }
     cluster.stop().await;
 }
@@ -231,9 +234,11 @@ pub(crate) async fn a_second_membership_after_a_merge_is_told(store: Store) {
         (Kind::RecordMerged, MEMBER, 5, ""),
     ];
     let (_, account) = tells(&cluster, name, &second.to_bytes(), &options, &expected).await;
-    assert_eq!(account.fate(USER, 2), account.fate(USER, 4), "{name}");
-    let Some(Fate::Inserted(id)) = account.fate(MEMBER, 3) else { panic!("{name}: the first one is new") };
-    assert_eq!(account.fate(MEMBER, 5), Some(Fate::Existing(id)), "{name}");
+    assert_eq!(account.outcome(USER, 2), account.outcome(USER, 4), "{name}");
+    let Some(Outcome::Inserted(id)) = account.outcome(MEMBER, 3) else {
+        panic!("{name}: the first one is new")
+    };
+    assert_eq!(account.outcome(MEMBER, 5), Some(Outcome::Existing(id)), "{name}");
     cluster.stop().await;
 }
 
@@ -249,7 +254,7 @@ pub(crate) async fn a_slug_of_the_filter_that_the_export_lacks_is_told(store: St
         let told = account.findings.iter().any(|finding| finding.reason.contains(slug));
         assert!(told, "{name}: {slug} is not in {:?}", account.findings);
     }
-    assert_eq!(account.fate(TEAM, 5), Some(Fate::Filtered), "{name}");
+    assert_eq!(account.outcome(TEAM, 5), Some(Outcome::Filtered), "{name}");
     cluster.stop().await;
 }
 
@@ -300,8 +305,8 @@ pub(crate) async fn nul_characters_are_removed_and_told(store: Store) {
     let mut export = of("nul-username");
     export.push(USER, 6, &json!({"username": "zero\0", "password": "x", "email": ""}));
     let told = [(Kind::TextCleaned, USER, 6, "username")];
-    let (_, look) = tells_in_short(&cluster, name, &export.to_bytes(), &told).await;
-    let kept = look.rows(USER).values().any(|row| row["username"].as_text() == Some("zero"));
+    let (_, rows_now) = tells_in_short(&cluster, name, &export.to_bytes(), &told).await;
+    let kept = rows_now.rows(USER).values().any(|row| row["username"].as_text() == Some("zero"));
     assert!(kept, "{name}: no user has this name");
     cluster.stop().await;
 }
@@ -380,10 +385,10 @@ pub(crate) async fn a_defect_of_what_an_existing_user_keeps_is_told(store: Store
     for options in [merge.clone().dry_run(), merge.clone(), ImportOptions::default()] {
         for (fields, field, says) in cases {
             let (file, offset) = with(fields);
-            let before = look(&cluster).await;
+            let before = rows_now(&cluster).await;
             let import = cluster.region(0).import(&file, &options).await.expect("it ends");
             assert_eq!(import.state(), ImportState::Failed, "{fields}");
-            assert_eq!(look(&cluster).await, before, "{fields}: something was written");
+            assert_eq!(rows_now(&cluster).await, before, "{fields}: something was written");
             let findings = cluster.region(0).findings(&import.import_id).await.expect("a list");
             let [finding] = findings.as_slice() else { panic!("{fields}: not one finding: {findings:#?}") };
             assert_eq!((finding.model.as_str(), finding.source_pk), ("sentry.useroption", 6), "{finding:?}");

@@ -110,7 +110,7 @@ impl Refused {
 /// Everything that a refused import must not change: rows, reservations, and ids that were given out.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Everything {
-    look: RowsSnapshot,
+    rows_now: RowsSnapshot,
     counts: Vec<i64>,
 }
 
@@ -148,7 +148,7 @@ impl Everything {
             counts.push(number(&db, ids).await);
             db.close().await;
         }
-        Self { look: look(cluster).await, counts }
+        Self { rows_now: rows_now(cluster).await, counts }
     }
 }
 
@@ -163,17 +163,17 @@ async fn number(db: &Db, statement: &'static str) -> i64 {
     row.expect("a sum is one row").int("n").expect("a number")
 }
 
-pub(crate) async fn look(cluster: &Cluster) -> RowsSnapshot {
+pub(crate) async fn rows_now(cluster: &Cluster) -> RowsSnapshot {
     RowsSnapshot::at(cluster, 0).await.expect("the databases can be read")
 }
 
 /// Imports each file into the first region. The region must refuse it and write nothing.
 pub(crate) async fn refuse(cluster: &Cluster, cases: Vec<Refused>) {
     let before = Everything::of(cluster).await;
-    let mut complaints = Vec::new();
+    let mut problems = Vec::new();
     for case in cases {
         let name = case.name.clone();
-        let mut mismatch = |what: String| complaints.push(format!("{name}: {what}"));
+        let mut mismatch = |what: String| problems.push(format!("{name}: {what}"));
         let import = match cluster.region(0).import(&case.file, &ImportOptions::default()).await {
             Ok(import) => import,
             Err(status) => {
@@ -197,7 +197,7 @@ pub(crate) async fn refuse(cluster: &Cluster, cases: Vec<Refused>) {
             break;
         }
     }
-    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
 }
 
 /// Checks that the refusal is the only error among the findings, and that the finding's fields agree with the message.
@@ -233,7 +233,7 @@ pub(crate) async fn tells(
     options: &ImportOptions,
     expected: &[Told],
 ) -> (Import, AuditReport) {
-    let before = look(cluster).await;
+    let before = rows_now(cluster).await;
     let import = cluster
         .region(0)
         .import(file, options)
@@ -263,7 +263,7 @@ pub(crate) async fn tells_in_short(
     check_import(name, &import);
     let findings = region.findings(&import.import_id).await.expect("a list of findings");
     expect_findings(name, &findings, expected);
-    (import, look(cluster).await)
+    (import, rows_now(cluster).await)
 }
 
 /// Checks that the import has succeeded, and that the counts of every model add up.

@@ -17,7 +17,7 @@ use causeway_proto::{
 use causeway_silo::db::Statement;
 use tonic::Code;
 
-use crate::support::{all_reported, look};
+use crate::support::{all_reported, rows_now};
 
 /// The longest wait. Nothing here takes that long.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -76,7 +76,7 @@ async fn at_each_place(store: Store, take: impl AsyncFn(&Cluster, &Failpoints, &
     for (number, place) in places().into_iter().enumerate() {
         let id = format!("7a0f4f2e-3c5b-4a5e-9b1d-0d9d2a6c2f{number:02}");
         let (bytes, options) = (export(number).to_bytes(), ImportOptions::default().import_id(&id));
-        let before = look(&cluster).await;
+        let before = rows_now(&cluster).await;
         failpoints.arm(place, Act::Hold, 0);
         let (_, ()) = tokio::join!(begin(&cluster, &bytes, &options), async {
             let held = tokio::time::timeout(PATIENCE, failpoints.held()).await;

@@ -41,8 +41,8 @@ pub(crate) async fn a_confirmed_slug_leads_to_its_region(fixture: Fixture) {
 pub(crate) async fn many_slugs_are_resolved_at_once(fixture: Fixture) {
     let fixture = fixture.with_regions(&["us", "de"]).await;
     let directory = fixture.control.directory();
-    let wishes = (1..=500).map(|id| wanted(id, &format!("us-{id:03}"))).collect();
-    bulk_create(&fixture.control, "us", operation(1), wishes).await.expect("reserved");
+    let requested_slugs = (1..=500).map(|id| wanted(id, &format!("us-{id:03}"))).collect();
+    bulk_create(&fixture.control, "us", operation(1), requested_slugs).await.expect("reserved");
     bulk_create(&fixture.control, "de", operation(1), vec![wanted(501, "de-001")]).await.expect("reserved");
     bulk_create(&fixture.control, "de", operation(2), vec![wanted(502, "de-002")]).await.expect("reserved");
     for region in ["us", "de"] {
@@ -108,8 +108,8 @@ pub(crate) async fn a_check_agrees_with_what_becomes_of_slugs(fixture: Fixture) 
     bulk_create(&fixture.control, "us", operation(1), vec![wanted(100, "acme")]).await.expect("reserved");
     let asked = ["free", "Free", "Bäckerei", "acme", "login", "42", "", "free", "-", "日本"];
     let checks = fixture.control.directory().check(asked.map(str::to_owned).into()).await.expect("checked");
-    let wishes = asked.iter().zip(1..).map(|(slug, id)| wanted(id, slug)).collect();
-    let answers = bulk_create(&fixture.control, "us", operation(2), wishes).await.expect("reserved");
+    let requested_slugs = asked.iter().zip(1..).map(|(slug, id)| wanted(id, slug)).collect();
+    let answers = bulk_create(&fixture.control, "us", operation(2), requested_slugs).await.expect("reserved");
     for (check, answer) in checks.iter().zip(answers) {
         match check.would_become.strip_suffix("-?") {
             Some(base) => assert!(is_suffixed(&answer.slug, base), "{check:?} {answer:?}"),
@@ -120,8 +120,8 @@ pub(crate) async fn a_check_agrees_with_what_becomes_of_slugs(fixture: Fixture) 
 
 /// Reserves and confirms these slugs under one operation.
 async fn hold(fixture: &Fixture, region: &str, number: u128, held: &[(i64, &str)]) {
-    let wishes = held.iter().map(|(id, slug)| wanted(*id, slug)).collect();
-    bulk_create(&fixture.control, region, operation(number), wishes).await.expect("reserved");
+    let requested_slugs = held.iter().map(|(id, slug)| wanted(*id, slug)).collect();
+    bulk_create(&fixture.control, region, operation(number), requested_slugs).await.expect("reserved");
     fixture.control.slug_reservations().confirm(region, operation(number)).await.expect("confirmed");
 }
 

@@ -10,7 +10,7 @@ use causeway_control::{
 };
 use tokio::{task::JoinSet, time::timeout};
 
-use crate::support::{Fixture, KEPT, bulk_create, operation, wanted};
+use crate::support::{Fixture, RETAINED, bulk_create, operation, wanted};
 
 /// The longest that a change may take to reach a reader. None takes a tenth of it.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -97,8 +97,8 @@ impl Reader {
 }
 
 async fn confirmed(control: &Control, number: u128, slugs: &[(i64, &str)]) {
-    let wishes = slugs.iter().map(|(id, slug)| wanted(*id, slug)).collect();
-    bulk_create(control, "us", operation(number), wishes).await.expect("reserved");
+    let requested_slugs = slugs.iter().map(|(id, slug)| wanted(*id, slug)).collect();
+    bulk_create(control, "us", operation(number), requested_slugs).await.expect("reserved");
     control.slug_reservations().confirm("us", operation(number)).await.expect("confirmed");
 }
 
@@ -164,12 +164,12 @@ pub(crate) async fn a_reader_goes_on_where_it_was(fixture: Fixture) {
 pub(crate) async fn a_reader_that_is_too_far_behind_starts_over(fixture: Fixture) {
     let fixture = fixture.with_regions(&["us"]).await;
     let control = &fixture.control;
-    let many: Vec<String> = (0..KEPT).map(|number| format!("slug-{number:04}")).collect();
+    let many: Vec<String> = (0..RETAINED).map(|number| format!("slug-{number:04}")).collect();
     let many: Vec<(i64, &str)> = (1..).zip(many.iter().map(String::as_str)).collect();
     confirmed(control, 1, &[(5_000, "acme")]).await;
     confirmed(control, 2, &many).await;
     confirmed(control, 3, &[(6_000, "bolt")]).await;
-    let version = KEPT + 3;
+    let version = RETAINED + 3;
     assert_eq!(control.feeds().prune().await.expect("pruned"), 2);
     assert_eq!(control.feeds().prune().await.expect("nothing"), 0);
 
@@ -209,9 +209,10 @@ pub(crate) async fn changes_at_once_are_told_in_one_order(fixture: Fixture) {
         changes.spawn(async move {
             for operation_number in 0..OPERATIONS {
                 let first = i64::try_from(number * 1_000 + operation_number * 10).expect("small") + 1;
-                let wishes = (first..first + SLUGS).map(|id| wanted(id, &format!("slug-{id}"))).collect();
+                let requested_slugs =
+                    (first..first + SLUGS).map(|id| wanted(id, &format!("slug-{id}"))).collect();
                 let id = operation(number * 100 + operation_number);
-                bulk_create(&control, "us", id, wishes).await.expect("reserved");
+                bulk_create(&control, "us", id, requested_slugs).await.expect("reserved");
                 control.slug_reservations().confirm("us", id).await.expect("confirmed");
                 if operation_number % 2 == 1 {
                     control.slug_reservations().release("us", id).await.expect("released");

@@ -28,7 +28,7 @@ fn nothing() -> Arc<Failpoints> {
 }
 
 /// Ten organizations. Some want the same slug, one wants a reserved word, one wants an invalid slug.
-fn wishes() -> Vec<WantedSlug> {
+fn requested_slugs() -> Vec<WantedSlug> {
     let wanted_slugs =
         ["acme", "Acme", "bolt", "cord", "acme", "settings", "dune", "elm", "Elm Street", "fir"];
     (1..).zip(wanted_slugs).map(|(id, slug)| wanted(id, slug)).collect()
@@ -53,7 +53,7 @@ macro_rules! held_at {
 pub(crate) async fn an_operation_of_many_is_done_in_parts_and_others_write_in_between(fixture: Fixture) {
     let fixture = fixture.with_regions(&["us", "de"]).await;
     let (held, call) = held_at!(fixture, 2, "control.bulk_create.part_committed", |control| {
-        bulk_create(&control, "us", operation(1), wishes()).await
+        bulk_create(&control, "us", operation(1), requested_slugs()).await
     });
     // Other operations get slugs in between, also in the same region.
     bulk_create(&fixture.control, "us", operation(2), vec![wanted(100, "between")]).await.expect("reserved");
@@ -77,7 +77,10 @@ pub(crate) async fn an_operation_of_many_is_done_in_parts_and_others_write_in_be
     assert_eq!(given[8], "elm-street");
     // Repeating it gives the same answer, also from a control that does everything in one transaction.
     for control in [&fixture.control, &fixture.another_in_parts(3, AT_ONCE, nothing()).await] {
-        assert_eq!(bulk_create(control, "us", operation(1), wishes()).await.expect("answered"), answers);
+        assert_eq!(
+            bulk_create(control, "us", operation(1), requested_slugs()).await.expect("answered"),
+            answers
+        );
     }
     fixture.control.slug_reservations().release("us", operation(2)).await.expect("released");
 
@@ -109,7 +112,7 @@ pub(crate) async fn an_operation_of_many_is_done_in_parts_and_others_write_in_be
     assert_eq!(of(&fixture.reservations().await, Primary).len(), 7);
     assert_eq!(so_far().await, (Progress::Releasing, 10, 3));
     for refused in [
-        bulk_create(&fixture.control, "us", operation(1), wishes()).await.map(drop),
+        bulk_create(&fixture.control, "us", operation(1), requested_slugs()).await.map(drop),
         fixture.control.slug_reservations().confirm("us", operation(1)).await.map(drop),
     ] {
         assert!(matches!(refused, Err(Error::OperationReleased { .. })), "{refused:?}");
@@ -132,7 +135,9 @@ pub(crate) async fn an_operation_that_ends_half_way_goes_on_when_it_is_asked_aga
         let control =
             fixture.another_in_parts(20 + u64::try_from(parts).expect("few"), AT_ONCE, failpoints).await;
         let call =
-            tokio::spawn(async move { bulk_create(&control, "us", operation(number), wishes()).await });
+            tokio::spawn(
+                async move { bulk_create(&control, "us", operation(number), requested_slugs()).await },
+            );
         for _ in 1..parts {
             held.there().await;
             held.go_on();
@@ -143,7 +148,8 @@ pub(crate) async fn an_operation_that_ends_half_way_goes_on_when_it_is_asked_aga
         let before = of(&fixture.reservations().await, TemporaryRenameAlias);
         assert!(!before.is_empty(), "{before:?}");
         let other = fixture.another_in_parts(3, AT_ONCE, nothing()).await;
-        let answers = bulk_create(&other, "us", operation(number), wishes()).await.expect("it goes on");
+        let answers =
+            bulk_create(&other, "us", operation(number), requested_slugs()).await.expect("it goes on");
         let after: BTreeMap<i64, String> =
             answers.iter().map(|it| (it.organization_id, it.slug.clone())).collect();
         assert_eq!(after.len(), 10);
@@ -159,7 +165,7 @@ pub(crate) async fn an_organization_that_turns_out_to_have_a_slug_undoes_the_who
 ) {
     let fixture = fixture.with_regions(&["us"]).await;
     let (held, call) = held_at!(fixture, 2, "control.bulk_create.part_committed", |control| {
-        bulk_create(&control, "us", operation(1), wishes()).await
+        bulk_create(&control, "us", operation(1), requested_slugs()).await
     });
     // Organization 6 is the last one to get a slug: it wants a reserved word, so it gets none in the first round.
     bulk_create(&fixture.control, "us", operation(2), vec![wanted(6, "between")]).await.expect("reserved");
@@ -170,9 +176,13 @@ pub(crate) async fn an_organization_that_turns_out_to_have_a_slug_undoes_the_who
     // The operation id does not belong to anything yet.
     fixture.control.slug_reservations().release("us", operation(2)).await.expect("released");
     let control = fixture.another_in_parts(3, AT_ONCE, nothing()).await;
-    assert_eq!(bulk_create(&control, "us", operation(1), wishes()).await.expect("reserved").len(), 10);
+    assert_eq!(
+        bulk_create(&control, "us", operation(1), requested_slugs()).await.expect("reserved").len(),
+        10
+    );
     // If control knows beforehand that an organization has a slug, it refuses the request before it writes anything.
-    let refused = bulk_create(&control, "us", operation(3), wishes()).await.expect_err("all have one");
+    let refused =
+        bulk_create(&control, "us", operation(3), requested_slugs()).await.expect_err("all have one");
     assert!(matches!(refused, Error::OrganizationAlreadyReserved { .. }), "{refused:?}");
     let unknown = control.slug_reservations().release("us", operation(3)).await;
     assert!(matches!(unknown, Err(Error::OperationNotFound { .. })), "{unknown:?}");
@@ -182,7 +192,7 @@ pub(crate) async fn an_organization_that_turns_out_to_have_a_slug_undoes_the_who
 pub(crate) async fn an_operation_that_is_undone_half_way_is_undone_when_it_is_asked_again(fixture: Fixture) {
     let fixture = fixture.with_regions(&["us"]).await;
     let (reserving, call) = held_at!(fixture, 2, "control.bulk_create.part_committed", |control| {
-        bulk_create(&control, "us", operation(1), wishes()).await
+        bulk_create(&control, "us", operation(1), requested_slugs()).await
     });
     // The process ends with some slugs reserved. Then another operation gives the last organization a slug.
     reserving.go_on();
@@ -191,7 +201,7 @@ pub(crate) async fn an_operation_that_is_undone_half_way_is_undone_when_it_is_as
     let _aborted = call.await;
     bulk_create(&fixture.control, "us", operation(2), vec![wanted(6, "between")]).await.expect("reserved");
     let (withdrawing, call) = held_at!(fixture, 3, "control.bulk_create.part_withdrawn", |control| {
-        bulk_create(&control, "us", operation(1), wishes()).await
+        bulk_create(&control, "us", operation(1), requested_slugs()).await
     });
     call.abort();
     let _aborted = call.await;
@@ -202,11 +212,15 @@ pub(crate) async fn an_operation_that_is_undone_half_way_is_undone_when_it_is_as
     assert!(matches!(refused, Err(Error::OperationNotFound { .. })), "{refused:?}");
     // As if it had never been requested: it is refused for the same reason, and leaves nothing.
     let control = fixture.another_in_parts(4, AT_ONCE, nothing()).await;
-    let refused = bulk_create(&control, "us", operation(1), wishes()).await.expect_err("one has a slug");
+    let refused =
+        bulk_create(&control, "us", operation(1), requested_slugs()).await.expect_err("one has a slug");
     assert!(matches!(refused, Error::OrganizationAlreadyReserved { organization_id: 6, .. }), "{refused:?}");
     assert_eq!(of(&fixture.reservations().await, TemporaryRenameAlias).len(), 1, "nothing else is left");
     fixture.control.slug_reservations().release("us", operation(2)).await.expect("released");
-    assert_eq!(bulk_create(&control, "us", operation(1), wishes()).await.expect("reserved").len(), 10);
+    assert_eq!(
+        bulk_create(&control, "us", operation(1), requested_slugs()).await.expect("reserved").len(),
+        10
+    );
 }
 
 pub(crate) async fn an_operation_in_parts_refuses_an_organization_of_another_region(fixture: Fixture) {
@@ -214,7 +228,7 @@ pub(crate) async fn an_operation_in_parts_refuses_an_organization_of_another_reg
     let is_taken = |refused: &Error| matches!(refused, Error::OrganizationIdTaken { organization_id: 6, region } if region == "de");
     // The other region reserves a slug for organization 6 before this one does.
     let (held, call) = held_at!(fixture, 2, "control.bulk_create.part_committed", |control| {
-        bulk_create(&control, "us", operation(1), wishes()).await
+        bulk_create(&control, "us", operation(1), requested_slugs()).await
     });
     bulk_create(&fixture.control, "de", operation(2), vec![wanted(6, "between")]).await.expect("reserved");
     held.open();
@@ -224,8 +238,9 @@ pub(crate) async fn an_operation_in_parts_refuses_an_organization_of_another_reg
     // If control knows beforehand that an organization belongs to another region, it refuses the request before it
     // writes anything.
     let control = fixture.another_in_parts(3, AT_ONCE, nothing()).await;
-    let refused =
-        bulk_create(&control, "us", operation(3), wishes()).await.expect_err("another region has one");
+    let refused = bulk_create(&control, "us", operation(3), requested_slugs())
+        .await
+        .expect_err("another region has one");
     assert!(is_taken(&refused), "{refused:?}");
     let unknown = control.slug_reservations().release("us", operation(3)).await;
     assert!(matches!(unknown, Err(Error::OperationNotFound { .. })), "{unknown:?}");
@@ -234,7 +249,7 @@ pub(crate) async fn an_operation_in_parts_refuses_an_organization_of_another_reg
 pub(crate) async fn an_operation_that_was_never_answered_can_only_be_released(fixture: Fixture) {
     let fixture = fixture.with_regions(&["us"]).await;
     let (held, call) = held_at!(fixture, 2, "control.bulk_create.part_committed", |control| {
-        bulk_create(&control, "us", operation(1), wishes()).await
+        bulk_create(&control, "us", operation(1), requested_slugs()).await
     });
     let reservations = fixture.control.slug_reservations();
     let refused = reservations.confirm("us", operation(1)).await;
@@ -258,7 +273,7 @@ async fn reserve_and_confirm(control: &Control, number: u128, slug: &str) -> Res
 /// unique set keeps the two apart, because the first reservation is primary by then.
 pub(crate) async fn an_organization_gets_one_slug_however_two_operations_meet(fixture: Fixture) {
     let fixture = fixture.with_regions(&["us"]).await;
-    let (held, failpoints) = Held::at("control.bulk_create.looked");
+    let (held, failpoints) = Held::at("control.bulk_create.checked");
     let control = fixture.another_with(2, failpoints).await;
     let first = tokio::spawn(async move { reserve_and_confirm(&control, 1, "acme").await });
     held.there().await;

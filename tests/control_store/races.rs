@@ -86,11 +86,11 @@ pub(crate) async fn regions_that_want_the_same_slugs_at_once_all_get_some(fixtur
     let mut calls = JoinSet::new();
     for ((region, control), first) in controls(&fixture).await.into_iter().zip((0..).step_by(10_000)) {
         // Each region uses another order, because the order in which control locks rows must not depend on it.
-        let mut wishes: Vec<_> =
+        let mut requested_slugs: Vec<_> =
             (0..COUNT).map(|number| wanted(first + 1 + number, &format!("slug-{number}"))).collect();
-        let length = wishes.len();
-        wishes.rotate_left(usize::try_from(first).expect("small") % length);
-        calls.spawn(async move { bulk_create(&control, region, operation(1), wishes).await });
+        let length = requested_slugs.len();
+        requested_slugs.rotate_left(usize::try_from(first).expect("small") % length);
+        calls.spawn(async move { bulk_create(&control, region, operation(1), requested_slugs).await });
     }
     let answers: Vec<ResolvedSlug> = calls
         .join_all()
@@ -116,8 +116,8 @@ pub(crate) async fn controls_that_draw_the_same_suffixes_give_different_ones(fix
     let mut calls = JoinSet::new();
     for (region, id) in REGIONS.into_iter().zip(2..) {
         let control = fixture.another(7).await;
-        let wishes = (0..50).map(|number| wanted(id * 1000 + number, "acme")).collect();
-        calls.spawn(async move { bulk_create(&control, region, operation(2), wishes).await });
+        let requested_slugs = (0..50).map(|number| wanted(id * 1000 + number, "acme")).collect();
+        calls.spawn(async move { bulk_create(&control, region, operation(2), requested_slugs).await });
     }
     let answers: Vec<ResolvedSlug> = calls
         .join_all()
@@ -135,8 +135,8 @@ pub(crate) async fn the_same_operation_at_once_has_one_answer(fixture: Fixture) 
     for (_, control) in controls(&fixture).await {
         for _ in 0..2 {
             let control = control.clone();
-            let wishes = (1..=200).map(|id| wanted(id, &format!("slug-{}", id % 50))).collect();
-            calls.spawn(async move { bulk_create(&control, "us", operation(1), wishes).await });
+            let requested_slugs = (1..=200).map(|id| wanted(id, &format!("slug-{}", id % 50))).collect();
+            calls.spawn(async move { bulk_create(&control, "us", operation(1), requested_slugs).await });
         }
     }
     let answers: Vec<Vec<ResolvedSlug>> =
@@ -152,9 +152,9 @@ pub(crate) async fn two_operations_for_one_organization_at_once_are_one(fixture:
         let organization_id = 1 + i64::try_from(round).expect("small");
         let mut calls = JoinSet::new();
         for ((_, control), number) in controls(&fixture).await.into_iter().zip(round * 10..) {
-            let wishes = vec![wanted(organization_id, &format!("slug-{number}"))];
+            let requested_slugs = vec![wanted(organization_id, &format!("slug-{number}"))];
             calls.spawn(async move {
-                bulk_create(&control, "us", operation(number), wishes).await?;
+                bulk_create(&control, "us", operation(number), requested_slugs).await?;
                 control.slug_reservations().confirm("us", operation(number)).await
             });
         }
@@ -177,12 +177,13 @@ pub(crate) async fn confirming_repeating_and_releasing_at_once_end_in_a_release(
     let [one, two, three] =
         [fixture.another(100).await, fixture.another(101).await, fixture.another(102).await];
     for number in 1..=20 {
-        let wishes = || (1..=50).map(|id| wanted(id, &format!("slug-{id}"))).collect::<Vec<_>>();
-        let answer =
-            bulk_create(&fixture.control, "us", operation(number), wishes()).await.expect("reserved");
+        let requested_slugs = || (1..=50).map(|id| wanted(id, &format!("slug-{id}"))).collect::<Vec<_>>();
+        let answer = bulk_create(&fixture.control, "us", operation(number), requested_slugs())
+            .await
+            .expect("reserved");
         let (confirmed, repeated, released) = tokio::join!(
             one.slug_reservations().confirm("us", operation(number)),
-            bulk_create(&two, "us", operation(number), wishes()),
+            bulk_create(&two, "us", operation(number), requested_slugs()),
             three.slug_reservations().release("us", operation(number)),
         );
         assert!(matches!(confirmed, Ok(50) | Err(Error::OperationReleased { .. })), "{confirmed:?}");
@@ -202,7 +203,7 @@ pub(crate) async fn confirming_repeating_and_releasing_at_once_end_in_a_release(
 /// stop each of them at another point.
 pub(crate) async fn an_abandoned_call_leaves_nothing_half_done(fixture: Fixture) {
     let fixture = fixture.with_regions(&REGIONS).await;
-    let wishes = |number: i64| -> Vec<_> {
+    let requested_slugs = |number: i64| -> Vec<_> {
         (0..100).map(|id| wanted(number * 1000 + id + 1, &format!("slug-{}", id % 50))).collect()
     };
     for number in 0..30 {
@@ -210,7 +211,7 @@ pub(crate) async fn an_abandoned_call_leaves_nothing_half_done(fixture: Fixture)
             &fixture.control,
             "us",
             operation(number),
-            wishes(i64::try_from(number).expect("small")),
+            requested_slugs(i64::try_from(number).expect("small")),
         );
         let limit = Duration::from_micros(u64::try_from(number).expect("small") * 400);
         let _ended_or_not = tokio::time::timeout(limit, call).await;
@@ -220,8 +221,9 @@ pub(crate) async fn an_abandoned_call_leaves_nothing_half_done(fixture: Fixture)
     // All reservations belong to complete operations, and each operation can be repeated to its end.
     assert_eq!(fixture.reservations().await.len() % 100, 0);
     for number in 0..30 {
-        let wishes = wishes(i64::try_from(number).expect("small"));
-        let answers = bulk_create(&fixture.control, "us", operation(number), wishes).await.expect("repeated");
+        let requested_slugs = requested_slugs(i64::try_from(number).expect("small"));
+        let answers =
+            bulk_create(&fixture.control, "us", operation(number), requested_slugs).await.expect("repeated");
         assert_eq!(answers.len(), 100);
     }
     assert_eq!(fixture.reservations().await.len(), 3000);

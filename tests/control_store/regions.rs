@@ -275,8 +275,8 @@ pub(crate) async fn an_id_of_another_region_is_refused(fixture: Fixture) {
     assert_eq!(block.first_id, 1);
     bulk_create(&fixture.control, "us", operation(2), vec![wanted(50, "acme")]).await.expect("reserved");
     for (number, id) in [(3, 1), (4, 10), (5, 50)] {
-        let wishes = vec![wanted(11, "bolt"), wanted(id, "cord")];
-        let refused = bulk_create(&fixture.control, "de", operation(number), wishes).await;
+        let requested_slugs = vec![wanted(11, "bolt"), wanted(id, "cord")];
+        let refused = bulk_create(&fixture.control, "de", operation(number), requested_slugs).await;
         assert!(
             matches!(&refused, Err(Error::OrganizationIdTaken { organization_id, region })
                 if *organization_id == id && region == "us"),

@@ -24,7 +24,7 @@ use crate::{
     support::{Fixture, bulk_create, is_suffixed, operation, refused_field, wanted},
 };
 
-fn wish(number: u128, organization_id: i64, slug: &str) -> WantedRename {
+fn requested_slug(number: u128, organization_id: i64, slug: &str) -> WantedRename {
     WantedRename {
         operation_id: operation(number),
         region: None,
@@ -35,8 +35,8 @@ fn wish(number: u128, organization_id: i64, slug: &str) -> WantedRename {
     }
 }
 
-async fn rename(control: &Control, wish: &WantedRename) -> Result<Rename, Error> {
-    control.slug_reservations().update_organization_slug(wish, Duration::ZERO).await
+async fn rename(control: &Control, requested_slug: &WantedRename) -> Result<Rename, Error> {
+    control.slug_reservations().update_organization_slug(requested_slug, Duration::ZERO).await
 }
 
 async fn confirm(control: &Control, number: u128) {
@@ -46,8 +46,8 @@ async fn confirm(control: &Control, number: u128) {
 /// Organizations 1 and 2 of `us` get `acme` and `bolt`, organization 3 of `de` gets `cord`.
 async fn begin(fixture: Fixture) -> Fixture {
     let fixture = fixture.with_regions(&["us", "de"]).await;
-    let wishes = vec![wanted(1, "acme"), wanted(2, "bolt")];
-    bulk_create(&fixture.control, "us", operation(1), wishes).await.expect("reserved");
+    let requested_slugs = vec![wanted(1, "acme"), wanted(2, "bolt")];
+    bulk_create(&fixture.control, "us", operation(1), requested_slugs).await.expect("reserved");
     bulk_create(&fixture.control, "de", operation(1), vec![wanted(3, "cord")]).await.expect("reserved");
     for region in ["us", "de"] {
         fixture.control.slug_reservations().confirm(region, operation(1)).await.expect("confirmed");
@@ -80,7 +80,7 @@ pub(crate) async fn a_rename_frees_the_old_slug(fixture: Fixture) {
     control.directory().report("us", vec![report.clone()], false).await.expect("reported");
     let mut reader = Reader::new(control, "us", 3).await;
 
-    let begun = rename(control, &wish(2, 1, "dune")).await.expect("begun");
+    let begun = rename(control, &requested_slug(2, 1, "dune")).await.expect("begun");
     assert_eq!((begun.state.clone(), begun.slug.as_str()), (RenameState::Pending, "dune"));
     assert_eq!((begun.previous_slug.as_str(), begun.region.as_str()), ("acme", "us"));
     // Until the region has written the new slug, the old one leads to the organization and the new one nowhere.
@@ -88,13 +88,13 @@ pub(crate) async fn a_rename_frees_the_old_slug(fixture: Fixture) {
     reader.reach(4).await;
     let told = &reader.slugs["dune"];
     assert!(told.wanted && told.kind == Some(TemporaryRenameAlias) && told.operation_id == operation(2));
-    assert_eq!(rename(control, &wish(2, 1, "dune")).await.expect("the same"), begun);
+    assert_eq!(rename(control, &requested_slug(2, 1, "dune")).await.expect("the same"), begun);
 
     for _ in 0..2 {
         confirm(control, 2).await;
         assert_eq!((leads(control, "acme").await, leads(control, "dune").await), (None, led(1, "dune")));
     }
-    let done = rename(control, &wish(2, 1, "dune")).await.expect("done");
+    let done = rename(control, &requested_slug(2, 1, "dune")).await.expect("done");
     assert_eq!(done, Rename { state: RenameState::Confirmed, ..begun });
     // The feed has the new slug before it removes the old one.
     reader.reach(6).await;
@@ -119,8 +119,8 @@ pub(crate) async fn a_rename_may_keep_the_old_slug(fixture: Fixture) {
     let control = &fixture.control;
     let mut reader = Reader::new(control, "us", 0).await;
     for (number, slug) in [(2, "dune"), (3, "elm")] {
-        let wish = WantedRename { keep_alias: true, ..wish(number, 1, slug) };
-        rename(control, &wish).await.expect("begun");
+        let requested_slug = WantedRename { keep_alias: true, ..requested_slug(number, 1, slug) };
+        rename(control, &requested_slug).await.expect("begun");
         confirm(control, number).await;
     }
     for slug in ["acme", "dune", "elm"] {
@@ -146,7 +146,7 @@ pub(crate) async fn a_rename_may_keep_the_old_slug(fixture: Fixture) {
         assert_eq!(reader.slugs[slug].canonical_slug.as_deref(), Some("elm"));
     }
     // An alias belongs to its organization, so no other one can get it.
-    let taken = WantedRename { require_exact: true, ..wish(4, 2, "acme") };
+    let taken = WantedRename { require_exact: true, ..requested_slug(4, 2, "acme") };
     let taken = rename(control, &taken).await;
     assert!(matches!(taken, Err(Error::SlugTaken { .. })), "{taken:?}");
 }
@@ -156,8 +156,9 @@ pub(crate) async fn an_organization_may_have_a_hundred_aliases(fixture: Fixture)
     let control = &fixture.control;
     let name = |number| format!("name-{number}");
     let renamed = async |number: u128, slug: &str, keep_alias| {
-        let wish = WantedRename { require_exact: true, keep_alias, ..wish(number, 1, slug) };
-        rename(control, &wish).await
+        let requested_slug =
+            WantedRename { require_exact: true, keep_alias, ..requested_slug(number, 1, slug) };
+        rename(control, &requested_slug).await
     };
     for number in 2..102 {
         renamed(number, &name(number), true).await.expect("begun");
@@ -196,10 +197,10 @@ pub(crate) async fn an_organization_may_have_a_hundred_aliases(fixture: Fixture)
 pub(crate) async fn an_organization_may_have_its_old_slug_back(fixture: Fixture) {
     let fixture = begin(fixture).await;
     let control = &fixture.control;
-    rename(control, &WantedRename { keep_alias: true, ..wish(2, 1, "dune") }).await.expect("begun");
+    rename(control, &WantedRename { keep_alias: true, ..requested_slug(2, 1, "dune") }).await.expect("begun");
     confirm(control, 2).await;
     let mut reader = Reader::new(control, "us", 0).await;
-    let back = WantedRename { require_exact: true, keep_alias: true, ..wish(3, 1, "acme") };
+    let back = WantedRename { require_exact: true, keep_alias: true, ..requested_slug(3, 1, "acme") };
     assert_eq!(rename(control, &back).await.expect("begun").slug, "acme");
     // Until it is confirmed, the slug stays the alias that it was.
     assert_eq!(leads(control, "acme").await, led(1, "dune"));
@@ -223,13 +224,13 @@ pub(crate) async fn a_slug_that_cannot_be_had_gets_a_suffix_unless_it_must_be_ex
     let fixture = begin(fixture).await;
     let control = &fixture.control;
     for (number, slug) in [(2, "cord"), (3, "settings"), (4, "123")] {
-        let given = rename(control, &wish(number, 1, slug)).await.expect("begun").slug;
+        let given = rename(control, &requested_slug(number, 1, slug)).await.expect("begun").slug;
         assert!(is_suffixed(&given, slug), "{given}");
         confirm(control, number).await;
     }
-    assert_eq!(rename(control, &wish(5, 1, "Düne Nord")).await.expect("begun").slug, "dune-nord");
+    assert_eq!(rename(control, &requested_slug(5, 1, "Düne Nord")).await.expect("begun").slug, "dune-nord");
     confirm(control, 5).await;
-    let exact = |slug| WantedRename { require_exact: true, ..wish(6, 1, slug) };
+    let exact = |slug| WantedRename { require_exact: true, ..requested_slug(6, 1, slug) };
     let taken = rename(control, &exact("cord")).await;
     assert!(matches!(&taken, Err(Error::SlugTaken { slug }) if slug == "cord"), "{taken:?}");
     let reserved = rename(control, &exact("settings")).await;
@@ -245,7 +246,7 @@ pub(crate) async fn a_rename_to_the_same_slug_changes_nothing(fixture: Fixture) 
     let fixture = begin(fixture).await;
     let before = fixture.reservations().await;
     for (number, slug) in [(2, "acme"), (3, "ACME")] {
-        let same = rename(&fixture.control, &wish(number, 1, slug)).await.expect("nothing to do");
+        let same = rename(&fixture.control, &requested_slug(number, 1, slug)).await.expect("nothing to do");
         assert_eq!((same.state, same.slug.as_str()), (RenameState::Confirmed, "acme"), "{slug}");
     }
     assert_eq!(fixture.reservations().await, before);
@@ -256,45 +257,47 @@ pub(crate) async fn a_refusal_leaves_everything_as_it_was(fixture: Fixture) {
     let fixture = begin(fixture).await;
     let control = &fixture.control;
     bulk_create(control, "us", operation(2), vec![wanted(9, "nine")]).await.expect("reserved");
-    rename(control, &wish(3, 2, "flight")).await.expect("begun");
+    rename(control, &requested_slug(3, 2, "flight")).await.expect("begun");
     let before = fixture.reservations().await;
 
     for id in [4, 9] {
         // An organization with an unconfirmed slug is not known yet.
-        let unknown = rename(control, &wish(4, id, "dune")).await;
+        let unknown = rename(control, &requested_slug(4, id, "dune")).await;
         assert!(matches!(unknown, Err(Error::OrganizationNotFound { .. })), "{unknown:?}");
     }
-    let elsewhere = WantedRename { region: Some("de".to_owned()), ..wish(4, 1, "dune") };
+    let elsewhere = WantedRename { region: Some("de".to_owned()), ..requested_slug(4, 1, "dune") };
     let elsewhere = rename(control, &elsewhere).await;
     assert!(matches!(elsewhere, Err(Error::OrganizationNotFound { .. })), "{elsewhere:?}");
-    let flying = rename(control, &wish(4, 2, "dune")).await;
+    let flying = rename(control, &requested_slug(4, 2, "dune")).await;
     assert!(
         matches!(flying, Err(Error::RenameInFlight { operation_id, .. }) if operation_id == operation(3)),
         "{flying:?}"
     );
     // An operation id is for one request, of renames and of bulk creations.
-    for other in
-        [wish(3, 2, "dune"), wish(3, 1, "flight"), WantedRename { keep_alias: true, ..wish(3, 2, "flight") }]
-    {
+    for other in [
+        requested_slug(3, 2, "dune"),
+        requested_slug(3, 1, "flight"),
+        WantedRename { keep_alias: true, ..requested_slug(3, 2, "flight") },
+    ] {
         let differs = rename(control, &other).await;
         assert!(matches!(differs, Err(Error::OperationContentDiffers { .. })), "{differs:?}");
     }
-    let differs = rename(control, &wish(1, 1, "dune")).await;
+    let differs = rename(control, &requested_slug(1, 1, "dune")).await;
     assert!(matches!(differs, Err(Error::OperationContentDiffers { .. })), "{differs:?}");
     let differs = bulk_create(control, "us", operation(3), vec![wanted(2, "flight")]).await;
     assert!(matches!(differs, Err(Error::OperationContentDiffers { .. })), "{differs:?}");
-    assert_eq!(refused_field(rename(control, &wish(4, 1, "")).await), "desired_slug");
-    assert_eq!(refused_field(rename(control, &wish(4, 0, "dune")).await), "organization_id");
-    assert_eq!(refused_field(rename(control, &wish(4, 1, "a\0")).await), "desired_slug");
+    assert_eq!(refused_field(rename(control, &requested_slug(4, 1, "")).await), "desired_slug");
+    assert_eq!(refused_field(rename(control, &requested_slug(4, 0, "dune")).await), "organization_id");
+    assert_eq!(refused_field(rename(control, &requested_slug(4, 1, "a\0")).await), "desired_slug");
     assert_eq!(fixture.reservations().await, before);
 
     // An organization id belongs to one region. If a request names a region, it must be that one.
     let taken = bulk_create(control, "de", operation(7), vec![wanted(1, "both")]).await;
     assert!(matches!(taken, Err(Error::OrganizationIdTaken { organization_id: 1, .. })), "{taken:?}");
-    let elsewhere = WantedRename { region: Some("de".to_owned()), ..wish(4, 1, "dune") };
+    let elsewhere = WantedRename { region: Some("de".to_owned()), ..requested_slug(4, 1, "dune") };
     let unknown = rename(control, &elsewhere).await;
     assert!(matches!(unknown, Err(Error::OrganizationNotFound { organization_id: 1 })), "{unknown:?}");
-    let one = WantedRename { region: Some("us".to_owned()), ..wish(4, 1, "dune") };
+    let one = WantedRename { region: Some("us".to_owned()), ..requested_slug(4, 1, "dune") };
     assert_eq!(rename(control, &one).await.expect("begun").region, "us");
 }
 
@@ -303,7 +306,7 @@ pub(crate) async fn a_rename_that_its_region_refuses_is_gone(fixture: Fixture) {
     let control = &fixture.control;
     let before = fixture.reservations().await;
     let mut reader = Reader::new(control, "us", 3).await;
-    rename(control, &wish(2, 1, "dune")).await.expect("begun");
+    rename(control, &requested_slug(2, 1, "dune")).await.expect("begun");
     let refusal =
         renames::refusal(ErrorReason::SlugTakenInRegion, "organization 7 has it").expect("one of them");
     for _ in 0..2 {
@@ -314,15 +317,15 @@ pub(crate) async fn a_rename_that_its_region_refuses_is_gone(fixture: Fixture) {
     assert_eq!(fixture.reservations().await, before);
     reader.reach(5).await;
     assert!(!reader.slugs.contains_key("dune"));
-    let refused = rename(control, &wish(2, 1, "dune")).await;
+    let refused = rename(control, &requested_slug(2, 1, "dune")).await;
     assert!(matches!(&refused, Err(Error::Refused(why)) if *why == refusal), "{refused:?}");
     let late = control.slug_reservations().confirm("us", operation(2)).await;
     assert!(matches!(late, Err(Error::OperationReleased { .. })), "{late:?}");
 
     // An operator who releases it gives no reason.
-    rename(control, &wish(3, 1, "dune")).await.expect("it begins again");
+    rename(control, &requested_slug(3, 1, "dune")).await.expect("it begins again");
     control.slug_reservations().release("us", operation(3)).await.expect("released");
-    let refused = rename(control, &wish(3, 1, "dune")).await;
+    let refused = rename(control, &requested_slug(3, 1, "dune")).await;
     assert!(
         matches!(&refused, Err(Error::Refused(why)) if why.reason == ErrorReason::OperationReleased),
         "{refused:?}"
@@ -335,7 +338,10 @@ pub(crate) async fn a_rename_is_waited_for(fixture: Fixture) {
     let (asked, other) = (fixture.control.clone(), fixture.another(2).await);
     let mut reader = Reader::new(&other, "us", 3).await;
     let waiting = tokio::spawn(async move {
-        asked.slug_reservations().update_organization_slug(&wish(2, 1, "dune"), Duration::from_secs(30)).await
+        asked
+            .slug_reservations()
+            .update_organization_slug(&requested_slug(2, 1, "dune"), Duration::from_secs(30))
+            .await
     });
     reader.reach(4).await;
     confirm(&other, 2).await;
@@ -351,23 +357,26 @@ pub(crate) async fn whoever_waits_for_a_rename_costs_nothing_while_others_end(fi
     let looks = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&looks);
     let count: Arc<Failpoints> = Arc::new(move |place| {
-        if place == "control.rename.looked" {
+        if place == "control.rename.checked" {
             counted.fetch_add(1, Ordering::Relaxed);
         }
         Box::pin(async { Ok(()) })
     });
     let control = fixture.another_with(2, count).await;
-    rename(&control, &wish(2, 1, "dune")).await.expect("begun");
+    rename(&control, &requested_slug(2, 1, "dune")).await.expect("begun");
     let mut waiting = JoinSet::new();
     for _ in 0..WAITING {
         let control = control.clone();
         waiting.spawn(async move {
-            let wish = wish(2, 1, "dune");
-            control.slug_reservations().update_organization_slug(&wish, Duration::from_secs(60)).await
+            let requested_slug = requested_slug(2, 1, "dune");
+            control
+                .slug_reservations()
+                .update_organization_slug(&requested_slug, Duration::from_secs(60))
+                .await
         });
     }
     for number in 10..40_u128 {
-        rename(&control, &wish(number, 2, &format!("slug-{number}"))).await.expect("begun");
+        rename(&control, &requested_slug(number, 2, &format!("slug-{number}"))).await.expect("begun");
         confirm(&control, number).await;
     }
     confirm(&control, 2).await;
@@ -384,7 +393,7 @@ pub(crate) async fn renames_at_once_are_one(fixture: Fixture) {
     let mut calls = JoinSet::new();
     for number in 0..8_u128 {
         let control = fixture.another(100 + u64::try_from(number).expect("small")).await;
-        calls.spawn(async move { rename(&control, &wish(2 + number % 2, 1, "dune")).await });
+        calls.spawn(async move { rename(&control, &requested_slug(2 + number % 2, 1, "dune")).await });
     }
     let outcomes = calls.join_all().await;
     let (begun, refused): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
@@ -400,14 +409,14 @@ pub(crate) async fn an_alias_can_be_released(fixture: Fixture) {
     let fixture = begin(fixture).await;
     let control = &fixture.control;
     let reservations = control.slug_reservations();
-    rename(control, &WantedRename { keep_alias: true, ..wish(2, 1, "dune") }).await.expect("begun");
+    rename(control, &WantedRename { keep_alias: true, ..requested_slug(2, 1, "dune") }).await.expect("begun");
     let refused = reservations.release_alias(1, "dune").await;
     assert!(matches!(refused, Err(Error::SlugNotAlias { .. })), "{refused:?}");
     confirm(control, 2).await;
     let refused = reservations.release_alias(1, "dune").await;
     assert!(matches!(refused, Err(Error::SlugNotAlias { .. })), "{refused:?}");
 
-    rename(control, &wish(3, 1, "acme")).await.expect("begun");
+    rename(control, &requested_slug(3, 1, "acme")).await.expect("begun");
     let refused = reservations.release_alias(1, "acme").await;
     assert!(matches!(refused, Err(Error::RenameInFlight { .. })), "{refused:?}");
     reservations.release("us", operation(3)).await.expect("released");
@@ -429,9 +438,9 @@ pub(crate) async fn nothing_is_left_of_a_released_organization(fixture: Fixture)
     let control = &fixture.control;
     let reservations = control.slug_reservations();
     bulk_create(control, "us", operation(9), vec![wanted(9, "nine")]).await.expect("reserved");
-    rename(control, &WantedRename { keep_alias: true, ..wish(2, 1, "dune") }).await.expect("begun");
+    rename(control, &WantedRename { keep_alias: true, ..requested_slug(2, 1, "dune") }).await.expect("begun");
     confirm(control, 2).await;
-    rename(control, &wish(3, 1, "elm")).await.expect("begun");
+    rename(control, &requested_slug(3, 1, "elm")).await.expect("begun");
     let reported = [(1, "dune"), (2, "bolt")].map(|(organization_id, slug)| ReportedOrganization {
         organization_id,
         slug: slug.to_owned(),
@@ -454,7 +463,7 @@ pub(crate) async fn nothing_is_left_of_a_released_organization(fixture: Fixture)
     assert_eq!(listed.iter().map(|it| it.organization_id).collect::<Vec<_>>(), [2]);
     reader.reach(11).await;
     assert_eq!(reader.slugs(), ["bolt"]);
-    let refused = rename(control, &wish(3, 1, "elm")).await;
+    let refused = rename(control, &requested_slug(3, 1, "elm")).await;
     assert!(
         matches!(&refused, Err(Error::Refused(why)) if why.reason == ErrorReason::OrganizationNotFound),
         "{refused:?}"

@@ -186,9 +186,9 @@ pub(crate) async fn a_page_of_what_is_held_is_bounded_by_bytes(fixture: Fixture)
     const ORGANIZATIONS: i64 = 250;
     const ALIASES: i64 = 100;
     let fixture = fixture.with_regions(&["us"]).await;
-    let wishes = (0..ORGANIZATIONS * ALIASES).map(|id| wanted(id + 1, &format!("{:a>44}-{id}", "")));
-    let wishes = wishes.collect();
-    bulk_create(&fixture.control, "us", operation(1), wishes).await.expect("reserved");
+    let requested_slugs = (0..ORGANIZATIONS * ALIASES).map(|id| wanted(id + 1, &format!("{:a>44}-{id}", "")));
+    let requested_slugs = requested_slugs.collect();
+    bulk_create(&fixture.control, "us", operation(1), requested_slugs).await.expect("reserved");
     let db = fixture.db().await;
     transact!(DbError, db, |tx| {
         let statement = Statement::new(

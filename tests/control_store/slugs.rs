@@ -18,8 +18,8 @@ use crate::support::{Fixture, bulk_create, is_suffixed, now, operation, refused_
 pub(crate) async fn a_slug_that_is_free_is_kept(fixture: Fixture) {
     let fixture = fixture.with_regions(&["us"]).await;
     let longest = "a".repeat(50);
-    let wishes = vec![wanted(30, "zulu"), wanted(10, &longest), wanted(20, "4-chan")];
-    let answers = bulk_create(&fixture.control, "us", operation(1), wishes).await.expect("reserved");
+    let requested_slugs = vec![wanted(30, "zulu"), wanted(10, &longest), wanted(20, "4-chan")];
+    let answers = bulk_create(&fixture.control, "us", operation(1), requested_slugs).await.expect("reserved");
     // The answers are sorted by id, whatever the order of the request.
     assert_eq!(answers.iter().map(|answer| answer.organization_id).collect::<Vec<_>>(), [10, 20, 30]);
     assert_eq!(slugs(&answers), [longest.as_str(), "4-chan", "zulu"]);
@@ -39,7 +39,7 @@ pub(crate) async fn a_slug_that_is_free_is_kept(fixture: Fixture) {
 pub(crate) async fn a_slug_that_is_none_is_made_one(fixture: Fixture) {
     let fixture = fixture.with_regions(&["us"]).await;
     let too_long = "long".repeat(30);
-    let wishes = vec![
+    let requested_slugs = vec![
         wanted(1, "Żółw Ąę"),
         wanted(2, "ACME_Corp"),
         wanted(3, &too_long),
@@ -51,7 +51,7 @@ pub(crate) async fn a_slug_that_is_none_is_made_one(fixture: Fixture) {
         WantedSlug { taken_in_region: true, ..wanted(9, "bakery") },
         wanted(10, &"9".repeat(50)),
     ];
-    let answers = bulk_create(&fixture.control, "us", operation(1), wishes).await.expect("reserved");
+    let answers = bulk_create(&fixture.control, "us", operation(1), requested_slugs).await.expect("reserved");
     let got = slugs(&answers);
     assert_eq!(got[..4], ["zolw-ae", "acme-corp", &too_long[..50], "janes-bakery"]);
     assert!(is_suffixed(got[4], "settings") && is_suffixed(got[5], "1234"), "{got:?}");
@@ -68,8 +68,8 @@ pub(crate) async fn a_slug_that_is_taken_gets_a_suffix(fixture: Fixture) {
     assert_eq!(slugs(&us), ["acme"]);
     // Reserved by another region, regardless of case, and by others of the same operation, one of which is
     // valid as it is.
-    let wishes = vec![wanted(4, "other"), wanted(3, "Other"), wanted(2, "ACME")];
-    let de = bulk_create(&fixture.control, "de", operation(1), wishes).await.expect("suffixed");
+    let requested_slugs = vec![wanted(4, "other"), wanted(3, "Other"), wanted(2, "ACME")];
+    let de = bulk_create(&fixture.control, "de", operation(1), requested_slugs).await.expect("suffixed");
     let got = slugs(&de);
     assert!(is_suffixed(got[0], "acme") && is_suffixed(got[1], "other") && got[2] == "other", "{got:?}");
 }
@@ -80,7 +80,7 @@ pub(crate) async fn a_valid_slug_is_not_lost_to_one_that_must_change(fixture: Fi
     let fixture = fixture.with_regions(&["us"]).await;
     let (longest, too_long) = ("x".repeat(50), "x".repeat(51));
     let pairs = [("Larch", "larch"), ("straße", "strasse"), (too_long.as_str(), longest.as_str())];
-    let wishes: Vec<WantedSlug> = pairs
+    let requested_slugs: Vec<WantedSlug> = pairs
         .iter()
         .flat_map(|(odd, valid)| [*odd, *valid])
         .zip(1..)
@@ -88,9 +88,9 @@ pub(crate) async fn a_valid_slug_is_not_lost_to_one_that_must_change(fixture: Fi
         // Nobody wants this slug in its valid form, so the first organization gets it.
         .chain([wanted(7, "Oak"), wanted(8, "OAK"), wanted(9, "elm"), wanted(10, "elm")])
         .collect();
-    let names = wishes.iter().map(|wish| wish.slug.clone()).collect();
+    let names = requested_slugs.iter().map(|requested_slug| requested_slug.slug.clone()).collect();
     let checks = fixture.control.directory().check(names).await.expect("checked");
-    let answers = bulk_create(&fixture.control, "us", operation(1), wishes).await.expect("reserved");
+    let answers = bulk_create(&fixture.control, "us", operation(1), requested_slugs).await.expect("reserved");
     let got = slugs(&answers);
     for (pair, (odd, valid)) in pairs.iter().enumerate() {
         assert_eq!(got[2 * pair + 1], *valid);
@@ -112,7 +112,7 @@ pub(crate) async fn a_valid_slug_is_not_lost_to_one_that_must_change(fixture: Fi
 pub(crate) async fn an_answer_says_why_a_slug_changed(fixture: Fixture) {
     let fixture = fixture.with_regions(&["us", "de"]).await;
     bulk_create(&fixture.control, "de", operation(1), vec![wanted(70, "acme")]).await.expect("free");
-    let wishes = || {
+    let requested_slugs = || {
         vec![
             wanted(1, "acme"),
             wanted(2, "ACME"),
@@ -125,7 +125,8 @@ pub(crate) async fn an_answer_says_why_a_slug_changed(fixture: Fixture) {
             wanted(9, "free"),
         ]
     };
-    let answers = bulk_create(&fixture.control, "us", operation(1), wishes()).await.expect("reserved");
+    let answers =
+        bulk_create(&fixture.control, "us", operation(1), requested_slugs()).await.expect("reserved");
     let told: Vec<_> = answers
         .iter()
         .map(|it| {
@@ -148,7 +149,7 @@ pub(crate) async fn an_answer_says_why_a_slug_changed(fixture: Fixture) {
     assert_eq!(told, expected);
     // The answer stays the same when the slug has another owner by then, or none.
     fixture.control.slug_reservations().release("de", operation(1)).await.expect("released");
-    let again = bulk_create(&fixture.control, "us", operation(1), wishes()).await.expect("again");
+    let again = bulk_create(&fixture.control, "us", operation(1), requested_slugs()).await.expect("again");
     assert_eq!(again, answers);
     assert_eq!(again[0].taken_by, Some(Owner { region: "de".to_owned(), organization_id: 70 }));
 }
@@ -156,9 +157,10 @@ pub(crate) async fn an_answer_says_why_a_slug_changed(fixture: Fixture) {
 pub(crate) async fn an_answer_is_the_same_whatever_becomes_of_the_slugs(fixture: Fixture) {
     let fixture = fixture.with_regions(&["us"]).await;
     let reservations = fixture.control.slug_reservations();
-    let wishes = || vec![wanted(1, "acme"), wanted(2, "bolt"), wanted(3, "Cord"), wanted(4, "login")];
-    let first = bulk_create(&fixture.control, "us", operation(1), wishes()).await.expect("reserved");
-    let again = async || bulk_create(&fixture.control, "us", operation(1), wishes()).await;
+    let requested_slugs =
+        || vec![wanted(1, "acme"), wanted(2, "bolt"), wanted(3, "Cord"), wanted(4, "login")];
+    let first = bulk_create(&fixture.control, "us", operation(1), requested_slugs()).await.expect("reserved");
+    let again = async || bulk_create(&fixture.control, "us", operation(1), requested_slugs()).await;
     assert_eq!(reservations.confirm("us", operation(1)).await.expect("confirmed"), 4);
     let rename = WantedRename {
         operation_id: operation(2),
@@ -190,8 +192,8 @@ pub(crate) async fn an_answer_is_the_same_whatever_becomes_of_the_slugs(fixture:
 pub(crate) async fn a_confirmation_counts_what_it_confirmed(fixture: Fixture) {
     let fixture = fixture.with_regions(&["us"]).await;
     let reservations = fixture.control.slug_reservations();
-    let wishes = vec![wanted(1, "acme"), wanted(2, "bolt"), wanted(3, "cord")];
-    bulk_create(&fixture.control, "us", operation(1), wishes).await.expect("reserved");
+    let requested_slugs = vec![wanted(1, "acme"), wanted(2, "bolt"), wanted(3, "cord")];
+    bulk_create(&fixture.control, "us", operation(1), requested_slugs).await.expect("reserved");
     reservations.release_organizations("us", vec![2]).await.expect("released");
     for _ in 0..2 {
         assert_eq!(reservations.confirm("us", operation(1)).await.expect("confirmed"), 2);
@@ -204,22 +206,29 @@ pub(crate) async fn a_confirmation_counts_what_it_confirmed(fixture: Fixture) {
 pub(crate) async fn a_repeated_operation_has_the_same_answer(fixture: Fixture) {
     let fixture = fixture.with_regions(&["us", "de"]).await;
     bulk_create(&fixture.control, "de", operation(9), vec![wanted(9, "acme")]).await.expect("free");
-    let wishes = || vec![wanted(1, "acme"), wanted(2, "login"), wanted(3, "free"), wanted(4, "Ünal")];
-    let first = bulk_create(&fixture.control, "us", operation(1), wishes()).await.expect("reserved");
+    let requested_slugs =
+        || vec![wanted(1, "acme"), wanted(2, "login"), wanted(3, "free"), wanted(4, "Ünal")];
+    let first = bulk_create(&fixture.control, "us", operation(1), requested_slugs()).await.expect("reserved");
     let reserved = fixture.reservations().await;
-    let mut other_order = wishes();
+    let mut other_order = requested_slugs();
     other_order.reverse();
-    assert_eq!(bulk_create(&fixture.control, "us", operation(1), wishes()).await.expect("again"), first);
+    assert_eq!(
+        bulk_create(&fixture.control, "us", operation(1), requested_slugs()).await.expect("again"),
+        first
+    );
     assert_eq!(bulk_create(&fixture.control, "us", operation(1), other_order).await.expect("again"), first);
     assert_eq!(fixture.reservations().await, reserved);
     fixture.control.slug_reservations().confirm("us", operation(1)).await.expect("confirmed");
-    assert_eq!(bulk_create(&fixture.control, "us", operation(1), wishes()).await.expect("again"), first);
+    assert_eq!(
+        bulk_create(&fixture.control, "us", operation(1), requested_slugs()).await.expect("again"),
+        first
+    );
 }
 
 pub(crate) async fn an_operation_id_is_for_one_content(fixture: Fixture) {
     let fixture = fixture.with_regions(&["us"]).await;
-    let wishes = vec![wanted(1, "acme"), wanted(2, "bolt")];
-    bulk_create(&fixture.control, "us", operation(1), wishes).await.expect("reserved");
+    let requested_slugs = vec![wanted(1, "acme"), wanted(2, "bolt")];
+    bulk_create(&fixture.control, "us", operation(1), requested_slugs).await.expect("reserved");
     let reserved = fixture.reservations().await;
     for other in [
         vec![wanted(1, "acme")],
@@ -247,8 +256,8 @@ pub(crate) async fn an_operation_without_organizations_is_one(fixture: Fixture) 
 pub(crate) async fn confirming_twice_is_confirming_once(fixture: Fixture) {
     let fixture = fixture.with_regions(&["us"]).await;
     let reservations = fixture.control.slug_reservations();
-    let wishes = vec![wanted(1, "acme"), wanted(2, "bolt")];
-    bulk_create(&fixture.control, "us", operation(1), wishes).await.expect("reserved");
+    let requested_slugs = vec![wanted(1, "acme"), wanted(2, "bolt")];
+    bulk_create(&fixture.control, "us", operation(1), requested_slugs).await.expect("reserved");
     bulk_create(&fixture.control, "us", operation(2), vec![wanted(3, "cord")]).await.expect("reserved");
     for _ in 0..2 {
         assert_eq!(reservations.confirm("us", operation(1)).await.expect("confirmed"), 2);
@@ -261,16 +270,16 @@ pub(crate) async fn confirming_twice_is_confirming_once(fixture: Fixture) {
 pub(crate) async fn releasing_twice_is_releasing_once(fixture: Fixture) {
     let fixture = fixture.with_regions(&["us", "de"]).await;
     let reservations = fixture.control.slug_reservations();
-    let wishes = || vec![wanted(1, "acme"), wanted(2, "bolt")];
+    let requested_slugs = || vec![wanted(1, "acme"), wanted(2, "bolt")];
     for (number, confirmed) in [(1, false), (2, true)] {
-        bulk_create(&fixture.control, "us", operation(number), wishes()).await.expect("reserved");
+        bulk_create(&fixture.control, "us", operation(number), requested_slugs()).await.expect("reserved");
         if confirmed {
             reservations.confirm("us", operation(number)).await.expect("confirmed");
         }
         assert_eq!(reservations.release("us", operation(number)).await.expect("released"), 2);
         assert_eq!(reservations.release("us", operation(number)).await.expect("again"), 2);
         assert_eq!(fixture.reservations().await, []);
-        let again = bulk_create(&fixture.control, "us", operation(number), wishes()).await;
+        let again = bulk_create(&fixture.control, "us", operation(number), requested_slugs()).await;
         assert!(matches!(again, Err(Error::OperationReleased { .. })), "{again:?}");
         let other = bulk_create(&fixture.control, "us", operation(number), vec![]).await;
         assert!(matches!(other, Err(Error::OperationContentDiffers { .. })), "{other:?}");
@@ -278,7 +287,7 @@ pub(crate) async fn releasing_twice_is_releasing_once(fixture: Fixture) {
         assert!(matches!(confirm, Err(Error::OperationReleased { .. })), "{confirm:?}");
     }
     // The slugs are free again for any organization.
-    let de = bulk_create(&fixture.control, "de", operation(1), wishes()).await.expect("reserved");
+    let de = bulk_create(&fixture.control, "de", operation(1), requested_slugs()).await.expect("reserved");
     assert_eq!(slugs(&de), ["acme", "bolt"]);
 }
 
@@ -301,8 +310,8 @@ pub(crate) async fn an_organization_has_one_slug(fixture: Fixture) {
     let reservations = fixture.control.slug_reservations();
     bulk_create(&fixture.control, "us", operation(1), vec![wanted(1, "acme")]).await.expect("reserved");
     for number in [2, 3] {
-        let wishes = || vec![wanted(2, "bolt"), wanted(1, "cord")];
-        let refused = bulk_create(&fixture.control, "us", operation(number), wishes()).await;
+        let requested_slugs = || vec![wanted(2, "bolt"), wanted(1, "cord")];
+        let refused = bulk_create(&fixture.control, "us", operation(number), requested_slugs()).await;
         assert!(
             matches!(&refused, Err(Error::OrganizationAlreadyReserved { organization_id: 1, slug, operation_id })
                 if slug == "acme" && *operation_id == operation(1)),
@@ -324,10 +333,11 @@ pub(crate) async fn an_organization_has_one_slug(fixture: Fixture) {
 pub(crate) async fn reservations_are_listed_page_by_page(fixture: Fixture) {
     let fixture = fixture.with_regions(&["us", "de"]).await;
     let reservations = fixture.control.slug_reservations();
-    let wishes = |first: i64| (first..first + 25).map(|id| wanted(id, &format!("slug-{id:03}"))).collect();
-    bulk_create(&fixture.control, "us", operation(1), wishes(1)).await.expect("reserved");
-    bulk_create(&fixture.control, "us", operation(2), wishes(51)).await.expect("reserved");
-    bulk_create(&fixture.control, "de", operation(1), wishes(101)).await.expect("reserved");
+    let requested_slugs =
+        |first: i64| (first..first + 25).map(|id| wanted(id, &format!("slug-{id:03}"))).collect();
+    bulk_create(&fixture.control, "us", operation(1), requested_slugs(1)).await.expect("reserved");
+    bulk_create(&fixture.control, "us", operation(2), requested_slugs(51)).await.expect("reserved");
+    bulk_create(&fixture.control, "de", operation(1), requested_slugs(101)).await.expect("reserved");
     reservations.confirm("us", operation(2)).await.expect("confirmed");
     let all = async |region: Option<&str>, kind| {
         let filter = ListFilter { region: region.map(str::to_owned), kind };
@@ -372,7 +382,7 @@ pub(crate) async fn a_hundred_thousand_organizations_in_one_operation(fixture: F
     const COUNT: i64 = 100_000;
     let fixture = fixture.with_regions(&["us"]).await;
     let reservations = fixture.control.slug_reservations();
-    let wishes = || {
+    let requested_slugs = || {
         (1..=COUNT)
             .map(|id| match id % 4 {
                 0 => wanted(id, "Acme"),
@@ -381,7 +391,8 @@ pub(crate) async fn a_hundred_thousand_organizations_in_one_operation(fixture: F
             })
             .collect()
     };
-    let answers = bulk_create(&fixture.control, "us", operation(1), wishes()).await.expect("reserved");
+    let answers =
+        bulk_create(&fixture.control, "us", operation(1), requested_slugs()).await.expect("reserved");
     assert_eq!(answers.len(), 100_000);
     assert!(answers.iter().zip(1..).all(|(answer, id)| answer.organization_id == id));
     let different: HashSet<&str> = slugs(&answers).into_iter().collect();
@@ -390,7 +401,10 @@ pub(crate) async fn a_hundred_thousand_organizations_in_one_operation(fixture: F
     assert_eq!(kept, 50_000);
     assert_eq!(answers[3].slug, "acme");
     assert!(different.iter().all(|slug| rules::is_valid(slug)));
-    assert_eq!(bulk_create(&fixture.control, "us", operation(1), wishes()).await.expect("again"), answers);
+    assert_eq!(
+        bulk_create(&fixture.control, "us", operation(1), requested_slugs()).await.expect("again"),
+        answers
+    );
     assert_eq!(reservations.confirm("us", operation(1)).await.expect("confirmed"), COUNT);
     assert_eq!(fixture.reservations().await.len(), 100_000);
     assert_eq!(reservations.release("us", operation(1)).await.expect("released"), 100_000);

@@ -38,7 +38,7 @@ pub(crate) fn now() -> DateTime<Utc> {
 }
 
 /// The number of events of a feed that a control keeps here.
-pub(crate) const KEPT: i64 = 1_000;
+pub(crate) const RETAINED: i64 = 1_000;
 
 /// The most bulk creations that a control accepts at once here, and how long it waits for their parts.
 pub(crate) const CALLS: usize = 16;
@@ -61,7 +61,7 @@ fn options(url: &str, feed: feed::Options, accept: AcceptRegions) -> Options {
         database: db::Options::default(),
         address: "http://control.example.com".to_owned(),
         accept_regions: accept,
-        feed: feed::Options { keep_events: KEPT, watches: WATCHES, ..feed },
+        feed: feed::Options { keep_events: RETAINED, watches: WATCHES, ..feed },
         bulk: bulk_intake::Options { calls: CALLS, idle: BULK_IDLE, ..bulk_intake::Options::default() },
         audit: causeway_audit::Options::default(),
     }

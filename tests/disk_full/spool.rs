@@ -133,17 +133,17 @@ async fn a_full_disk_is_an_error_of_that_upload_alone(store: Store) {
         };
         let (served, region) = Region::start(way, directory.path(), &url, &cluster.control_url()).await;
         let env = Environment::system();
-        let [big, before, beside, after] = [(); 4].map(|()| env.uuid().to_string());
+        let [big, before, small, after] = [(); 4].map(|()| env.uuid().to_string());
 
         send(&region, &before, 1_000).await.expect("there is room");
         assert_eq!(ends(&region, &before).await, ImportState::Succeeded, "{way:?}");
         let (refused, other) =
-            tokio::join!(send(&region, &big, way.too_many()), send(&region, &beside, 1_000));
+            tokio::join!(send(&region, &big, way.too_many()), send(&region, &small, 1_000));
         let error = refused.expect_err("there is no room");
         assert_eq!(error.reason(), Some(ErrorReason::SpoolFailed), "{way:?}: {error}");
         assert!(error.to_string().contains(way.advice()), "{way:?}: {error}");
         other.unwrap_or_else(|error| panic!("{way:?}: it was sent in parallel: {error}"));
-        assert_eq!(ends(&region, &beside).await, ImportState::Succeeded, "{way:?}");
+        assert_eq!(ends(&region, &small).await, ImportState::Succeeded, "{way:?}");
 
         // Nothing of the upload remains: neither a file nor an import, and its id may be used again.
         // The file of an import that has succeeded goes soon after.

@@ -19,7 +19,7 @@ use tokio::{task::JoinSet, time::sleep};
 
 use crate::{
     driver::{self, PATIENCE},
-    onlooker::Onlooker,
+    observer::Observer,
     outsider::{self, SimulatedRegion},
     reconcile,
     renames::{self, Renamed},
@@ -31,15 +31,15 @@ use crate::{
 /// The tasks of all actors. Each acts at times of its own.
 type Actors = JoinSet<anyhow::Result<()>>;
 
-/// Runs a scenario to its end, and then checks all promises. While it runs, the onlooker and the readers compare every
+/// Runs a scenario to its end, and then checks all promises. While it runs, the observer and the readers compare every
 /// answer with the rows in the databases.
 pub(crate) async fn act(
     cluster: &Arc<Cluster>,
     failpoints: &Failpoints,
     scenario: &Scenario,
 ) -> anyhow::Result<()> {
-    let rng = SeededRng::new(scenario.onlookers);
-    let mut onlooker = Onlooker::of(cluster, rng.number()).await?;
+    let rng = SeededRng::new(scenario.observers);
+    let mut observer = Observer::of(cluster, rng.number()).await?;
     let mut watchers: Vec<Watcher> = (0..scenario.regions)
         .map(|region| {
             let (name, forgotten) = (cluster.region_name(region), scenario.may_forget(region));
@@ -56,20 +56,20 @@ pub(crate) async fn act(
         let broken = futures::future::select_all(watchers.iter_mut().map(|it| Box::pin(it.has_ended())));
         tokio::select! {
             outsider = play(cluster, failpoints, scenario) => outsider?,
-            wrong = onlooker.first_error() => return Err(wrong),
+            wrong = observer.first_error() => return Err(wrong),
             (wrong, ..) = broken => return Err(wrong),
             wrong = router.has_ended() => return Err(wrong),
         }
     };
     cluster.trace().note("nothing is under way");
-    onlooker.has_seen_all().await?;
+    observer.has_seen_all().await?;
     cluster.trace().note("everybody says the same");
     all_have_heard_all(cluster, &mut watchers, &mut router).await?;
     cluster.trace().note("all readers have heard all");
     if let Some(outsider) = outsider {
         outsider.leave().await?;
         all_have_heard_all(cluster, &mut watchers, &mut router).await?;
-        onlooker.has_seen_all().await?;
+        observer.has_seen_all().await?;
     }
     cluster.trace().note("the rows are inspected");
     let mut inspection = Inspection::of(cluster);

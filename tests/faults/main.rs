@@ -9,7 +9,7 @@ mod challenges;
 mod driver;
 mod history;
 mod listed;
-mod onlooker;
+mod observer;
 pub(crate) mod outsider;
 #[cfg(feature = "failpoints")]
 mod processes;

@@ -146,8 +146,8 @@ pub(crate) struct Scenario {
     pub(crate) without_keys: Option<usize>,
     /// What the outsider, a simulated region, does. `None` if there is none.
     pub(crate) outside: Option<SimulatedRegionPlan>,
-    /// The seed of the onlooker and the readers.
-    pub(crate) onlookers: u64,
+    /// The seed of the observer and the readers.
+    pub(crate) observers: u64,
     /// Comparisons of regions with control: the time since the first fault, the region, and whether it repairs.
     pub(crate) comparisons: Vec<(Duration, usize, bool)>,
     /// The faults, each with the pause before it.
@@ -156,7 +156,8 @@ pub(crate) struct Scenario {
 
 const SLUGS: &[&str] = &["acme", "Acme", "initech", "größe", "settings", "", "7", "acme-corp", "hooli"];
 /// The slugs that rename requests ask for.
-const WISHES: &[&str] = &["acme", "initech", "hooli", "umbrella", "Größe", "settings", "7", "acme-corp"];
+const REQUESTED_SLUGS: &[&str] =
+    &["acme", "initech", "hooli", "umbrella", "Größe", "settings", "7", "acme-corp"];
 const USERS: &[&str] = &["ann", "Ann", "bob", "carol", "dave"];
 
 impl Scenario {
@@ -176,7 +177,7 @@ impl Scenario {
             (0..rng.between(2, 12)).map(|_| (rng.up_to(15), fault(&rng, regions, controls, store))).collect();
         let comparisons =
             (0..rng.below(3)).map(|_| (rng.up_to(120), rng.below(regions), rng.chance(50))).collect();
-        let onlookers = rng.number();
+        let observers = rng.number();
         let many = outside.as_ref().is_some_and(|outside| outside.wanted.len() > 100);
         // Small limits, so that work in parts really has several parts.
         let few: &[usize] = if many || large.is_some() { &[400, 10_000] } else { &[1, 2, 3, 10_000] };
@@ -188,7 +189,7 @@ impl Scenario {
             imports,
             without_keys,
             outside,
-            onlookers,
+            observers,
             comparisons,
             faults,
         }
@@ -245,7 +246,7 @@ fn rename_request(rng: &SeededRng, regions: usize) -> RenameRequest {
         organization: rng.below(3),
         region: rng.chance(10).then(|| rng.below(regions)),
         operation_id: rng.uuid(),
-        slug: rng.of(WISHES),
+        slug: rng.of(REQUESTED_SLUGS),
         require_exact: rng.chance(30),
         keep_alias: rng.chance(50),
         twice: rng.chance(20),
@@ -263,7 +264,7 @@ fn outside(rng: &SeededRng) -> SimulatedRegionPlan {
         after: rng.up_to(40),
         pause: rng.up_to(30),
         wanted: few.chain((0..many).map(|number| format!("elsewhere-{number}"))).collect(),
-        renamed: rng.chance(60).then(|| rng.of(WISHES).to_owned()),
+        renamed: rng.chance(60).then(|| rng.of(REQUESTED_SLUGS).to_owned()),
         gives_up: rng.chance(25),
         releases_operation: rng.chance(50),
         ids: [(); 6].map(|()| rng.uuid()),

@@ -33,7 +33,7 @@ use crate::{
 const GOES_BACK: usize = 15;
 const TIMES: usize = 5;
 /// The most events of one message that it notes in the trace.
-const TOLD: usize = 12;
+const MOST_REPORTED: usize = 12;
 /// How many earlier states a reader keeps.
 const PASTS: usize = 12;
 
@@ -156,7 +156,7 @@ impl Heard {
                     );
                     self.version = event.version;
                     let change = event.change.context("an event of nothing")?;
-                    if number < TOLD {
+                    if number < MOST_REPORTED {
                         tell(&mut told, event.version, &change);
                     }
                     match change {
@@ -167,8 +167,8 @@ impl Heard {
                         Change::Removed(removed) => self.reservations.remove(&removed.slug),
                     }
                 }
-                if count > TOLD {
-                    let _never = write!(told, " and {} events more", count - TOLD);
+                if count > MOST_REPORTED {
+                    let _never = write!(told, " and {} events more", count - MOST_REPORTED);
                 }
                 self.remember();
             }

@@ -1,7 +1,7 @@
 //! More than one import: the same file under another id, and under the same id.
 
 use causeway_harness::{
-    account::{Audit, Fate},
+    account::{Audit, Outcome},
     cluster::{ImportOptions, Store},
     export::Export,
 };
@@ -13,7 +13,7 @@ use causeway_proto::{
     relocation::v1::{ErrorReason, FindingKind},
 };
 
-use crate::support::{MEMBER, USER, accounted, cluster, exhaustive, import, kinds, look, refused, told};
+use crate::support::{MEMBER, USER, accounted, cluster, exhaustive, import, kinds, refused, rows_now, told};
 
 /// An import without its progress, which is known only while it runs.
 fn lasting(import: Import) -> Import {
@@ -38,7 +38,7 @@ pub(crate) async fn a_second_import_changes_only_what_is_taken(store: Store) {
     let keys = 2 * records("sentry.projectkey") + records("sentry.orgauthtoken") + invites;
     expected.insert("KEY_REGENERATED", keys);
     assert_eq!(kinds(&second), expected);
-    assert_eq!(second.count(|fate| matches!(fate, Fate::Existing(_))), records("sentry.email"));
+    assert_eq!(second.count(|outcome| matches!(outcome, Outcome::Existing(_))), records("sentry.email"));
     assert_eq!(second.inserted() + records("sentry.email"), first.inserted());
     assert_eq!(first.inserted() + second.inserted(), second.after.row_count());
 
@@ -53,13 +53,15 @@ pub(crate) async fn a_merging_import_leaves_users_as_they_are(store: Store) {
     let (_, first) = import(&cluster, &export, &ImportOptions::default()).await;
     let (_, second) = import(&cluster, &export, &ImportOptions::default().merge_users()).await;
     for record in export.records.iter().filter(|record| record.model == USER) {
-        let Some(Fate::Inserted(id)) = first.fate(USER, record.pk) else { panic!("user {}", record.pk) };
-        assert_eq!(second.fate(USER, record.pk), Some(Fate::Existing(id)));
+        let Some(Outcome::Inserted(id)) = first.outcome(USER, record.pk) else {
+            panic!("user {}", record.pk)
+        };
+        assert_eq!(second.outcome(USER, record.pk), Some(Outcome::Existing(id)));
     }
     for record in &export.records {
         match record.model.as_str() {
             "sentry.useremail" | "sentry.useroption" => {
-                assert_eq!(second.fate(&record.model, record.pk), Some(Fate::Dropped))
+                assert_eq!(second.outcome(&record.model, record.pk), Some(Outcome::Dropped))
             }
             // The members of the second import's organizations are the users of the first import.
             MEMBER => {
@@ -80,7 +82,7 @@ pub(crate) async fn the_same_import_again_changes_nothing(store: Store) {
     let region = cluster.region(0);
     let (export, options) = (exhaustive(), ImportOptions::default().import_id(ID));
     let (first, _) = import(&cluster, &export, &options).await;
-    let after = look(&cluster, 0).await;
+    let after = rows_now(&cluster, 0).await;
 
     let joined = region.begin(&export.to_bytes(), &options).await.expect("it is joined");
     assert!(joined.joined);
@@ -92,7 +94,7 @@ pub(crate) async fn the_same_import_again_changes_nothing(store: Store) {
     let joined = region.imports().import_organizations(tokio_stream::iter(parts)).await;
     assert!(joined.expect("it is joined").into_inner().joined);
 
-    assert_eq!(look(&cluster, 0).await, after, "rows or reservations have changed");
+    assert_eq!(rows_now(&cluster, 0).await, after, "rows or reservations have changed");
     let imports = region.imports().list_imports(ListImportsRequest::default()).await;
     assert_eq!(imports.expect("a list").into_inner().imports.len(), 1);
     cluster.stop().await;
@@ -102,7 +104,7 @@ pub(crate) async fn an_import_that_is_sent_twice_at_once_is_one(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let region = cluster.region(0);
     let (export, options) = (exhaustive().to_bytes(), ImportOptions::default().import_id(ID));
-    let before = look(&cluster, 0).await;
+    let before = rows_now(&cluster, 0).await;
     let (one, other) = tokio::join!(region.begin(&export, &options), region.begin(&export, &options));
     let (one, other) = (one.expect("it is taken"), other.expect("it is taken"));
     assert!(one.joined ^ other.joined, "exactly one of them started it: {} {}", one.joined, other.joined);
@@ -118,7 +120,7 @@ pub(crate) async fn an_import_id_stands_for_one_content_and_one_set_of_parameter
     export.organization(1, "one").organization(2, "two");
     let options = ImportOptions::default().import_id(ID);
     let (first, _) = import(&cluster, &export, &options).await;
-    let after = look(&cluster, 0).await;
+    let after = rows_now(&cluster, 0).await;
 
     let mut other = export.clone();
     other.organization(3, "three");
@@ -134,7 +136,7 @@ pub(crate) async fn an_import_id_stands_for_one_content_and_one_set_of_parameter
         assert_eq!(refusal, ErrorReason::ImportContentDiffers, "{options:?}");
     }
     assert_eq!(lasting(region.wait(ID).await.expect("it has ended")), lasting(first.clone()));
-    assert_eq!(look(&cluster, 0).await, after, "rows or reservations have changed");
+    assert_eq!(rows_now(&cluster, 0).await, after, "rows or reservations have changed");
 
     // A failed import keeps its id too.
     let options =

@@ -16,7 +16,7 @@ use tonic::Status;
 
 use crate::{
     revert::revert,
-    support::{ORGANIZATION, cluster, eventually, look, refused},
+    support::{ORGANIZATION, cluster, eventually, refused, rows_now},
 };
 
 async fn approve(region: &RegionApi, ids: &[i64], import: &str) -> Result<i64, Status> {
@@ -92,10 +92,10 @@ pub(crate) async fn organizations_that_were_left_hidden_are_shown_when_approved(
     let (active, leaving) = (OrganizationStatus::Active, OrganizationStatus::PendingDeletion);
     let expected = [(ids[0], active), (ids[1], active), (ids[2], leaving)];
     eventually("control hears of all", async || directory(&cluster).await == expected).await;
-    let look = look(&cluster, 0).await;
+    let rows_now = rows_now(&cluster, 0).await;
     for (id, status) in expected {
         assert_eq!(
-            look.row(ORGANIZATION, id).expect("a row")["status"],
+            rows_now.row(ORGANIZATION, id).expect("a row")["status"],
             Cell::Int(organization_status::to_stored(status).expect("it is stored"))
         );
     }

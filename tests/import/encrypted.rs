@@ -21,7 +21,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tonic::{Code, Status};
 
-use crate::support::{accounted, cluster, exhaustive, limited, look, refused};
+use crate::support::{accounted, cluster, exhaustive, limited, refused, rows_now};
 
 const PRIVATE: &str = include_str!("../encrypted-exports/test-key-private.pem");
 pub(crate) const PUBLIC: &str = include_str!("../encrypted-exports/test-key-public.pem");
@@ -112,7 +112,7 @@ pub(crate) async fn an_encrypted_export_arrives_as_its_file_has_it(store: Store)
     let (plain, options) = (exhaustive().to_bytes(), ImportOptions::default().import_id(ID));
     let (first, again) = (encrypted(&plain, PUBLIC), encrypted(&plain, PUBLIC));
     assert_ne!(first, again);
-    let before = look(&cluster, 0).await;
+    let before = rows_now(&cluster, 0).await;
     let import = region.import(&first, &options).await.expect("it ends");
     accounted(Audit::new(&cluster, 0, &before, &plain, &options, &import).run().await);
     assert!(import.encrypted);
@@ -151,7 +151,7 @@ pub(crate) async fn an_encrypted_export_arrives_as_its_file_has_it(store: Store)
     assert_eq!(refused(sent), ErrorReason::UploadInvalid);
 
     let options = ImportOptions::default();
-    let before = look(&cluster, 0).await;
+    let before = rows_now(&cluster, 0).await;
     let import = region.import(PYTHON, &options).await.expect("it ends");
     accounted(Audit::new(&cluster, 0, &before, PYTHON_PLAIN, &options, &import).run().await);
     cluster.stop().await;
@@ -162,7 +162,7 @@ pub(crate) async fn an_encrypted_export_stays_encrypted_and_waits_for_its_key(st
     let mut cluster = opening(store).await;
     let (plain, options) = (exhaustive().to_bytes(), ImportOptions::default().import_id(ID));
     let file = encrypted(&plain, PUBLIC);
-    let before = look(&cluster, 0).await;
+    let before = rows_now(&cluster, 0).await;
     cluster.stop_control().await;
     cluster.region(0).begin(&file, &options).await.expect("it begins");
     let waits_for = async |cluster: &Cluster, reason: ErrorReason| {
@@ -204,7 +204,7 @@ pub(crate) async fn an_encrypted_export_stays_encrypted_and_waits_for_its_key(st
 pub(crate) async fn a_region_without_the_right_key_takes_no_encrypted_export(store: Store) {
     let mut cluster = cluster(store, &["us"]).await;
     let plain = exhaustive().to_bytes();
-    let before = look(&cluster, 0).await;
+    let before = rows_now(&cluster, 0).await;
     let options = ImportOptions::default().import_id(ID);
 
     let asked = cluster.region(0).imports().get_public_key(GetPublicKeyRequest {}).await;
@@ -219,7 +219,7 @@ pub(crate) async fn a_region_without_the_right_key_takes_no_encrypted_export(sto
     with_key(&mut cluster, OTHER_PRIVATE).await;
     let sent = cluster.region(0).begin(&encrypted(&plain, PUBLIC), &options).await;
     assert_eq!(refused(sent), ErrorReason::DecryptionKeyMismatch);
-    assert_eq!(look(&cluster, 0).await, before, "something was written");
+    assert_eq!(rows_now(&cluster, 0).await, before, "something was written");
     nothing_is_spooled(&cluster).await;
 
     // The id is still free.
@@ -299,7 +299,7 @@ fn bad(file: &[u8]) -> Vec<(&'static str, Vec<u8>, &'static str)> {
 pub(crate) async fn a_tar_that_is_not_in_order_leaves_nothing(store: Store) {
     let cluster = opening(store).await;
     let file = encrypted(&exhaustive().to_bytes(), PUBLIC);
-    let before = look(&cluster, 0).await;
+    let before = rows_now(&cluster, 0).await;
     for (name, bad, says) in bad(&file) {
         let status =
             cluster.region(0).begin(&bad, &ImportOptions::default()).await.expect_err("it is refused");
@@ -312,7 +312,7 @@ pub(crate) async fn a_tar_that_is_not_in_order_leaves_nothing(store: Store) {
     let sent = cluster.region(0).begin(&foreign, &ImportOptions::default()).await;
     assert_eq!(refused(sent), ErrorReason::DecryptionKeyMismatch);
     nothing_is_spooled(&cluster).await;
-    assert_eq!(look(&cluster, 0).await, before, "something was written");
+    assert_eq!(rows_now(&cluster, 0).await, before, "something was written");
     cluster.stop().await;
 }
 
@@ -341,7 +341,7 @@ pub(crate) async fn an_encrypted_export_in_no_order_arrives(store: Store) {
     let cluster = opening(store).await;
     let plain = exhaustive().shuffled(5).to_bytes();
     let options = ImportOptions::default().filter(&[SLUG]);
-    let before = look(&cluster, 0).await;
+    let before = rows_now(&cluster, 0).await;
     let import = cluster.region(0).import(&encrypted(&plain, PUBLIC), &options).await.expect("it ends");
     accounted(Audit::new(&cluster, 0, &before, &plain, &options, &import).run().await);
     cluster.stop().await;
@@ -350,7 +350,7 @@ pub(crate) async fn an_encrypted_export_in_no_order_arrives(store: Store) {
 pub(crate) async fn an_upload_that_is_too_large_is_refused(store: Store) {
     let cluster = limited(store, |limits| limits.upload_bytes = 1_000).await;
     let region = cluster.region(0);
-    let before = look(&cluster, 0).await;
+    let before = rows_now(&cluster, 0).await;
     let large = [b"[".as_slice(), &[b' '; 998], b"]"].concat();
     assert_eq!(large.len(), 1_000);
     let larger = [large.as_slice(), b"\n"].concat();
@@ -368,7 +368,7 @@ pub(crate) async fn an_upload_that_is_too_large_is_refused(store: Store) {
         assert_eq!(limit.as_deref(), Some("1000"));
         nothing_is_spooled(&cluster).await;
     }
-    assert_eq!(look(&cluster, 0).await, before, "something was written");
+    assert_eq!(rows_now(&cluster, 0).await, before, "something was written");
     let import = region.import(&large, &ImportOptions::default()).await.expect("it is not too large");
     assert_eq!(import.state(), ImportState::Succeeded);
     cluster.stop().await;

@@ -12,7 +12,7 @@ use causeway_proto::region::v1::{Import, ImportState, ResumeImportRequest, Rever
 use causeway_silo::db::Statement;
 
 use crate::{
-    support::{accounted, look},
+    support::{accounted, rows_now},
     survive::{refuse_projects, take_projects_again},
 };
 
@@ -72,7 +72,7 @@ pub(crate) async fn a_revert_that_fails_or_dies_anywhere_once_leaves_nothing(sto
     let failpoints = Failpoints::default();
     let cluster = cluster(store, &failpoints).await;
     let (bytes, options) = (export(), ImportOptions::default());
-    let before = look(&cluster, 0).await;
+    let before = rows_now(&cluster, 0).await;
     for place in places(&["region.revert", "control.revert"]) {
         for act in [Act::Fail, Act::Kill] {
             let region = cluster.region(0);
@@ -85,7 +85,7 @@ pub(crate) async fn a_revert_that_fails_or_dies_anywhere_once_leaves_nothing(sto
             retry_until_ok(&cluster, async || cluster.quiet(SOON).await).await;
             assert!(!failpoints.is_armed(), "{place} was never reached");
             assert_eq!(import.state(), ImportState::Reverted);
-            assert_eq!(look(&cluster, 0).await, before, "{place}: something is left");
+            assert_eq!(rows_now(&cluster, 0).await, before, "{place}: something is left");
             for counts in &import.models {
                 assert_eq!((counts.deleted, counts.kept), (counts.inserted, 0), "{place}: {counts:?}");
             }
@@ -100,7 +100,7 @@ pub(crate) async fn a_resumption_that_fails_or_dies_once_is_one(store: Store) {
     let (bytes, options) = (export(), ImportOptions::default());
     for place in places(&["region.resume"]) {
         for act in [Act::Fail, Act::Kill] {
-            let before = look(&cluster, 0).await;
+            let before = rows_now(&cluster, 0).await;
             refuse_projects(&cluster).await;
             let region = cluster.region(0);
             let failed = region.import(&bytes, &options).await.expect("it ends");
@@ -119,7 +119,7 @@ pub(crate) async fn a_resumption_that_fails_or_dies_once_is_one(store: Store) {
 }
 
 /// The failpoints at which a region is killed after it has done one thing that it need not do again.
-const STEPS: [&str; 3] = ["region.plan.kept", "region.chunk.committed", "region.control_chunk.noted"];
+const STEPS: [&str; 3] = ["region.plan.logged", "region.chunk.committed", "region.control_chunk.noted"];
 
 /// The number of chunks of an import.
 async fn chunks(cluster: &Cluster, id: &str) -> u64 {
@@ -143,7 +143,7 @@ pub(crate) async fn an_import_gets_further_in_every_life(store: Store) {
     let steps = STEPS.map(|place| failpoints.reached(place));
     assert!(steps.iter().all(|steps| *steps >= 3), "the export is too small: {steps:?}");
 
-    let before = look(&cluster, 0).await;
+    let before = rows_now(&cluster, 0).await;
     let arm = || {
         failpoints.disarm();
         STEPS.iter().for_each(|place| failpoints.arm(place, Act::Kill, 0));

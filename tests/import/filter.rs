@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use causeway_harness::{
-    account::{Cell, Fate},
+    account::{Cell, Outcome},
     cluster::{Cluster, ImportOptions, Store},
     export::{Export, OTHER_SLUG, OTHER_SOURCE_ID, SLUG, SOURCE_ID},
 };
@@ -20,10 +20,10 @@ pub(crate) async fn a_filter_takes_an_organization_and_what_belongs_to_it(store:
     let options = ImportOptions::default().filter(&[OTHER_SLUG]);
     let (import_, account) = import(&cluster, &exhaustive(), &options).await;
     assert_eq!(import_.organization_count, 1);
-    assert_eq!(account.fate(ORGANIZATION, SOURCE_ID), Some(Fate::Filtered));
-    assert!(matches!(account.fate(ORGANIZATION, OTHER_SOURCE_ID), Some(Fate::Inserted(_))));
+    assert_eq!(account.outcome(ORGANIZATION, SOURCE_ID), Some(Outcome::Filtered));
+    assert!(matches!(account.outcome(ORGANIZATION, OTHER_SOURCE_ID), Some(Outcome::Inserted(_))));
     // The users are the members, also those who are members of other organizations too, and nobody else.
-    let users = [11, 12, 13, 14].map(|pk| matches!(account.fate(USER, pk), Some(Fate::Inserted(_))));
+    let users = [11, 12, 13, 14].map(|pk| matches!(account.outcome(USER, pk), Some(Outcome::Inserted(_))));
     assert_eq!(users, [true, false, true, false]);
     // The addresses are those of these users, second ones included; not those of other users or of nobody.
     let mut addresses: Vec<&str> =
@@ -32,7 +32,7 @@ pub(crate) async fn a_filter_takes_an_organization_and_what_belongs_to_it(store:
     assert_eq!(addresses, ["inactive@example.com", "owner", "second@example.com"]);
     // An invitation stays although the inviter is not imported. Other records that refer to such a user are dropped.
     assert_eq!(account.row(MEMBER, 34).expect("the invitation")["inviter_id"], Cell::Null);
-    assert_eq!(account.fate("sentry.ruleactivity", 35), Some(Fate::Dropped));
+    assert_eq!(account.outcome("sentry.ruleactivity", 35), Some(Outcome::Dropped));
     assert_eq!(told(&account, FindingKind::ClearedReference), 1);
     // A record with a reference that leads nowhere is dropped under any filter; two models refer to models of other scopes.
     assert_eq!(told(&account, FindingKind::DroppedReference), 4);
@@ -41,15 +41,15 @@ pub(crate) async fn a_filter_takes_an_organization_and_what_belongs_to_it(store:
     let options = ImportOptions::default().filter(&[SLUG]).merge_users();
     let (import_, account) = import(&cluster, &exhaustive(), &options).await;
     assert_eq!(import_.organizations[0].slug, SLUG);
-    let users = [11, 12, 13, 14].map(|pk| account.fate(USER, pk).expect("a user"));
+    let users = [11, 12, 13, 14].map(|pk| account.outcome(USER, pk).expect("a user"));
     assert!(
-        matches!(users, [Fate::Existing(_), Fate::Inserted(_), Fate::Filtered, Fate::Filtered]),
+        matches!(users, [Outcome::Existing(_), Outcome::Inserted(_), Outcome::Filtered, Outcome::Filtered]),
         "{users:?}"
     );
     let options = ImportOptions::default().filter(&[SLUG, OTHER_SLUG, SLUG]);
     let (import_, account) = import(&cluster, &exhaustive(), &options).await;
     assert_eq!(import_.organization_count, 2);
-    assert_eq!(account.fate(USER, 14), Some(Fate::Filtered));
+    assert_eq!(account.outcome(USER, 14), Some(Outcome::Filtered));
     cluster.stop().await;
 }
 
@@ -118,15 +118,15 @@ pub(crate) async fn a_query_goes_with_the_rules_that_refer_to_it(store: Store) {
     }
     let (_, account) = import(&cluster, &export, &ImportOptions::default().filter(&["one"])).await;
     let queries =
-        (11..=14).map(|pk| matches!(account.fate("sentry.snubaquery", pk), Some(Fate::Inserted(_))));
+        (11..=14).map(|pk| matches!(account.outcome("sentry.snubaquery", pk), Some(Outcome::Inserted(_))));
     assert_eq!(queries.collect::<Vec<_>>(), [true, false, false, false]);
     // Nor is a rule that belongs to no organization.
-    assert_eq!(account.fate("sentry.alertrule", 3), Some(Fate::Filtered));
+    assert_eq!(account.outcome("sentry.alertrule", 3), Some(Outcome::Filtered));
     assert_eq!(account.after.rows("sentry.querysubscription").len(), 1);
     // Without a filter, records need no owner. But nothing refers to the last query.
     let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
-    assert!(matches!(account.fate("sentry.snubaquery", 13), Some(Fate::Inserted(_))));
-    assert_eq!(account.fate("sentry.snubaquery", 14), Some(Fate::Dropped));
+    assert!(matches!(account.outcome("sentry.snubaquery", 13), Some(Outcome::Inserted(_))));
+    assert_eq!(account.outcome("sentry.snubaquery", 14), Some(Outcome::Dropped));
     assert_eq!(told(&account, FindingKind::SkippedByRule), 1);
     cluster.stop().await;
 }
@@ -145,14 +145,14 @@ pub(crate) async fn a_query_that_nothing_imported_refers_to_does_not_stay(store:
     let snapshot = json!({"start": "2024-01-01T00:00:00Z", "end": "2024-01-02T00:00:00Z", "period": 1});
     export.push("sentry.timeseriessnapshot", 4, &snapshot);
     let (_, account) = import(&cluster, &export, &ImportOptions::default().filter(&["one"])).await;
-    assert_eq!(account.fate("sentry.alertrule", 1), Some(Fate::Dropped));
-    assert_eq!(account.fate("sentry.snubaquery", 11), Some(Fate::Dropped));
-    assert_eq!(account.fate("sentry.timeseriessnapshot", 4), Some(Fate::Filtered));
+    assert_eq!(account.outcome("sentry.alertrule", 1), Some(Outcome::Dropped));
+    assert_eq!(account.outcome("sentry.snubaquery", 11), Some(Outcome::Dropped));
+    assert_eq!(account.outcome("sentry.timeseriessnapshot", 4), Some(Outcome::Filtered));
     assert_eq!(account.after.rows("sentry.snubaquery").len(), 0);
     // Without a filter, the rule has its owner and the query its rule.
     let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
     assert_eq!(account.after.rows("sentry.snubaquery").len(), 1);
-    assert!(matches!(account.fate("sentry.timeseriessnapshot", 4), Some(Fate::Inserted(_))));
+    assert!(matches!(account.outcome("sentry.timeseriessnapshot", 4), Some(Outcome::Inserted(_))));
     cluster.stop().await;
 }
 
@@ -179,7 +179,7 @@ pub(crate) async fn what_a_filter_leaves_out_cannot_refuse_the_file(store: Store
     assert_eq!(kinds(&account), [("DEFECT_FILTERED", 7)].into());
     assert_eq!((done.organization_count, account.after.rows("sentry.team").len()), (1, 1));
     for (model, pk) in [("sentry.project", 22), ("sentry.team", 12), ("sentry.projectkey", 31), (MEMBER, 3)] {
-        assert_eq!(account.fate(model, pk), Some(Fate::Filtered), "{model} {pk}");
+        assert_eq!(account.outcome(model, pk), Some(Outcome::Filtered), "{model} {pk}");
     }
     let finding = account.findings.iter().find(|it| it.source_pk == 22).expect("it is told");
     assert!(finding.reason.contains("110 characters") && finding.field == "slug", "{finding:?}");
@@ -213,7 +213,7 @@ pub(crate) async fn a_record_between_two_organizations_is_told(store: Store) {
     for slug in ["one", "two"] {
         let (_, account) = import(&cluster, &export, &ImportOptions::default().filter(&[slug])).await;
         for model in ["sentry.monitor", "sentry.projectteam"] {
-            assert_eq!(account.fate(model, 1), Some(Fate::Dropped), "{model} of {slug}");
+            assert_eq!(account.outcome(model, 1), Some(Outcome::Dropped), "{model} of {slug}");
         }
         assert_eq!(told(&account, FindingKind::TwoOrganizations), 2);
     }

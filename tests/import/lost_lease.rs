@@ -13,7 +13,7 @@ use chrono::TimeDelta;
 use uuid::Uuid;
 
 use crate::{
-    support::{accounted, look},
+    support::{accounted, rows_now},
     survive::change,
 };
 
@@ -27,7 +27,7 @@ const OF_AN_IMPORT: [(&str, &str); 8] = [
     ("region.slugs.answered", "the slugs"),
     ("region.slugs.confirmed", "that slugs are final"),
     ("region.finish.counted", "that all is visible"),
-    ("region.report.told", "that control's directory knows"),
+    ("region.report.answered", "that control's directory knows"),
 ];
 
 /// The same for a revert.
@@ -120,7 +120,7 @@ pub(crate) async fn what_a_process_without_the_lease_wants_to_commit_is_refused(
     let (bytes, options) = (export(), ImportOptions::default());
     let mut committed = Vec::new();
     for (place, what) in OF_AN_IMPORT {
-        let before = look(&cluster, 0).await;
+        let before = rows_now(&cluster, 0).await;
         failpoints.arm(place, Act::Hold, 0);
         let begun = cluster.region(0).begin(&bytes, &options).await.expect("it begins");
         let id = Uuid::try_parse(&begun.import.unwrap_or_default().import_id).expect("an id");
@@ -136,7 +136,7 @@ pub(crate) async fn what_a_process_without_the_lease_wants_to_take_back_stays(st
     let failpoints = Failpoints::default();
     let mut cluster = standing(store, &failpoints).await;
     let (bytes, options) = (export(), ImportOptions::default());
-    let before = look(&cluster, 0).await;
+    let before = rows_now(&cluster, 0).await;
     let mut committed = Vec::new();
     for (place, what) in OF_A_REVERT {
         let import = cluster.region(0).import(&bytes, &options).await.expect("it ends");
@@ -148,7 +148,7 @@ pub(crate) async fn what_a_process_without_the_lease_wants_to_take_back_stays(st
         committed.extend(loses_it(&mut cluster, &failpoints, id, place, what).await);
         let reverted = cluster.region(0).wait(&import.import_id).await.expect("it ends");
         assert_eq!(reverted.state(), ImportState::Reverted);
-        assert_eq!(look(&cluster, 0).await, before, "{place}: something is left");
+        assert_eq!(rows_now(&cluster, 0).await, before, "{place}: something is left");
     }
     assert_eq!(committed, [] as [String; 0]);
     cluster.stop().await;
@@ -165,8 +165,8 @@ pub(crate) async fn a_process_that_comes_back_late_changes_nothing(store: Store)
     let (bytes, options) = (export(), ImportOptions::default());
     // Only failpoints after which the import needs no file: the other process does not have the file, and would leave
     // the import alone.
-    for place in ["region.report.told", "region.revert.adopted", "region.revert_control_chunk.answered"] {
-        let before = look(&cluster, 0).await;
+    for place in ["region.report.answered", "region.revert.adopted", "region.revert_control_chunk.answered"] {
+        let before = rows_now(&cluster, 0).await;
         failpoints.arm(place, Act::Hold, 0);
         let begun = cluster.region(0).begin(&bytes, &options).await.expect("it begins");
         let id = begun.import.unwrap_or_default().import_id;
@@ -180,9 +180,9 @@ pub(crate) async fn a_process_that_comes_back_late_changes_nothing(store: Store)
         let over =
             "UPDATE causeway_import SET lease_until = lease_acquired_at WHERE lease_holder IS NOT NULL";
         change(&cluster, vec![Statement::new(over)]).await;
-        let beside = cluster.start_beside(0).await.expect("another process");
+        let other_process = cluster.start_second_process(0).await.expect("another process");
         if reverts {
-            let ended = beside.region().wait(&id).await.expect("the other process ends it");
+            let ended = other_process.region().wait(&id).await.expect("the other process ends it");
             assert_eq!(ended.state(), ImportState::Reverted, "{place}");
         } else {
             let reported = "SELECT count(*) AS n FROM causeway_import WHERE NOT reported";
@@ -195,14 +195,14 @@ pub(crate) async fn a_process_that_comes_back_late_changes_nothing(store: Store)
             db.close().await;
         }
         let id = Uuid::try_parse(&id).expect("an id");
-        let after = (held(&cluster, id).await, look(&cluster, 0).await);
+        let after = (held(&cluster, id).await, rows_now(&cluster, 0).await);
         failpoints.release();
         cluster.stop_region(0).await;
-        assert_eq!((held(&cluster, id).await, look(&cluster, 0).await), after, "{place}");
+        assert_eq!((held(&cluster, id).await, rows_now(&cluster, 0).await), after, "{place}");
         if reverts {
             assert_eq!(after.1, before, "{place}");
         }
-        beside.stop().await;
+        other_process.stop().await;
         cluster.start_region(0).await.expect("it starts");
     }
     cluster.stop().await;

@@ -5,8 +5,8 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a behaviour that is not there ends its test")]
 
 mod again;
+mod application;
 mod approve;
-mod beside;
 mod books;
 mod calls;
 mod dry_run;
@@ -55,7 +55,7 @@ causeway_harness::on_each_store! {
         the_same_import_again_changes_nothing,
         an_import_that_is_sent_twice_at_once_is_one,
         an_import_id_stands_for_one_content_and_one_set_of_parameters;
-    beside:
+    application:
         the_application_inserts_beside_imports,
         ids_that_a_table_gives_never_go_back;
     filter:

@@ -1,7 +1,7 @@
 //! Primary keys inside values: in JSON, in searches, and in texts whose model another column names.
 
 use causeway_harness::{
-    account::{AuditReport, Cell, Fate},
+    account::{AuditReport, Cell, Outcome},
     cluster::{ImportOptions, Store},
     export::Export,
 };
@@ -53,9 +53,9 @@ fn json_of(account: &AuditReport, model: &str, pk: i64, field: &str) -> Value {
 }
 
 fn new(account: &AuditReport, model: &str, pk: i64) -> i64 {
-    match account.fate(model, pk) {
-        Some(Fate::Inserted(id)) => id,
-        fate => panic!("{model} {pk} is {fate:?}"),
+    match account.outcome(model, pk) {
+        Some(Outcome::Inserted(id)) => id,
+        outcome => panic!("{model} {pk} is {outcome:?}"),
     }
 }
 
@@ -98,7 +98,7 @@ pub(crate) async fn ids_of_merged_users_lead_to_those_who_are_here(store: Store)
     let (_, first) = import(&cluster, &export, &ImportOptions::default()).await;
     let user = new(&first, USER, 2);
     let (_, account) = import(&cluster, &export, &ImportOptions::default().merge_users()).await;
-    assert_eq!(account.fate(USER, 2), Some(Fate::Existing(user)));
+    assert_eq!(account.outcome(USER, 2), Some(Outcome::Existing(user)));
     let actions = json_of(&account, RULE, 1, "data")["actions"].clone();
     assert_eq!(actions[1], action("Member", &json!(user.to_string())));
     cluster.stop().await;
@@ -143,7 +143,7 @@ pub(crate) async fn ids_of_what_is_not_imported_are_cleared_and_told(store: Stor
     assert_eq!(searched(3), text("project:104"), "it may be a slug");
     assert_eq!(json_of(&account, USER_OPTION, 2, "value"), json!([new(&account, "sentry.organization", 1)]));
     for pk in [4, 5] {
-        assert_eq!(account.fate(ACTION, pk), Some(Fate::Dropped), "{pk}");
+        assert_eq!(account.outcome(ACTION, pk), Some(Outcome::Dropped), "{pk}");
     }
     let cleared = account.findings_of(FindingKind::ClearedReference);
     let of_rule: Vec<&str> =

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use causeway_harness::{
-    account::{Audit, Fate},
+    account::{Audit, Outcome},
     cluster::{ImportOptions, Silo, Store},
     export::{Export, OTHER_SLUG, OTHER_SOURCE_ID, SLUG, SOURCE_ID},
 };
@@ -15,7 +15,7 @@ use causeway_silo::{
     transact,
 };
 
-use crate::support::{ORGANIZATION, cluster, exhaustive, import, import_bytes, kinds, look, refused};
+use crate::support::{ORGANIZATION, cluster, exhaustive, import, import_bytes, kinds, refused, rows_now};
 
 pub(crate) async fn every_model_arrives_as_the_file_has_it(store: Store) {
     let cluster = cluster(store, &["us"]).await;
@@ -29,7 +29,7 @@ pub(crate) async fn every_model_arrives_as_the_file_has_it(store: Store) {
         let counts = import.models.iter().find(|counts| counts.model == model).expect("it is counted");
         assert_eq!((counts.seen, counts.dropped), (2, 2), "{model}");
     }
-    assert_eq!(account.count(|fate| matches!(fate, Fate::Existing(_) | Fate::Filtered)), 0);
+    assert_eq!(account.count(|outcome| matches!(outcome, Outcome::Existing(_) | Outcome::Filtered)), 0);
     let slugs: Vec<&str> = import.organizations.iter().map(|it| it.slug.as_str()).collect();
     assert_eq!(slugs, [SLUG, OTHER_SLUG]);
     // No other row had a value: the regenerated keys and made slugs replace missing ones.
@@ -55,7 +55,7 @@ pub(crate) async fn every_model_arrives_as_the_file_has_it(store: Store) {
 pub(crate) async fn a_row_that_is_not_as_the_file_has_it_is_noticed(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let (export, options) = (exhaustive().to_bytes(), ImportOptions::default());
-    let before = look(&cluster, 0).await;
+    let before = rows_now(&cluster, 0).await;
     let import = cluster.region(0).import(&export, &options).await.expect("the import ends");
     let audit = || Audit::new(&cluster, 0, &before, &export, &options, &import).run();
     audit().await.expect("all is well");
@@ -141,7 +141,9 @@ pub(crate) async fn organizations_may_stay_hidden(store: Store) {
     );
     assert_eq!(cluster.region(0).visible_organizations().await.expect("a list"), []);
     for source_id in [SOURCE_ID, OTHER_SOURCE_ID] {
-        let Some(Fate::Inserted(id)) = account.fate(ORGANIZATION, source_id) else { panic!("{account:?}") };
+        let Some(Outcome::Inserted(id)) = account.outcome(ORGANIZATION, source_id) else {
+            panic!("{account:?}")
+        };
         let request = GetOrganizationRequest { by: Some(By::Id(id)) };
         let answer = cluster.region(0).organizations().get_organization(request).await;
         assert_eq!(refused(answer), ErrorReason::OrganizationNotFound);

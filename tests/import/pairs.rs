@@ -8,7 +8,7 @@ use causeway_harness::{
 };
 use causeway_silo::db::Statement;
 
-use crate::support::{exhaustive, import_bytes, import_in_all_ways, look, of_release, revert_all};
+use crate::support::{exhaustive, import_bytes, import_in_all_ways, of_release, revert_all, rows_now};
 
 async fn cluster(release: Release, one_database: bool) -> Cluster {
     let tables = product::tables(release).expect("the tables");
@@ -41,7 +41,7 @@ async fn assert_sequences_are_ahead(cluster: &Cluster) {
 async fn arrives(release: Release, one_database: bool) {
     let cluster = cluster(release, one_database).await;
     let export = exhaustive().to_bytes();
-    let empty = look(&cluster, 0).await;
+    let empty = rows_now(&cluster, 0).await;
     let mut imports = import_in_all_ways(&cluster, &export, "acme").await;
     for release in generate::Release::ALL {
         let import = import_bytes(&cluster, &of_release(release), &ImportOptions::default()).await.0;
@@ -49,7 +49,7 @@ async fn arrives(release: Release, one_database: bool) {
     }
     assert_sequences_are_ahead(&cluster).await;
     revert_all(&cluster, &imports).await;
-    assert_eq!(look(&cluster, 0).await, empty, "nothing stays");
+    assert_eq!(rows_now(&cluster, 0).await, empty, "nothing stays");
     for (silo, table) in [
         (Silo::Control, "sentry_organizationslugreservation"),
         (Silo::Control, "auth_user"),

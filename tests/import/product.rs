@@ -19,7 +19,7 @@ use causeway_silo::{
 };
 use serde_json::json;
 
-use crate::support::{USER, accounted, exhaustive, look};
+use crate::support::{USER, accounted, exhaustive, rows_now};
 
 /// A cluster whose databases have the product's tables of 24.9, and these changes of them.
 async fn cluster(failpoints: &Failpoints, of_control: &[&str], of_region: &[&str]) -> Cluster {
@@ -437,7 +437,7 @@ async fn a_null_that_this_database_does_not_take_becomes_the_default() {
     let token =
         json!({"organization_id": 1, "name": "t", "token_hashed": "0".repeat(64), "scope_list": null});
     export.push("sentry.orgauthtoken", 1, &token);
-    let before = look(&cluster, 0).await;
+    let before = rows_now(&cluster, 0).await;
     let (done, findings) = import(&cluster, &export, &ImportOptions::default()).await;
     assert_eq!(done.state(), ImportState::Succeeded, "{:?}", done.failure);
     assert_eq!(of_kind(&findings, FindingKind::NotInDatabase), BTreeSet::new());
@@ -461,7 +461,7 @@ async fn an_export_of_a_newer_release_lands_in_a_database_older_than_the_catalog
     ];
     let cluster = cluster(&Failpoints::default(), &[], &older).await;
     let export = exhaustive();
-    let before = look(&cluster, 0).await;
+    let before = rows_now(&cluster, 0).await;
     let (done, findings) = import(&cluster, &export, &ImportOptions::default()).await;
     assert_eq!(done.state(), ImportState::Succeeded, "{:?}", done.failure);
     let lost = of_kind(&findings, FindingKind::NotInDatabase);

@@ -14,7 +14,7 @@ use causeway_proto::{region::v1::ImportState, relocation::v1::FindingKind};
 
 use crate::{
     encrypted::{PUBLIC, encrypted, opening},
-    support::{accounted, cluster, import_bytes, look, revert_all},
+    support::{accounted, cluster, import_bytes, revert_all, rows_now},
 };
 
 /// Prints a line on the terminal at once: the test harness captures the output of `println!`.
@@ -55,7 +55,7 @@ pub(crate) async fn exports_from_elsewhere_arrive_as_their_files_have_them(store
 
 /// Imports the file encrypted, into empty databases. Returns how many records were imported.
 async fn import_encrypted(cluster: &Cluster, name: &str, bytes: &[u8]) -> i64 {
-    let (options, before) = (ImportOptions::default(), look(cluster, 0).await);
+    let (options, before) = (ImportOptions::default(), rows_now(cluster, 0).await);
     let import =
         cluster.region(0).import(&encrypted(bytes, PUBLIC), &options).await.expect("the import ends");
     if import.state() == ImportState::Failed {
@@ -69,7 +69,7 @@ async fn import_encrypted(cluster: &Cluster, name: &str, bytes: &[u8]) -> i64 {
 
 /// Imports the file in all other ways, and reverts that. Returns how many records were imported the first time.
 async fn all_ways(cluster: &Cluster, name: &str, bytes: &[u8]) -> i64 {
-    let empty = look(cluster, 0).await;
+    let empty = rows_now(cluster, 0).await;
     let first = ImportOptions::default();
     let trial = cluster.region(0).import(bytes, &first.clone().dry_run()).await.expect("the import ends");
     if trial.state() == ImportState::Failed {
@@ -94,7 +94,7 @@ async fn all_ways(cluster: &Cluster, name: &str, bytes: &[u8]) -> i64 {
         imports.push(import.import_id);
     }
     revert_all(cluster, &imports).await;
-    assert_eq!(look(cluster, 0).await, empty, "nothing stays of {name}");
+    assert_eq!(rows_now(cluster, 0).await, empty, "nothing stays of {name}");
     landed(&once.models)
 }
 

@@ -8,7 +8,7 @@ use causeway_harness::{
 use causeway_proto::relocation::v1::{ErrorReason, FindingKind, Severity};
 use serde_json::json;
 
-use crate::support::{cluster, exhaustive, fails, look};
+use crate::support::{cluster, exhaustive, fails, rows_now};
 
 pub(crate) async fn two_teams_of_one_slug_are_refused(store: Store) {
     let cluster = cluster(store, &["us"]).await;
@@ -73,7 +73,7 @@ fn invalid() -> Vec<(&'static str, serde_json::Value, &'static str)> {
 
 pub(crate) async fn an_invalid_record_is_refused_with_its_place(store: Store) {
     let cluster = cluster(store, &["us"]).await;
-    let before = look(&cluster, 0).await;
+    let before = rows_now(&cluster, 0).await;
     let region = cluster.region(0);
     let mut begun = Vec::new();
     for (model, fields, field) in invalid() {
@@ -92,7 +92,7 @@ pub(crate) async fn an_invalid_record_is_refused_with_its_place(store: Store) {
         assert_eq!(failure.reason(), ErrorReason::ExportInvalid, "{}", failure.message);
         assert!(failure.message.starts_with(&place), "{} does not begin with {place}", failure.message);
     }
-    assert_eq!(look(&cluster, 0).await, before, "something was written");
+    assert_eq!(rows_now(&cluster, 0).await, before, "something was written");
     cluster.stop().await;
 }
 

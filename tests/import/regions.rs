@@ -6,7 +6,7 @@ use std::{
 };
 
 use causeway_harness::{
-    account::{Audit, AuditReport, Fate},
+    account::{Audit, AuditReport, Outcome},
     cluster::{Act, Cluster, Failpoints, ImportOptions, Silo, Store},
     export::{Export, OTHER_SLUG, SLUG},
 };
@@ -17,19 +17,19 @@ use causeway_proto::{
 };
 use causeway_silo::db::Statement;
 
-use crate::support::{ORGANIZATION, USER, accounted, cluster, exhaustive, import, look};
+use crate::support::{ORGANIZATION, USER, accounted, cluster, exhaustive, import, rows_now};
 
 pub(crate) async fn two_regions_at_once_give_every_organization_its_own_slug(store: Store) {
     let cluster = cluster(store, &["us", "de"]).await;
     let (us, de) = (cluster.region(0), cluster.region(1));
     let (export, options) = (exhaustive(), ImportOptions::default());
     let bytes = export.to_bytes();
-    let before = [look(&cluster, 0).await, look(&cluster, 1).await];
+    let before = [rows_now(&cluster, 0).await, rows_now(&cluster, 1).await];
     let (one, other) = tokio::join!(us.import(&bytes, &options), de.import(&bytes, &options));
     let (one, other) = (one.expect("the import ends"), other.expect("the import ends"));
     let audits = [
-        Audit::new(&cluster, 0, &before[0], &bytes, &options, &one).beside(1, &other),
-        Audit::new(&cluster, 1, &before[1], &bytes, &options, &other).beside(0, &one),
+        Audit::new(&cluster, 0, &before[0], &bytes, &options, &one).with_other(1, &other),
+        Audit::new(&cluster, 1, &before[1], &bytes, &options, &other).with_other(0, &one),
     ];
     let [one, other] = audits.map(Audit::run);
     let (one, other) = (accounted(one.await), accounted(other.await));
@@ -57,20 +57,20 @@ pub(crate) async fn two_regions_that_merge_at_once_share_their_users(store: Stor
     let cluster = cluster(store, &["us", "de"]).await;
     let (us, de) = (cluster.region(0), cluster.region(1));
     let (bytes, options) = (exhaustive().to_bytes(), ImportOptions::default().merge_users());
-    let before = [look(&cluster, 0).await, look(&cluster, 1).await];
+    let before = [rows_now(&cluster, 0).await, rows_now(&cluster, 1).await];
     let (one, other) = tokio::join!(us.import(&bytes, &options), de.import(&bytes, &options));
     let (one, other) = (one.expect("the import ends"), other.expect("the import ends"));
     let audits = [
-        Audit::new(&cluster, 0, &before[0], &bytes, &options, &one).beside(1, &other),
-        Audit::new(&cluster, 1, &before[1], &bytes, &options, &other).beside(0, &one),
+        Audit::new(&cluster, 0, &before[0], &bytes, &options, &one).with_other(1, &other),
+        Audit::new(&cluster, 1, &before[1], &bytes, &options, &other).with_other(0, &one),
     ];
     let [one, other] = audits.map(Audit::run);
     let (one, other) = (accounted(one.await), accounted(other.await));
     assert_eq!(one.after.rows(USER).len(), 4);
     for pk in [11, 12, 13, 14] {
-        let id = |account: &AuditReport| match account.fate(USER, pk) {
-            Some(Fate::Inserted(id) | Fate::Existing(id)) => id,
-            fate => panic!("user {pk} is {fate:?}"),
+        let id = |account: &AuditReport| match account.outcome(USER, pk) {
+            Some(Outcome::Inserted(id) | Outcome::Existing(id)) => id,
+            outcome => panic!("user {pk} is {outcome:?}"),
         };
         assert_eq!(id(&one), id(&other));
     }
@@ -81,11 +81,13 @@ pub(crate) async fn two_imports_at_once_into_one_region_do_not_meet(store: Store
     let cluster = cluster(store, &["us"]).await;
     let us = cluster.region(0);
     let (bytes, options) = (exhaustive().to_bytes(), ImportOptions::default());
-    let before = look(&cluster, 0).await;
+    let before = rows_now(&cluster, 0).await;
     let (one, other) = tokio::join!(us.import(&bytes, &options), us.import(&bytes, &options));
     let (one, other) = (one.expect("the import ends"), other.expect("the import ends"));
-    for (import, beside) in [(&one, &other), (&other, &one)] {
-        accounted(Audit::new(&cluster, 0, &before, &bytes, &options, import).beside(0, beside).run().await);
+    for (import, with_other) in [(&one, &other), (&other, &one)] {
+        accounted(
+            Audit::new(&cluster, 0, &before, &bytes, &options, import).with_other(0, with_other).run().await,
+        );
     }
     cluster.stop().await;
 }

@@ -2,14 +2,16 @@
 
 use causeway_bench::generate::Release;
 use causeway_harness::{
-    account::{Cell, Fate},
+    account::{Cell, Outcome},
     cluster::{ImportOptions, Store},
     export::Export,
 };
 use causeway_proto::relocation::v1::{ErrorReason, FindingKind};
 use serde_json::json;
 
-use crate::support::{USER, cluster, fails, import, import_in_all_ways, kinds, look, of_release, revert_all};
+use crate::support::{
+    USER, cluster, fails, import, import_in_all_ways, kinds, of_release, revert_all, rows_now,
+};
 
 const MONITOR: &str = "sentry.monitor";
 const SUBSCRIPTION: &str = "sentry.querysubscription";
@@ -43,7 +45,7 @@ pub(crate) async fn a_model_is_known_by_all_its_names(store: Store) {
     export.push("billing.monitor", 64, &monitor("nobody"));
     let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
     for pk in [61, 62, 63] {
-        assert!(matches!(account.fate(MONITOR, pk), Some(Fate::Inserted(_))), "{pk}");
+        assert!(matches!(account.outcome(MONITOR, pk), Some(Outcome::Inserted(_))), "{pk}");
     }
     assert_eq!(account.findings_of(FindingKind::UnknownModel).len(), 1);
     cluster.stop().await;
@@ -78,8 +80,8 @@ pub(crate) async fn an_invitation_comes_with_its_member(store: Store) {
     );
     for again in [false, true] {
         let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
-        let inserted = |model: &str, pk| match account.fate(model, pk) {
-            Some(Fate::Inserted(id)) => id,
+        let inserted = |model: &str, pk| match account.outcome(model, pk) {
+            Some(Outcome::Inserted(id)) => id,
             other => panic!("{model} {pk}: {other:?}"),
         };
         let (member, _) = (inserted(MEMBER, 71), inserted(MEMBER, 72));
@@ -114,7 +116,7 @@ pub(crate) async fn a_data_source_leads_to_what_its_type_names(store: Store) {
     }
     let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
     for (pk, target, source) in [(1, SUBSCRIPTION, 51), (2, MONITOR, 51), (3, SUBSCRIPTION, 52)] {
-        let Some(Fate::Inserted(new)) = account.fate(target, source) else {
+        let Some(Outcome::Inserted(new)) = account.outcome(target, source) else {
             panic!("{target} {source} is new")
         };
         let row = account.row(SOURCE, pk).unwrap_or_else(|| panic!("source {pk} is no row"));
@@ -123,9 +125,9 @@ pub(crate) async fn a_data_source_leads_to_what_its_type_names(store: Store) {
         assert_eq!(row["type"], Cell::Text(kind.to_owned()), "{pk}");
     }
     for pk in [4, 5, 6] {
-        assert_eq!(account.fate(SOURCE, pk), Some(Fate::Dropped), "{pk}");
+        assert_eq!(account.outcome(SOURCE, pk), Some(Outcome::Dropped), "{pk}");
     }
-    assert_eq!(account.fate("workflow_engine.datasourcedetector", 4), Some(Fate::Dropped));
+    assert_eq!(account.outcome("workflow_engine.datasourcedetector", 4), Some(Outcome::Dropped));
     let dropped = account.findings_of(FindingKind::DroppedReference);
     let of = |pk: i64| dropped.iter().find(|it| it.model == SOURCE && it.source_pk == pk).expect("a finding");
     assert!(of(4).reason.contains("uptime_subscription") && of(4).field == "type", "{:?}", of(4));
@@ -235,7 +237,7 @@ pub(crate) async fn a_record_of_any_release_is_read(store: Store) {
     export.push("sentry.dashboardfavoriteuser", 1, &json!({"dashboard": 1, "user_id": 11}));
     let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
     let cell = |model: &str, pk: i64, field: &str| account.row(model, pk).expect("a row")[field].clone();
-    let Some(Fate::Inserted(team)) = account.fate("sentry.team", 21) else { panic!("it is new") };
+    let Some(Outcome::Inserted(team)) = account.outcome("sentry.team", 21) else { panic!("it is new") };
     assert_eq!(cell(DETECTOR, 1, "owner_team_id"), Cell::Int(team));
     assert_eq!(cell(DETECTOR, 2, "owner_team_id"), Cell::Int(team));
     assert_eq!(cell(DETECTOR, 3, "owner_team_id"), Cell::Null);
@@ -254,8 +256,8 @@ pub(crate) async fn a_record_of_any_release_is_read(store: Store) {
     for (pk, all) in [(4, false), (5, true), (6, false)] {
         assert_eq!(cell("sentry.groupsearchview", pk, "is_all_projects"), Cell::Bool(all), "{pk}");
     }
-    let key = |model: &str, pk: i64| match account.fate(model, pk) {
-        Some(Fate::Inserted(id)) => Cell::Int(id),
+    let key = |model: &str, pk: i64| match account.outcome(model, pk) {
+        Some(Outcome::Inserted(id)) => Cell::Int(id),
         other => panic!("{model} {pk}: {other:?}"),
     };
     let [of_rule, of_alert] = ["workflow_engine.alertruleworkflow", "workflow_engine.alertruledetector"];
@@ -275,7 +277,7 @@ pub(crate) async fn a_record_of_any_release_is_read(store: Store) {
 /// and is reverted without a trace.
 pub(crate) async fn exports_of_each_release_arrive_in_all_ways(store: Store) {
     let cluster = cluster(store, &["us"]).await;
-    let empty = look(&cluster, 0).await;
+    let empty = rows_now(&cluster, 0).await;
     for release in Release::ALL {
         let export = of_release(release);
         let records: Vec<serde_json::Value> = serde_json::from_slice(&export).expect("JSON");
@@ -283,7 +285,7 @@ pub(crate) async fn exports_of_each_release_arrive_in_all_ways(store: Store) {
         let slug = slugs.filter_map(|record| record["fields"]["slug"].as_str()).nth(1).expect("a slug");
         let imports = import_in_all_ways(&cluster, &export, slug).await;
         revert_all(&cluster, &imports).await;
-        assert_eq!(look(&cluster, 0).await, empty, "nothing stays of {release:?}");
+        assert_eq!(rows_now(&cluster, 0).await, empty, "nothing stays of {release:?}");
     }
     cluster.stop().await;
 }

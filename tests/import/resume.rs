@@ -11,7 +11,7 @@ use causeway_proto::{
 };
 use causeway_silo::db::Statement;
 
-use crate::support::{ORGANIZATION, accounted, cluster, exhaustive, look, refused};
+use crate::support::{ORGANIZATION, accounted, cluster, exhaustive, refused, rows_now};
 
 /// The organizations of the export, which has about 11,000 records.
 pub(crate) const ORGANIZATIONS: i64 = 120;
@@ -25,7 +25,7 @@ pub(crate) async fn half_written(
 ) -> (Cluster, RowsSnapshot, Vec<u8>, String) {
     let built = Cluster::builder(store).region("us").failpoints(failpoints).start().await;
     let cluster = built.expect("a cluster; on PostgreSQL this test needs one installed");
-    let (before, bytes) = (look(&cluster, 0).await, export.to_bytes());
+    let (before, bytes) = (rows_now(&cluster, 0).await, export.to_bytes());
     failpoints.arm("region.chunk.committed", Act::Hold, 2);
     let begun = cluster.region(0).begin(&bytes, options).await.expect("it begins").import;
     failpoints.held().await;
@@ -68,7 +68,7 @@ pub(crate) async fn a_region_that_is_stopped_goes_on_when_it_is_back(store: Stor
 pub(crate) async fn an_import_waits_for_control(store: Store) {
     let mut cluster = cluster(store, &["us"]).await;
     let (bytes, options) = (exhaustive().to_bytes(), ImportOptions::default());
-    let before = look(&cluster, 0).await;
+    let before = rows_now(&cluster, 0).await;
     cluster.stop_control().await;
     let region = cluster.region(0);
     let begun = region.begin(&bytes, &options).await.expect("it begins without control").import;
@@ -103,7 +103,7 @@ pub(crate) async fn services_that_stop_again_and_again_change_nothing(store: Sto
     export.user_email(1, 1, "ann@example.com").member(1, 1, 1).member(2, 2, 1).team(1, 2, "t");
     export.project(1, 1, "p").project_key(1, 1, "key").auth_token(1, 1, "token").auth_token(2, 2, "other");
     let (bytes, options) = (export.to_bytes(), ImportOptions::default());
-    let before = look(&cluster, 0).await;
+    let before = rows_now(&cluster, 0).await;
     let begun = cluster.region(0).begin(&bytes, &options).await.expect("it begins").import;
     let id = begun.unwrap_or_default().import_id;
     // Restarts the services in turn, each time at another step: they finish the current step and forget everything
@@ -164,6 +164,6 @@ pub(crate) async fn nothing_is_visible_before_the_end(store: Store) {
     let import = account_for(&cluster, &before, &bytes, &options, &id).await;
     let visible = region.visible_organizations().await.expect("a list");
     assert_eq!(i64::try_from(visible.len()).ok(), Some(import.organization_count));
-    assert_eq!(look(&cluster, 0).await.rows(ORGANIZATION).len(), visible.len());
+    assert_eq!(rows_now(&cluster, 0).await.rows(ORGANIZATION).len(), visible.len());
     cluster.stop().await;
 }

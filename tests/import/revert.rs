@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::{
     resume::{ORGANIZATIONS, half_written},
-    support::{ORGANIZATION, USER, cluster, exhaustive, import, look, refused},
+    support::{ORGANIZATION, USER, cluster, exhaustive, import, refused, rows_now},
     survive::{change, refuse_projects},
 };
 
@@ -50,7 +50,7 @@ async fn in_directory(cluster: &Cluster) -> BTreeMap<i64, OrganizationStatus> {
 
 /// Checks that all rows from before the import are there again, and no others.
 async fn assert_gone(cluster: &Cluster, before: &RowsSnapshot, import: &Import) {
-    assert_eq!(&look(cluster, 0).await, before, "something is left, or has changed");
+    assert_eq!(&rows_now(cluster, 0).await, before, "something is left, or has changed");
     for counts in &import.models {
         assert_eq!((counts.deleted, counts.kept), (counts.inserted, 0), "{counts:?}");
     }
@@ -71,7 +71,7 @@ pub(crate) async fn an_import_that_is_reverted_leaves_nothing(store: Store) {
     let (export, options) = (exhaustive(), ImportOptions::default());
     // Import the same users and addresses before, so that the names conflict.
     import(&cluster, &export, &options).await;
-    let (before, directory) = (look(&cluster, 0).await, in_directory(&cluster).await);
+    let (before, directory) = (rows_now(&cluster, 0).await, in_directory(&cluster).await);
 
     let (first, _) = import(&cluster, &export, &options).await;
     assert_ne!(in_directory(&cluster).await, directory);
@@ -89,7 +89,7 @@ pub(crate) async fn an_import_that_is_reverted_leaves_nothing(store: Store) {
     assert_eq!(refused(resumed), ErrorReason::ImportBeingReverted);
     let joined = cluster.region(0).begin(&export.to_bytes(), &options.clone().import_id(&import_id)).await;
     assert_eq!(joined.expect("it is joined").import.unwrap_or_default().state(), ImportState::Reverted);
-    assert_eq!(look(&cluster, 0).await, before);
+    assert_eq!(rows_now(&cluster, 0).await, before);
 
     let missing = revert(&cluster, &Uuid::nil().to_string()).await;
     assert_eq!(refused(missing), ErrorReason::ImportNotFound);
@@ -99,7 +99,7 @@ pub(crate) async fn an_import_that_is_reverted_leaves_nothing(store: Store) {
 /// An import that merged into the users of another one does not need them any more once it is reverted.
 pub(crate) async fn imports_that_shared_rows_leave_nothing_when_all_are_reverted(store: Store) {
     let cluster = cluster(store, &["us"]).await;
-    let before = look(&cluster, 0).await;
+    let before = rows_now(&cluster, 0).await;
     let (export, options) = (exhaustive(), ImportOptions::default());
     let (first, _) = import(&cluster, &export, &options).await;
     let (second, _) = import(&cluster, &export, &options.merge_users()).await;
@@ -111,7 +111,7 @@ pub(crate) async fn imports_that_shared_rows_leave_nothing_when_all_are_reverted
 
 pub(crate) async fn what_was_reverted_can_be_imported_again_with_the_same_slugs(store: Store) {
     let cluster = cluster(store, &["us"]).await;
-    let before = look(&cluster, 0).await;
+    let before = rows_now(&cluster, 0).await;
     let export = export::large(9);
     let (first, _) = import(&cluster, &export, &ImportOptions::default()).await;
     let taken_back = reverted(&cluster, &first.import_id).await;
@@ -142,10 +142,10 @@ pub(crate) async fn what_others_need_stays_and_is_told(store: Store) {
         ],
     )
     .await;
-    let before = look(&cluster, 0).await;
+    let before = rows_now(&cluster, 0).await;
 
     let taken_back = reverted(&cluster, &first.import_id).await;
-    let after = look(&cluster, 0).await;
+    let after = rows_now(&cluster, 0).await;
     let (firsts, seconds) = (
         cluster.region(0).mapped_keys(&first.import_id).await.expect("a list"),
         cluster.region(0).mapped_keys(&second.import_id).await.expect("a list"),
@@ -200,7 +200,7 @@ pub(crate) async fn what_others_need_stays_and_is_told(store: Store) {
     // The second import can be reverted too. It has inserted no users, so they stay.
     let second = reverted(&cluster, &second.import_id).await;
     assert_eq!(second.models.iter().map(|counts| counts.kept).sum::<i64>(), 0);
-    assert_eq!(look(&cluster, 0).await.rows(USER), after.rows(USER));
+    assert_eq!(rows_now(&cluster, 0).await.rows(USER), after.rows(USER));
     cluster.stop().await;
 }
 
@@ -277,11 +277,11 @@ pub(crate) async fn an_import_whose_spool_directory_is_gone_can_be_reverted(stor
 pub(crate) async fn an_import_that_failed_can_be_reverted(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let (bytes, options) = (exhaustive().to_bytes(), ImportOptions::default());
-    let before = look(&cluster, 0).await;
+    let before = rows_now(&cluster, 0).await;
     refuse_projects(&cluster).await;
     let failed = cluster.region(0).import(&bytes, &options).await.expect("it ends");
     assert_eq!(failed.state(), ImportState::Failed);
-    assert_ne!(look(&cluster, 0).await, before);
+    assert_ne!(rows_now(&cluster, 0).await, before);
     // As if the region had died between control's answer and its own note of it: only control knows of the users.
     let forget = Statement::new("DELETE FROM causeway_import_chunk WHERE model = 'sentry.user'");
     let discount =

@@ -1,7 +1,7 @@
 //! Single rules, each on the smallest export that demonstrates it.
 
 use causeway_harness::{
-    account::{AuditReport, Cell, Fate},
+    account::{AuditReport, Cell, Outcome},
     cluster::{Cluster, ImportOptions, Silo, Store},
     export::Export,
 };
@@ -29,19 +29,19 @@ pub(crate) async fn users_who_merge_have_one_membership(store: Store) {
         export.push("sentry.projectbookmark", pk, &json!({"project": 31, "user_id": user}));
     }
     let (_, account) = import(&cluster, &export, &ImportOptions::default().merge_users()).await;
-    let Some(Fate::Inserted(ann)) = account.fate(USER, 11) else { panic!("the first one is new") };
-    assert_eq!(account.fate(USER, 12), Some(Fate::Existing(ann)));
+    let Some(Outcome::Inserted(ann)) = account.outcome(USER, 11) else { panic!("the first one is new") };
+    assert_eq!(account.outcome(USER, 12), Some(Outcome::Existing(ann)));
     let rows = account.after.rows(MEMBER);
     let users: Vec<i64> = rows.values().filter_map(|row| row["user_id"].as_int()).collect();
     assert_eq!((rows.len(), users.iter().filter(|user| **user == ann).count()), (3, 2));
-    let Some(Fate::Inserted(membership)) = account.fate(MEMBER, 21) else { panic!("it is new") };
-    assert_eq!(account.fate(MEMBER, 22), Some(Fate::Existing(membership)));
+    let Some(Outcome::Inserted(membership)) = account.outcome(MEMBER, 21) else { panic!("it is new") };
+    assert_eq!(account.outcome(MEMBER, 22), Some(Outcome::Existing(membership)));
     assert_eq!(kinds(&account), [("DUPLICATE_DROPPED", 1), ("RECORD_MERGED", 1), ("USER_MERGED", 1)].into());
 
     // The same again: both are merged into the user who exists already.
     let (_, account) = import(&cluster, &export, &ImportOptions::default().merge_users()).await;
-    assert_eq!(account.fate(USER, 11), Some(Fate::Existing(ann)));
-    assert_eq!(account.fate(USER, 12), Some(Fate::Existing(ann)));
+    assert_eq!(account.outcome(USER, 11), Some(Outcome::Existing(ann)));
+    assert_eq!(account.outcome(USER, 12), Some(Outcome::Existing(ann)));
     assert_eq!(told(&account, FindingKind::DuplicateDropped), 1);
     assert_eq!(told(&account, FindingKind::RecordMerged), 1);
     cluster.stop().await;
@@ -86,7 +86,7 @@ pub(crate) async fn the_higher_role_of_two_memberships_stays_with_the_teams_of_b
         assert_eq!(both["role"], Cell::Text("admin".to_owned()));
         let second =
             account.row("sentry.organizationmemberteam", organization * 10 + 2).expect("it came along");
-        let Some(Fate::Inserted(kept)) = account.fate(MEMBER, organization * 10 + 5) else {
+        let Some(Outcome::Inserted(kept)) = account.outcome(MEMBER, organization * 10 + 5) else {
             panic!("it is new")
         };
         assert_eq!(second["organizationmember"], Cell::Int(kept));
@@ -271,9 +271,9 @@ pub(crate) async fn owners_of_older_exports_are_found(store: Store) {
         &json!({"organization": 1, "slug": "t", "name": "t", "actor": 9, "org_role": null}),
     );
     let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
-    let id = |model: &str, pk: i64| match account.fate(model, pk) {
-        Some(Fate::Inserted(id)) => Cell::Int(id),
-        fate => panic!("{model} {pk} is {fate:?}"),
+    let id = |model: &str, pk: i64| match account.outcome(model, pk) {
+        Some(Outcome::Inserted(id)) => Cell::Int(id),
+        outcome => panic!("{model} {pk} is {outcome:?}"),
     };
     let (eleven, twelve, ann) = (id("sentry.team", 11), id("sentry.team", 12), id(USER, 2));
     for (model, team, user) in
@@ -317,7 +317,7 @@ pub(crate) async fn the_team_that_owns_a_monitor_is_the_one_of_the_file(store: S
         export.push("sentry.monitor", pk, &fields);
     }
     let (_, account) = import(&cluster, &export, &ImportOptions::default().filter(&["one"])).await;
-    let Some(Fate::Inserted(ours)) = account.fate("sentry.team", 1) else { panic!("it is new") };
+    let Some(Outcome::Inserted(ours)) = account.outcome("sentry.team", 1) else { panic!("it is new") };
     let teams =
         [1, 2, 3, 4].map(|pk| account.row("sentry.monitor", pk).expect("a row")["owner_team_id"].clone());
     assert_eq!(teams, [Cell::Int(ours), Cell::Null, Cell::Null, Cell::Null]);
@@ -369,9 +369,9 @@ pub(crate) async fn two_owners_of_one_thing_arrive_as_one(store: Store) {
     let dry = cluster.region(0).import(&export.to_bytes(), &ImportOptions::default().dry_run()).await;
     let dry = dry.expect("it ends");
     let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
-    let id = |model: &str, pk: i64| match account.fate(model, pk) {
-        Some(Fate::Inserted(id)) => Cell::Int(id),
-        fate => panic!("{model} {pk} is {fate:?}"),
+    let id = |model: &str, pk: i64| match account.outcome(model, pk) {
+        Some(Outcome::Inserted(id)) => Cell::Int(id),
+        outcome => panic!("{model} {pk} is {outcome:?}"),
     };
     let (team, ann) = (id("sentry.team", 5), id(USER, 2));
     let owners = |model: &str, pk: i64, field: &str| {
@@ -379,7 +379,7 @@ pub(crate) async fn two_owners_of_one_thing_arrive_as_one(store: Store) {
         (row[field].clone(), row["owner_user_id"].clone())
     };
     assert_eq!(owners("sentry.rule", 1, "owner_team"), (team.clone(), Cell::Null));
-    assert_eq!(account.fate("sentry.rule", 2), Some(Fate::Dropped));
+    assert_eq!(account.outcome("sentry.rule", 2), Some(Outcome::Dropped));
     assert_eq!(owners("sentry.monitor", 1, "owner_team_id"), (team, Cell::Null));
     assert_eq!(owners("sentry.monitor", 2, "owner_team_id"), (Cell::Null, ann.clone()));
     assert_eq!(owners("sentry.monitor", 3, "owner_team_id"), (Cell::Null, ann));
@@ -539,7 +539,7 @@ pub(crate) async fn an_owner_has_one_option_of_a_name(store: Store) {
     let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
     for model in ["sentry.organizationoption", "sentry.projectoption", "sentry.useroption"] {
         assert_eq!(account.row(model, 1).expect("the first one")["value"], Cell::Json(json!(1)));
-        assert_eq!(account.fate(model, 2), Some(Fate::Dropped));
+        assert_eq!(account.outcome(model, 2), Some(Outcome::Dropped));
     }
     assert_eq!(kinds(&account), [("DUPLICATE_DROPPED", 4)].into());
     cluster.stop().await;
@@ -565,7 +565,7 @@ pub(crate) async fn an_option_that_the_application_does_not_take_is_left_out(sto
     let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
     assert_eq!(kinds(&account), [("DUPLICATE_DROPPED", 1), ("OPTION_LEFT_OUT", 5)].into());
     assert_eq!(account.after.rows("sentry.useroption").len(), 1);
-    assert!(matches!(account.fate("sentry.useroption", 11), Some(Fate::Inserted(_))));
+    assert!(matches!(account.outcome("sentry.useroption", 11), Some(Outcome::Inserted(_))));
     // Options of an existing user are not checked at all.
     let merged = ImportOptions::default().merge_users();
     let (_, account) = import(&cluster, &export, &merged).await;
@@ -581,14 +581,14 @@ pub(crate) async fn addresses_are_the_same_in_any_case(store: Store) {
     export.email(1, "Ann@Example.com").email(2, "ann@example.com").email(3, "bob@example.com");
     export.user_email(1, 1, "ANN@example.com");
     let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
-    let Some(Fate::Inserted(id)) = account.fate("sentry.email", 1) else { panic!("it is new") };
-    assert_eq!(account.fate("sentry.email", 2), Some(Fate::Existing(id)));
+    let Some(Outcome::Inserted(id)) = account.outcome("sentry.email", 1) else { panic!("it is new") };
+    assert_eq!(account.outcome("sentry.email", 2), Some(Outcome::Existing(id)));
     assert_eq!(text(&account, "sentry.email", 1, "email"), "Ann@Example.com");
 
     let mut export = Export::new();
     export.email(7, "ANN@EXAMPLE.COM").email(8, "BOB@example.com").email(9, "new@example.com");
     let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
-    assert_eq!(account.fate("sentry.email", 7), Some(Fate::Existing(id)));
+    assert_eq!(account.outcome("sentry.email", 7), Some(Outcome::Existing(id)));
     assert_eq!(account.after.rows("sentry.email").len(), 3);
     cluster.stop().await;
 }
@@ -717,7 +717,7 @@ pub(crate) async fn rules_hold_between_chunks(store: Store) {
     let (import, account) = import(&cluster, &export, &ImportOptions::default().merge_users()).await;
     assert!(import.size_bytes > 6 << 20);
     let existing = |model: &str| {
-        (101..=120).filter(|pk| matches!(account.fate(model, *pk), Some(Fate::Existing(_)))).count()
+        (101..=120).filter(|pk| matches!(account.outcome(model, *pk), Some(Outcome::Existing(_)))).count()
     };
     assert_eq!((existing(USER), existing("sentry.email")), (20, 20));
     assert_eq!(account.after.rows(MEMBER).len(), 100);

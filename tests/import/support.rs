@@ -48,7 +48,7 @@ pub(crate) fn exhaustive() -> Export {
     export::exhaustive().expect("an export")
 }
 
-pub(crate) async fn look(cluster: &Cluster, region: usize) -> RowsSnapshot {
+pub(crate) async fn rows_now(cluster: &Cluster, region: usize) -> RowsSnapshot {
     RowsSnapshot::at(cluster, region).await.expect("the databases can be read")
 }
 
@@ -67,7 +67,7 @@ pub(crate) async fn import_bytes(
     bytes: &[u8],
     options: &ImportOptions,
 ) -> (Import, AuditReport) {
-    let before = look(cluster, 0).await;
+    let before = rows_now(cluster, 0).await;
     let import = cluster.region(0).import(bytes, options).await.expect("the import ends");
     let account = accounted(Audit::new(cluster, 0, &before, bytes, options, &import).run().await);
     (import, account)
@@ -120,14 +120,14 @@ pub(crate) async fn fails(
     options: &ImportOptions,
     reason: ErrorReason,
 ) -> (Import, String) {
-    let before = look(cluster, 0).await;
+    let before = rows_now(cluster, 0).await;
     let import = cluster.region(0).import(&export.to_bytes(), options).await.expect("the import ends");
     assert_eq!(import.state(), ImportState::Failed);
     let failure = import.failure.clone().unwrap_or_default();
     assert_eq!(failure.reason(), reason, "{}", failure.message);
     assert_eq!(failure.state(), ImportState::Planning);
     assert!(failure.message.contains("nothing was written"), "{}", failure.message);
-    assert_eq!(look(cluster, 0).await, before, "something was written");
+    assert_eq!(rows_now(cluster, 0).await, before, "something was written");
     assert_eq!(cluster.region(0).mapped_keys(&import.import_id).await.expect("a list"), []);
     (import, failure.message)
 }

@@ -14,7 +14,7 @@ use chrono::TimeDelta;
 use tonic::Status;
 use uuid::Uuid;
 
-use crate::support::{accounted, cluster, eventually, exhaustive, import, look, refused};
+use crate::support::{accounted, cluster, eventually, exhaustive, import, refused, rows_now};
 
 /// Changes a region's database directly, without its service.
 pub(crate) async fn change(cluster: &Cluster, statements: Vec<Statement>) {
@@ -39,7 +39,7 @@ async fn resume(cluster: &Cluster, id: &str) -> Result<Import, Status> {
 pub(crate) async fn an_import_that_failed_goes_on_when_its_cause_is_gone(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let (bytes, options) = (exhaustive().to_bytes(), ImportOptions::default());
-    let before = look(&cluster, 0).await;
+    let before = rows_now(&cluster, 0).await;
     refuse_projects(&cluster).await;
     let failed = cluster.region(0).import(&bytes, &options).await.expect("it ends");
     let id = failed.import_id.clone();
@@ -61,10 +61,10 @@ pub(crate) async fn an_import_that_failed_goes_on_when_its_cause_is_gone(store: 
     accounted(Audit::new(&cluster, 0, &before, &bytes, &options, &import).run().await);
 
     // A caller that did not receive the answer repeats the request, and nothing changes.
-    let after = look(&cluster, 0).await;
+    let after = rows_now(&cluster, 0).await;
     let heard = resume(&cluster, &id).await.expect("it was resumed before");
     assert_eq!((heard.state(), heard.resume_count), (ImportState::Succeeded, 2));
-    assert_eq!(look(&cluster, 0).await, after);
+    assert_eq!(rows_now(&cluster, 0).await, after);
     cluster.stop().await;
 }
 
@@ -104,7 +104,7 @@ pub(crate) async fn a_model_that_fails_ends_the_others_behind_their_chunk(store:
         export.team(pk, 1, &format!("t{pk}"));
     });
     let (bytes, options) = (export.to_bytes(), ImportOptions::default());
-    let before = look(&cluster, 0).await;
+    let before = rows_now(&cluster, 0).await;
     refuse_projects_among_teams(&cluster, store).await;
     let failed = cluster.region(0).import(&bytes, &options).await.expect("it ends");
     let (failure, chunks) =
@@ -156,7 +156,7 @@ pub(crate) async fn what_cannot_be_resumed_is_refused(store: Store) {
 pub(crate) async fn a_process_that_lost_an_import_leaves_it_alone_until_the_lease_is_over(store: Store) {
     let mut cluster = cluster(store, &["us"]).await;
     let (bytes, options) = (exhaustive().to_bytes(), ImportOptions::default());
-    let before = look(&cluster, 0).await;
+    let before = rows_now(&cluster, 0).await;
     cluster.stop_control().await;
     let region = cluster.region(0);
     let begun = region.begin(&bytes, &options).await.expect("it begins").import.unwrap_or_default();

@@ -10,7 +10,7 @@ use causeway_proto::{
     relocation::v1::ErrorReason,
 };
 
-use crate::support::{accounted, cluster, exhaustive, look};
+use crate::support::{accounted, cluster, exhaustive, rows_now};
 
 async fn suspend(cluster: &Cluster) {
     let request = SuspendRegionRequest { name: "us".to_owned(), text: "a test".to_owned() };
@@ -39,7 +39,7 @@ async fn waits(cluster: &Cluster, id: &str) {
 pub(crate) async fn an_import_of_a_suspended_region_waits_until_it_is_resumed(store: Store) {
     let mut cluster = cluster(store, &["us"]).await;
     let (bytes, options) = (exhaustive().to_bytes(), ImportOptions::default());
-    let before = look(&cluster, 0).await;
+    let before = rows_now(&cluster, 0).await;
     suspend(&cluster).await;
     let begun = cluster.region(0).begin(&bytes, &options).await.expect("it is taken").import;
     let id = begun.unwrap_or_default().import_id;
@@ -62,7 +62,7 @@ pub(crate) async fn an_import_whose_region_is_suspended_half_way_ends_well(store
     {
         let cluster = cluster(store, &["us"]).await;
         let (bytes, options) = (exhaustive().to_bytes(), ImportOptions::default());
-        let before = look(&cluster, 0).await;
+        let before = rows_now(&cluster, 0).await;
         cluster.failpoints().arm(place, Act::Hold, 0);
         let begun = cluster.region(0).begin(&bytes, &options).await.expect("it is taken").import;
         let id = begun.unwrap_or_default().import_id;

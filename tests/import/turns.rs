@@ -14,7 +14,7 @@ use causeway_silo::db::Statement;
 
 use crate::{
     resume::ORGANIZATIONS,
-    support::{accounted, look},
+    support::{accounted, rows_now},
     survive::change,
 };
 
@@ -78,7 +78,7 @@ pub(crate) async fn many_organizations_become_visible_in_parts(store: Store) {
     let failpoints = Failpoints::default();
     let cluster = standing(store, &failpoints, |limits| limits.organizations_a_transaction = 4).await;
     let (export, options) = (export::large(9).to_bytes(), ImportOptions::default());
-    let before = look(&cluster, 0).await;
+    let before = rows_now(&cluster, 0).await;
     failpoints.arm("region.finish.part_shown", Act::Kill, 1);
     let begun = cluster.region(0).begin(&export, &options).await.expect("it begins").import;
     cluster.killed().await;
@@ -97,7 +97,7 @@ pub(crate) async fn many_organizations_become_visible_in_parts(store: Store) {
 pub(crate) async fn an_import_that_is_reverted_while_it_becomes_visible_is_hidden_at_once(store: Store) {
     let failpoints = Failpoints::default();
     let cluster = standing(store, &failpoints, |limits| limits.organizations_a_transaction = 4).await;
-    let before = look(&cluster, 0).await;
+    let before = rows_now(&cluster, 0).await;
     let region = cluster.region(0);
     failpoints.arm("region.finish.part_shown", Act::Hold, 1);
     let begun =
@@ -114,7 +114,7 @@ pub(crate) async fn an_import_that_is_reverted_while_it_becomes_visible_is_hidde
     failpoints.release();
     let reverted = region.wait(&id).await.expect("it ends");
     assert_eq!(reverted.state(), ImportState::Reverted);
-    assert_eq!(look(&cluster, 0).await, before, "something is left");
+    assert_eq!(rows_now(&cluster, 0).await, before, "something is left");
     cluster.stop().await;
 }
 

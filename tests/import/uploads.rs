@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use crate::{
     limits::is_over,
-    support::{cluster, eventually, import_bytes, limited, look},
+    support::{cluster, eventually, import_bytes, limited, rows_now},
 };
 
 /// An upload in progress. Dropping it breaks the upload off.
@@ -141,11 +141,11 @@ pub(crate) async fn as_many_uploads_are_taken_at_once_as_the_limit(store: Store)
         (Upload::of(&region, &first, beginning).await, Upload::of(&region, &second, beginning).await);
     eventually("two uploads are under way", async || under_way(&cluster) == 2).await;
 
-    let before = look(&cluster, 0).await;
+    let before = rows_now(&cluster, 0).await;
     let refused = region.begin(&file, &ImportOptions::default()).await.expect_err("there is no place");
     is_over(&refused, ErrorReason::TooManyUploads, "2");
     assert!(refused.message().contains("--max-uploads"), "{refused:?}");
-    assert_eq!(look(&cluster, 0).await, before, "something was written");
+    assert_eq!(rows_now(&cluster, 0).await, before, "something was written");
     assert_eq!(under_way(&cluster), 2, "something was kept");
 
     // An upload that breaks off leaves its place, and so does one that reaches its end.

@@ -27,7 +27,7 @@ pub(crate) async fn a_hundred_who_watch_one_import_share_one_reader(store: Store
     for _ in 0..WATCHES {
         watches.push(region.watch(&id).await.expect("it is watched"));
     }
-    let looked = failpoints.reached("region.watch.looked");
+    let looked = failpoints.reached("region.watch.read");
     let mut last = attempts(&waits);
     for watch in &mut watches {
         let mut heard = 0;
@@ -37,7 +37,7 @@ pub(crate) async fn a_hundred_who_watch_one_import_share_one_reader(store: Store
         }
         last = last.max(heard);
     }
-    let looks = failpoints.reached("region.watch.looked") - looked;
+    let looks = failpoints.reached("region.watch.read") - looked;
     // One read for each reported attempt, and some while nothing had changed. A single watcher would have caused as
     // many.
     let most = u64::try_from(2 * (last - attempts(&waits)) + 20).expect("some");

@@ -11,7 +11,9 @@ use tokio::{net::TcpStream, time::timeout};
 use tonic::Code;
 use tonic_health::pb::health_check_response::ServingStatus;
 
-use crate::support::{Begun, Hold, PATIENCE, REGION, covered, eventually, health, processes, told, watch};
+use crate::support::{
+    Begun, Hold, PATIENCE, REGION, covered, eventually, health, processes, reported, watch,
+};
 
 pub(crate) async fn a_region_that_is_terminated_ends_behind_the_chunk_in_hand(store: Store) {
     let cluster = processes(store, &["--shutdown-drain=200ms", "--shutdown-timeout=20s"]).await;
@@ -20,12 +22,12 @@ pub(crate) async fn a_region_that_is_terminated_ends_behind_the_chunk_in_hand(st
     hold.reached().await;
     let address = cluster.region(0).url().trim_start_matches("http://").to_owned();
     let (_client, mut health) = health(cluster.region(0).url()).await;
-    assert_eq!(told(&mut health).await, Some(ServingStatus::Serving));
+    assert_eq!(reported(&mut health).await, Some(ServingStatus::Serving));
     let watching = watch(&cluster, &begun.id).await;
 
     let signalled = Instant::now();
     cluster.signal(REGION, "TERM").expect("it runs");
-    assert_eq!(told(&mut health).await, Some(ServingStatus::NotServing));
+    assert_eq!(reported(&mut health).await, Some(ServingStatus::NotServing));
     let not_serving = Instant::now();
     assert!(!watching.is_finished(), "the watch ended before health said so");
     eventually("the port is closed", async || TcpStream::connect(&address).await.is_err()).await;
@@ -34,7 +36,7 @@ pub(crate) async fn a_region_that_is_terminated_ends_behind_the_chunk_in_hand(st
     let status = cluster.ended(REGION).await.expect("it ends in time");
     assert_eq!(status.code(), Some(0), "{}", cluster.log(REGION).unwrap_or_default());
     assert!(signalled.elapsed() < Duration::from_secs(25), "{:?}", signalled.elapsed());
-    assert_eq!(told(&mut health).await, None);
+    assert_eq!(reported(&mut health).await, None);
 
     // The watcher saw everything that was written, and why the watch ended.
     let (last, status, ended) = watching.await.expect("it does not panic");
@@ -58,9 +60,9 @@ pub(crate) async fn a_second_signal_ends_a_region_at_once_and_loses_nothing(stor
     let cluster = processes(store, &["--shutdown-drain=25s", "--shutdown-timeout=25s"]).await;
     let begun = Begun::half_written(&cluster).await;
     let (_client, mut health) = health(cluster.region(0).url()).await;
-    assert_eq!(told(&mut health).await, Some(ServingStatus::Serving));
+    assert_eq!(reported(&mut health).await, Some(ServingStatus::Serving));
     cluster.signal(REGION, "TERM").expect("it runs");
-    assert_eq!(told(&mut health).await, Some(ServingStatus::NotServing));
+    assert_eq!(reported(&mut health).await, Some(ServingStatus::NotServing));
     // The region still accepts calls, until the second signal.
     let asked = GetImportRequest { import_id: begun.id.clone() };
     cluster.region(0).imports().get_import(asked).await.expect("it still answers");
@@ -94,12 +96,12 @@ pub(crate) async fn a_control_that_is_terminated_ends_its_feeds(store: Store) {
     let mut feed = feed.expect("it is open");
     feed.message().await.expect("it is not broken").expect("a beginning");
     let (_client, mut health) = health(&cluster.control_url()).await;
-    assert_eq!(told(&mut health).await, Some(ServingStatus::Serving));
+    assert_eq!(reported(&mut health).await, Some(ServingStatus::Serving));
 
     cluster.signal(control, "TERM").expect("it runs");
-    assert_eq!(told(&mut health).await, Some(ServingStatus::NotServing));
+    assert_eq!(reported(&mut health).await, Some(ServingStatus::NotServing));
     let status = loop {
-        match timeout(PATIENCE, feed.message()).await.expect("something is told") {
+        match timeout(PATIENCE, feed.message()).await.expect("something is reported") {
             Ok(message) => drop(message.expect("it ends with a reason")),
             Err(status) => break status,
         }
@@ -119,11 +121,11 @@ pub(crate) async fn a_region_without_its_database_says_so_and_goes_on_when_it_is
     let cluster = processes(store, &["--health-interval=50ms", "--database-acquire-timeout=1s"]).await;
     let begun = Begun::half_written(&cluster).await;
     let (_client, mut health) = health(cluster.region(0).url()).await;
-    assert_eq!(told(&mut health).await, Some(ServingStatus::Serving));
+    assert_eq!(reported(&mut health).await, Some(ServingStatus::Serving));
     let watching = watch(&cluster, &begun.id).await;
 
     cluster.stop_database().await.expect("it stops");
-    assert_eq!(told(&mut health).await, Some(ServingStatus::NotServing));
+    assert_eq!(reported(&mut health).await, Some(ServingStatus::NotServing));
     // Watchers and callers get the reason, and the import does not fail.
     let (_, status, _) = timeout(PATIENCE, watching).await.expect("it ends").expect("it does not panic");
     assert_eq!(reason_of(&status), Some(ErrorReason::DatabaseUnavailable), "{status:?}");
@@ -141,7 +143,7 @@ pub(crate) async fn a_region_without_its_database_says_so_and_goes_on_when_it_is
     assert!(cluster.is_running(REGION));
 
     cluster.start_database().await.expect("it starts");
-    assert_eq!(told(&mut health).await, Some(ServingStatus::Serving));
+    assert_eq!(reported(&mut health).await, Some(ServingStatus::Serving));
     begun.arrives(&cluster).await;
     cluster.stop().await;
 }

@@ -96,7 +96,7 @@ pub(crate) async fn health(
     (client, stream)
 }
 
-pub(crate) async fn told(
+pub(crate) async fn reported(
     stream: &mut tonic::Streaming<tonic_health::pb::HealthCheckResponse>,
 ) -> Option<ServingStatus> {
     let message = timeout(PATIENCE, stream.message()).await.expect("something is told");

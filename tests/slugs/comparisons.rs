@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::{
     commands,
-    support::{PATIENCE, imported, rename, wish},
+    support::{PATIENCE, imported, rename, requested_slug},
 };
 
 /// More organizations than two pages contain.
@@ -145,7 +145,7 @@ pub(crate) async fn a_process_compares_once_at_a_time(store: Store) {
 
 pub(crate) async fn processes_of_a_region_compare_one_after_the_other(builder: ClusterBuilder) {
     let (cluster, failpoints, first) = standing_still(builder).await;
-    let beside = cluster.start_beside(0).await.expect("it starts");
+    let beside = cluster.start_second_process(0).await.expect("it starts");
     is_refused(&cluster, beside.region()).await;
     failpoints.release();
     first.await;
@@ -158,7 +158,7 @@ pub(crate) async fn processes_of_a_region_compare_one_after_the_other(builder: C
 /// The lease belongs to a process that is gone, or that takes too long for a page.
 pub(crate) async fn a_lease_that_is_over_is_taken(builder: ClusterBuilder) {
     let (cluster, failpoints, first) = standing_still(builder).await;
-    let beside = cluster.start_beside(0).await.expect("it starts");
+    let beside = cluster.start_second_process(0).await.expect("it starts");
     let over = Statement::new("UPDATE causeway_reconciliation SET lease_until = $1");
     let over = over.with(Environment::system().now() - TimeDelta::seconds(1));
     cluster.change(Silo::Region(0), &[over]).await.expect("changed");
@@ -224,7 +224,7 @@ pub(crate) async fn what_the_region_has_yet_to_hear_is_no_difference(builder: Cl
     cluster.quiet(PATIENCE).await.expect("quiet");
     // The first message is the rename request, and the second one is its confirmation.
     failpoints.arm("region.feed.prepared", Act::Hold, 1);
-    rename(&cluster.control(), &wish(1, id, "dune")).await.expect("renamed");
+    rename(&cluster.control(), &requested_slug(1, id, "dune")).await.expect("renamed");
     failpoints.held().await;
     let answer = cluster.region(0).reconcile(ReconcileMode::Check).await.expect("compared");
     assert_eq!(answer.differences, []);

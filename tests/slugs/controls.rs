@@ -8,7 +8,7 @@ use causeway_proto::{control::v1::RenameState, region::v1::ImportState};
 use causeway_silo::db::retried;
 use tokio::task::JoinSet;
 
-use crate::support::{PATIENCE, agrees, imported, leads, rename, slug_of, wish};
+use crate::support::{PATIENCE, agrees, imported, leads, rename, requested_slug, slug_of};
 
 async fn cluster(builder: ClusterBuilder) -> Cluster {
     builder.controls(2).region("us").region("de").start().await.expect("a cluster")
@@ -21,13 +21,13 @@ pub(crate) async fn a_region_goes_on_with_another_control(builder: ClusterBuilde
     // An import through the other control, and a rename, which needs the feed.
     let [(other, _), _] = imported(&cluster, 1).await;
     let control = cluster.control_number(1);
-    let done = rename(&control, &wish(1, id, "dune")).await.expect("renamed");
+    let done = rename(&control, &requested_slug(1, id, "dune")).await.expect("renamed");
     assert_eq!(done.state(), RenameState::Confirmed);
 
     cluster.start_service(Service::Control(0)).await.expect("it starts");
     cluster.kill(Service::Control(1)).await;
     let control = cluster.control_number(0);
-    let done = rename(&control, &wish(2, other, "elm")).await.expect("renamed");
+    let done = rename(&control, &requested_slug(2, other, "elm")).await.expect("renamed");
     assert_eq!(done.state(), RenameState::Confirmed);
     assert_eq!(
         (slug_of(&cluster, 0, id).await, slug_of(&cluster, 1, other).await),
@@ -49,8 +49,9 @@ pub(crate) async fn renames_through_two_controls_end_alike(builder: ClusterBuild
         for (index, (id, _)) in organizations.iter().enumerate() {
             for control in 0..2 {
                 let (control, id) = (cluster.control_number(control), *id);
-                let wish = wish(round * 10 + index as u128 + 1, id, &format!("slug-{index}-{round}"));
-                calls.spawn(async move { rename(&control, &wish).await.expect("renamed") });
+                let requested_slug =
+                    requested_slug(round * 10 + index as u128 + 1, id, &format!("slug-{index}-{round}"));
+                calls.spawn(async move { rename(&control, &requested_slug).await.expect("renamed") });
             }
         }
         for done in calls.join_all().await {
@@ -100,8 +101,8 @@ pub(crate) async fn imports_and_renames_outlive_their_controls(builder: ClusterB
     for (number, id) in organizations.iter().copied().enumerate() {
         for control in 0..2 {
             let control = cluster.control_number(control);
-            let wish = wish(number as u128 + 1, id, &format!("slug-{number}"));
-            calls.spawn(async move { rename(&control, &wish).await.expect("renamed") });
+            let requested_slug = requested_slug(number as u128 + 1, id, &format!("slug-{number}"));
+            calls.spawn(async move { rename(&control, &requested_slug).await.expect("renamed") });
         }
     }
     let faults = async {

@@ -15,7 +15,7 @@ use causeway_proto::{
 };
 use causeway_silo::db::Statement;
 
-use crate::support::{PATIENCE, agrees, imported, leads_in, rename, until, wish};
+use crate::support::{PATIENCE, agrees, imported, leads_in, rename, requested_slug, until};
 
 /// Starts a directory that follows through all controls, with short pauses.
 fn follow(cluster: &Cluster) -> Directory {
@@ -78,7 +78,7 @@ pub(crate) async fn a_directory_knows_the_slugs_of_all_regions(store: Store) {
 
     // Renames. Their aliases always lead to the latest slug.
     for (number, slug) in [(1, "dune"), (2, "elm")] {
-        let keep = UpdateOrganizationSlugRequest { keep_alias: true, ..wish(number, first, slug) };
+        let keep = UpdateOrganizationSlugRequest { keep_alias: true, ..requested_slug(number, first, slug) };
         rename(&control, &keep).await.expect("renamed");
         knows_all(&directory, &cluster, 0).await;
     }
@@ -93,7 +93,7 @@ pub(crate) async fn a_directory_knows_the_slugs_of_all_regions(store: Store) {
         control.reservations().release_slug_alias(release).await.expect("released").into_inner().released
     );
     until("the alias is gone", async || led(&directory, &old).is_none()).await;
-    let exact = UpdateOrganizationSlugRequest { require_exact: true, ..wish(3, other, &old) };
+    let exact = UpdateOrganizationSlugRequest { require_exact: true, ..requested_slug(3, other, &old) };
     rename(&control, &exact).await.expect("renamed");
     knows_all(&directory, &cluster, 0).await;
     let found = directory.resolve(&old).expect("it leads somewhere");
@@ -178,7 +178,7 @@ pub(crate) async fn a_directory_goes_on_with_another_control(builder: ClusterBui
         let (away, there) = (number % 2, (number + 1) % 2);
         cluster.kill(Service::Control(away)).await;
         let control = cluster.control_number(there);
-        rename(&control, &wish(number as u128 + 1, id, slug)).await.expect("renamed");
+        rename(&control, &requested_slug(number as u128 + 1, id, slug)).await.expect("renamed");
         until("it is heard", async || led(&directory, slug).is_some()).await;
         knows_all(&directory, &cluster, there).await;
         cluster.start_service(Service::Control(away)).await.expect("it starts");
@@ -192,14 +192,15 @@ pub(crate) async fn a_region_that_was_away_for_long_catches_up(store: Store) {
     let mut cluster = Cluster::start(store, &["us"]).await.expect("a cluster");
     let [(id, old), (other, _)] = imported(&cluster, 0).await;
     let control = cluster.control();
-    let keep = UpdateOrganizationSlugRequest { keep_alias: true, ..wish(1, id, "dune") };
+    let keep = UpdateOrganizationSlugRequest { keep_alias: true, ..requested_slug(1, id, "dune") };
     rename(&control, &keep).await.expect("renamed");
     until("the region has heard of it", async || leads_in(&cluster, 0, &old).await.is_some()).await;
 
     cluster.stop_region(0).await;
     let release = ReleaseSlugAliasRequest { organization_id: id, slug: old.clone() };
     control.reservations().release_slug_alias(release).await.expect("released");
-    let impatient = UpdateOrganizationSlugRequest { wait: Some(time::seconds(0)), ..wish(2, other, "elm") };
+    let impatient =
+        UpdateOrganizationSlugRequest { wait: Some(time::seconds(0)), ..requested_slug(2, other, "elm") };
     assert_eq!(rename(&control, &impatient).await.expect("begun").state(), RenameState::Pending);
     let db = cluster.db(Silo::Control).await.expect("its database");
     let forget = "UPDATE causeway_feed SET oldest = version RETURNING version";
@@ -211,7 +212,7 @@ pub(crate) async fn a_region_that_was_away_for_long_catches_up(store: Store) {
     cluster.start_region(0).await.expect("it starts");
 
     assert_eq!(
-        rename(&control, &wish(2, other, "elm")).await.expect("renamed").state(),
+        rename(&control, &requested_slug(2, other, "elm")).await.expect("renamed").state(),
         RenameState::Confirmed
     );
     agrees(&cluster, 0).await;

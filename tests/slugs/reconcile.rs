@@ -20,7 +20,7 @@ use causeway_silo::db::Statement;
 use uuid::Uuid;
 
 use crate::commands::run;
-use crate::support::{PATIENCE, agrees, imported, leads, leads_in, rename, slug_of, until, wish};
+use crate::support::{PATIENCE, agrees, imported, leads, leads_in, rename, requested_slug, slug_of, until};
 
 use DifferenceKind as K;
 
@@ -41,7 +41,7 @@ async fn set_slug(cluster: &Cluster, id: i64, slug: &str) {
 }
 
 /// Inserts a copy of an organization, as if the application had created one without asking control.
-async fn made_by_hand(cluster: &Cluster, like: i64, id: i64, slug: &str) {
+async fn insert_manually(cluster: &Cluster, like: i64, id: i64, slug: &str) {
     let insert = Statement::new(
         "INSERT INTO sentry_organization (id, name, slug, status, date_added, default_role, is_test, flags) \
          SELECT $2, name, $3, 0, date_added, default_role, is_test, flags FROM sentry_organization WHERE id = $1",
@@ -115,16 +115,16 @@ pub(crate) async fn an_organization_that_control_does_not_know_gets_its_slug_res
     let [(one, _), (other, _)] = imported(&cluster, 0).await;
     cluster.quiet(PATIENCE).await.expect("quiet");
     is_clean(&cluster).await;
-    made_by_hand(&cluster, one, 900_001, "before").await;
+    insert_manually(&cluster, one, 900_001, "before").await;
     found_and_mended(&cluster, &[(900_001, K::OrganizationWithoutReservation)]).await;
     assert_eq!(leads(&cluster.control(), "before").await, Some((900_001, "before".to_owned())));
     assert_eq!(directory(&cluster).await[&900_001].0, "before");
 
     // The slugs that follow: an alias of another organization, a reserved word, and one that differs only in case.
-    let keep = UpdateOrganizationSlugRequest { keep_alias: true, ..wish(1, other, "dune") };
+    let keep = UpdateOrganizationSlugRequest { keep_alias: true, ..requested_slug(1, other, "dune") };
     let old = rename(&cluster.control(), &keep).await.expect("renamed").previous_slug;
     cluster.quiet(PATIENCE).await.expect("quiet");
-    made_by_hand(&cluster, one, 900_002, &old).await;
+    insert_manually(&cluster, one, 900_002, &old).await;
     let wanted = [(900_002, K::OrganizationWithoutReservation)];
     found_and_left(&cluster, &wanted, &format!("organization {other} of us")).await;
     set_slug(&cluster, 900_002, "settings").await;
@@ -183,12 +183,12 @@ pub(crate) async fn what_is_held_for_nobody_is_freed(store: Store) {
     let found = found_and_mended(&cluster, &[(900_004, K::TemporaryReservationLeft)]).await;
     assert_eq!(found[0].control_slug, given);
     // An organization that has another slug by now, and one that has the reserved slug.
-    made_by_hand(&cluster, one, 900_008, "other").await;
+    insert_manually(&cluster, one, 900_008, "other").await;
     reserve(&control, Uuid::from_u128(3), 900_008, "left").await;
     let wanted = [(900_008, K::OrganizationWithoutReservation), (900_008, K::TemporaryReservationLeft)];
     found_and_mended(&cluster, &wanted).await;
     assert_eq!(leads(&control, "other").await, Some((900_008, "other".to_owned())));
-    made_by_hand(&cluster, one, 900_005, "left").await;
+    insert_manually(&cluster, one, 900_005, "left").await;
     reserve(&control, Uuid::from_u128(4), 900_005, "left").await;
     found_and_mended(&cluster, &[(900_005, K::TemporaryReservationLeft)]).await;
     assert_eq!(leads(&control, "left").await, Some((900_005, "left".to_owned())));
@@ -295,11 +295,11 @@ pub(crate) async fn nothing_is_wrong_while_things_move(store: Store) {
         for round in 0..4_u128 {
             let renaming = async {
                 for number in 0..6 {
-                    let wish = UpdateOrganizationSlugRequest {
+                    let requested_slug = UpdateOrganizationSlugRequest {
                         keep_alias: number % 2 == 0,
-                        ..wish(round * 10 + number + 1, one, &format!("slug-{round}-{number}"))
+                        ..requested_slug(round * 10 + number + 1, one, &format!("slug-{round}-{number}"))
                     };
-                    rename(&cluster.control(), &wish).await.expect("renamed");
+                    rename(&cluster.control(), &requested_slug).await.expect("renamed");
                 }
             };
             let importing = async {
@@ -340,7 +340,7 @@ pub(crate) async fn a_region_mends_what_it_may_by_itself(store: Store) {
     let [(one, first), (other, _)] = imported(&cluster, 0).await;
     cluster.quiet(PATIENCE).await.expect("quiet");
     cluster.stop_region(0).await;
-    made_by_hand(&cluster, one, 900_001, "before").await;
+    insert_manually(&cluster, one, 900_001, "before").await;
     set_slug(&cluster, one, "by-hand").await;
     cluster.configure_regions(|options| options.reconcile_every = Duration::from_millis(100));
     cluster.start_region(0).await.expect("it starts");

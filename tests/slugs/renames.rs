@@ -13,7 +13,7 @@ use causeway_proto::{
 };
 use causeway_silo::db::Statement;
 
-use crate::support::{agrees, imported, leads, leads_in, rename, slug_of, until, wish};
+use crate::support::{agrees, imported, leads, leads_in, rename, requested_slug, slug_of, until};
 
 async fn cluster(store: Store) -> Cluster {
     Cluster::start(store, &["us"]).await.expect("a cluster")
@@ -28,16 +28,20 @@ pub(crate) async fn a_rename_is_done_by_its_region(store: Store) {
     let [(id, old), _] = imported(&cluster, 0).await;
     let control = cluster.control();
 
-    let done = rename(&control, &wish(1, id, "dune")).await.expect("renamed");
+    let done = rename(&control, &requested_slug(1, id, "dune")).await.expect("renamed");
     assert_eq!((done.state(), done.slug.as_str()), (RenameState::Confirmed, "dune"));
     assert_eq!((done.previous_slug.as_str(), done.region.as_str()), (old.as_str(), "us"));
     assert_eq!(slug_of(&cluster, 0, id).await, "dune");
     assert_eq!((leads(&control, &old).await, leads(&control, "dune").await), (None, led(id, "dune")));
-    assert_eq!(rename(&control, &wish(1, id, "dune")).await.expect("the same"), done);
+    assert_eq!(rename(&control, &requested_slug(1, id, "dune")).await.expect("the same"), done);
     until("the region has heard of it", async || leads_in(&cluster, 0, &old).await.is_none()).await;
 
     // Rename it back. This time the previous slug stays as an alias.
-    let back = UpdateOrganizationSlugRequest { keep_alias: true, require_exact: true, ..wish(2, id, &old) };
+    let back = UpdateOrganizationSlugRequest {
+        keep_alias: true,
+        require_exact: true,
+        ..requested_slug(2, id, &old)
+    };
     assert_eq!(rename(&control, &back).await.expect("renamed").state(), RenameState::Confirmed);
     for slug in [old.as_str(), "dune", "DUNE"] {
         assert_eq!(leads(&control, slug).await, led(id, &old));
@@ -52,12 +56,13 @@ pub(crate) async fn a_rename_waits_for_a_region_that_is_away(store: Store) {
     let [(id, old), _] = imported(&cluster, 0).await;
     cluster.stop_region(0).await;
     let control = cluster.control();
-    let impatient = UpdateOrganizationSlugRequest { wait: Some(time::seconds(0)), ..wish(1, id, "dune") };
+    let impatient =
+        UpdateOrganizationSlugRequest { wait: Some(time::seconds(0)), ..requested_slug(1, id, "dune") };
     assert_eq!(rename(&control, &impatient).await.expect("begun").state(), RenameState::Pending);
     assert_eq!((leads(&control, &old).await, leads(&control, "dune").await), (led(id, &old), None));
     cluster.start_region(0).await.expect("it starts");
     assert_eq!(
-        rename(&control, &wish(1, id, "dune")).await.expect("renamed").state(),
+        rename(&control, &requested_slug(1, id, "dune")).await.expect("renamed").state(),
         RenameState::Confirmed
     );
     agrees(&cluster, 0).await;
@@ -78,19 +83,19 @@ pub(crate) async fn a_region_refuses_a_slug_that_it_has(store: Store) {
     db.fetch_all(set("local")).await.expect("renamed");
     let before = control.all_reservations().await.expect("reservations");
 
-    let refused = rename(&control, &wish(1, id, "local")).await.expect_err("the region has it");
+    let refused = rename(&control, &requested_slug(1, id, "local")).await.expect_err("the region has it");
     assert_eq!(reason_of(&refused), Some(ErrorReason::SlugTakenInRegion), "{refused:?}");
     assert!(refused.message().contains(&other.to_string()), "{}", refused.message());
     assert_eq!(slug_of(&cluster, 0, id).await, old);
     assert_eq!(control.all_reservations().await.expect("reservations"), before);
-    let again = rename(&control, &wish(1, id, "local")).await.expect_err("it stays refused");
+    let again = rename(&control, &requested_slug(1, id, "local")).await.expect_err("it stays refused");
     assert_eq!(reason_of(&again), Some(ErrorReason::SlugTakenInRegion));
 
     // An organization that is no longer visible in the region.
     db.fetch_all(set(&other_slug)).await.expect("renamed back");
     let gone = "UPDATE causeway_import SET state = 'failed' RETURNING state";
     db.fetch_all(Statement::new(gone)).await.expect("as if it had failed");
-    let refused = rename(&control, &wish(2, id, "dune")).await.expect_err("not ready");
+    let refused = rename(&control, &requested_slug(2, id, "dune")).await.expect_err("not ready");
     assert_eq!(reason_of(&refused), Some(ErrorReason::OrganizationNotReady), "{refused:?}");
     db.close().await;
     cluster.stop().await;
@@ -99,7 +104,7 @@ pub(crate) async fn a_region_refuses_a_slug_that_it_has(store: Store) {
 pub(crate) async fn a_region_resolves_its_slugs_without_control(store: Store) {
     let mut cluster = cluster(store).await;
     let [(id, old), _] = imported(&cluster, 0).await;
-    let keep = UpdateOrganizationSlugRequest { keep_alias: true, ..wish(1, id, "dune") };
+    let keep = UpdateOrganizationSlugRequest { keep_alias: true, ..requested_slug(1, id, "dune") };
     rename(&cluster.control(), &keep).await.expect("renamed");
     until("the region has heard of it", async || leads_in(&cluster, 0, &old).await == led(id, "dune")).await;
     cluster.stop_control().await;
@@ -110,7 +115,7 @@ pub(crate) async fn a_region_resolves_its_slugs_without_control(store: Store) {
     assert_eq!(leads_in(&cluster, 0, &old).await, led(id, "dune"));
     assert_eq!(leads_in(&cluster, 0, "nobody").await, None);
     cluster.start_control().await.expect("it starts");
-    let done = rename(&cluster.control(), &wish(2, id, "elm")).await.expect("renamed");
+    let done = rename(&cluster.control(), &requested_slug(2, id, "elm")).await.expect("renamed");
     assert_eq!(done.state(), RenameState::Confirmed);
     agrees(&cluster, 0).await;
     cluster.stop().await;
@@ -127,7 +132,8 @@ async fn given_up(
     // The failpoint must not act on the feed's events about the import.
     until("the region has heard of it", async || leads_in(cluster, 0, &old).await == led(id, &old)).await;
     failpoints.arm("region.feed.applied", Act::Kill, 0);
-    let impatient = UpdateOrganizationSlugRequest { wait: Some(time::seconds(0)), ..wish(1, id, "dune") };
+    let impatient =
+        UpdateOrganizationSlugRequest { wait: Some(time::seconds(0)), ..requested_slug(1, id, "dune") };
     rename(&control, &impatient).await.expect("begun");
     cluster.killed().await;
     cluster.kill(Service::Region(0)).await;
@@ -167,7 +173,8 @@ pub(crate) async fn a_rename_that_was_given_up_leaves_the_next_one_alone(store: 
     cluster.set_link_state(0, LinkState::Open);
     failpoints.held().await;
     let control = cluster.control();
-    let impatient = UpdateOrganizationSlugRequest { wait: Some(time::seconds(0)), ..wish(2, id, "dune") };
+    let impatient =
+        UpdateOrganizationSlugRequest { wait: Some(time::seconds(0)), ..requested_slug(2, id, "dune") };
     rename(&control, &impatient).await.expect("begun");
     let db = cluster.db(Silo::Region(0)).await.expect("its database");
     until("the region has done both", async || {
@@ -177,7 +184,7 @@ pub(crate) async fn a_rename_that_was_given_up_leaves_the_next_one_alone(store: 
     .await;
     db.close().await;
     failpoints.release();
-    let done = rename(&control, &wish(2, id, "dune")).await.expect("renamed");
+    let done = rename(&control, &requested_slug(2, id, "dune")).await.expect("renamed");
     assert_eq!(done.state(), RenameState::Confirmed);
     agrees(&cluster, 0).await;
     assert_eq!(slug_of(&cluster, 0, id).await, "dune");
@@ -225,10 +232,10 @@ pub(crate) async fn a_rename_that_was_given_up_waits_for_what_the_feed_brings(st
     cluster.stop().await;
 }
 
-async fn confirm(control: &ControlApi, wish: &UpdateOrganizationSlugRequest) {
+async fn confirm(control: &ControlApi, requested_slug: &UpdateOrganizationSlugRequest) {
     let request = ConfirmOrganizationSlugReservationsRequest {
         region: "us".to_owned(),
-        operation_id: wish.operation_id.clone(),
+        operation_id: requested_slug.operation_id.clone(),
     };
     control.reservations().confirm_organization_slug_reservations(request).await.expect("confirmed");
 }
@@ -236,9 +243,10 @@ async fn confirm(control: &ControlApi, wish: &UpdateOrganizationSlugRequest) {
 /// Requests a rename that the region cannot receive, and confirms it in the region's place.
 async fn rename_without_region(cluster: &Cluster, number: u128, id: i64, slug: &str) {
     let control = cluster.control();
-    let wish = UpdateOrganizationSlugRequest { wait: Some(time::seconds(0)), ..wish(number, id, slug) };
-    assert_eq!(rename(&control, &wish).await.expect("begun").state(), RenameState::Pending);
-    confirm(&control, &wish).await;
+    let requested_slug =
+        UpdateOrganizationSlugRequest { wait: Some(time::seconds(0)), ..requested_slug(number, id, slug) };
+    assert_eq!(rename(&control, &requested_slug).await.expect("begun").state(), RenameState::Pending);
+    confirm(&control, &requested_slug).await;
 }
 
 /// Somebody else confirms renames, so that they are done before the region receives them: as events, or in a snapshot.
@@ -336,7 +344,7 @@ pub(crate) async fn a_rename_survives_a_failure_at_each_place(store: Store) {
         failpoints.arm(place, Act::Fail, 0);
         let asked = UpdateOrganizationSlugRequest {
             keep_alias: number % 2 == 0,
-            ..wish(number as u128 + 1, id, &slug)
+            ..requested_slug(number as u128 + 1, id, &slug)
         };
         let control = cluster.control();
         let done = rename(&control, &asked).await;

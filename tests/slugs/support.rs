@@ -33,7 +33,11 @@ pub(crate) async fn imported(cluster: &Cluster, region: usize) -> [(i64, String)
     organizations.try_into().expect("two organizations")
 }
 
-pub(crate) fn wish(number: u128, organization_id: i64, slug: &str) -> UpdateOrganizationSlugRequest {
+pub(crate) fn requested_slug(
+    number: u128,
+    organization_id: i64,
+    slug: &str,
+) -> UpdateOrganizationSlugRequest {
     UpdateOrganizationSlugRequest {
         organization_id,
         desired_slug: slug.to_owned(),
@@ -46,11 +50,11 @@ pub(crate) fn wish(number: u128, organization_id: i64, slug: &str) -> UpdateOrga
 /// Requests a rename, and repeats the request while control is unavailable.
 pub(crate) async fn rename(
     control: &ControlApi,
-    wish: &UpdateOrganizationSlugRequest,
+    requested_slug: &UpdateOrganizationSlugRequest,
 ) -> Result<UpdateOrganizationSlugResponse, Status> {
     let asking = async {
         loop {
-            match control.reservations().update_organization_slug(wish.clone()).await {
+            match control.reservations().update_organization_slug(requested_slug.clone()).await {
                 Err(status)
                     if matches!(
                         reason_of(&status),

@@ -112,7 +112,7 @@ impl Parts {
 
 /// Receives a whole bulk creation, and returns it with its place. A stream that ends early has no effect,
 /// because control writes nothing before the end part has arrived.
-pub(super) async fn take_in(
+pub(super) async fn receive(
     reservations: &SlugReservations,
     parts: Streaming<BulkCreateOrganizationSlugReservationsRequest>,
 ) -> Result<(Incoming, IntakeSlot), Status> {

@@ -194,7 +194,7 @@ impl SlugReservationService for Handler {
         &self,
         request: Request<Streaming<BulkCreateOrganizationSlugReservationsRequest>>,
     ) -> Result<Response<Self::BulkCreateOrganizationSlugReservationsStream>, Status> {
-        let (incoming, place) = bulk_create::take_in(&self.reservations, request.into_inner()).await?;
+        let (incoming, place) = bulk_create::receive(&self.reservations, request.into_inner()).await?;
         let given = self.reservations.bulk_create(incoming).await?;
         Ok(Response::new(Box::pin(bulk_create::send(&self.reservations, given, place))))
     }

@@ -108,7 +108,7 @@ impl SlugReservations {
             if operations::insert(feed, key.operation_id, operation.digest(), size, None, now).await? {
                 ids::refuse_of_others(feed, key.region, &operation.organization_ids()).await?;
                 refuse_conflict(store::conflict(feed, key, operation.organization_ids()).await?)?;
-                self.env.failpoint("control.bulk_create.looked").await?;
+                self.env.failpoint("control.bulk_create.checked").await?;
                 let mut rounds = Rounds::new(operation);
                 while let Some(candidates) = rounds.next(&self.env)? {
                     rounds.record_winners(store::take_free(feed, key.operation_id, candidates, now).await?);

@@ -201,36 +201,36 @@ impl SlugOperation {
         }
     }
 
-    /// The answer as the database stores it: JSON, in parts of [`KEPT_PART`] organizations. A slug that was given as
+    /// The answer as the database stores it: JSON, in parts of [`ANSWER_PART`] organizations. A slug that was given as
     /// wanted, as nearly all are, is stored as `null`.
     pub(crate) fn kept(&self, given: &[GivenSlug]) -> Result<Vec<String>, DbError> {
         let kept = |(request, given): (&SlugRequest, &GivenSlug)| {
             let as_wanted = given.slug == request.wanted;
             let owner = given.taken_by.as_deref();
             (!as_wanted).then(|| {
-                KeptAnswer(given.slug.clone(), owner.map(|it| (it.region.clone(), it.organization_id)))
+                StoredAnswer(given.slug.clone(), owner.map(|it| (it.region.clone(), it.organization_id)))
             })
         };
-        let all: Vec<Option<KeptAnswer>> = self.requests.iter().zip(given).map(kept).collect();
-        let text = |part: &[Option<KeptAnswer>]| {
+        let all: Vec<Option<StoredAnswer>> = self.requests.iter().zip(given).map(kept).collect();
+        let text = |part: &[Option<StoredAnswer>]| {
             serde_json::to_string(part).map_err(|_| DbError::inconsistent("an answer cannot be kept"))
         };
-        all.chunks(KEPT_PART).map(text).collect()
+        all.chunks(ANSWER_PART).map(text).collect()
     }
 
     /// Restores the given slugs from a stored answer, see [`kept`](Self::kept). `None` if it is not complete.
     pub(crate) fn given(&self, parts: &[String]) -> Result<Option<Vec<GivenSlug>>, DbError> {
-        let mut kept: Vec<Option<KeptAnswer>> = Vec::with_capacity(self.requests.len());
+        let mut kept: Vec<Option<StoredAnswer>> = Vec::with_capacity(self.requests.len());
         for part in parts {
-            let part: Vec<Option<KeptAnswer>> = serde_json::from_str(part)
+            let part: Vec<Option<StoredAnswer>> = serde_json::from_str(part)
                 .map_err(|_| DbError::inconsistent("the answer of a slug operation cannot be read"))?;
             kept.extend(part);
         }
         if kept.len() != self.requests.len() {
             return Ok(None);
         }
-        let given = |(request, kept): (&SlugRequest, Option<KeptAnswer>)| {
-            let Some(KeptAnswer(slug, owner)) = kept else {
+        let given = |(request, kept): (&SlugRequest, Option<StoredAnswer>)| {
+            let Some(StoredAnswer(slug, owner)) = kept else {
                 return GivenSlug { slug: request.wanted.clone(), taken_by: None };
             };
             let owner = owner.map(|(region, organization_id)| Box::new(Owner { region, organization_id }));
@@ -254,11 +254,11 @@ impl SlugOperation {
 }
 
 /// The number of organizations in one stored part of an answer.
-const KEPT_PART: usize = 10_000;
+const ANSWER_PART: usize = 10_000;
 
 /// The stored answer for one organization: its slug, and region and id of the owner of the slug that it could not get.
 #[derive(serde::Serialize, serde::Deserialize)]
-struct KeptAnswer(Box<str>, Option<(String, i64)>);
+struct StoredAnswer(Box<str>, Option<(String, i64)>);
 
 /// Picks slugs in rounds. In the first round, all organizations whose wanted slug is valid unchanged try it. In the
 /// second, those whose slug had to be normalized try that, so that none of them takes a slug that another one wants

@@ -117,7 +117,7 @@ impl SlugReservations {
             let (db, env) = (db.clone(), env.clone());
             async move {
                 let looked = async {
-                    env.failpoint("control.rename.looked").await?;
+                    env.failpoint("control.rename.checked").await?;
                     rename::get(&db, operation_id).await
                 };
                 match looked.await {
@@ -223,7 +223,8 @@ impl SlugReservations {
         if let Some(own) = fit.and_then(|slug| held.iter().find(|reservation| reservation.slug == slug)) {
             let is_alias = own.kind == ReservationType::VanityAlias;
             if is_alias
-                && !store::slug_reservation::hold_alias(feed, wanted.organization_id, &own.slug, now).await?
+                && !store::slug_reservation::reserve_alias(feed, wanted.organization_id, &own.slug, now)
+                    .await?
             {
                 return Err(Error::SlugTaken { slug: own.slug.clone() });
             }
@@ -340,7 +341,7 @@ pub(crate) async fn refuse(
     let own = held.iter().find(|reservation| reservation.slug == *slug);
     if own.is_some_and(|own| own.kind != ReservationType::TemporaryRenameAlias) {
         // The slug was an alias before the rename, and stays one.
-        store::slug_reservation::let_go_of_alias(feed, slug).await?;
+        store::slug_reservation::release_alias_of(feed, slug).await?;
         feed.append_upserts(Selection::Slug(slug)).await?;
         return Ok(0);
     }

@@ -120,27 +120,27 @@ mod tests {
 
     use super::*;
 
-    struct Stage {
+    struct Fixture {
         waiting: Waiting<&'static str>,
         env: Environment,
-        looks: Arc<AtomicUsize>,
+        checks: Arc<AtomicUsize>,
         ended: Arc<AtomicBool>,
     }
 
-    impl Stage {
+    impl Fixture {
         fn new() -> Self {
             Self {
                 waiting: Waiting::default(),
                 env: Environment::fixed(DateTime::UNIX_EPOCH, 1),
-                looks: Arc::default(),
+                checks: Arc::default(),
                 ended: Arc::default(),
             }
         }
 
         fn wait_for(&self, id: u128) -> watch::Receiver<Option<&'static str>> {
-            let (looks, ended) = (Arc::clone(&self.looks), Arc::clone(&self.ended));
+            let (checks, ended) = (Arc::clone(&self.checks), Arc::clone(&self.ended));
             let query = move || {
-                looks.fetch_add(1, Ordering::Relaxed);
+                checks.fetch_add(1, Ordering::Relaxed);
                 let ended = ended.load(Ordering::Relaxed).then_some("ended");
                 async move { ended }
             };
@@ -149,8 +149,8 @@ mod tests {
             })
         }
 
-        fn looks(&self) -> usize {
-            self.looks.load(Ordering::Relaxed)
+        fn checks(&self) -> usize {
+            self.checks.load(Ordering::Relaxed)
         }
     }
 
@@ -163,58 +163,58 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn three_thousand_who_wait_for_one_thing_look_once_and_wake_once() {
-        let stage = Stage::new();
-        let mut waiting: Vec<_> = (0..3_000).map(|_| stage.wait_for(1)).collect();
+        let fixture = Fixture::new();
+        let mut waiting: Vec<_> = (0..3_000).map(|_| fixture.wait_for(1)).collect();
         settle().await;
-        assert_eq!(stage.looks(), 1);
+        assert_eq!(fixture.checks(), 1);
         // Other things end all the time.
         for other in 2..1_000 {
-            stage.waiting.wake(Uuid::from_u128(other));
+            fixture.waiting.wake(Uuid::from_u128(other));
         }
         settle().await;
-        assert_eq!(stage.looks(), 1);
+        assert_eq!(fixture.checks(), 1);
         assert!(waiting.iter().all(|it| !it.has_changed().unwrap()));
         // It may have ended but has not, so nobody is woken.
-        stage.waiting.wake(Uuid::from_u128(1));
+        fixture.waiting.wake(Uuid::from_u128(1));
         settle().await;
-        assert_eq!(stage.looks(), 2);
+        assert_eq!(fixture.checks(), 2);
         assert!(waiting.iter().all(|it| !it.has_changed().unwrap()));
-        stage.ended.store(true, Ordering::Relaxed);
-        stage.waiting.wake(Uuid::from_u128(1));
+        fixture.ended.store(true, Ordering::Relaxed);
+        fixture.waiting.wake(Uuid::from_u128(1));
         for receiver in &mut waiting {
             assert_eq!(*receiver.wait_for(Option::is_some).await.unwrap(), Some("ended"));
         }
-        assert_eq!(stage.looks(), 3);
-        assert!(stage.waiting.all().is_empty());
+        assert_eq!(fixture.checks(), 3);
+        assert!(fixture.waiting.all().is_empty());
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_another_control_has_ended_is_seen_soon() {
-        let stage = Stage::new();
-        let mut receiver = stage.wait_for(1);
+        let fixture = Fixture::new();
+        let mut receiver = fixture.wait_for(1);
         settle().await;
         tokio::time::advance(POLL_INTERVAL * 10).await;
         settle().await;
-        let looks = stage.looks();
-        assert_eq!(looks, 2, "one look for each time that the clock is read");
-        stage.ended.store(true, Ordering::Relaxed);
+        let checks = fixture.checks();
+        assert_eq!(checks, 2, "one look for each time that the clock is read");
+        fixture.ended.store(true, Ordering::Relaxed);
         assert_eq!(*receiver.wait_for(Option::is_some).await.unwrap(), Some("ended"));
-        assert_eq!(stage.looks(), looks + 1);
+        assert_eq!(fixture.checks(), checks + 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn nobody_looks_when_nobody_waits() {
-        let stage = Stage::new();
-        let (one, other) = (stage.wait_for(1), stage.wait_for(1));
+        let fixture = Fixture::new();
+        let (one, other) = (fixture.wait_for(1), fixture.wait_for(1));
         settle().await;
         drop(one);
         settle().await;
-        assert_eq!(stage.waiting.all().len(), 1);
+        assert_eq!(fixture.waiting.all().len(), 1);
         drop(other);
         settle().await;
-        assert!(stage.waiting.all().is_empty());
+        assert!(fixture.waiting.all().is_empty());
         tokio::time::advance(POLL_INTERVAL * 10).await;
         settle().await;
-        assert_eq!(stage.looks(), 1);
+        assert_eq!(fixture.checks(), 1);
     }
 }

@@ -215,7 +215,7 @@ async fn take(
 
 /// Reserves an alias in the product as well, which knows no aliases, before it may become the primary slug.
 /// Returns `false` if the product has given it to somebody else.
-pub(crate) async fn hold_alias(
+pub(crate) async fn reserve_alias(
     feed: &mut FeedTransaction<'_>,
     organization_id: i64,
     slug: &str,
@@ -226,7 +226,7 @@ pub(crate) async fn hold_alias(
 }
 
 /// Gives an alias back to the product.
-pub(crate) async fn let_go_of_alias(feed: &mut FeedTransaction<'_>, slug: &str) -> Result<(), DbError> {
+pub(crate) async fn release_alias_of(feed: &mut FeedTransaction<'_>, slug: &str) -> Result<(), DbError> {
     match feed.books() {
         Some(books) => books.free(feed, &Selection::Slug(slug)).await,
         None => Ok(()),

@@ -70,14 +70,14 @@ impl Watches {
     /// Subscribes to the reports of an import's reader. Starts a reader if there is none.
     fn join(&self, imports: &Imports, id: Uuid) -> watch::Receiver<Option<Report>> {
         let mut readers = self.readers();
-        if let Some(told) = readers.get(&id) {
-            return told.subscribe();
+        if let Some(report) = readers.get(&id) {
+            return report.subscribe();
         }
-        let (told, news) = watch::channel(None);
-        let told = Arc::new(told);
-        readers.insert(id, Arc::clone(&told));
+        let (report, news) = watch::channel(None);
+        let report = Arc::new(report);
+        readers.insert(id, Arc::clone(&report));
         let reader =
-            Reader { watches: self.clone(), imports: imports.clone(), id, told, news: None, steps: 0 };
+            Reader { watches: self.clone(), imports: imports.clone(), id, report, news: None, steps: 0 };
         imports.context().lifecycle.watched(reader.run());
         news
     }
@@ -88,7 +88,7 @@ struct Reader {
     watches: Watches,
     imports: Imports,
     id: Uuid,
-    told: Arc<watch::Sender<Option<Report>>>,
+    report: Arc<watch::Sender<Option<Report>>>,
     /// Changes of the import while it runs in this process, and how many steps had ended at the last read.
     news: Option<watch::Receiver<u64>>,
     steps: u64,
@@ -97,7 +97,7 @@ struct Reader {
 impl Reader {
     fn listen(&mut self) {
         if self.news.is_none() {
-            self.news = self.imports.running(self.id).map(|live| live.subscribe());
+            self.news = self.imports.running(self.id).map(|shared| shared.subscribe());
         }
         if let Some(news) = &mut self.news {
             self.steps = *news.borrow_and_update();
@@ -106,14 +106,14 @@ impl Reader {
 
     async fn read(&mut self) -> Result<ImportView, Error> {
         self.listen();
-        self.imports.context().env.failpoint("region.watch.looked").await?;
+        self.imports.context().env.failpoint("region.watch.read").await?;
         self.imports.view(self.id).await
     }
 
     /// Removes this reader, so that nobody joins it any more.
     fn leave(&self) {
         let mut readers = self.watches.readers();
-        if readers.get(&self.id).is_some_and(|told| Arc::ptr_eq(told, &self.told)) {
+        if readers.get(&self.id).is_some_and(|report| Arc::ptr_eq(report, &self.report)) {
             readers.remove(&self.id);
         }
     }
@@ -121,10 +121,10 @@ impl Reader {
     /// Removes this reader if nobody watches. `false` if somebody does.
     fn leave_if_alone(&self) -> bool {
         let mut readers = self.watches.readers();
-        if self.told.receiver_count() > 0 {
+        if self.report.receiver_count() > 0 {
             return false;
         }
-        if readers.get(&self.id).is_some_and(|told| Arc::ptr_eq(told, &self.told)) {
+        if readers.get(&self.id).is_some_and(|report| Arc::ptr_eq(report, &self.report)) {
             readers.remove(&self.id);
         }
         true
@@ -146,12 +146,12 @@ impl Reader {
             let view = match looked {
                 Ok(view) => view,
                 Err(error) => {
-                    self.told.send_replace(Some(Err(error.into())));
+                    self.report.send_replace(Some(Err(error.into())));
                     return;
                 }
             };
             let import = view_to_proto(view.clone(), self.imports.context());
-            self.told.send_replace(Some(Ok(Arc::new(import))));
+            self.report.send_replace(Some(Ok(Arc::new(import))));
             if ends && view.import.state.is_final() {
                 return;
             }
@@ -166,10 +166,10 @@ impl Reader {
     async fn changed(&mut self, seen: &ImportView) -> Option<Result<ImportView, Error>> {
         let spaced = Instant::now() + SPACING;
         loop {
-            let (told, imports) = (Arc::clone(&self.told), self.imports.clone());
+            let (report, imports) = (Arc::clone(&self.report), self.imports.clone());
             // Not before the current chunk is done, because that is reported too.
             let over = tokio::select! {
-                () = told.closed() => {
+                () = report.closed() => {
                     if self.leave_if_alone() {
                         return None;
                     }
@@ -194,7 +194,7 @@ impl Reader {
         let mut due = false;
         loop {
             tokio::select! {
-                told = news.changed() => match told {
+                report = news.changed() => match report {
                     Ok(()) if *news.borrow_and_update() == self.steps => due = true,
                     Ok(()) => return,
                     // The import no longer runs in this process.
@@ -217,17 +217,17 @@ struct Watcher {
 
 impl Watcher {
     async fn run(mut self, first: Arc<Import>) {
-        let mut told: Report = Ok(first);
+        let mut report: Report = Ok(first);
         loop {
-            let last = match &told {
+            let last = match &report {
                 Ok(import) => import.state().is_final(),
                 Err(_) => true,
             };
-            let import = told.as_ref().map(|import| (**import).clone()).map_err(Clone::clone);
+            let import = report.as_ref().map(|import| (**import).clone()).map_err(Clone::clone);
             if !self.send(import.map(|import| WatchImportResponse { import: Some(import) })).await || last {
                 return;
             }
-            told = match self.next(told).await {
+            report = match self.next(report).await {
                 Some(next) => next,
                 None => return,
             };

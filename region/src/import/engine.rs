@@ -78,14 +78,14 @@ impl Engine {
     /// Runs an import in the background. If it already runs in this process, that run checks it once more before it
     /// ends.
     pub(super) fn spawn(&self, id: Uuid) {
-        let live = Arc::new(RunningImport::default());
+        let shared = Arc::new(RunningImport::default());
         {
             let mut running = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(running) = running.get(&id) {
                 running.ask_again();
                 return;
             }
-            running.insert(id, Arc::clone(&live));
+            running.insert(id, Arc::clone(&shared));
         }
         let engine = self.clone();
         self.context.lifecycle.background(async move {
@@ -93,22 +93,22 @@ impl Engine {
                 if engine.context.take_lease(id).await {
                     let kept = engine.context.keep_lease(id);
                     let call = Call::own(id, &engine.context.region, "import");
-                    causeway_audit::scope(call, engine.import_organizations(id, Arc::clone(&live))).await;
+                    causeway_audit::scope(call, engine.import_organizations(id, Arc::clone(&shared))).await;
                     drop(kept);
                     engine.context.give_lease_back(id).await;
                 }
                 let mut running = engine.inner.running.lock().unwrap_or_else(PoisonError::into_inner);
-                if engine.context.lifecycle.is_stopping() || !live.take_recheck() {
+                if engine.context.lifecycle.is_stopping() || !shared.take_recheck() {
                     running.remove(&id);
                     break;
                 }
             }
-            live.changed();
+            shared.changed();
         });
     }
 
     /// Runs an import that has not ended: the caller that began it may not know that it was accepted.
-    pub(super) fn take_up(&self, import: &Import) {
+    pub(super) fn continue_import(&self, import: &Import) {
         if !import.state.is_final() && self.context.can_run(import) {
             self.spawn(import.id);
         }
@@ -116,13 +116,13 @@ impl Engine {
 
     /// Imports the organizations of a file: plan, write models, resolve slugs and reserve them, write deferred models,
     /// make everything visible. Returns when the import has ended, or when the service stops.
-    async fn import_organizations(&self, id: Uuid, live: Arc<RunningImport>) {
-        let mut run = Run::new(live);
+    async fn import_organizations(&self, id: Uuid, shared: Arc<RunningImport>) {
+        let mut run = Run::new(shared);
         loop {
             let stepped = self.step(id, &mut run).await;
             // A waiting import must not keep others from their turns.
             run.turn = None;
-            run.live.stepped();
+            run.shared.stepped();
             let error = match stepped {
                 Ok(Step::Next) => {
                     run.waiting = None;
@@ -146,7 +146,7 @@ impl Engine {
                 }
             };
             if ended {
-                run.live.stepped();
+                run.shared.stepped();
                 return;
             }
             // Another process has the lease, or the import is in another state by now.
@@ -160,7 +160,7 @@ impl Engine {
             let attempts = run.waiting.as_ref().map_or(1, |waiting| waiting.attempts);
             tokio::select! {
                 paused = self.context.pause(attempts) => if paused.is_err() { return },
-                () = run.live.interrupted() => {}
+                () = run.shared.interrupted() => {}
             }
         }
     }
@@ -175,9 +175,9 @@ impl Engine {
         tracing::warn!(import_id = %id, attempts, reason, %error, "an import waits and tries again");
         let waiting =
             Waiting { reason: error.reason(), message: shown_message(&error.to_string()), since, attempts };
-        note_waiting(&self.context, id, &run.live, Some(&waiting)).await;
+        note_waiting(&self.context, id, &run.shared, Some(&waiting)).await;
         run.waiting = Some(waiting);
-        run.live.changed();
+        run.shared.changed();
     }
 
     async fn step(&self, id: Uuid, run: &mut Run) -> Result<Step, Error> {

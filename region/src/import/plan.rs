@@ -43,7 +43,7 @@ pub(super) async fn plan(
     };
     let failing = async {
         while let Some(tell) = reached.recv().await {
-            let passed = context.env.failpoint("region.plan.kept").await;
+            let passed = context.env.failpoint("region.plan.logged").await;
             // Planning may have been stopped meanwhile.
             let _told = tell.send(passed.map_err(io::Error::other));
         }
@@ -67,7 +67,7 @@ pub(super) async fn plan(
         };
         Ok(Plan::make(&catalog, &env, &request, watch)?)
     };
-    let (plan, ()) = tokio::join!(context.unless_stopped(&run.live.planning, pass), failing);
+    let (plan, ()) = tokio::join!(context.unless_stopped(&run.shared.planning, pass), failing);
     let plan = Arc::new(plan?);
     run.plan = Some(Arc::clone(&plan));
     Ok(plan)

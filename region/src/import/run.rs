@@ -16,7 +16,7 @@ use crate::{error::Error, permits::Turn, store};
 #[derive(Debug)]
 pub(super) struct Run {
     /// What watchers see of it, and how it is interrupted.
-    pub(super) live: Arc<RunningImport>,
+    pub(super) shared: Arc<RunningImport>,
     /// The catalog as far as the databases take it, read when this run began.
     pub(super) fitted: Option<Fitted>,
     pub(super) plan: Option<Arc<Plan>>,
@@ -35,9 +35,9 @@ pub(super) struct Run {
 
 impl Run {
     /// A run that has read nothing yet.
-    pub(super) fn new(live: Arc<RunningImport>) -> Self {
+    pub(super) fn new(shared: Arc<RunningImport>) -> Self {
         Self {
-            live,
+            shared,
             fitted: None,
             plan: None,
             keys: None,
@@ -72,7 +72,7 @@ impl Run {
 pub(super) async fn note_waiting(
     context: &ImportContext,
     id: Uuid,
-    live: &RunningImport,
+    shared: &RunningImport,
     waiting: Option<&Waiting>,
 ) {
     let noted = transact!(Error, context.db, |tx| {
@@ -85,5 +85,5 @@ pub(super) async fn note_waiting(
             waiting.cloned()
         }
     };
-    live.keep_waiting(unstored);
+    shared.keep_waiting(unstored);
 }

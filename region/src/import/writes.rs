@@ -57,7 +57,7 @@ struct Writes<'a> {
     tables_of_control: Option<Arc<ControlTables>>,
     import: &'a Import,
     plan: Arc<Plan>,
-    live: Arc<RunningImport>,
+    shared: Arc<RunningImport>,
     keys: SharedKeys,
     /// The last ordinal of each model that a chunk covers, by the model's position.
     done: Mutex<HashMap<usize, i64>>,
@@ -88,14 +88,14 @@ pub(super) async fn do_writes(
     let Fitted { catalog, of_control, .. } = context.fitted(import, &mut run.fitted).await?;
     let models: Vec<&Model> =
         catalog.written().filter(|model| model.rules.deferred == deferred && plan.seen(model) > 0).collect();
-    run.live.begin(models.iter().map(|model| plan.seen(model)).sum());
+    run.shared.begin(models.iter().map(|model| plan.seen(model)).sum());
     let writes = Writes {
         context,
         catalog: Arc::clone(&catalog),
         tables_of_control: of_control,
         import,
         plan,
-        live: Arc::clone(&run.live),
+        shared: Arc::clone(&run.shared),
         keys,
         done: Mutex::new(std::mem::take(&mut run.done)),
         dry_run: AsyncMutex::new(run.dry_run.take()),
@@ -125,7 +125,7 @@ impl Writes<'_> {
         };
         let mut unwritten: HashSet<usize> = waiting.iter().map(|model| model.position).collect();
         for model in &waiting {
-            self.live.add(self.done(model));
+            self.shared.add(self.done(model));
         }
         let (mut control, mut region) = (0, 0);
         let mut running = FuturesUnordered::new();
@@ -226,7 +226,7 @@ impl Writes<'_> {
                 return if self.context.lifecycle.is_stopping() { Err(Error::Stopping) } else { Ok(()) };
             }
             first = false;
-            self.live.model(&model.name);
+            self.shared.model(&model.name);
             let mapped = batch??;
             if model.silo == Silo::Control && !self.import.parameters.dry_run {
                 // Sending comes first, because everything waits for control.
@@ -252,10 +252,10 @@ impl Writes<'_> {
     }
 
     /// Notes that the import no longer waits, because a chunk has been written.
-    async fn goes_on(&self) {
+    async fn note_progress(&self) {
         let waited = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take().is_some();
         if waited {
-            note_waiting(self.context, self.import.id, &self.live, None).await;
+            note_waiting(self.context, self.import.id, &self.shared, None).await;
         }
     }
 
@@ -295,9 +295,9 @@ impl Writes<'_> {
         let absorbed = self.keys.write().unwrap_or_else(PoisonError::into_inner).absorb(model.position, keys);
         absorbed.map_err(|error| Error::Internal(error.to_string()))?;
         self.done.lock().unwrap_or_else(PoisonError::into_inner).insert(model.position, covered.max_ordinal);
-        self.live.add(covered.count);
+        self.shared.add(covered.count);
         self.sizes.grow();
-        self.goes_on().await;
+        self.note_progress().await;
         Ok(())
     }
 }

@@ -167,7 +167,7 @@ impl Reconciler {
         self.announce(all).await?;
         if of(all, &Repair::Snapshot).next().is_some() {
             self.follower().start_over().await?;
-            self.context().env.failpoint("region.reconcile.replica_given_up").await?;
+            self.context().env.failpoint("region.reconcile.replica_discarded").await?;
         }
         Ok(())
     }
@@ -262,7 +262,7 @@ impl Reconciler {
             context.env.failpoint("region.reconcile.slugs_prepared").await?;
             changed.into_iter().collect()
         })?;
-        context.env.failpoint("region.reconcile.slugs_taken").await?;
+        context.env.failpoint("region.reconcile.slugs_written").await?;
         for (id, old, new) in slugs.iter().filter(|(id, ..)| changed.contains(id)) {
             tracing::warn!(organization_id = id, old, new, "an organization got the slug of its reservation");
         }

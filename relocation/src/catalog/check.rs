@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_catalog_that_contradicts_itself_is_refused_by_name() {
-        for (from, to, complaint) in [
+        for (from, to, problem) in [
             (r#""references": "x.a""#, r#""references": "x.z""#, "x.z"),
             (r#"{"fields": ["a"]}"#, r#"{"fields": ["q"]}"#, "no field q"),
             (r#"{"field": "n"}"#, r#"{"field": "m"}"#, "no field m"),
@@ -267,18 +267,18 @@ mod tests {
         ] {
             assert!(GOOD.contains(from));
             let error = Catalog::parse(&GOOD.replace(from, to)).unwrap_err().to_string();
-            assert!(error.contains(complaint), "{error} should speak of {complaint}");
+            assert!(error.contains(problem), "{error} should speak of {problem}");
         }
         assert!(Catalog::parse(&GOOD.replace("clear_if_taken", "no_such_verb")).is_err());
         let both = r#"[{"clear_if_taken": {"field": "n"}}, {"exactly_one": {"fields": ["n"]}}]"#;
-        for (rules, complaint) in [
+        for (rules, problem) in [
             (both, "another rule clears one of them"),
             (r#"[{"at_most_one": {"fields": ["n"]}}]"#, "references that can be null"),
             (r#"[{"moves": {"from": "o", "to": "n"}}]"#, "a removed field moves to a text"),
         ] {
             let with = GOOD.replace(r#"[{"clear_if_taken": {"field": "n"}}]"#, rules);
             let error = Catalog::parse(&with).unwrap_err().to_string();
-            assert!(error.contains(complaint), "{error} should speak of {complaint}");
+            assert!(error.contains(problem), "{error} should speak of {problem}");
         }
     }
 }

@@ -382,7 +382,7 @@ mod tests {
 
     #[test]
     fn what_is_no_array_of_records_is_refused_with_its_place() {
-        for (text, complaint) in [
+        for (text, problem) in [
             (&b""[..], "byte 0: the file is empty"),
             (b" {}", "byte 1: the file is not a JSON array"),
             (b"{}\n{}\n", "byte 0: the file is not a JSON array of records: it begins with an object"),
@@ -400,7 +400,7 @@ mod tests {
             (b"[{\"a\":[[[[[[[[[[1]]]]]]]]]]}]", "byte 1: the record is nested deeper than 10"),
         ] {
             let error = all(text).unwrap_err();
-            assert!(error.starts_with(complaint), "{error} should be {complaint}");
+            assert!(error.starts_with(problem), "{error} should be {problem}");
         }
     }
 

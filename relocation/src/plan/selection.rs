@@ -44,7 +44,7 @@ pub struct Selection {
     emails: HashSet<u64>,
     /// Records that belong to nothing and that no selected record refers to, by the position of their model.
     unreferenced: HashMap<usize, RoaringTreemap>,
-    /// Users and hashes of addresses that were added since the last `take_fresh`.
+    /// Users and hashes of addresses that were added since the last `take_new`.
     fresh: (Vec<u64>, Vec<u64>),
 }
 
@@ -92,7 +92,7 @@ impl Selection {
     }
 
     /// The users and hashes of addresses that were added since the last call.
-    pub(super) fn take_fresh(&mut self) -> (Vec<u64>, Vec<u64>) {
+    pub(super) fn take_new(&mut self) -> (Vec<u64>, Vec<u64>) {
         std::mem::take(&mut self.fresh)
     }
 
@@ -232,8 +232,8 @@ impl Plan {
         ];
         let unknown =
             || ExportError::inconsistent("the catalog does not know a model or field of the filter");
-        let (begun, mut seen) = selected.map_or((0, 0), |selected| (selected.stage, selected.ordinal));
-        for (stage, (name, reference, other)) in looks.into_iter().enumerate().skip(begun) {
+        let (begun, mut seen) = selected.map_or((0, 0), |selected| (selected.round, selected.ordinal));
+        for (round, (name, reference, other)) in looks.into_iter().enumerate().skip(begun) {
             let model = catalog.model(name).ok_or_else(unknown)?;
             let column = |field: &str| model.column(field).ok_or_else(unknown);
             let (reference, other) = (reference.map(column).transpose()?, column(other)?);
@@ -250,8 +250,8 @@ impl Plan {
                     _ => {}
                 }
                 if record.ordinal % SELECTED == 0 {
-                    let (users, emails) = selection.take_fresh();
-                    log.append(&Step::Selected(Selected { stage, ordinal: record.ordinal, users, emails }))?;
+                    let (users, emails) = selection.take_new();
+                    log.append(&Step::Selected(Selected { round, ordinal: record.ordinal, users, emails }))?;
                 }
             }
         }

@@ -70,7 +70,7 @@ pub(super) enum Step {
 /// The progress of selecting, and what was added since the previous frame.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Selected {
-    pub(super) stage: usize,
+    pub(super) round: usize,
     /// The ordinal of the last record of the stage's model that was read.
     pub(super) ordinal: i64,
     pub(super) users: Vec<u64>,

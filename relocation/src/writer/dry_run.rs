@@ -52,7 +52,7 @@ pub trait RowLookup: Sync {
 /// refers to a user who may have been merged: in memory up to a budget, in files beyond it.
 #[derive(Debug)]
 pub struct DryRun {
-    remembered: SpillMap,
+    earlier_rows: SpillMap,
     scratch_dir: PathBuf,
     /// By model: the unique sets in which records may conflict that did not conflict in the file.
     sets: Vec<Vec<usize>>,
@@ -68,7 +68,7 @@ impl DryRun {
     pub fn new(catalog: &Catalog, scratch_dir: &Path) -> Self {
         let sets = catalog.models().iter().map(|model| sets_that_merge(catalog, model)).collect();
         Self {
-            remembered: SpillMap::new(scratch_dir),
+            earlier_rows: SpillMap::new(scratch_dir),
             scratch_dir: scratch_dir.to_owned(),
             sets,
             next_id: MAX_PK + 1,
@@ -99,15 +99,15 @@ impl DryRun {
 
     /// Calls `work` with what is stored, on a thread that may wait for a disk. If it fails, everything is
     /// forgotten, and the dry run begins again.
-    async fn remembered<T: Send + 'static>(
+    async fn earlier_rows<T: Send + 'static>(
         &mut self,
         work: impl FnOnce(&mut SpillMap) -> io::Result<T> + Send + 'static,
     ) -> Result<T, ScratchError> {
-        let mut remembered = std::mem::replace(&mut self.remembered, SpillMap::new(&self.scratch_dir));
+        let mut earlier_rows = std::mem::replace(&mut self.earlier_rows, SpillMap::new(&self.scratch_dir));
         let worked =
-            tokio::task::spawn_blocking(move || work(&mut remembered).map(|done| (remembered, done)));
-        let (remembered, done) = worked.await.map_err(io::Error::other)??;
-        self.remembered = remembered;
+            tokio::task::spawn_blocking(move || work(&mut earlier_rows).map(|done| (earlier_rows, done)));
+        let (earlier_rows, done) = worked.await.map_err(io::Error::other)??;
+        self.earlier_rows = earlier_rows;
         Ok(done)
     }
 }
@@ -160,12 +160,12 @@ fn hash_text(model: &Model, column: &Column, index: usize, text: &str) -> u64 {
 }
 
 /// A table as a dry run sees it.
-struct Stage<'a, L> {
+struct DryRunTable<'a, L> {
     dry_run: &'a mut DryRun,
     look: &'a L,
 }
 
-impl<L: RowLookup> Table for Stage<'_, L> {
+impl<L: RowLookup> Table for DryRunTable<'_, L> {
     type Error = L::Error;
 
     async fn check_ids(&mut self, _: &Model, _: &[Row]) -> Result<(), L::Error> {
@@ -192,14 +192,14 @@ impl<L: RowLookup> Table for Stage<'_, L> {
             .filter(|value| !found.contains_key(value))
             .map(|value| (hash_text(model, column, index, &value), value))
             .collect();
-        let held = move |remembered: &mut SpillMap| {
+        let held = move |earlier_rows: &mut SpillMap| {
             let mut held = Vec::new();
             for (hash, value) in others {
-                held.extend(remembered.get(hash)?.map(|id| (value, id)));
+                held.extend(earlier_rows.get(hash)?.map(|id| (value, id)));
             }
             Ok(held)
         };
-        found.extend(self.dry_run.remembered(held).await?);
+        found.extend(self.dry_run.earlier_rows(held).await?);
         Ok(found)
     }
 
@@ -217,14 +217,14 @@ impl<L: RowLookup> Table for Stage<'_, L> {
             .iter()
             .filter_map(|row| Some((row.id, hash_unique(model, index, &set.key(&row.values)?))))
             .collect();
-        let held = move |remembered: &mut SpillMap| {
+        let held = move |earlier_rows: &mut SpillMap| {
             let mut held = HashMap::new();
             for (id, hash) in hashes {
-                held.extend(remembered.get(hash)?.map(|holder| (id, holder)));
+                held.extend(earlier_rows.get(hash)?.map(|holder| (id, holder)));
             }
             Ok(held)
         };
-        Ok(self.dry_run.remembered(held).await?)
+        Ok(self.dry_run.earlier_rows(held).await?)
     }
 
     async fn raise(
@@ -240,16 +240,16 @@ impl<L: RowLookup> Table for Stage<'_, L> {
     async fn insert_free(&mut self, model: &Model, rows: &[Row]) -> Result<Inserted, L::Error> {
         let keys = rows.iter().map(|row| self.dry_run.keys(model, row));
         let keys: Vec<Keys> = keys.collect::<Result<_, WriteError>>()?;
-        let take = move |remembered: &mut SpillMap| {
+        let take = move |earlier_rows: &mut SpillMap| {
             let mut free = Vec::with_capacity(keys.len());
             for row in &keys {
-                if remembered.take(row)? {
+                if earlier_rows.take(row)? {
                     free.push(row.id);
                 }
             }
             Ok(free)
         };
-        let ids = self.dry_run.remembered(take).await?;
+        let ids = self.dry_run.earlier_rows(take).await?;
         Ok(Inserted { ids, breaking: Vec::new() })
     }
 }
@@ -271,13 +271,13 @@ impl Writer<'_> {
         dry_run.next_id += count(rows.len()).map_err(WriteError::from)?;
         let mut filled = Cow::Borrowed(rows.as_slice());
         let mut findings = self.fill_missing(model, &mut filled)?;
-        let stage = &mut Stage { dry_run, look };
-        let mut written = self.write_resolving_conflicts(stage, model, filled.into_owned()).await?;
+        let table = &mut DryRunTable { dry_run, look };
+        let mut written = self.write_resolving_conflicts(table, model, filled.into_owned()).await?;
         if let Some(needs) = &model.rules.needs_one {
             // This includes rows that were merged into others: those have the highest role of both.
             for organization in rows.iter().filter_map(|row| needs.met(&row.values)) {
                 let organization = revert::unsigned(organization).map_err(WriteError::from)?;
-                stage.dry_run.with_one.insert(organization);
+                table.dry_run.with_one.insert(organization);
             }
         }
         findings.append(&mut written.findings);

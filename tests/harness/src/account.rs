@@ -19,12 +19,12 @@ mod cell;
 mod counts;
 mod defects;
 mod family;
-mod fates;
 mod file;
 mod findings;
 mod look;
 mod nested;
 mod organizations;
+mod outcomes;
 mod owners;
 mod rows;
 mod slugs;
@@ -56,7 +56,7 @@ use crate::cluster::{Cluster, ImportOptions, Silo};
 
 /// What the import did with a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub enum Outcome {
     /// The record was inserted as the row with this id.
     Inserted(i64),
     /// The record was mapped to the row with this id, which existed before or came from an earlier record of the file.
@@ -78,7 +78,7 @@ pub struct Audit<'a> {
     export: &'a [u8],
     options: &'a ImportOptions,
     import: &'a Import,
-    beside: Vec<(usize, String)>,
+    with_other: Vec<(usize, String)>,
 }
 
 /// The result of an audit without mismatches: every record, every row and every finding is accounted for.
@@ -90,7 +90,7 @@ pub struct AuditReport {
     pub findings: Vec<Finding>,
     /// The primary key map: for each record that is a row now, its primary key in the file and the id of the row.
     pub keys: Vec<MappedKey>,
-    fates: HashMap<(String, i64), Fate>,
+    outcomes: HashMap<(String, i64), Outcome>,
 }
 
 impl<'a> Audit<'a> {
@@ -105,14 +105,14 @@ impl<'a> Audit<'a> {
         options: &'a ImportOptions,
         import: &'a Import,
     ) -> Self {
-        Self { cluster, region, before, export, options, import, beside: Vec::new() }
+        Self { cluster, region, before, export, options, import, with_other: Vec::new() }
     }
 
     /// Names another import that ran at the same time. Its rows count as its own, and it may have got a value
     /// before this import checked it, or after.
     #[must_use]
-    pub fn beside(mut self, region: usize, import: &Import) -> Self {
-        self.beside.push((region, import.import_id.clone()));
+    pub fn with_other(mut self, region: usize, import: &Import) -> Self {
+        self.with_other.push((region, import.import_id.clone()));
         self
     }
 
@@ -134,7 +134,7 @@ impl<'a> Audit<'a> {
         let keys = region.mapped_keys(id).await?;
         let after = RowsSnapshot::at(self.cluster, self.region).await?;
         let mut others = BTreeSet::new();
-        for (region, id) in &self.beside {
+        for (region, id) in &self.with_other {
             let keys = self.cluster.region(*region).mapped_keys(id).await?;
             let inserted = keys.into_iter().filter(|key| key.kind() == KeyKind::Inserted);
             others.extend(inserted.map(|key| (key.model, key.new_pk)));
@@ -151,7 +151,7 @@ impl<'a> Audit<'a> {
             &others,
         );
         case.expect_defects();
-        case.decide_fates();
+        case.decide_outcomes();
         case.check_keys();
         case.check_counts();
         case.check_rows();
@@ -163,12 +163,12 @@ impl<'a> Audit<'a> {
         self.check_what_is_visible(&mut case).await?;
         self.check_directory(&mut case).await?;
         self.check_nothing_is_left_over(&mut case).await?;
-        let (fates, complaints) = case.close();
-        if !complaints.is_empty() {
-            let shown: Vec<String> = complaints.iter().take(40).map(|it| format!("- {it}")).collect();
-            bail!("{} things do not add up:\n{}", complaints.len(), shown.join("\n"));
+        let (outcomes, problems) = case.close();
+        if !problems.is_empty() {
+            let shown: Vec<String> = problems.iter().take(40).map(|it| format!("- {it}")).collect();
+            bail!("{} things do not add up:\n{}", problems.len(), shown.join("\n"));
         }
-        Ok(AuditReport { after, findings, keys, fates })
+        Ok(AuditReport { after, findings, keys, outcomes })
     }
 
     /// Checks that the region lists the organizations of the import, except the hidden ones.
@@ -235,29 +235,29 @@ impl<'a> Audit<'a> {
 impl AuditReport {
     /// What the import did with the record of this model and source primary key. `None` if the file has no such record.
     #[must_use]
-    pub fn fate(&self, model: &str, source_pk: i64) -> Option<Fate> {
-        self.fates.get(&(model.to_owned(), source_pk)).copied()
+    pub fn outcome(&self, model: &str, source_pk: i64) -> Option<Outcome> {
+        self.outcomes.get(&(model.to_owned(), source_pk)).copied()
     }
 
     /// The row that the record was inserted as or mapped to. `None` if the record was not written.
     #[must_use]
     pub fn row(&self, model: &str, source_pk: i64) -> Option<&Row> {
-        match self.fate(model, source_pk)? {
-            Fate::Inserted(id) | Fate::Existing(id) => self.after.row(model, id),
+        match self.outcome(model, source_pk)? {
+            Outcome::Inserted(id) | Outcome::Existing(id) => self.after.row(model, id),
             _ => None,
         }
     }
 
     /// The number of records for which `of` returns true.
     #[must_use]
-    pub fn count(&self, of: impl Fn(Fate) -> bool) -> usize {
-        self.fates.values().filter(|fate| of(**fate)).count()
+    pub fn count(&self, of: impl Fn(Outcome) -> bool) -> usize {
+        self.outcomes.values().filter(|outcome| of(**outcome)).count()
     }
 
     /// The number of rows that the import inserted.
     #[must_use]
     pub fn inserted(&self) -> usize {
-        self.count(|fate| matches!(fate, Fate::Inserted(_)))
+        self.count(|outcome| matches!(outcome, Outcome::Inserted(_)))
     }
 
     /// The findings of this kind, in the order in which the region lists them.
@@ -276,8 +276,8 @@ impl AuditReport {
         let sources: HashMap<(&str, i64), i64> =
             self.keys.iter().map(|key| ((key.model.as_str(), key.new_pk), key.source_pk)).collect();
         let mut rows = BTreeMap::new();
-        for ((name, source_pk), fate) in &self.fates {
-            let (Fate::Inserted(id), Some(model)) = (fate, catalog.model(name)) else { continue };
+        for ((name, source_pk), outcome) in &self.outcomes {
+            let (Outcome::Inserted(id), Some(model)) = (outcome, catalog.model(name)) else { continue };
             let mut row = self.after.row(name, *id).cloned().unwrap_or_default();
             for column in &model.columns {
                 let Some(target) = &column.references else { continue };

@@ -75,7 +75,7 @@ use crate::{
 };
 
 /// How often a service with TLS checks whether its certificates have changed: a test waits for that.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The database that each silo of a cluster uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -403,7 +403,7 @@ impl Cluster {
         let tls = match &self.pki {
             Some(pki) => {
                 let identities = Arc::new(self.identities()?);
-                Some(Tls { look_every: LOOK_EVERY, identities, ..pki.server(pki.pair(role, name)?)? })
+                Some(Tls { look_every: POLL_INTERVAL, identities, ..pki.server(pki.pair(role, name)?)? })
             }
             None => None,
         };

@@ -99,12 +99,12 @@ impl<'a> Inspection<'a> {
     /// # Errors
     /// If a database cannot be read.
     pub async fn violations(&self) -> anyhow::Result<Vec<Violation>> {
-        let world = AllRows::load(self.cluster).await?;
+        let all = AllRows::load(self.cluster).await?;
         let mut found = Found::default();
-        reservations::check(&world, &mut found);
-        imports::check(&world, &self.approved, &mut found);
-        references::check(&world, &self.exports, &mut found);
-        ids::check(&world, &mut found);
+        reservations::check(&all, &mut found);
+        imports::check(&all, &self.approved, &mut found);
+        references::check(&all, &self.exports, &mut found);
+        ids::check(&all, &mut found);
         Ok(found.0)
     }
 

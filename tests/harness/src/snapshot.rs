@@ -23,24 +23,24 @@ impl ClusterSnapshot {
     /// # Errors
     /// If a database cannot be read.
     pub async fn of(cluster: &Cluster) -> anyhow::Result<Self> {
-        let world = AllRows::load(cluster).await?;
+        let all = AllRows::load(cluster).await?;
         let mut lines = BTreeMap::new();
-        let name = |place, model: &str, id: i64| match world
+        let name = |place, model: &str, id: i64| match all
             .inserted
             .get(&(place, model.to_owned(), id))
             .and_then(|owners| owners.first())
         {
-            Some((import, old)) => format!("{}/{model}/{import}/{old}", world.name_of(place)),
-            None => format!("{}/{model}/?/{id}", world.name_of(place)),
+            Some((import, old)) => format!("{}/{model}/{import}/{old}", all.name_of(place)),
+            None => format!("{}/{model}/?/{id}", all.name_of(place)),
         };
-        for (place, model, rows) in world.all_tables() {
+        for (place, model, rows) in all.all_tables() {
             for (id, row) in rows {
                 let row_name = name(place, &model.name, *id);
                 lines.insert(row_name.clone(), "is there".to_owned());
                 for column in &model.columns {
                     let value = match (row.get(&column.field), &column.references) {
                         (Some(Cell::Int(to)), Some(target)) => {
-                            name(world.place_of_row(target, place, *to), target, *to)
+                            name(all.place_of_row(target, place, *to), target, *to)
                         }
                         (cell, _) => format!("{cell:?}"),
                     };
@@ -48,15 +48,15 @@ impl ClusterSnapshot {
                 }
             }
         }
-        for reservation in &world.control.reservations {
-            let region = world.regions.iter().position(|region| region.name == reservation.region);
+        for reservation in &all.control.reservations {
+            let region = all.regions.iter().position(|region| region.name == reservation.region);
             let organization = name(region, crate::invariants::ORGANIZATION, reservation.organization_id);
             lines.insert(
                 format!("reservation {} of {organization}", reservation.kind),
                 reservation.slug.clone(),
             );
         }
-        for (index, region) in world.regions.iter().enumerate() {
+        for (index, region) in all.regions.iter().enumerate() {
             for import in &region.imports {
                 lines.insert(format!("import {}", import.id), import.state.short_name());
                 for counts in &import.counts {

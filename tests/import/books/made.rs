@@ -27,7 +27,7 @@ async fn the_product_knows_what_was_imported() {
 /// The places between two commits that concern the product's books.
 const PLACES: [&str; 8] = [
     "control.import_models.recorded",
-    "control.bulk_create.looked",
+    "control.bulk_create.checked",
     "control.bulk_create.prepared",
     "control.bulk_create.committed",
     "control.confirm.prepared",

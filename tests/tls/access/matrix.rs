@@ -59,7 +59,7 @@ fn binds(rule: &Rule, role: Role) -> bool {
 }
 
 /// Two regions with an organization each, and what somebody owns and somebody else does not.
-struct World {
+struct Fixture {
     pki: Arc<Pki>,
     cluster: Cluster,
     /// What is of region `us` and importer `ann`, by the name of the rule, and what is not.
@@ -67,7 +67,7 @@ struct World {
     others: BTreeMap<&'static str, Value>,
 }
 
-impl World {
+impl Fixture {
     async fn start() -> Self {
         let (pki, cluster) = two_regions().await;
         let mut imports = Vec::new();
@@ -124,10 +124,10 @@ fn request(call: &MethodDescriptor, rule: &Rule, values: &BTreeMap<&'static str,
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_call_is_open_to_the_roles_of_its_option_and_to_no_others() {
-    let world = World::start().await;
+    let fixture = Fixture::start().await;
     let mut checked = 0;
     for service in [Service::Control, Service::Region] {
-        let reflected = Reflected::of(&world.client(service, Role::Monitor)).await;
+        let reflected = Reflected::of(&fixture.client(service, Role::Monitor)).await;
         for call in &reflected.calls {
             let rule = match rule(&reflected, call) {
                 Some(rule) => rule,
@@ -135,9 +135,9 @@ async fn every_call_is_open_to_the_roles_of_its_option_and_to_no_others() {
                 None => panic!("{} says nothing of who may make it", call.full_name()),
             };
             for role in Role::ALL {
-                let client = world.client(service, role);
+                let client = fixture.client(service, role);
                 let what = format!("{} by {role}", call.full_name());
-                let own = refusal(&client, call, vec![request(call, &rule, &world.own)]).await;
+                let own = refusal(&client, call, vec![request(call, &rule, &fixture.own)]).await;
                 let allowed =
                     rule.roles.as_ref().is_none_or(|roles| roles.iter().any(|it| *it == role.as_str()));
                 if !allowed {
@@ -156,7 +156,7 @@ async fn every_call_is_open_to_the_roles_of_its_option_and_to_no_others() {
                     Role::Importer => ErrorReason::NotOwnImport,
                     _ => ErrorReason::NotOwnRegion,
                 };
-                let others = refusal(&client, call, vec![request(call, &rule, &world.others)]).await;
+                let others = refusal(&client, call, vec![request(call, &rule, &fixture.others)]).await;
                 let others = others.unwrap_or_else(|| panic!("{what} is let in for what is not its own"));
                 assert_eq!(reason_of(&others), Some(reason), "{what}: {others:?}");
                 if role == Role::Region {
@@ -169,5 +169,5 @@ async fn every_call_is_open_to_the_roles_of_its_option_and_to_no_others() {
         }
     }
     assert!(checked > 250, "only {checked} pairs of role and call");
-    world.cluster.stop().await;
+    fixture.cluster.stop().await;
 }

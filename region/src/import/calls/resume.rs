@@ -30,7 +30,7 @@ impl Imports {
             }
             // A caller that did not get the answer asks again. Another process may have resumed the import, so run it
             // here too.
-            self.engine.take_up(&import);
+            self.engine.continue_import(&import);
             return Ok(());
         }
         if !import.keeps_file() {
@@ -48,7 +48,7 @@ impl Imports {
             }
             resumed
         })?;
-        self.context.env.failpoint("region.resume.taken_up").await?;
+        self.context.env.failpoint("region.resume.resumed").await?;
         if resumed {
             tracing::info!(import_id = %id, "a failed import has been resumed");
         }

@@ -47,8 +47,8 @@ impl Imports {
         if begun {
             tracing::info!(import_id = %id, was = import.state.name(), "an import is being reverted");
         }
-        if let Some(live) = self.engine.running(id) {
-            live.interrupt();
+        if let Some(shared) = self.engine.running(id) {
+            shared.interrupt();
         }
         self.engine.spawn(id);
         Ok(())

@@ -102,7 +102,7 @@ impl Imports {
             _ => return Ok(None),
         };
         same(&import, parameters, sha256)?;
-        self.engine.take_up(&import);
+        self.engine.continue_import(&import);
         Ok(Some(import))
     }
 
@@ -330,7 +330,7 @@ impl Upload {
         let import = loop {
             if self.commit(&received, &path).await? {
                 self.taken = true;
-                self.engine.context.env.failpoint("region.receive.taken").await?;
+                self.engine.context.env.failpoint("region.receive.accepted").await?;
                 tracing::info!(import_id = %self.import_id, bytes = received.size_bytes, encrypted = received.encrypted, "an export has been received");
                 // Nothing between the commit and this can fail, because an accepted import must run.
                 self.engine.spawn(self.import_id);
@@ -342,10 +342,10 @@ impl Upload {
             }
         };
         self.taken = true;
-        self.engine.context.env.failpoint("region.receive.taken").await?;
+        self.engine.context.env.failpoint("region.receive.accepted").await?;
         self.requester.may_see(import.begun_by.as_deref())?;
         same(&import, &self.parameters, &received.sha256)?;
-        self.engine.take_up(&import);
+        self.engine.continue_import(&import);
         Ok((self.import_id, true))
     }
 

@@ -80,7 +80,7 @@ async fn refuse_undecided(
         let (plan, catalog, env) = (Arc::clone(plan), Arc::clone(&catalog), env.clone());
         move |_: &Watch| Ok(plan.undecided_users(&catalog, &env)?)
     };
-    let users = context.unless_stopped(&run.live.planning, reading).await?;
+    let users = context.unless_stopped(&run.shared.planning, reading).await?;
     context.register().await?;
     let mut existing = HashSet::new();
     for users in users.chunks(USERS_AT_ONCE) {
@@ -91,5 +91,5 @@ async fn refuse_undecided(
     }
     let plan = Arc::clone(plan);
     let refusing = move |_: &Watch| Ok(plan.refuse_undecided(&catalog, &env, &existing)?);
-    context.unless_stopped(&run.live.planning, refusing).await
+    context.unless_stopped(&run.shared.planning, refusing).await
 }

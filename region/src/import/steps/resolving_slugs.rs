@@ -39,7 +39,7 @@ use crate::{
 /// One step towards confirmed slugs: an import goes through this state several times.
 pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut Run) -> Result<(), Error> {
     context.register().await?;
-    run.live.begin(0);
+    run.shared.begin(0);
     resolve_org_slugs(context, import, run).await
 }
 

@@ -44,7 +44,7 @@ const CHUNKS: i64 = 100;
 
 /// Undoes all that an import has written, in reverse order.
 pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut Run) -> Result<(), Error> {
-    run.live.begin(0);
+    run.shared.begin(0);
     // The request has taken the lease away, also from this process. Without the lease, what the revert
     // waits for would not be stored if it begins with a call that fails.
     transact!(Error, context.db, |tx| {
@@ -64,7 +64,7 @@ pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut Run)
     let here = [models(Silo::Region, false), models(Silo::Region, true)].concat();
     revert_chunks(context, import, run, here).await?;
     report_needed_rows(context, import).await?;
-    context.env.failpoint("region.revert.told").await?;
+    context.env.failpoint("region.revert.reported").await?;
     // Before the users: in a database of the product, memberships that its workers have noted at control go with the
     // organizations, and would keep the users.
     release_organizations(context, import).await?;
@@ -160,15 +160,15 @@ async fn revert_chunks(
         let model = catalog.model(&chunk.model).ok_or_else(|| {
             Error::Internal(format!("a chunk is of {}, which the catalog no longer knows", chunk.model))
         })?;
-        run.live.model(&model.name);
+        run.shared.model(&model.name);
         match model.silo {
             Silo::Region if !model.has_table => note_gone(context, import, &chunk).await?,
             Silo::Region => revert_here(context, import, model, &chunk, &references).await?,
             Silo::Control => revert_at_control(context, import, &chunk).await?,
         }
-        run.live.add(count(chunk.keys.inserted.len())?);
+        run.shared.add(count(chunk.keys.inserted.len())?);
         if run.waiting.take().is_some() {
-            note_waiting(context, import.id, &run.live, None).await;
+            note_waiting(context, import.id, &run.shared, None).await;
         }
         run.pass_turn(context).await?;
     }

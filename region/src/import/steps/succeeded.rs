@@ -52,7 +52,7 @@ pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut Run)
         }));
         run.pass_turn(context).await?;
     }
-    context.env.failpoint("region.report.told").await?;
+    context.env.failpoint("region.report.answered").await?;
     transact_leased!(context, import, |lease| {
         // If control is asked again, it answers the same. The findings contain what to do, and a
         // comparison reports these organizations.

@@ -241,7 +241,7 @@ fn a_query_that_nothing_imported_refers_to_is_not_imported() {
         record("snubaqueryeventtype", 1, r#""snuba_query": 12, "type": 0"#),
     ]);
     let model = file.catalog.model("sentry.snubaquery").unwrap();
-    let fates = |filter| {
+    let outcomes = |filter| {
         let plan = file.plan(filter).unwrap();
         (11..=15)
             .map(|pk| {
@@ -251,8 +251,8 @@ fn a_query_that_nothing_imported_refers_to_is_not_imported() {
             .collect::<Vec<_>>()
     };
     let (kept, dropped, filtered) = ((true, false), (true, true), (false, false));
-    assert_eq!(fates(None), [kept, dropped, kept, dropped, dropped]);
-    assert_eq!(fates(Some(&["one"])), [kept, filtered, dropped, filtered, dropped]);
+    assert_eq!(outcomes(None), [kept, dropped, kept, dropped, dropped]);
+    assert_eq!(outcomes(Some(&["one"])), [kept, filtered, dropped, filtered, dropped]);
 }
 
 #[test]

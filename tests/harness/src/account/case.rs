@@ -12,7 +12,7 @@ use causeway_proto::{
 use causeway_relocation::catalog::{Catalog, Model, Silo};
 use chrono::{DateTime, Utc};
 
-use super::{Fate, Row, RowsSnapshot, file::FileRecord};
+use super::{Outcome, Row, RowsSnapshot, file::FileRecord};
 use crate::cluster::ImportOptions;
 
 /// A finding that the audit expects.
@@ -44,7 +44,7 @@ pub(super) struct AuditCase<'a> {
     pub(super) others: &'a BTreeSet<(String, i64)>,
     /// The new primary key and its kind, by model and source primary key.
     pub(super) mapped: HashMap<(String, i64), (i64, KeyKind)>,
-    pub(super) fates: HashMap<(String, i64), Fate>,
+    pub(super) outcomes: HashMap<(String, i64), Outcome>,
     /// Users whose usernames the import had to change, by source primary key.
     pub(super) renamed: BTreeSet<i64>,
     /// Roles that a membership took over from memberships merged into it, by model and source primary key.
@@ -57,7 +57,7 @@ pub(super) struct AuditCase<'a> {
     pub(super) notes: Vec<Note>,
     /// How many records the database has no place for, by model and the field that it needs, if it has the table.
     pub(super) no_place: BTreeMap<(String, Option<String>), u64>,
-    complaints: Vec<String>,
+    problems: Vec<String>,
 }
 
 impl<'a> AuditCase<'a> {
@@ -90,14 +90,14 @@ impl<'a> AuditCase<'a> {
             findings,
             others,
             mapped: HashMap::new(),
-            fates: HashMap::new(),
+            outcomes: HashMap::new(),
             renamed: BTreeSet::new(),
             roles: HashMap::new(),
             defective: BTreeSet::new(),
             organizations: HashMap::new(),
             notes: Vec::new(),
             no_place: BTreeMap::new(),
-            complaints: Vec::new(),
+            problems: Vec::new(),
         };
         for key in keys {
             let line = (key.model.clone(), key.source_pk);
@@ -109,11 +109,11 @@ impl<'a> AuditCase<'a> {
     }
 
     pub(super) fn mismatch(&mut self, what: String) {
-        self.complaints.push(what);
+        self.problems.push(what);
     }
 
-    pub(super) fn close(self) -> (HashMap<(String, i64), Fate>, Vec<String>) {
-        (self.fates, self.complaints)
+    pub(super) fn close(self) -> (HashMap<(String, i64), Outcome>, Vec<String>) {
+        (self.outcomes, self.problems)
     }
 
     /// The records of a model in file order. They are shared, so that the caller can report mismatches while it
@@ -122,14 +122,14 @@ impl<'a> AuditCase<'a> {
         self.by_model.get(model).cloned().unwrap_or_default()
     }
 
-    pub(super) fn fate(&self, model: &str, pk: i64) -> Option<Fate> {
-        self.fates.get(&(model.to_owned(), pk)).copied()
+    pub(super) fn outcome(&self, model: &str, pk: i64) -> Option<Outcome> {
+        self.outcomes.get(&(model.to_owned(), pk)).copied()
     }
 
     /// The id of the row that a record was inserted as or mapped to. `None` if the record was not written.
     pub(super) fn new_pk(&self, model: &str, pk: i64) -> Option<i64> {
-        match self.fate(model, pk)? {
-            Fate::Inserted(id) | Fate::Existing(id) => Some(id),
+        match self.outcome(model, pk)? {
+            Outcome::Inserted(id) | Outcome::Existing(id) => Some(id),
             _ => None,
         }
     }
@@ -139,8 +139,8 @@ impl<'a> AuditCase<'a> {
         let mut rows: Vec<(i64, Row)> = self
             .records_of(model)
             .iter()
-            .filter_map(|record| match self.fate(model, record.pk)? {
-                Fate::Inserted(id) => Some((id, self.after.row(model, id)?.clone())),
+            .filter_map(|record| match self.outcome(model, record.pk)? {
+                Outcome::Inserted(id) => Some((id, self.after.row(model, id)?.clone())),
                 _ => None,
             })
             .collect();

@@ -6,7 +6,7 @@ use causeway_proto::relocation::v1::{FindingKind, KeyKind, ModelCounts};
 use causeway_relocation::catalog::Column;
 
 use super::{
-    Fate,
+    Outcome,
     case::AuditCase,
     cell,
     findings::{holds_something, is_no_loss},
@@ -15,30 +15,32 @@ use super::{
 impl AuditCase<'_> {
     /// Checks that the primary key map lists exactly the records that are rows now.
     pub(super) fn check_keys(&mut self) {
-        let mut complaints = Vec::new();
-        let known: BTreeMap<(&str, i64), Option<Fate>> = self
+        let mut problems = Vec::new();
+        let known: BTreeMap<(&str, i64), Option<Outcome>> = self
             .records
             .iter()
-            .map(|record| ((record.model.as_str(), record.pk), self.fate(&record.model, record.pk)))
+            .map(|record| ((record.model.as_str(), record.pk), self.outcome(&record.model, record.pk)))
             .collect();
         for key in self.keys {
-            let fate = known.get(&(key.model.as_str(), key.source_pk)).copied().flatten();
+            let outcome = known.get(&(key.model.as_str(), key.source_pk)).copied().flatten();
             let right = match key.kind() {
-                KeyKind::Inserted => fate == Some(Fate::Inserted(key.new_pk)),
-                KeyKind::Existing => fate == Some(Fate::Existing(key.new_pk)),
+                KeyKind::Inserted => outcome == Some(Outcome::Inserted(key.new_pk)),
+                KeyKind::Existing => outcome == Some(Outcome::Existing(key.new_pk)),
                 KeyKind::Unspecified => false,
             };
             if !right {
-                complaints.push(format!("the key map has {key:?}, and the record is {fate:?}"));
+                problems.push(format!("the key map has {key:?}, and the record is {outcome:?}"));
             }
         }
-        let mapped =
-            known.values().filter(|it| matches!(it, Some(Fate::Inserted(_) | Fate::Existing(_)))).count();
+        let mapped = known
+            .values()
+            .filter(|it| matches!(it, Some(Outcome::Inserted(_) | Outcome::Existing(_))))
+            .count();
         if mapped != self.keys.len() {
-            complaints.push(format!("the key map has {} lines and not {mapped}", self.keys.len()));
+            problems.push(format!("the key map has {} lines and not {mapped}", self.keys.len()));
         }
-        for complaint in complaints {
-            self.mismatch(complaint);
+        for problem in problems {
+            self.mismatch(problem);
         }
     }
 
@@ -91,39 +93,38 @@ impl AuditCase<'_> {
                 .entry(record.model.clone())
                 .or_insert_with(|| ModelCounts { model: record.model.clone(), ..ModelCounts::default() });
             counts.seen += 1;
-            let fate = self.fate(&record.model, record.pk);
-            if matches!(fate, Some(Fate::Inserted(_) | Fate::Existing(_)))
+            let outcome = self.outcome(&record.model, record.pk);
+            if matches!(outcome, Some(Outcome::Inserted(_) | Outcome::Existing(_)))
                 && changed.contains(&(record.model.as_str(), record.pk))
             {
                 counts.changed += 1;
             }
-            match fate {
-                Some(Fate::Inserted(_)) => counts.inserted += 1,
-                Some(Fate::Existing(_)) => counts.existing += 1,
-                Some(Fate::OutOfScope) if self.catalog.model(&record.model).is_none() => {
+            match outcome {
+                Some(Outcome::Inserted(_)) => counts.inserted += 1,
+                Some(Outcome::Existing(_)) => counts.existing += 1,
+                Some(Outcome::OutOfScope) if self.catalog.model(&record.model).is_none() => {
                     counts.passed_over += 1;
                 }
-                Some(Fate::OutOfScope) => counts.out_of_scope += 1,
-                Some(Fate::Filtered) => counts.filtered += 1,
-                Some(Fate::Dropped) => counts.dropped += 1,
+                Some(Outcome::OutOfScope) => counts.out_of_scope += 1,
+                Some(Outcome::Filtered) => counts.filtered += 1,
+                Some(Outcome::Dropped) => counts.dropped += 1,
                 None => {}
             }
         }
-        let mut complaints = Vec::new();
+        let mut problems = Vec::new();
         for counts in &self.import.models {
             let wanted = expected.remove(&counts.model);
             if wanted.as_ref() != Some(counts) {
-                complaints.push(format!("the import counts {counts:?}; it should be {wanted:?}"));
+                problems.push(format!("the import counts {counts:?}; it should be {wanted:?}"));
             }
         }
-        complaints
-            .extend(expected.into_values().map(|counts| format!("the import does not count {counts:?}")));
+        problems.extend(expected.into_values().map(|counts| format!("the import does not count {counts:?}")));
         let position = |counts: &ModelCounts| self.catalog.position(&counts.model).unwrap_or(usize::MAX);
         if !self.import.models.is_sorted_by_key(position) {
-            complaints.push("the counts are not in the order of writing".to_owned());
+            problems.push("the counts are not in the order of writing".to_owned());
         }
-        for complaint in complaints {
-            self.mismatch(complaint);
+        for problem in problems {
+            self.mismatch(problem);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use causeway_relocation::catalog::{Catalog, Model, Scope};
 
-use super::{Fate, case::AuditCase, file::FileRecord};
+use super::{Outcome, case::AuditCase, file::FileRecord};
 
 const ORGANIZATION: &str = "sentry.organization";
 const ACTION: &str = "sentry.notificationaction";
@@ -29,8 +29,9 @@ impl AuditCase<'_> {
             let target = column.references.as_deref().filter(|target| !is_of_users(self.catalog, target))?;
             let pk = record.pk_in(&column.field)?;
             // References that the import clears do not count.
-            let is_here = matches!(self.fate(target, pk), Some(Fate::Inserted(_) | Fate::Existing(_)));
-            (is_here || !super::fates::is_cleared(&model.name, &column.field)).then_some((target, pk))
+            let is_here =
+                matches!(self.outcome(target, pk), Some(Outcome::Inserted(_) | Outcome::Existing(_)));
+            (is_here || !super::outcomes::is_cleared(&model.name, &column.field)).then_some((target, pk))
         })
     }
 
@@ -55,7 +56,8 @@ impl AuditCase<'_> {
 
     /// Whether a record that this record refers to is imported, apart from users and their records.
     pub(super) fn belongs_to_what_is_here(&self, model: &Model, record: &FileRecord) -> bool {
-        self.parents(model, record)
-            .any(|(target, pk)| matches!(self.fate(target, pk), Some(Fate::Inserted(_) | Fate::Existing(_))))
+        self.parents(model, record).any(|(target, pk)| {
+            matches!(self.outcome(target, pk), Some(Outcome::Inserted(_) | Outcome::Existing(_)))
+        })
     }
 }

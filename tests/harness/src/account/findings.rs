@@ -198,37 +198,37 @@ impl AuditCase<'_> {
             .iter()
             .map(|record| ((record.model.as_str(), record.ordinal), (record.pk, record.offset)))
             .collect();
-        let mut complaints = Vec::new();
+        let mut problems = Vec::new();
         for finding in self.findings {
             let place = places.get(&(finding.model.as_str(), finding.ordinal)).copied();
             if finding.ordinal > 0 && place != Some((finding.source_pk, finding.byte_offset)) {
-                complaints.push(format!("at {place:?} there is no {finding:?}"));
+                problems.push(format!("at {place:?} there is no {finding:?}"));
             }
             if finding.severity() != severity(finding.kind()) || finding.reason.is_empty() {
-                complaints.push(format!("{finding:?} has the wrong severity, or no reason"));
+                problems.push(format!("{finding:?} has the wrong severity, or no reason"));
             }
         }
-        for complaint in complaints {
-            self.mismatch(complaint);
+        for problem in problems {
+            self.mismatch(problem);
         }
     }
 
     /// Checks that no finding reveals a secret of its record. Findings about changed usernames are exempt:
     /// they quote the username, which may look like an address, so that people can search for it.
     fn check_secrets(&mut self) {
-        let mut complaints = Vec::new();
+        let mut problems = Vec::new();
         for finding in self.findings.iter().filter(|finding| finding.kind() != FindingKind::UsernameChanged) {
             let records = self.records_of(&finding.model);
             let index = usize::try_from(finding.ordinal - 1).unwrap_or(usize::MAX);
             let Some(record) = records.get(index) else { continue };
             let mut secrets = SECRETS.iter().filter_map(|field| record.text(field));
             if secrets.any(|secret| secret.len() > 6 && finding.reason.contains(secret)) {
-                complaints
+                problems
                     .push(format!("a finding about {} {} tells a secret", finding.model, finding.source_pk));
             }
         }
-        for complaint in complaints {
-            self.mismatch(complaint);
+        for problem in problems {
+            self.mismatch(problem);
         }
     }
 

@@ -12,7 +12,7 @@ use causeway_proto::{
 };
 use causeway_relocation::catalog::reserved_organization_slugs;
 
-use super::{Fate, case::AuditCase, file::FileRecord};
+use super::{Outcome, case::AuditCase, file::FileRecord};
 
 const ORGANIZATION: &str = "sentry.organization";
 /// The most organizations that the import message itself lists.
@@ -36,8 +36,8 @@ impl AuditCase<'_> {
         let organizations: Vec<(Arc<FileRecord>, i64, String)> = self
             .records_of(ORGANIZATION)
             .into_iter()
-            .filter_map(|record| match self.fate(ORGANIZATION, record.pk)? {
-                Fate::Inserted(id) => {
+            .filter_map(|record| match self.outcome(ORGANIZATION, record.pk)? {
+                Outcome::Inserted(id) => {
                     let slug = self.after.row(ORGANIZATION, id)?.get("slug")?.as_text()?.to_owned();
                     Some((record, id, slug))
                 }
@@ -101,11 +101,11 @@ impl AuditCase<'_> {
             .map(|reservation| reservation.slug.as_str())
             .filter(|slug| !before.contains(slug) && !ours.contains(slug))
             .collect();
-        let mut complaints = Vec::new();
+        let mut problems = Vec::new();
         for (record, _, slug) in organizations {
             let wanted = record.text("slug").unwrap_or_default();
             if !is_slug(slug) || reserved.contains(slug.as_str()) {
-                complaints.push(format!("organization {} got `{slug}`", record.pk));
+                problems.push(format!("organization {} got `{slug}`", record.pk));
             }
             let could_be = is_slug(wanted) && !reserved.contains(wanted) && !before.contains(wanted);
             match (could_be, wanted == slug) {
@@ -113,16 +113,16 @@ impl AuditCase<'_> {
                 (true, false) if ours.contains(wanted) || others.contains(wanted) => {
                     let front = slug.rsplit_once('-').map_or("", |(front, _)| front);
                     if !wanted.starts_with(front) || front.is_empty() {
-                        complaints.push(format!("`{wanted}` became `{slug}`"));
+                        problems.push(format!("`{wanted}` became `{slug}`"));
                     }
                 }
-                (true, false) => complaints.push(format!("`{wanted}` was free and became `{slug}`")),
-                (false, true) => complaints.push(format!("`{wanted}` could not be given and was")),
+                (true, false) => problems.push(format!("`{wanted}` was free and became `{slug}`")),
+                (false, true) => problems.push(format!("`{wanted}` could not be given and was")),
                 // A repaired slug still resembles the invalid one, unless none of its characters is left.
                 (false, false) => {
                     let front: String = folded(wanted).chars().take(3).collect();
                     if is_slug(&front) && !slug.starts_with(&front) {
-                        complaints.push(format!("`{wanted}` became `{slug}`"));
+                        problems.push(format!("`{wanted}` became `{slug}`"));
                     }
                 }
             }
@@ -130,8 +130,8 @@ impl AuditCase<'_> {
                 self.expect(record, &[FindingKind::SlugChanged], &["slug"]);
             }
         }
-        for complaint in complaints {
-            self.mismatch(complaint);
+        for problem in problems {
+            self.mismatch(problem);
         }
     }
 
@@ -156,26 +156,26 @@ impl AuditCase<'_> {
             .iter()
             .map(|it| (it.id, it.source_id, it.wanted_slug.as_str(), it.slug.as_str()))
             .collect();
-        let mut complaints = Vec::new();
+        let mut problems = Vec::new();
         if mapped != named {
-            complaints.push(format!("the key map has the organizations {mapped:?} and not {named:?}"));
+            problems.push(format!("the key map has the organizations {mapped:?} and not {named:?}"));
         }
         if usize::try_from(import.organization_count).ok() != Some(named.len()) {
-            complaints.push(format!("the import counts {} organizations", import.organization_count));
+            problems.push(format!("the import counts {} organizations", import.organization_count));
         }
         named.truncate(NAMED);
         if shown != named {
-            complaints.push(format!("the import names the organizations {shown:?} and not {named:?}"));
+            problems.push(format!("the import names the organizations {shown:?} and not {named:?}"));
         }
         if self
             .keys
             .iter()
             .any(|key| key.model != ORGANIZATION && !(key.slug.is_empty() && key.wanted_slug.is_empty()))
         {
-            complaints.push("the key map has slugs of what is no organization".to_owned());
+            problems.push("the key map has slugs of what is no organization".to_owned());
         }
-        for complaint in complaints {
-            self.mismatch(complaint);
+        for problem in problems {
+            self.mismatch(problem);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use causeway_proto::relocation::v1::FindingKind;
 
-use super::{Fate, case::AuditCase, cell::Cell, file::FileRecord, taken::Taken};
+use super::{Outcome, case::AuditCase, cell::Cell, file::FileRecord, taken::Taken};
 
 const ACTOR: &str = "sentry.actor";
 const MEMBER: &str = "sentry.organizationmember";
@@ -85,7 +85,7 @@ impl AuditCase<'_> {
 
     /// Merges a membership into an earlier one of the file that connects the same rows. The earlier one gets the higher
     /// of the two roles.
-    pub(super) fn merged(&mut self, record: &FileRecord, seen: &mut Memberships) -> Option<Fate> {
+    pub(super) fn merged(&mut self, record: &FileRecord, seen: &mut Memberships) -> Option<Outcome> {
         let (fields, order) = alike(&record.model)?;
         let [one, other] =
             fields.map(|(field, model)| record.pk_in(field).and_then(|pk| self.new_pk(model, pk)));
@@ -121,7 +121,7 @@ impl AuditCase<'_> {
         let mut unwritten = HashSet::new();
         for record in self.records_of(USER) {
             let address = record.text("email").unwrap_or_default().to_lowercase();
-            let Some(Fate::Inserted(id)) = self.fate(USER, record.pk) else {
+            let Some(Outcome::Inserted(id)) = self.outcome(USER, record.pk) else {
                 unwritten.insert(address);
                 continue;
             };
@@ -176,7 +176,7 @@ impl AuditCase<'_> {
             .filter_map(|row| row.get("organization").and_then(Cell::as_int))
             .collect();
         for record in self.records_of(ORGANIZATION) {
-            if let Some(Fate::Inserted(id)) = self.fate(ORGANIZATION, record.pk)
+            if let Some(Outcome::Inserted(id)) = self.outcome(ORGANIZATION, record.pk)
                 && !owned.contains(&id)
             {
                 self.expect(&record, &[FindingKind::OrganizationWithoutOwner], &[]);

@@ -10,11 +10,11 @@ use causeway_proto::relocation::v1::FindingKind;
 use causeway_relocation::catalog::{Column, Default, Model};
 
 use super::{
-    Cell, Fate, Row,
+    Cell, Outcome, Row,
     case::AuditCase,
     cell,
-    fates::{is_cleared, second_owner, source_of},
     file::FileRecord,
+    outcomes::{is_cleared, second_owner, source_of},
     owners::Owner,
     taken::Taken,
 };
@@ -99,7 +99,7 @@ impl AuditCase<'_> {
         for model in self.catalog.models() {
             let mut rows = Vec::new();
             for record in self.records_of(&model.name) {
-                let Some(Fate::Inserted(id)) = self.fate(&model.name, record.pk) else { continue };
+                let Some(Outcome::Inserted(id)) = self.outcome(&model.name, record.pk) else { continue };
                 match self.after.row(&model.name, id) {
                     Some(row) => rows.push((record, row)),
                     None => self.mismatch(format!(

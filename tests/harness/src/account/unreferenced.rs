@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use causeway_relocation::catalog::Scope;
 
-use super::{case::AuditCase, family::is_of_integration, fates::is_cleared, file::FileRecord};
+use super::{case::AuditCase, family::is_of_integration, file::FileRecord, outcomes::is_cleared};
 
 /// Models whose records may have no references of their own while others refer to them.
 const MODELS: &[&str] = &["sentry.alertrule", "sentry.snubaquery", "sentry.timeseriessnapshot"];

@@ -79,7 +79,7 @@ impl CallFaults {
 
 /// The fault that a call meets, or `Pass`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
+enum Delivery {
     Pass,
     LoseRequest,
     LoseAnswer,
@@ -242,40 +242,40 @@ impl Shared {
         let _gone = link_state.wait_for(|link_state| *link_state != LinkState::Silent).await;
     }
 
-    fn draw(&self, method: &str) -> Fate {
+    fn draw(&self, method: &str) -> Delivery {
         let call_faults = *self.call_faults.lock().unwrap_or_else(PoisonError::into_inner);
         if method.starts_with("Watch") || method.starts_with("ServerReflection") {
-            return Fate::Pass;
+            return Delivery::Pass;
         }
         let longest = u64::try_from(call_faults.longest_delay.as_micros()).unwrap_or(u64::MAX).max(1);
         let pause = Duration::from_micros(self.env.below(longest));
         let mut left = self.env.below(1000);
-        for (chance, fate) in [
-            (call_faults.lose_requests, Fate::LoseRequest),
-            (call_faults.lose_answers, Fate::LoseAnswer),
-            (call_faults.repeat / 2, Fate::Repeat),
-            (call_faults.repeat - call_faults.repeat / 2, Fate::RepeatLater(pause)),
-            (call_faults.delay, Fate::Delay(pause)),
+        for (chance, delivery) in [
+            (call_faults.lose_requests, Delivery::LoseRequest),
+            (call_faults.lose_answers, Delivery::LoseAnswer),
+            (call_faults.repeat / 2, Delivery::Repeat),
+            (call_faults.repeat - call_faults.repeat / 2, Delivery::RepeatLater(pause)),
+            (call_faults.delay, Delivery::Delay(pause)),
         ] {
             match left.checked_sub(chance.into()) {
                 Some(rest) => left = rest,
-                None => return fate,
+                None => return delivery,
             }
         }
-        Fate::Pass
+        Delivery::Pass
     }
 
     async fn pass(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
         let method = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
         self.arrive().await;
-        let fate = self.draw(&method);
-        if fate != Fate::Pass {
-            self.trace.note(format!("{}: {method}: {fate:?}", self.name));
+        let delivery = self.draw(&method);
+        if delivery != Delivery::Pass {
+            self.trace.note(format!("{}: {method}: {delivery:?}", self.name));
         }
-        let answer = match fate {
-            Fate::Pass => self.call(request.map(Body::new)).await,
-            Fate::LoseRequest => Err(Status::unavailable("the request got lost")),
-            Fate::LoseAnswer => match self.call(request.map(Body::new)).await {
+        let answer = match delivery {
+            Delivery::Pass => self.call(request.map(Body::new)).await,
+            Delivery::LoseRequest => Err(Status::unavailable("the request got lost")),
+            Delivery::LoseAnswer => match self.call(request.map(Body::new)).await {
                 Ok(answer) => {
                     // The whole answer was sent; none of it arrives.
                     let _lost = answer.into_body().collect().await;
@@ -283,11 +283,11 @@ impl Shared {
                 }
                 Err(error) => Err(error),
             },
-            Fate::Delay(pause) => {
+            Delivery::Delay(pause) => {
                 tokio::time::sleep(pause).await;
                 self.call(request.map(Body::new)).await
             }
-            Fate::Repeat | Fate::RepeatLater(_) => self.repeat(request, fate).await,
+            Delivery::Repeat | Delivery::RepeatLater(_) => self.repeat(request, delivery).await,
         };
         self.arrive().await;
         Ok(answer.map_or_else(|error| error.into_http(), |answer| self.held(answer)))
@@ -298,7 +298,7 @@ impl Shared {
     async fn repeat(
         self: &Arc<Self>,
         request: Request<Incoming>,
-        fate: Fate,
+        delivery: Delivery,
     ) -> Result<Response<Body>, Status> {
         let (parts, body) = request.into_parts();
         let body = body.collect().await.map_err(|_| Status::unavailable("the request broke off"))?.to_bytes();
@@ -307,7 +307,7 @@ impl Shared {
             move || Request::from_parts(parts.clone(), whole(body.clone()))
         };
         let first = self.call(Request::from_parts(parts, whole(body))).await;
-        if let Fate::RepeatLater(pause) = fate {
+        if let Delivery::RepeatLater(pause) = delivery {
             let shared = Arc::clone(self);
             shared.late.fetch_add(1, Ordering::AcqRel);
             tokio::spawn(async move {

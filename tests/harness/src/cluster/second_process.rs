@@ -41,7 +41,7 @@ impl Cluster {
     ///
     /// # Panics
     /// If there is no region of this number.
-    pub async fn start_beside(&self, region: usize) -> anyhow::Result<SecondProcess> {
+    pub async fn start_second_process(&self, region: usize) -> anyhow::Result<SecondProcess> {
         ensure!(self.store() == Store::Postgres, "several processes need a database that they may share");
         ensure!(self.pki.is_none(), "a second process gets no certificate");
         let node = self.database_of(Silo::Region(region));

@@ -134,8 +134,8 @@ async fn calls_get_lost_and_come_twice_as_the_weather_says() {
     cluster.quiet(SOON).await.unwrap();
     assert_eq!(count(&cluster, Silo::Region(0), "sentry_organization").await, 6);
     let trace = cluster.trace().to_string();
-    for fate in ["LoseRequest", "LoseAnswer", "Repeat", "Delay"] {
-        assert!(trace.contains(fate), "{trace}");
+    for outcome in ["LoseRequest", "LoseAnswer", "Repeat", "Delay"] {
+        assert!(trace.contains(outcome), "{trace}");
     }
     cluster.stop().await;
 }

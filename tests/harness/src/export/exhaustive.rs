@@ -283,10 +283,10 @@ fn people(export: &mut Export, first: &AllRows<'_>, second: &AllRows<'_>) {
 }
 
 /// Records of one organization to which a rule applies.
-fn cases(export: &mut Export, world: &AllRows<'_>) {
-    let pk = 200 * world.number;
+fn cases(export: &mut Export, all: &AllRows<'_>) {
+    let pk = 200 * all.number;
     let add = |export: &mut Export, model: &str, number: i64, fields: Value| {
-        world.add(export, model, pk + number, &fields);
+        all.add(export, model, pk + number, &fields);
     };
     // Several keys of one project, one of them without values.
     add(export, "sentry.projectkey", 41, json!({}));
@@ -321,8 +321,8 @@ fn cases(export: &mut Export, world: &AllRows<'_>) {
     add(export, "sentry.team", 54, json!({"slug": "", "name": "404"}));
     add(export, "sentry.monitor", 54, json!({"slug": "", "name": "No Slug", "owner_team_id": null}));
     // Of another scope because of a field of the record; and the records that go with them.
-    let app = world.pk("sentry.sentryapp");
-    let integration = world.pk("sentry.integration");
+    let app = all.pk("sentry.sentryapp");
+    let integration = all.pk("sentry.integration");
     add(export, "sentry.notificationaction", 52, json!({"sentry_app_id": app}));
     add(export, "sentry.notificationaction", 53, json!({"integration_id": integration}));
     add(export, "sentry.notificationactionproject", 52, json!({"action": pk + 52}));
@@ -330,25 +330,25 @@ fn cases(export: &mut Export, world: &AllRows<'_>) {
 }
 
 /// Records that are dropped because the record that they refer to is not imported, and the records that depend on them.
-fn lost(export: &mut Export, world: &AllRows<'_>) {
-    world.add(export, "sentry.incident", 61, &json!({"activation": 7, "identifier": 61}));
-    world.add(export, "sentry.incidentsubscription", 61, &json!({"incident": 61}));
-    world.add(export, "sentry.incidenttrigger", 61, &json!({"incident": 61}));
+fn lost(export: &mut Export, all: &AllRows<'_>) {
+    all.add(export, "sentry.incident", 61, &json!({"activation": 7, "identifier": 61}));
+    all.add(export, "sentry.incidentsubscription", 61, &json!({"incident": 61}));
+    all.add(export, "sentry.incidenttrigger", 61, &json!({"incident": 61}));
     // The file has no such project.
-    world.add(export, "sentry.projectbookmark", 62, &json!({"project": 999_999}));
+    all.add(export, "sentry.projectbookmark", 62, &json!({"project": 999_999}));
 }
 
 /// Models and fields that the catalog does not know, or no longer knows, and names in the letter case of older
 /// releases.
-fn strangers(export: &mut Export, world: &AllRows<'_>) {
-    let organization = world.pk("sentry.organization");
+fn strangers(export: &mut Export, all: &AllRows<'_>) {
+    let organization = all.pk("sentry.organization");
     for pk in 1..=2 {
         export.push("Sentry.Actor", pk, &json!({"type": 0, "team": 1}));
         export.push("sentry.auditlogentry", pk, &json!({"organization_id": organization, "event": 1}));
         export.push("sentry.nonsense", pk, &json!({"anything": [{"at": "all"}]}));
     }
     export.push("Sentry.Release", 1, &json!({}));
-    world.add(
+    all.add(
         export,
         "sentry.team",
         71,
@@ -357,21 +357,21 @@ fn strangers(export: &mut Export, world: &AllRows<'_>) {
     if let Some(team) = export.find("sentry.team", 71) {
         team.model = "Sentry.Team".to_owned();
     }
-    world.add(export, "sentry.rule", 72, &json!({"owner": 1, "owner_team": null}));
-    world.add(export, "sentry.alertrule", 73, &json!({"owner": 2, "snuba_query": null}));
+    all.add(export, "sentry.rule", 72, &json!({"owner": 1, "owner_team": null}));
+    all.add(export, "sentry.alertrule", 73, &json!({"owner": 2, "snuba_query": null}));
     // Owners named by an actor: a team, a user, a team that names its actor, an unknown actor, and a team
     // that is not in the file.
-    export.push("sentry.actor", 3, &json!({"type": 0, "team": world.pk("sentry.team"), "user_id": null}));
+    export.push("sentry.actor", 3, &json!({"type": 0, "team": all.pk("sentry.team"), "user_id": null}));
     export.push("sentry.actor", 4, &json!({"type": 1, "team": null, "user_id": INACTIVE_IN_BOTH}));
     export.push("sentry.actor", 5, &json!({"type": 0}));
     for (pk, actor) in [(74, 3), (75, 4), (76, 5), (77, 6), (78, 1)] {
         let by_actor = json!({"owner": actor, "owner_team": null, "owner_user_id": null});
-        world.add(export, "sentry.rule", pk, &by_actor);
+        all.add(export, "sentry.rule", pk, &by_actor);
         let by_actor = json!({"owner": actor, "team": null, "user_id": null, "snuba_query": null});
-        world.add(export, "sentry.alertrule", pk, &by_actor);
+        all.add(export, "sentry.alertrule", pk, &by_actor);
     }
     // A field that was null is no loss.
-    world.add(export, "sentry.rule", 79, &json!({"owner": null, "owner_team": null, "owner_user_id": null}));
+    all.add(export, "sentry.rule", 79, &json!({"owner": null, "owner_team": null, "owner_user_id": null}));
 }
 
 #[cfg(test)]

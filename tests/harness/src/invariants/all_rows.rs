@@ -140,9 +140,9 @@ impl AllRows {
             let db = cluster.shared_db(Silo::Region(index)).await?;
             regions.push(Region::load(&db, &catalog, cluster.region_name(index)).await?);
         }
-        let mut world = Self { catalog, control, regions, inserted: BTreeMap::new() };
-        world.note_inserted();
-        Ok(world)
+        let mut all = Self { catalog, control, regions, inserted: BTreeMap::new() };
+        all.note_inserted();
+        Ok(all)
     }
 
     fn note_inserted(&mut self) {

@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 
 use super::{Found, all_rows::AllRows};
 
-pub(super) fn check(world: &AllRows, found: &mut Found) {
-    blocks_do_not_overlap(world, found);
-    let leased = world.catalog.models().iter().filter(|model| model.leases_ids());
+pub(super) fn check(all: &AllRows, found: &mut Found) {
+    blocks_do_not_overlap(all, found);
+    let leased = all.catalog.models().iter().filter(|model| model.leases_ids());
     for model in leased {
         let mut owners: BTreeMap<i64, Vec<&str>> = BTreeMap::new();
-        for region in &world.regions {
+        for region in &all.regions {
             let Some(rows) = region.tables.get(&model.name) else { continue };
             for id in rows.keys() {
                 owners.entry(*id).or_default().push(&region.name);
-                let mut leases = world.control.leases.iter().filter(|lease| lease.model == model.name);
+                let mut leases = all.control.leases.iter().filter(|lease| lease.model == model.name);
                 if let Some(lease) = leases.find(|lease| (lease.first..lease.until).contains(id)) {
                     if lease.region != region.name {
                         found.add(
@@ -51,17 +51,17 @@ pub(super) fn check(world: &AllRows, found: &mut Found) {
     }
 }
 
-fn blocks_do_not_overlap(world: &AllRows, found: &mut Found) {
+fn blocks_do_not_overlap(all: &AllRows, found: &mut Found) {
     // The leases are sorted by model and first id.
-    for pair in world.control.leases.windows(2) {
+    for pair in all.control.leases.windows(2) {
         let [one, next] = pair else { continue };
         if one.model == next.model && next.first < one.until {
             found.add(10, format!("two blocks of ids overlap: {one:?} and {next:?}"));
         }
     }
-    for region in &world.regions {
+    for region in &all.regions {
         for block in region.blocks.iter().filter(|block| block.first < block.until) {
-            let theirs = world.control.leases.iter().any(|lease| {
+            let theirs = all.control.leases.iter().any(|lease| {
                 lease.model == block.model
                     && lease.region == block.region
                     && lease.first <= block.first

@@ -11,23 +11,23 @@ use super::{
     all_rows::{AllRows, Import, ORGANIZATION, Region, int},
 };
 
-pub(super) fn check(world: &AllRows, approved: &[Uuid], found: &mut Found) {
-    for (index, region) in world.regions.iter().enumerate() {
+pub(super) fn check(all: &AllRows, approved: &[Uuid], found: &mut Found) {
+    for (index, region) in all.regions.iter().enumerate() {
         for import in &region.imports {
             it_has_ended(region, import, found);
             if import.succeeded() {
-                every_record_was_read_once(world, region, import, found);
+                every_record_was_read_once(all, region, import, found);
                 counts_are_those_of_the_chunks(region, import, found);
-                control_has_the_same_chunks(world, region, import, found);
+                control_has_the_same_chunks(all, region, import, found);
             }
             if import.was_reverted() {
                 reverted_rows_are_counted(region, import, found);
             }
-            what_it_says_is_there(world, index, import, found);
+            what_it_says_is_there(all, index, import, found);
             what_is_visible_may_be(region, import, approved, found);
         }
     }
-    rows_are_of_imports(world, found);
+    rows_are_of_imports(all, found);
 }
 
 fn it_has_ended(region: &Region, import: &Import, found: &mut Found) {
@@ -52,11 +52,11 @@ fn by_model(chunks: &[Chunk]) -> BTreeMap<&str, Vec<&Chunk>> {
 }
 
 /// I4: the chunks of a model cover all its records, each once.
-fn every_record_was_read_once(world: &AllRows, region: &Region, import: &Import, found: &mut Found) {
+fn every_record_was_read_once(all: &AllRows, region: &Region, import: &Import, found: &mut Found) {
     let mut chunks = by_model(&import.chunks);
     for counts in &import.counts {
         let chunks = chunks.remove(counts.model.as_str()).unwrap_or_default();
-        let written = world.catalog.model(&counts.model).is_some_and(|model| model.in_organization_scope());
+        let written = all.catalog.model(&counts.model).is_some_and(|model| model.in_organization_scope());
         let mut next = 1;
         let mut gap = false;
         for chunk in &chunks {
@@ -141,8 +141,8 @@ fn reverted_rows_are_counted(region: &Region, import: &Import, found: &mut Found
 }
 
 /// I4: what the region noted about a chunk of control agrees with what control did.
-fn control_has_the_same_chunks(world: &AllRows, region: &Region, import: &Import, found: &mut Found) {
-    let theirs: BTreeMap<(&str, i64), &Chunk> = world
+fn control_has_the_same_chunks(all: &AllRows, region: &Region, import: &Import, found: &mut Found) {
+    let theirs: BTreeMap<(&str, i64), &Chunk> = all
         .control
         .chunks
         .iter()
@@ -151,7 +151,7 @@ fn control_has_the_same_chunks(world: &AllRows, region: &Region, import: &Import
         .collect();
     let mut heard = BTreeSet::new();
     for chunk in &import.chunks {
-        if world.place_of(&chunk.model, Some(0)).is_some() {
+        if all.place_of(&chunk.model, Some(0)).is_some() {
             continue;
         }
         let key = (chunk.model.as_str(), chunk.min_ordinal);
@@ -185,22 +185,22 @@ fn control_has_the_same_chunks(world: &AllRows, region: &Region, import: &Import
 }
 
 /// I4: every entry of the primary key map leads to a row.
-fn what_it_says_is_there(world: &AllRows, region: usize, import: &Import, found: &mut Found) {
+fn what_it_says_is_there(all: &AllRows, region: usize, import: &Import, found: &mut Found) {
     if import.was_reverted() {
         return;
     }
     for chunk in &import.chunks {
-        let place = world.place_of(&chunk.model, Some(region));
+        let place = all.place_of(&chunk.model, Some(region));
         for (kind, old, new) in chunk.keys.mapped() {
-            if !world.has_row(place, &chunk.model, new) {
+            if !all.has_row(place, &chunk.model, new) {
                 found.add(
                     4,
                     format!(
                         "import {} of {}: {} {old} is row {new} of {} ({kind:?}), which is not there",
                         import.id,
-                        world.name_of(Some(region)),
+                        all.name_of(Some(region)),
                         chunk.model,
-                        world.name_of(place)
+                        all.name_of(place)
                     ),
                 );
             }
@@ -231,31 +231,31 @@ fn what_is_visible_may_be(region: &Region, import: &Import, approved: &[Uuid], f
 }
 
 /// I4 and I5: every row was inserted by an import that was not reverted. I10: no row was inserted twice.
-fn rows_are_of_imports(world: &AllRows, found: &mut Found) {
-    for (place, model, rows) in world.all_tables() {
+fn rows_are_of_imports(all: &AllRows, found: &mut Found) {
+    for (place, model, rows) in all.all_tables() {
         for id in rows.keys() {
-            if !world.inserted.contains_key(&(place, model.name.clone(), *id)) {
-                let reverted = was_reverted(world, &model.name, *id);
+            if !all.inserted.contains_key(&(place, model.name.clone(), *id)) {
+                let reverted = was_reverted(all, &model.name, *id);
                 let (invariant, whose) =
                     if reverted { (5, "of an import that was reverted") } else { (4, "of no import") };
                 found.add(
                     invariant,
-                    format!("row {id} of {} of {} is {whose}", model.name, world.name_of(place)),
+                    format!("row {id} of {} of {} is {whose}", model.name, all.name_of(place)),
                 );
             }
         }
     }
-    for ((place, model, id), owners) in world.inserted.iter().filter(|(_, owners)| owners.len() > 1) {
-        found.add(10, format!("row {id} of {model} of {} was given to {owners:?}", world.name_of(*place)));
+    for ((place, model, id), owners) in all.inserted.iter().filter(|(_, owners)| owners.len() > 1) {
+        found.add(10, format!("row {id} of {model} of {} was given to {owners:?}", all.name_of(*place)));
     }
 }
 
-fn was_reverted(world: &AllRows, model: &str, id: i64) -> bool {
+fn was_reverted(all: &AllRows, model: &str, id: i64) -> bool {
     let of = |chunk: &Chunk| chunk.model == model && chunk.keys.inserted.iter().any(|(_, new)| *new == id);
-    let reverted = world.regions.iter().flat_map(|region| &region.imports);
+    let reverted = all.regions.iter().flat_map(|region| &region.imports);
     let mut reverted = reverted.filter(|import| import.was_reverted());
     reverted.any(|import| {
         import.chunks.iter().any(of)
-            || world.control.chunks.iter().any(|chunk| chunk.import_id == import.id && of(chunk))
+            || all.control.chunks.iter().any(|chunk| chunk.import_id == import.id && of(chunk))
     })
 }

@@ -11,32 +11,32 @@ use super::{
 };
 use crate::account::{FileRecord, Owner, owner};
 
-pub(super) fn check(world: &AllRows, exports: &[(Uuid, Vec<FileRecord>)], found: &mut Found) {
-    references_lead_somewhere(world, found);
+pub(super) fn check(all: &AllRows, exports: &[(Uuid, Vec<FileRecord>)], found: &mut Found) {
+    references_lead_somewhere(all, found);
     for (import_id, records) in exports {
-        for (index, region) in world.regions.iter().enumerate() {
+        for (index, region) in all.regions.iter().enumerate() {
             let import = region.imports.iter().find(|import| import.id == *import_id);
             if let Some(import) = import.filter(|import| import.succeeded()) {
-                references_are_those_of_the_file(world, index, import, records, found);
+                references_are_those_of_the_file(all, index, import, records, found);
             }
         }
     }
 }
 
-fn references_lead_somewhere(world: &AllRows, found: &mut Found) {
-    for (place, model, rows) in world.all_tables() {
+fn references_lead_somewhere(all: &AllRows, found: &mut Found) {
+    for (place, model, rows) in all.all_tables() {
         for column in &model.columns {
             let Some(target) = &column.references else { continue };
             for (id, row) in rows {
                 let Some(pk) = int(row, &column.field) else { continue };
-                let to = world.place_of_row(target, place, pk);
-                if !world.has_row(to, target, pk) {
+                let to = all.place_of_row(target, place, pk);
+                if !all.has_row(to, target, pk) {
                     found.add(
                         7,
                         format!(
                             "row {id} of {} of {}: {} leads to {target} {pk}, which is not there",
                             model.name,
-                            world.name_of(place),
+                            all.name_of(place),
                             column.field
                         ),
                     );
@@ -48,7 +48,7 @@ fn references_lead_somewhere(world: &AllRows, found: &mut Found) {
 
 /// Each reference of an inserted row leads to the row of the record that the file's reference leads to.
 fn references_are_those_of_the_file(
-    world: &AllRows,
+    all: &AllRows,
     region: usize,
     import: &Import,
     records: &[FileRecord],
@@ -56,10 +56,10 @@ fn references_are_those_of_the_file(
 ) {
     let keys: HashMap<(&str, i64), (KeyKind, i64)> = AllRows::keys(import);
     for record in records {
-        let Some(model) = world.catalog.model(&record.model) else { continue };
+        let Some(model) = all.catalog.model(&record.model) else { continue };
         let Some((KeyKind::Inserted, id)) = keys.get(&(model.name.as_str(), record.pk)) else { continue };
-        let place = world.place_of(&model.name, Some(region));
-        let Some(row) = world.tables(place).get(&model.name).and_then(|rows| rows.get(id)) else { continue };
+        let place = all.place_of(&model.name, Some(region));
+        let Some(row) = all.tables(place).get(&model.name).and_then(|rows| rows.get(id)) else { continue };
         for column in &model.columns {
             let Some(target) = &column.references else { continue };
             let by_actor = match owner(records.iter(), record) {
@@ -75,7 +75,7 @@ fn references_are_those_of_the_file(
                     format!(
                         "import {} of {}: {} {} is row {id}, whose {} is {has:?}; the file has {old:?}, which is {wanted:?}",
                         import.id,
-                        world.name_of(Some(region)),
+                        all.name_of(Some(region)),
                         model.name,
                         record.pk,
                         column.field

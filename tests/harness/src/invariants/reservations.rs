@@ -15,13 +15,13 @@ use super::{
 };
 use crate::account::Cell;
 
-pub(super) fn check(world: &AllRows, found: &mut Found) {
-    one_slug_one_organization(world, found);
-    visible_organizations_have_their_slug(world, found);
-    reservations_have_their_organization(world, found);
-    replicas_are_what_control_has(world, found);
-    operations_and_reservations_agree(world, found);
-    everything_has_its_region(world, found);
+pub(super) fn check(all: &AllRows, found: &mut Found) {
+    one_slug_one_organization(all, found);
+    visible_organizations_have_their_slug(all, found);
+    reservations_have_their_organization(all, found);
+    replicas_are_what_control_has(all, found);
+    operations_and_reservations_agree(all, found);
+    everything_has_its_region(all, found);
 }
 
 /// An organization's row: region, id, slug, status as stored.
@@ -46,8 +46,8 @@ impl Row<'_> {
     }
 }
 
-fn organizations(world: &AllRows) -> Vec<Row<'_>> {
-    let rows = world.regions.iter().enumerate().filter_map(|(region, it)| {
+fn organizations(all: &AllRows) -> Vec<Row<'_>> {
+    let rows = all.regions.iter().enumerate().filter_map(|(region, it)| {
         Some(it.tables.get(ORGANIZATION)?.iter().map(move |(id, row)| Row {
             region,
             id: *id,
@@ -59,16 +59,16 @@ fn organizations(world: &AllRows) -> Vec<Row<'_>> {
 }
 
 /// I1: a slug belongs to one organization, at control and among the organizations themselves.
-fn one_slug_one_organization(world: &AllRows, found: &mut Found) {
+fn one_slug_one_organization(all: &AllRows, found: &mut Found) {
     let mut holders: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for reservation in &world.control.reservations {
+    for reservation in &all.control.reservations {
         let holder = format!("organization {} of {}", reservation.organization_id, reservation.region);
         holders.entry(reservation.slug.to_lowercase()).or_default().push(holder);
     }
     let mut shown: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut in_region: BTreeMap<(usize, String), Vec<String>> = BTreeMap::new();
-    for row in organizations(world) {
-        let holder = format!("organization {} of {}", row.id, world.name_of(Some(row.region)));
+    for row in organizations(all) {
+        let holder = format!("organization {} of {}", row.id, all.name_of(Some(row.region)));
         in_region.entry((row.region, row.slug.to_lowercase())).or_default().push(holder.clone());
         if row.is_visible() {
             shown.entry(row.slug.to_lowercase()).or_default().push(holder);
@@ -87,19 +87,19 @@ fn one_slug_one_organization(world: &AllRows, found: &mut Found) {
 }
 
 /// The reservations by region and organization.
-fn by_organization(world: &AllRows) -> HashMap<(&str, i64), Vec<&Reservation>> {
+fn by_organization(all: &AllRows) -> HashMap<(&str, i64), Vec<&Reservation>> {
     let mut by: HashMap<_, Vec<_>> = HashMap::new();
-    for reservation in &world.control.reservations {
+    for reservation in &all.control.reservations {
         by.entry((reservation.region.as_str(), reservation.organization_id)).or_default().push(reservation);
     }
     by
 }
 
 /// I2: each visible organization has one primary reservation, and a reservation of its slug.
-fn visible_organizations_have_their_slug(world: &AllRows, found: &mut Found) {
-    let by = by_organization(world);
-    for row in organizations(world).into_iter().filter(Row::is_visible) {
-        let region = world.name_of(Some(row.region));
+fn visible_organizations_have_their_slug(all: &AllRows, found: &mut Found) {
+    let by = by_organization(all);
+    for row in organizations(all).into_iter().filter(Row::is_visible) {
+        let region = all.name_of(Some(row.region));
         let own = by.get(&(region, row.id)).map(Vec::as_slice).unwrap_or_default();
         let primaries: Vec<_> = own.iter().filter(|reservation| reservation.is_primary()).collect();
         if primaries.len() != 1 {
@@ -125,19 +125,17 @@ fn visible_organizations_have_their_slug(world: &AllRows, found: &mut Found) {
 }
 
 /// I3: each reservation has its organization, and the directory agrees with the reservations.
-fn reservations_have_their_organization(world: &AllRows, found: &mut Found) {
-    let rows: HashMap<(&str, i64), Row<'_>> = organizations(world)
-        .into_iter()
-        .map(|row| ((world.name_of(Some(row.region)), row.id), row))
-        .collect();
-    let failed: BTreeSet<(&str, i64)> = world
+fn reservations_have_their_organization(all: &AllRows, found: &mut Found) {
+    let rows: HashMap<(&str, i64), Row<'_>> =
+        organizations(all).into_iter().map(|row| ((all.name_of(Some(row.region)), row.id), row)).collect();
+    let failed: BTreeSet<(&str, i64)> = all
         .regions
         .iter()
         .flat_map(|region| region.imports.iter().map(move |import| (region, import)))
         .filter(|(_, import)| import.state == ImportState::Failed)
         .flat_map(|(region, import)| import.organizations.iter().map(|it| (region.name.as_str(), it.id)))
         .collect();
-    for reservation in &world.control.reservations {
+    for reservation in &all.control.reservations {
         let Reservation { slug, organization_id: id, region, .. } = reservation;
         let key = (region.as_str(), *id);
         if reservation.is_temporary() {
@@ -169,8 +167,8 @@ fn reservations_have_their_organization(world: &AllRows, found: &mut Found) {
             Some(_) => {}
         }
     }
-    let by = by_organization(world);
-    for (id, Listed { region, slug, status }) in &world.control.directory {
+    let by = by_organization(all);
+    for (id, Listed { region, slug, status }) in &all.control.directory {
         if let Some(row) = rows.get(&(region.as_str(), *id))
             && row.listed_status() != *status
         {
@@ -187,10 +185,10 @@ fn reservations_have_their_organization(world: &AllRows, found: &mut Found) {
             );
         }
     }
-    for region in &world.regions {
+    for region in &all.regions {
         for import in region.imports.iter().filter(|import| import.succeeded() && import.reported) {
             for organization in &import.organizations {
-                if !world.control.directory.contains_key(&organization.id) {
+                if !all.control.directory.contains_key(&organization.id) {
                     found.add(
                         3,
                         format!(
@@ -205,14 +203,14 @@ fn reservations_have_their_organization(world: &AllRows, found: &mut Found) {
 }
 
 /// I3: a region's replica agrees with what control has reserved for it, except what an import has not confirmed.
-fn replicas_are_what_control_has(world: &AllRows, found: &mut Found) {
-    let by = by_organization(world);
+fn replicas_are_what_control_has(all: &AllRows, found: &mut Found) {
+    let by = by_organization(all);
     let canonical = |reservation: &Reservation| {
         let own = by.get(&(reservation.region.as_str(), reservation.organization_id))?;
         own.iter().find(|it| it.is_primary()).map(|it| it.slug.clone())
     };
-    for region in &world.regions {
-        let told: BTreeMap<String, (i64, String, Option<String>)> = world
+    for region in &all.regions {
+        let told: BTreeMap<String, (i64, String, Option<String>)> = all
             .control
             .reservations
             .iter()
@@ -230,12 +228,12 @@ fn replicas_are_what_control_has(world: &AllRows, found: &mut Found) {
 }
 
 /// I8: the row of an operation agrees with what was done under it, however often it was called.
-fn operations_and_reservations_agree(world: &AllRows, found: &mut Found) {
+fn operations_and_reservations_agree(all: &AllRows, found: &mut Found) {
     let mut of: HashMap<(&str, Uuid), Vec<&Reservation>> = HashMap::new();
-    for reservation in &world.control.reservations {
+    for reservation in &all.control.reservations {
         of.entry((reservation.region.as_str(), reservation.operation_id)).or_default().push(reservation);
     }
-    for operation in &world.control.operations {
+    for operation in &all.control.operations {
         let under = of.remove(&(operation.region.as_str(), operation.id)).unwrap_or_default();
         let count = i64::try_from(under.len()).unwrap_or(i64::MAX);
         let temporary = under.iter().filter(|reservation| reservation.is_temporary()).count();
@@ -270,9 +268,9 @@ fn operations_and_reservations_agree(world: &AllRows, found: &mut Found) {
 }
 
 /// I9: every row at control belongs to the region that it names.
-fn everything_has_its_region(world: &AllRows, found: &mut Found) {
-    let known = &world.control.region_names;
-    for reservation in &world.control.reservations {
+fn everything_has_its_region(all: &AllRows, found: &mut Found) {
+    let known = &all.control.region_names;
+    for reservation in &all.control.reservations {
         if !known.contains(&reservation.region) {
             found.add(
                 9,
@@ -280,8 +278,8 @@ fn everything_has_its_region(world: &AllRows, found: &mut Found) {
             );
         }
     }
-    for chunk in &world.control.chunks {
-        let region = world.regions.iter().find(|region| region.name == chunk.region);
+    for chunk in &all.control.chunks {
+        let region = all.regions.iter().find(|region| region.name == chunk.region);
         let theirs = region.is_some_and(|it| it.imports.iter().any(|import| import.id == chunk.import_id));
         if !theirs {
             found.add(

@@ -7,7 +7,7 @@ use causeway_silo::{
     transact,
 };
 
-use crate::support::{ORGANIZATION, cluster, exhaustive, import, look};
+use crate::support::{ORGANIZATION, cluster, exhaustive, import, rows_now};
 
 const TEAM: &str = "sentry.team";
 /// The models whose ids are leased, and one whose ids are not, each with a column that must be unique.
@@ -44,7 +44,8 @@ async fn one(cluster: &Cluster, statement: Statement) -> i64 {
 /// Inserts into each table, and checks that the new id is above all existing ones.
 async fn all_insert(cluster: &Cluster, round: &str) {
     for (model, differs) in MODELS {
-        let highest = look(cluster, 0).await.rows(model).keys().max().copied().expect("the import has some");
+        let highest =
+            rows_now(cluster, 0).await.rows(model).keys().max().copied().expect("the import has some");
         let id = insert(cluster, model, differs, &format!("beside-{round}")).await;
         assert!(id > highest, "{model} gave id {id}, and already has {highest}");
     }

@@ -7,7 +7,7 @@ use causeway_proto::relocation::v1::{Finding, FindingKind, KeyKind};
 use causeway_relocation::catalog::{Column, Condition, Default, Model, Scope};
 
 use super::{
-    Fate,
+    Outcome,
     case::AuditCase,
     cell::{self, Cell},
     file::FileRecord,
@@ -118,7 +118,7 @@ pub(super) fn source_of(record: &FileRecord) -> Option<(Option<&'static str>, Op
 
 impl AuditCase<'_> {
     /// Decides about every record of the file. Each model comes after the models that it refers to.
-    pub(super) fn decide_fates(&mut self) {
+    pub(super) fn decide_outcomes(&mut self) {
         let selection = self.selection();
         let unreferenced = self.unreferenced(selection.as_ref().map(|it| (&it.organizations, &it.users)));
         for model in self.catalog.models() {
@@ -135,22 +135,22 @@ impl AuditCase<'_> {
             };
             for record in self.records_of(&model.name) {
                 let unwritten = self.unwritten(model, &record, selection.as_ref(), &unreferenced, &mut seen);
-                let fate = match (unwritten, model.name.as_str()) {
-                    (Some(fate), _) => fate,
+                let outcome = match (unwritten, model.name.as_str()) {
+                    (Some(outcome), _) => outcome,
                     (None, USER) => self.user(&record, &holders, &mut named),
                     (None, EMAIL) => self.email(&record, &holders, &mut named),
                     (None, _) => match self.merged(&record, &mut memberships) {
-                        Some(fate) => fate,
+                        Some(outcome) => outcome,
                         None => self.inserted(model, &record),
                     },
                 };
-                self.fates.insert((model.name.clone(), record.pk), fate);
+                self.outcomes.insert((model.name.clone(), record.pk), outcome);
             }
         }
         let rest: Vec<(String, i64)> =
             self.records.iter().map(|record| (record.model.clone(), record.pk)).collect();
         for key in rest {
-            self.fates.entry(key).or_insert(Fate::OutOfScope);
+            self.outcomes.entry(key).or_insert(Outcome::OutOfScope);
         }
     }
 
@@ -190,10 +190,10 @@ impl AuditCase<'_> {
         selection: Option<&Selection>,
         unreferenced: &Unreferenced,
         seen: &mut HashSet<String>,
-    ) -> Option<Fate> {
+    ) -> Option<Outcome> {
         let find_organization = self.find_organization(model, record);
         if self.defective.contains(&(record.model.clone(), record.ordinal)) {
-            return Some(Fate::Filtered);
+            return Some(Outcome::Filtered);
         }
         // These models are in two scopes. The record itself decides, or the record that it refers to.
         let other_scope = match model.name.as_str() {
@@ -201,12 +201,12 @@ impl AuditCase<'_> {
                 record.set("integration_id").is_some() || record.set("sentry_app_id").is_some()
             }
             "sentry.notificationactionproject" => record.pk_in("action").is_some_and(|action| {
-                self.fate("sentry.notificationaction", action) == Some(Fate::OutOfScope)
+                self.outcome("sentry.notificationaction", action) == Some(Outcome::OutOfScope)
             }),
             _ => false,
         };
         if other_scope {
-            return Some(Fate::OutOfScope);
+            return Some(Outcome::OutOfScope);
         }
         if let Some(selection) = selection {
             let taken = match model.name.as_str() {
@@ -219,7 +219,7 @@ impl AuditCase<'_> {
                 _ => !unreferenced.filtered.contains(&(model.name.clone(), record.pk)),
             };
             if !taken {
-                return Some(Fate::Filtered);
+                return Some(Outcome::Filtered);
             }
         }
         // What this database has no place for is reported for all such records at once.
@@ -230,7 +230,7 @@ impl AuditCase<'_> {
         };
         if no_place.is_none() && unreferenced.unreferred.contains(&(model.name.clone(), record.pk)) {
             self.expect(record, &[FindingKind::SkippedByRule], &[]);
-            return Some(Fate::Dropped);
+            return Some(Outcome::Dropped);
         }
 
         let mut reasons: Vec<FindingKind> = Vec::new();
@@ -243,24 +243,24 @@ impl AuditCase<'_> {
             if has_table && !self.after.has_column(&model.name, &column.column) {
                 continue;
             }
-            let fate = self.fate(target, pk);
-            match fate {
-                Some(Fate::Inserted(_) | Fate::Existing(_)) => {}
+            let outcome = self.outcome(target, pk);
+            match outcome {
+                Some(Outcome::Inserted(_) | Outcome::Existing(_)) => {}
                 _ if is_cleared(&model.name, &column.field) => cleared.push(column.field.as_str()),
                 _ => {
                     // If a record belongs to another organization, or to a user whom the filter excludes, the filter
                     // excludes the record too. If a record of a wanted organization only refers to such a user, the
                     // import drops it.
                     let of_user = model.scopes.contains(&Scope::User);
-                    elsewhere |= fate == Some(Fate::Filtered) && (target != USER || of_user);
+                    elsewhere |= outcome == Some(Outcome::Filtered) && (target != USER || of_user);
                     reasons.push(FindingKind::DroppedReference);
                     fields.push(&column.field);
                 }
             }
         }
         if let Some((target, pk)) = source_of(record) {
-            match target.and_then(|target| self.fate(target, pk?)) {
-                Some(Fate::Inserted(_) | Fate::Existing(_)) => {}
+            match target.and_then(|target| self.outcome(target, pk?)) {
+                Some(Outcome::Inserted(_) | Outcome::Existing(_)) => {}
                 _ => {
                     reasons.push(FindingKind::DroppedReference);
                     fields.push(match target {
@@ -275,18 +275,18 @@ impl AuditCase<'_> {
             && !(elsewhere && !(find_organization && self.belongs_to_what_is_here(model, record)))
         {
             *self.no_place.entry((model.name.clone(), field.map(str::to_owned))).or_default() += 1;
-            return Some(Fate::Dropped);
+            return Some(Outcome::Dropped);
         }
         if elsewhere && find_organization && self.belongs_to_what_is_here(model, record) {
             self.expect(record, &[FindingKind::TwoOrganizations], &[]);
-            return Some(Fate::Dropped);
+            return Some(Outcome::Dropped);
         }
         if elsewhere {
-            return Some(Fate::Filtered);
+            return Some(Outcome::Filtered);
         }
         if matches!(model.name.as_str(), "sentry.useremail" | "sentry.useroption")
             && let Some(user) = record.pk_in("user")
-            && matches!(self.fate(USER, user), Some(Fate::Existing(_)))
+            && matches!(self.outcome(USER, user), Some(Outcome::Existing(_)))
         {
             reasons.push(FindingKind::SkippedByRule);
             fields.push("user");
@@ -342,7 +342,7 @@ impl AuditCase<'_> {
             return None;
         }
         self.expect(record, &reasons, &fields);
-        Some(Fate::Dropped)
+        Some(Outcome::Dropped)
     }
 
     /// A field that is missing in the record although the product's database needs it and no rule makes a
@@ -386,7 +386,7 @@ impl AuditCase<'_> {
     }
 
     /// Decides about a user: it is merged into the user who has the name already, or becomes a new row.
-    fn user(&mut self, record: &FileRecord, holders: &Holders, named: &mut HashMap<String, i64>) -> Fate {
+    fn user(&mut self, record: &FileRecord, holders: &Holders, named: &mut HashMap<String, i64>) -> Outcome {
         let name = record.text("username").unwrap_or_default().to_lowercase();
         let mapped = self.mapped.get(&(USER.to_owned(), record.pk)).copied();
         let taken = if named.contains_key(&name) { Taken::Yes } else { holders.taken(&name) };
@@ -404,7 +404,7 @@ impl AuditCase<'_> {
         }
         let Some((id, KeyKind::Inserted)) = mapped else {
             self.mismatch(format!("user {} must be a new one and is {mapped:?}", record.pk));
-            return Fate::Dropped;
+            return Outcome::Dropped;
         };
         let given =
             self.after.row(USER, id).and_then(|row| row.get("username")?.as_text()).unwrap_or_default();
@@ -423,11 +423,11 @@ impl AuditCase<'_> {
             }
         }
         named.insert(given, id);
-        Fate::Inserted(id)
+        Outcome::Inserted(id)
     }
 
     /// Decides about an e-mail address: it is mapped to the row that exists already, or becomes a new row.
-    fn email(&mut self, record: &FileRecord, holders: &Holders, named: &mut HashMap<String, i64>) -> Fate {
+    fn email(&mut self, record: &FileRecord, holders: &Holders, named: &mut HashMap<String, i64>) -> Outcome {
         let email = record.text("email").unwrap_or_default().to_lowercase();
         let mapped = self.mapped.get(&(EMAIL.to_owned(), record.pk)).copied();
         let taken = if named.contains_key(&email) { Taken::Yes } else { holders.taken(&email) };
@@ -439,37 +439,37 @@ impl AuditCase<'_> {
         match mapped {
             Some((id, KeyKind::Inserted)) => {
                 named.insert(email, id);
-                Fate::Inserted(id)
+                Outcome::Inserted(id)
             }
             _ => {
                 self.mismatch(format!("e-mail {} must be a new one and is {mapped:?}", record.pk));
-                Fate::Dropped
+                Outcome::Dropped
             }
         }
     }
 
-    pub(super) fn existing(&mut self, record: &FileRecord, holders: &[i64]) -> Fate {
+    pub(super) fn existing(&mut self, record: &FileRecord, holders: &[i64]) -> Outcome {
         match self.mapped.get(&(record.model.clone(), record.pk)).copied() {
-            Some((id, KeyKind::Existing)) if holders.contains(&id) => Fate::Existing(id),
+            Some((id, KeyKind::Existing)) if holders.contains(&id) => Outcome::Existing(id),
             mapped => {
                 let (model, pk) = (&record.model, record.pk);
                 self.mismatch(format!("{model} {pk} must be one of {holders:?} and is {mapped:?}"));
-                Fate::Dropped
+                Outcome::Dropped
             }
         }
     }
 
     /// Decides about a record that must become a new row, unless a row exists that agrees with it in a unique set.
-    fn inserted(&mut self, model: &Model, record: &FileRecord) -> Fate {
+    fn inserted(&mut self, model: &Model, record: &FileRecord) -> Outcome {
         match self.mapped.get(&(model.name.clone(), record.pk)).copied() {
-            Some((id, KeyKind::Inserted)) => Fate::Inserted(id),
+            Some((id, KeyKind::Inserted)) => Outcome::Inserted(id),
             None if self.is_second_of_its_kind(model, record) => {
                 self.expect(record, &[FindingKind::DuplicateDropped], &[]);
-                Fate::Dropped
+                Outcome::Dropped
             }
             mapped => {
                 self.mismatch(format!("{} {} must be a new row and is {mapped:?}", model.name, record.pk));
-                Fate::Dropped
+                Outcome::Dropped
             }
         }
     }

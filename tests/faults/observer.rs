@@ -1,4 +1,4 @@
-//! An onlooker that asks all the time while a scenario runs: it asks control, the regions and a directory in memory
+//! An observer that asks all the time while a scenario runs: it asks control, the regions and a directory in memory
 //! where slugs lead, and the regions which organizations they show. It compares each answer with the rows before and
 //! after it, so that it notices an answer that is wrong only for a moment. It also notes changes of the rows in the
 //! trace.
@@ -45,14 +45,14 @@ const ASKED_OF_REGION: usize = 3;
 const PAGE: usize = 1_000;
 const PAGE_OF_REGION: usize = 100;
 /// The most rows that one round notes in the trace.
-const TOLD: usize = 12;
+const MOST_REPORTED: usize = 12;
 
 /// The result of a check: a description of what is wrong, or `None`. The error reports that the rows could
 /// not be read.
 type Found = anyhow::Result<Option<String>>;
 
-/// The onlooker of one cluster.
-pub(crate) struct Onlooker {
+/// The observer of one cluster.
+pub(crate) struct Observer {
     cluster: Arc<Cluster>,
     rng: SeededRng,
     directory: Directory,
@@ -102,7 +102,7 @@ struct Answer {
     up_to_date: bool,
 }
 
-impl Onlooker {
+impl Observer {
     /// Starts to record the history of slugs, and to follow the feeds of all regions.
     pub(crate) async fn of(cluster: &Arc<Cluster>, seed: u64) -> anyhow::Result<Self> {
         history::begin(cluster).await?;
@@ -129,7 +129,7 @@ impl Onlooker {
     pub(crate) async fn first_error(&mut self) -> anyhow::Error {
         loop {
             // Rows that cannot be read now are read in a later round.
-            if let Ok(Some(wrong)) = self.look().await {
+            if let Ok(Some(wrong)) = self.check_once().await {
                 return anyhow!("{wrong}");
             }
             sleep(REST).await;
@@ -137,7 +137,7 @@ impl Onlooker {
     }
 
     /// One round of checks while the scenario runs.
-    async fn look(&mut self) -> Found {
+    async fn check_once(&mut self) -> Found {
         self.read_slug_history().await?;
         let region = self.rng.below(self.cluster.region_count());
         let mut asked = BTreeSet::new();
@@ -162,7 +162,7 @@ impl Onlooker {
         let rows = db.fetch_all(Statement::new(rows).with(self.seen)).await?;
         for (number, row) in rows.iter().enumerate() {
             let slug = row.text("slug")?;
-            if number < TOLD {
+            if number < MOST_REPORTED {
                 let kind = row.opt_text("type")?.unwrap_or_else(|| "free".to_owned());
                 let (id, region) = (row.int("organization_id")?, row.text("region")?);
                 self.cluster
@@ -174,8 +174,8 @@ impl Onlooker {
             }
             self.seen = row.int("seq")?;
         }
-        if rows.len() > TOLD {
-            self.cluster.trace().note(format!("control: and {} slugs more", rows.len() - TOLD));
+        if rows.len() > MOST_REPORTED {
+            self.cluster.trace().note(format!("control: and {} slugs more", rows.len() - MOST_REPORTED));
         }
         // Keep the newest slugs, and the oldest ones: the slugs that all imports want came first.
         if self.slugs.len() > 4 * ASKED {
@@ -380,7 +380,7 @@ impl Onlooker {
 
     /// Checks the answers of every source when nothing is in progress: about all slugs that any organization ever had,
     /// and all organizations.
-    async fn look_at_all(&mut self) -> Found {
+    async fn check_all(&mut self) -> Found {
         let db = self.cluster.shared_db(Silo::Control).await?;
         let past: Past = history::read(&db, None).await?;
         let slugs: Vec<String> = past.slugs().cloned().collect();
@@ -411,7 +411,7 @@ impl Onlooker {
         let wait = self.cluster.trace().wait("that everybody says the same in the end");
         let until = Instant::now() + PATIENCE;
         loop {
-            match self.look_at_all().await {
+            match self.check_all().await {
                 Ok(None) => return Ok(()),
                 Ok(Some(wrong)) => bail!("in the end, {wrong}"),
                 Err(error) => {
@@ -436,7 +436,7 @@ mod tests {
     const CONTROL: Silo = Silo::Control;
     const US: Silo = Silo::Region(0);
 
-    /// The database, the change, how to undo it, and a part of the message with which the onlooker reports the wrong
+    /// The database, the change, how to undo it, and a part of the message with which the observer reports the wrong
     /// answers.
     const TAMPERING: &[(Silo, &str, &str, &str)] = &[
         (
@@ -480,21 +480,21 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_wrong_answer_is_noticed() {
         let cluster = Arc::new(Cluster::start(Store::Sqlite, &["us"]).await.expect("a cluster"));
-        let mut onlooker = Onlooker::of(&cluster, 1).await.expect("an onlooker");
+        let mut observer = Observer::of(&cluster, 1).await.expect("an observer");
         let mut export = Export::new();
         export.organization(1, "one").organization(2, "two");
         cluster.region(0).import(&export.to_bytes(), &ImportOptions::default()).await.expect("it succeeds");
         cluster.quiet(PATIENCE).await.expect("it ends");
-        onlooker.has_seen_all().await.expect("nothing is wrong");
+        observer.has_seen_all().await.expect("nothing is wrong");
         // From now on, no trigger records changes of slugs.
         let blind = Statement::new("DROP TRIGGER test_slug_changed");
         cluster.change(CONTROL, &[blind]).await.expect("no trigger");
         for (silo, tamper, undo, words) in TAMPERING {
             cluster.change(*silo, &[Statement::new(tamper)]).await.expect("it is done");
-            let seen = onlooker.look_at_all().await.expect("a look");
+            let seen = observer.check_all().await.expect("a look");
             assert!(seen.as_ref().is_some_and(|seen| seen.contains(words)), "{tamper}: {words}: {seen:?}");
             cluster.change(*silo, &[Statement::new(undo)]).await.expect("it is undone");
-            assert_eq!(onlooker.look_at_all().await.expect("a look"), None, "{undo}");
+            assert_eq!(observer.check_all().await.expect("a look"), None, "{undo}");
         }
     }
 }
