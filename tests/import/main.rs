@@ -16,9 +16,11 @@ mod filter;
 mod findings;
 mod limits;
 mod lost_lease;
+mod members;
 mod nested_ids;
 mod once;
 mod only_here;
+mod owners;
 mod paging;
 mod pairs;
 mod product;
@@ -99,27 +101,29 @@ causeway_harness::on_each_store! {
     findings:
         findings_are_kept_up_to_a_limit_and_counted_past_it,
         findings_of_a_severity_are_given;
-    rules:
+    members:
         users_who_merge_have_one_membership,
         the_higher_role_of_two_memberships_stays_with_the_teams_of_both,
         an_organization_without_an_owner_is_told,
         a_username_that_is_the_address_of_somebody_else_is_told,
-        a_project_or_team_without_a_slug_gets_one_from_its_name,
-        owners_of_older_exports_are_found,
-        the_team_that_owns_a_monitor_is_the_one_of_the_file,
         a_username_is_compared_with_addresses_of_users_far_away,
-        two_owners_of_one_thing_arrive_as_one,
-        every_model_arrives_in_tables_with_the_products_checks,
-        subscriptions_to_queries_are_to_be_made,
         a_merged_member_follows_the_user_who_is_there,
         usernames_that_differ_only_in_case_are_taken,
         a_long_username_is_shortened_for_its_suffix,
+        addresses_are_the_same_in_any_case,
+        a_token_that_is_taken_is_cleared,
+        an_auth_token_without_a_hash_gets_a_new_one;
+    owners:
+        owners_of_older_exports_are_found,
+        the_team_that_owns_a_monitor_is_the_one_of_the_file,
+        two_owners_of_one_thing_arrive_as_one,
+        every_model_arrives_in_tables_with_the_products_checks;
+    rules:
+        a_project_or_team_without_a_slug_gets_one_from_its_name,
+        subscriptions_to_queries_are_to_be_made,
         every_key_of_a_project_is_kept,
         an_owner_has_one_option_of_a_name,
         an_option_that_the_application_does_not_take_is_left_out,
-        addresses_are_the_same_in_any_case,
-        a_token_that_is_taken_is_cleared,
-        an_auth_token_without_a_hash_gets_a_new_one,
         missing_fields_take_their_defaults,
         every_wanted_slug_becomes_one,
         a_thousand_organizations_of_one_slug_are_told_apart,

@@ -154,3 +154,8 @@ pub(crate) fn kinds(account: &AuditReport) -> BTreeMap<&'static str, usize> {
 pub(crate) fn told(account: &AuditReport, kind: FindingKind) -> usize {
     account.findings_of(kind).len()
 }
+
+/// A member as a record of an export.
+pub(crate) fn member(organization: i64, user: i64, role: &str) -> serde_json::Value {
+    serde_json::json!({"organization": organization, "user_id": user, "role": role})
+}

@@ -28,6 +28,7 @@
 
 mod api;
 mod builder;
+mod clients;
 mod database_server;
 mod direct;
 mod failpoints;
@@ -35,24 +36,19 @@ mod hang;
 mod link;
 mod node;
 mod options;
+mod outages;
+mod processes;
 mod quiet;
 mod second_process;
 #[cfg(test)]
 mod tests;
 mod trace;
 
-use std::{
-    fmt,
-    path::PathBuf,
-    process::{Command, ExitStatus},
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
-use causeway::serve::{Settings, Tls, serve_control, serve_region};
 use causeway_client::{Client, ClientTls, Timeouts};
-use causeway_silo::{db::Db, env::Environment};
-use causeway_tls::{IdentityTable, Role, TableEntry};
+use causeway_silo::env::Environment;
+use causeway_tls::Role;
 use tempfile::TempDir;
 use tokio::sync::Notify;
 
@@ -69,10 +65,7 @@ pub use second_process::SecondProcess;
 use trace::PrintOnPanic;
 pub use trace::{Trace, Wait};
 
-use crate::{
-    pki::{Pki, TRUST_DOMAIN},
-    process,
-};
+use crate::pki::Pki;
 
 /// How often a service with TLS checks whether its certificates have changed: a test waits for that.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
@@ -203,117 +196,6 @@ impl Cluster {
         &self.failpoints
     }
 
-    /// The URL of the first control. It stays the same when control is stopped and started.
-    #[must_use]
-    pub fn control_url(&self) -> String {
-        self.controls[0].url()
-    }
-
-    /// The URL of a service. It stays the same when the service is stopped and started.
-    ///
-    /// # Panics
-    /// If there is none of this number.
-    #[must_use]
-    pub fn url(&self, service: Service) -> String {
-        self.node(service).url()
-    }
-
-    /// The certificate with which the test calls services; `None` in a cluster without TLS.
-    ///
-    /// # Errors
-    /// If it cannot be issued.
-    pub fn caller(&self) -> anyhow::Result<Option<Arc<ClientTls>>> {
-        self.pki.as_ref().map(|pki| pki.operator()).transpose()
-    }
-
-    /// A client of the first control. Its calls go directly to control, without a link.
-    #[must_use]
-    pub fn control(&self) -> ControlApi {
-        self.control_number(0)
-    }
-
-    /// A client of the control with this index. Its calls go directly to control, without a link.
-    ///
-    /// # Panics
-    /// If there is no control of this number.
-    #[must_use]
-    pub fn control_number(&self, index: usize) -> ControlApi {
-        ControlApi::new(self.controls[index].client())
-    }
-
-    /// A client of the region with this index. Its calls go directly to the region, without a link.
-    ///
-    /// # Panics
-    /// If there is no region of this number.
-    #[must_use]
-    pub fn region(&self, index: usize) -> RegionApi {
-        let node = &self.regions[index];
-        RegionApi::new(node.name(), node.client(), self.env.clone())
-    }
-
-    /// A client of the region with this index, with these certificates.
-    ///
-    /// # Errors
-    /// If it has no usable URL.
-    ///
-    /// # Panics
-    /// If there is no region of this number.
-    pub fn region_as(&self, index: usize, caller: &Arc<ClientTls>) -> anyhow::Result<RegionApi> {
-        let node = &self.regions[index];
-        let client = client_of(causeway_client::Service::Region, &node.url(), caller)?;
-        Ok(RegionApi::new(node.name(), client, self.env.clone()))
-    }
-
-    /// A client of the first control, with these certificates.
-    ///
-    /// # Errors
-    /// If it has no usable URL.
-    pub fn control_as(&self, caller: &Arc<ClientTls>) -> anyhow::Result<ControlApi> {
-        Ok(ControlApi::new(client_of(causeway_client::Service::Control, &self.control_url(), caller)?))
-    }
-
-    /// A client of a region over a link, so that its calls meet the faults that are set for all links.
-    ///
-    /// # Panics
-    /// If there is no region of this number.
-    #[must_use]
-    pub fn region_by_link(&self, index: usize) -> RegionApi {
-        let (node, client_link) = (&self.regions[index], &self.client_links[self.controls.len() + index]);
-        RegionApi::new(node.name(), client_link.client(), self.env.clone())
-    }
-
-    /// A client of a control over a link, so that its calls meet the faults that are set for all links.
-    ///
-    /// # Panics
-    /// If there is no control of this number.
-    #[must_use]
-    pub fn control_by_link(&self, index: usize) -> ControlApi {
-        ControlApi::new(self.client_links[index].client())
-    }
-
-    /// Opens new connections to the database of a silo, separate from those of its service.
-    ///
-    /// # Errors
-    /// If the database cannot be reached.
-    ///
-    /// # Panics
-    /// If there is no region of this number.
-    pub async fn db(&self, silo: Silo) -> anyhow::Result<Db> {
-        self.database_of(silo).connect().await
-    }
-
-    /// Like [`db`](Self::db), on connections that the cluster opens once and keeps. For callers that query often. The
-    /// cluster owns the connections: do not close them.
-    ///
-    /// # Errors
-    /// If the database cannot be reached.
-    ///
-    /// # Panics
-    /// If there is no region of this number.
-    pub async fn shared_db(&self, silo: Silo) -> anyhow::Result<Db> {
-        self.database_of(silo).shared_db().await
-    }
-
     /// A service that uses this database. For control it is the first control.
     fn database_of(&self, silo: Silo) -> &Node {
         match silo {
@@ -338,90 +220,6 @@ impl Cluster {
         self.regions[index].name()
     }
 
-    /// Whether a service runs at this moment.
-    ///
-    /// # Panics
-    /// If there is none of this number.
-    #[must_use]
-    pub fn is_running(&self, service: Service) -> bool {
-        self.node(service).is_alive()
-    }
-
-    /// Starts a service. Does nothing if it runs already.
-    ///
-    /// # Errors
-    /// If the port of the service is in use, its database cannot be used, or the service is killed before it
-    /// serves.
-    ///
-    /// # Panics
-    /// If there is none of this number.
-    pub async fn start_service(&self, service: Service) -> anyhow::Result<()> {
-        let node = self.node(service);
-        if node.is_alive() {
-            return Ok(());
-        }
-        self.trace.note(format!("{service}: start"));
-        let env = builder::derived(&self.env);
-        let hook =
-            self.failpoints.hook(service, Arc::clone(&node.life), builder::derived(&env), self.trace.clone());
-        let env = env.with_failpoints(hook);
-        match (&self.program, service) {
-            (Some(program), _) => {
-                node.start_process(self.command(program, service)?, self.log_file(service)).await
-            }
-            (None, Service::Control(_)) => {
-                let mut options = options::control(node.database_url().to_owned(), node.url());
-                options.feed.product_interval = self.product_interval;
-                if let Some(count) = self.changes_a_transaction {
-                    options.feed.changes_a_transaction = count;
-                }
-                (self.configure_control.0)(&mut options);
-                let settings = self.settings(Role::Control, node.name())?;
-                node.start(move |listener| serve_control(listener, options, settings, env)).await
-            }
-            (None, Service::Region(index)) => {
-                let url = node.database_url().to_owned();
-                let mut options = options::region(
-                    node.name(),
-                    url,
-                    node.url(),
-                    self.control_urls(index),
-                    self.spool_dir(index),
-                );
-                if let Some(pki) = &self.pki {
-                    options.control_tls = Some(pki.client(Some(pki.pair(Role::Region, node.name())?))?);
-                }
-                (self.configure.0)(&mut options);
-                let settings = self.settings(Role::Region, node.name())?;
-                node.start(move |listener| serve_region(listener, options, settings, env)).await
-            }
-        }
-    }
-
-    /// How a service in this process is served.
-    fn settings(&self, role: Role, name: &str) -> anyhow::Result<Settings> {
-        let tls = match &self.pki {
-            Some(pki) => {
-                let identities = Arc::new(self.identities()?);
-                Some(Tls { look_every: POLL_INTERVAL, identities, ..pki.server(pki.pair(role, name)?)? })
-            }
-            None => None,
-        };
-        Ok(Settings { tls, ..Settings::default() })
-    }
-
-    /// What the operator of the tests is in addition to that: whatever it takes to make every call.
-    fn identity_entries(&self) -> impl Iterator<Item = String> {
-        let regions = self.regions.iter().map(|region| format!("region/{}", region.name()));
-        let simulated = self.simulated_regions.iter().map(|name| format!("region/{name}"));
-        let roles = regions.chain(simulated).chain(["router/me".to_owned(), "importer/me".to_owned()]);
-        roles.map(|role| format!("spiffe://{TRUST_DOMAIN}/operator/me={role}"))
-    }
-
-    fn identities(&self) -> anyhow::Result<IdentityTable> {
-        self.identity_entries().map(|entry| entry.parse::<TableEntry>().map_err(anyhow::Error::msg)).collect()
-    }
-
     /// Replaces the certificates of all services, links and of the test, as somebody does whose certificates end. Does
     /// nothing in a cluster without TLS.
     ///
@@ -441,19 +239,6 @@ impl Cluster {
         Ok(())
     }
 
-    fn control_urls(&self, region: usize) -> Vec<String> {
-        self.links[region].iter().map(|link| link.url().to_owned()).collect()
-    }
-
-    /// Changes the options with which regions in this process are started from now on. A running region keeps its
-    /// options until it is stopped and started again.
-    pub fn configure_regions(
-        &mut self,
-        configure: impl Fn(&mut causeway_region::Options) + Send + Sync + 'static,
-    ) {
-        self.configure = Configure(Box::new(configure));
-    }
-
     /// The directory in which a region keeps uploads, unless [`configure_regions`](Self::configure_regions) set another
     /// one.
     ///
@@ -462,216 +247,6 @@ impl Cluster {
     #[must_use]
     pub fn spool_dir(&self, region: usize) -> PathBuf {
         self.directory.path().join(format!("spool-{}", self.regions[region].name()))
-    }
-
-    fn log_file(&self, service: Service) -> PathBuf {
-        self.directory.path().join(format!("{}.log", self.node(service).name()))
-    }
-
-    /// Everything that the processes of a service have logged so far, over all restarts.
-    ///
-    /// # Errors
-    /// If the service has never been a process.
-    ///
-    /// # Panics
-    /// If there is none of this number.
-    pub fn log(&self, service: Service) -> std::io::Result<String> {
-        std::fs::read_to_string(self.log_file(service))
-    }
-
-    /// Sends a signal to the process of a service, e.g. `TERM`.
-    ///
-    /// # Errors
-    /// If the service is not a process, or does not run.
-    ///
-    /// # Panics
-    /// If there is none of this number.
-    pub fn signal(&self, service: Service, signal: &str) -> anyhow::Result<()> {
-        self.trace.note(format!("{service}: SIG{signal}"));
-        self.node(service).signal(signal)
-    }
-
-    /// Waits until the process of a service has ended, without ending it, and returns its exit status.
-    ///
-    /// # Errors
-    /// If the service is not a process, or has not ended after 30 seconds.
-    ///
-    /// # Panics
-    /// If there is none of this number.
-    pub async fn ended(&self, service: Service) -> anyhow::Result<ExitStatus> {
-        self.node(service).ended().await
-    }
-
-    /// The command line that starts a service as a process.
-    fn command(&self, program: &PathBuf, service: Service) -> anyhow::Result<Command> {
-        let node = self.node(service);
-        let mut command = process::command(program);
-        command.env("CAUSEWAY_FAILPOINTS", self.failpoints.to_environment());
-        match service {
-            Service::Control(_) => command.arg("control"),
-            Service::Region(index) => command
-                .args(["region", "--name", node.name(), "--spool-dir"])
-                .arg(self.spool_dir(index))
-                .args(["--control", &self.control_urls(index).join(",")]),
-        };
-        command.args(["--database-url", node.database_url(), "--listen", &node.address().to_string()]);
-        if let Some(pki) = &self.pki {
-            let role = match service {
-                Service::Control(_) => Role::Control,
-                Service::Region(_) => Role::Region,
-            };
-            let pair = pki.pair(role, node.name())?;
-            command.arg("--tls-cert").arg(pair.cert).arg("--tls-key").arg(pair.key);
-            command.arg("--tls-client-ca").arg(pki.ca()).args(["--trust-domain", TRUST_DOMAIN]);
-            for entry in self.identity_entries() {
-                command.args(["--identity", &entry]);
-            }
-            if matches!(service, Service::Control(_)) {
-                command.args(["--accept-regions", "any"]);
-            }
-        }
-        command.args(&self.arguments);
-        Ok(command)
-    }
-
-    /// Stops a service gracefully: it finishes the current chunk. Everything that is not in its database is lost.
-    ///
-    /// # Panics
-    /// If there is none of this number.
-    pub async fn stop_service(&self, service: Service) {
-        self.trace.note(format!("{service}: stop"));
-        self.node(service).stop().await;
-    }
-
-    /// Kills a service. A process gets SIGKILL; for a service in this process see the [module](self).
-    ///
-    /// # Panics
-    /// If there is none of this number.
-    pub async fn kill(&self, service: Service) {
-        self.trace.note(format!("{service}: kill"));
-        self.node(service).kill().await;
-    }
-
-    /// Waits until [`kill`](Self::kill) or a failpoint kills a service. Returns at once if one was killed since the
-    /// last call.
-    pub async fn killed(&self) {
-        self.killed.notified().await;
-    }
-
-    /// Sets the state of the links from a region to all controls.
-    ///
-    /// # Panics
-    /// If there is no region of this number.
-    pub fn set_link_state(&self, region: usize, link_state: LinkState) {
-        for link in &self.links[region] {
-            link.set_link_state(link_state);
-        }
-    }
-
-    /// Sets the state of the link from a region to one control.
-    ///
-    /// # Panics
-    /// If there is no region or control of this number.
-    pub fn set_link_state_to(&self, region: usize, control: usize, link_state: LinkState) {
-        self.links[region][control].set_link_state(link_state);
-    }
-
-    fn all_links(&self) -> impl Iterator<Item = &Link> {
-        self.links.iter().flatten().chain(&self.client_links)
-    }
-
-    /// Sets the faults that calls on all links meet.
-    pub fn set_call_faults(&self, call_faults: CallFaults) {
-        self.trace.note(format!("{call_faults:?}"));
-        for link in self.all_links() {
-            link.set_call_faults(call_faults);
-        }
-    }
-
-    /// Crashes the database server and starts it again after `down`. Does nothing on SQLite.
-    ///
-    /// # Errors
-    /// If the server does not start again.
-    pub async fn crash_database(&self, down: Duration) -> anyhow::Result<()> {
-        self.trace.note(format!("the database crashes, and is down for {down:?}"));
-        self.database_server.crash_database(down).await
-    }
-
-    /// Shuts the database server down cleanly. It stays down until [`start_database`](Self::start_database). Does
-    /// nothing on SQLite.
-    ///
-    /// # Errors
-    /// If the server cannot be stopped.
-    pub async fn stop_database(&self) -> anyhow::Result<()> {
-        self.trace.note("the database stops");
-        self.database_server.stop_database().await
-    }
-
-    /// Starts the database server again. Does nothing on SQLite.
-    ///
-    /// # Errors
-    /// If the server does not start.
-    pub async fn start_database(&self) -> anyhow::Result<()> {
-        self.trace.note("the database starts");
-        self.database_server.start_database().await
-    }
-
-    /// Ends all faults: disarms all failpoints, opens all links, removes all call faults, and starts all services that
-    /// do not run.
-    ///
-    /// # Errors
-    /// If a service does not start.
-    pub async fn heal(&self) -> anyhow::Result<()> {
-        self.failpoints.disarm();
-        for link in self.all_links() {
-            link.set_call_faults(CallFaults::default());
-            link.set_link_state(LinkState::Open);
-        }
-        self.trace.note("all is healed");
-        self.revive().await
-    }
-
-    /// Starts all services that do not run at the moment.
-    ///
-    /// # Errors
-    /// If a service does not start, or is killed while it starts.
-    pub async fn revive(&self) -> anyhow::Result<()> {
-        for service in self.services() {
-            self.start_service(service).await?;
-        }
-        Ok(())
-    }
-
-    /// Starts the first control. Does nothing if it runs already.
-    ///
-    /// # Errors
-    /// As [`start_service`](Self::start_service).
-    pub async fn start_control(&mut self) -> anyhow::Result<()> {
-        self.start_service(Service::Control(0)).await
-    }
-
-    /// Stops the first control gracefully. Until it is started again, nobody listens on its port.
-    pub async fn stop_control(&mut self) {
-        self.stop_service(Service::Control(0)).await;
-    }
-
-    /// Starts a region. Does nothing if it runs already.
-    ///
-    /// # Errors
-    /// As [`start_service`](Self::start_service).
-    ///
-    /// # Panics
-    /// If there is no region of this number.
-    pub async fn start_region(&mut self, index: usize) -> anyhow::Result<()> {
-        self.start_service(Service::Region(index)).await
-    }
-
-    /// Stops a region gracefully.
-    ///
-    /// # Panics
-    /// If there is no region of this number.
-    pub async fn stop_region(&mut self, index: usize) {
-        self.stop_service(Service::Region(index)).await;
     }
 
     /// Stops everything gracefully. The regions go first, because they need control to shut down cleanly.
