@@ -3,12 +3,14 @@
 //!
 //! A module uses only modules above it in this list:
 //!
-//! 1. plain types: `error`, `limits`, `holder`, `replica`, `registration`, the types of [`import`];
+//! 1. plain types: `error`, `limits`, `holder`, `replica`, `registration`, `decryption_key`, the types of [`import`];
+//!    and `convert`, from and to messages of the contract;
 //! 2. `store`: the SQL, one file for each table;
 //! 3. `context`: what all parts share (database, catalog, environment, control client, limits, backoff), with
-//!    `lifecycle` and `control_client`, which makes all calls to control; control never calls a region;
+//!    `lifecycle` and `control_client`, which makes all calls to control; control never calls a region; then
+//!    `permits` (turns and places of imports) and `primaries` (confirmed slugs, for the follower);
 //! 4. the parts: `register`, `follower`, `reconcile`, and [`import`] with its engine. They do not use each other,
-//!    except that a comparison uses the replica, and that all of them register. Each state of an import is a file in
+//!    except that a comparison uses the follower, and that all of them register. Each state of an import is a file in
 //!    `import/steps`;
 //! 5. `grpc`: decodes a request, calls one of the parts, encodes the answer.
 

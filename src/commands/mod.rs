@@ -134,7 +134,7 @@ pub(crate) fn check(cli: &Cli, reads_files: bool) -> anyhow::Result<()> {
     }
 }
 
-/// Carries out the command.
+/// Runs the command.
 pub(crate) async fn run(cli: Cli, settings: &[Setting]) -> anyhow::Result<Outcome> {
     let env = Environment::system();
     #[cfg(feature = "failpoints")]

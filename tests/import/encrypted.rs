@@ -307,7 +307,7 @@ pub(crate) async fn a_tar_that_is_not_in_order_leaves_nothing(store: Store) {
         assert!(status.message().contains(says), "{name}: {status:?}");
         assert_eq!(spooled(&cluster), [] as [std::path::PathBuf; 0], "{name}");
     }
-    // The tar contains the other key that it was encrypted for.
+    // By its key.pub, it was encrypted for another key.
     let foreign = repacked(&file, "key.pub", |_| Some(OTHER_PUBLIC.as_bytes().to_vec()));
     let sent = cluster.region(0).begin(&foreign, &ImportOptions::default()).await;
     assert_eq!(refused(sent), ErrorReason::DecryptionKeyMismatch);

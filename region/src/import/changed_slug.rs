@@ -79,6 +79,11 @@ pub(super) fn changed_by_slugs(
     })
 }
 
+/// A name cut to the length that control accepts.
+pub(super) fn name_for_control(name: &str) -> String {
+    name[..name.floor_char_boundary(MAX_TEXT_BYTES)].to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,9 +116,4 @@ mod tests {
         }
         assert_eq!(told("acme", "acme", SlugVerdict::Free), None);
     }
-}
-
-/// A name cut to the length that control accepts.
-pub(super) fn name_for_control(name: &str) -> String {
-    name[..name.floor_char_boundary(MAX_TEXT_BYTES)].to_owned()
 }

@@ -21,7 +21,7 @@ const ANNOUNCED: i64 = 1_000;
 /// What the parts of an import share. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct ImportContext {
-    region: Context,
+    shared: Context,
     files: Arc<Files>,
 }
 
@@ -39,20 +39,20 @@ impl Deref for ImportContext {
     type Target = Context;
 
     fn deref(&self) -> &Context {
-        &self.region
+        &self.shared
     }
 }
 
 impl ImportContext {
     /// Stores files in `spool_dir`, which this process has locked with `lock`. `keys` open encrypted exports.
     pub(crate) fn new(
-        region: &Context,
+        shared: &Context,
         spool_dir: PathBuf,
         lock: File,
         keys: Option<DecryptionKeys>,
     ) -> Self {
         let files = Files { spool_dir, keys, control_tables: Mutex::default(), lock };
-        Self { region: region.clone(), files: Arc::new(files) }
+        Self { shared: shared.clone(), files: Arc::new(files) }
     }
 
     /// The directory with the files of imports that need them.

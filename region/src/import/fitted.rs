@@ -26,8 +26,9 @@ pub(super) struct Fitted {
 
 impl ImportContext {
     /// The catalog as far as the databases take it; `read` has it from then on. Both are asked when a run of an import
-    /// begins, and again when one of its steps has failed. While an import is planned, control need not answer if it has described its tables before,
-    /// or if this region's are Causeway's own: whether that holds is checked before anything is written.
+    /// begins, and again when one of its steps has failed. While an import is planned, control need not answer if it has
+    /// described its tables before, or if this region's are Causeway's own: whether that holds is checked before anything
+    /// is written.
     ///
     /// # Errors
     /// [`Error::SchemaChanged`] if the import was planned for other tables; [`Error::TablesUnfit`];

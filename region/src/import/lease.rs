@@ -5,7 +5,6 @@
 use std::time::Duration;
 
 use causeway_silo::{db::Tx, transact};
-use chrono::{DateTime, Utc};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
@@ -28,21 +27,6 @@ macro_rules! transact_leased {
 
 /// How often a lease is renewed in addition to each transaction: a third of its length.
 const RENEWAL: Duration = Duration::from_secs(10);
-
-/// Which process runs an import, and how long.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lease {
-    /// The id of the process, a new one at each start.
-    pub holder: Uuid,
-    /// Host name and process id, for people.
-    pub place: String,
-    /// When the process got the lease.
-    pub acquired_at: DateTime<Utc>,
-    /// When the process last renewed the lease.
-    pub renewed_at: DateTime<Utc>,
-    /// When the lease expires, unless it is renewed.
-    pub until: DateTime<Utc>,
-}
 
 impl ImportContext {
     /// Waits until this process has the lease of an import. `false` if no process needs to work on the import any more,

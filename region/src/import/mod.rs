@@ -1,15 +1,16 @@
 //! Imports: what callers can do with them, and how they move from state to state.
 //!
-//! A file uses only files above it in this list:
+//! A file uses only files before it in this list:
 //!
-//! 1. [`state`] and [`types`];
+//! 1. [`state`] and [`types`]; and `pace`, which uses none of the others;
 //! 2. `context`: what the parts of an import share, with `lease`, `spool`, `findings` and `fitted`;
-//! 3. `run`: what one process has in memory of an import that it runs, with `running`, the part that watchers see;
-//! 4. what the steps do with records: `plan`, `keys`, `batches`, `mapped`, `follow`, `chunks`, `dry_run`, `writes`;
-//!    and with organizations: `owners`, `changed_slug`, `counts`;
-//! 5. `steps`: the work in each state, one file for each;
-//! 6. `engine`: the loop that goes from step to step, and `left_over`, which continues what a former process left;
-//! 7. `calls`: what callers can do.
+//! 3. chunks: `leased_ids`, `batches`, `chunks`, `mapped`;
+//! 4. `running`, the part of a run that watchers see, and `run`: what one process has in memory of an import;
+//! 5. what the steps do with records: `plan`, `keys`, `follow`, `dry_run`, `writes`; and with organizations: `owners`,
+//!    `changed_slug`, `counts`;
+//! 6. `steps`: the work in each state, one file for each; REVERTING also uses the operation ids of RESOLVING_SLUGS;
+//! 7. `engine`: the loop that goes from step to step, and `left_over`, which continues what a former process left;
+//! 8. `calls`: what callers can do.
 
 // First, because the other modules use its macro `transact_leased!`.
 #[macro_use]
@@ -41,12 +42,12 @@ mod steps;
 mod types;
 mod writes;
 
+pub(crate) use calls::Imports;
 pub use calls::{Announced, ImportView, ModelKey, Requester, Upload};
-pub(crate) use calls::{Approved, Imports};
 pub(crate) use context::ImportContext;
 pub(crate) use engine::Engine;
-pub use lease::Lease;
 pub(crate) use pace::Pace;
 pub use running::Progress;
 pub use state::{ImportState, Worker};
-pub use types::{Failure, Import, ImportedOrganization, ModelCounts, Parameters, SlugPlan, Waiting};
+pub(crate) use types::Approved;
+pub use types::{Failure, Import, ImportedOrganization, Lease, ModelCounts, Parameters, SlugPlan, Waiting};

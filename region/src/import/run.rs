@@ -12,7 +12,8 @@ use super::{
 };
 use crate::{error::Error, permits::Turn, store};
 
-/// What a process has in memory of an import between its steps. All of it can be made again from the file and the store.
+/// What a process has in memory of an import between its steps. All of it can be made again from the file and the
+/// store.
 #[derive(Debug)]
 pub(super) struct Run {
     /// What watchers see of it, and how it is interrupted.

@@ -7,10 +7,7 @@ use causeway_relocation::finding::{Finding, Tense};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{
-    lease::Lease,
-    state::{ImportState, Worker},
-};
+use super::state::{ImportState, Worker};
 
 /// What an import is to do. A repeated call for the same import must have the same parameters.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -132,6 +129,21 @@ impl Import {
     }
 }
 
+/// Which process runs an import, and how long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// The id of the process, a new one at each start.
+    pub holder: Uuid,
+    /// Host name and process id, for people.
+    pub place: String,
+    /// When the process got the lease.
+    pub acquired_at: DateTime<Utc>,
+    /// When the process last renewed the lease.
+    pub renewed_at: DateTime<Utc>,
+    /// When the lease expires, unless it is renewed.
+    pub until: DateTime<Utc>,
+}
+
 /// What happened to the records of one model.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ModelCounts {
@@ -213,6 +225,15 @@ impl ImportedOrganization {
         finding.byte_offset = self.byte_offset;
         finding
     }
+}
+
+/// Which hidden organizations to make visible.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Approved {
+    /// All organizations of this import.
+    Import(Uuid),
+    /// The organizations with these ids.
+    Organizations(BTreeSet<i64>),
 }
 
 /// What control and the region decided about a wanted slug.

@@ -5,9 +5,9 @@
 pub enum Kind {
     /// 64-bit integer, such as a primary key; a number in an export.
     BigInt,
-    /// 32-bit integer; a number in an export, between the bounds of the column.
+    /// 32-bit integer; a number in an export, not below the least value of the column if it has one.
     Integer,
-    /// 16-bit integer; a number in an export, between the bounds of the column.
+    /// 16-bit integer; a number in an export, not below the least value of the column if it has one.
     SmallInt,
     /// 64-bit integer whose bits are flags; a decimal string or an integer in an export.
     BitField,

@@ -71,7 +71,7 @@ pub(super) enum Step {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Selected {
     pub(super) round: usize,
-    /// The ordinal of the last record of the stage's model that was read.
+    /// The ordinal of the last record of the round's model that was read.
     pub(super) ordinal: i64,
     pub(super) users: Vec<u64>,
     pub(super) emails: Vec<u64>,

@@ -9,7 +9,7 @@
 //! let options = ImportOptions::default();
 //! let import = cluster.region(0).import(export, &options).await?;
 //! let account = Audit::new(cluster, 0, &before, export, &options, &import).run().await?;
-//! println!("{:?}", account.fate("sentry.organization", 1));
+//! println!("{:?}", account.outcome("sentry.organization", 1));
 //! # Ok(())
 //! # }
 //! ```

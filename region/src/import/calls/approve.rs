@@ -3,23 +3,12 @@
 //! One transaction gives them their status and marks the import as not reported. If the process dies after it, the
 //! import has succeeded and is not reported, so it is continued at the next start.
 
-use std::collections::BTreeSet;
-
 use causeway_audit::Subject;
 use causeway_silo::{db::count, transact};
 use uuid::Uuid;
 
 use super::Imports;
-use crate::{error::Error, store};
-
-/// Which hidden organizations to make visible.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Approved {
-    /// All organizations of this import.
-    Import(Uuid),
-    /// The organizations with these ids.
-    Organizations(BTreeSet<i64>),
-}
+use crate::{error::Error, import::Approved, store};
 
 impl Imports {
     /// Makes hidden organizations visible, all of these or none, and has them reported to control. Returns how many

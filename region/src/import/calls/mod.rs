@@ -7,7 +7,6 @@ mod revert;
 mod upload;
 mod view;
 
-pub(crate) use approve::Approved;
 pub use requester::Requester;
 pub use upload::{Announced, Upload};
 pub use view::{ImportView, ModelKey};

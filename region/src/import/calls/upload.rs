@@ -24,8 +24,7 @@ use crate::{
     store::{self, import::Received},
 };
 
-/// What a caller announces about a file before sending it. Each field may be unknown, and is checked if it is
-/// not.
+/// What a caller announces about a file before sending it. Each field may be unknown, and is checked if it is not.
 #[derive(Debug, Clone, Default)]
 pub struct Announced {
     /// The size of the file in bytes.

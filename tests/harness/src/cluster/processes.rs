@@ -192,7 +192,7 @@ impl Cluster {
         self.node(service).stop().await;
     }
 
-    /// Kills a service. A process gets SIGKILL; for a service in this process see the [module](self).
+    /// Kills a service. A process gets SIGKILL; for a service in this process see the [module](super).
     ///
     /// # Panics
     /// If there is none of this number.
