@@ -1,6 +1,6 @@
 //! Checks a chain: each hash is computed again from the rows.
 
-use crate::Entry;
+use crate::{Entry, Subject, store::DELETE};
 
 /// A position of the chain and its hash, written `POSITION:HASH`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +67,17 @@ pub enum Broken {
     /// The chain has another hash at an expected position.
     #[error("the hash at position {0} is not the expected one: the chain was made again")]
     NotExpected(i64),
+    /// The chain begins elsewhere than the service has written into it.
+    #[error(
+        "the chain begins after position {begins}, and the last entry that says where it begins names position \
+         {recorded}: its beginning is gone, and retention has not deleted it"
+    )]
+    BeginningMoved {
+        /// The position after which the chain begins.
+        begins: i64,
+        /// The one that retention has recorded last; 0 if it has recorded none.
+        recorded: i64,
+    },
     /// The chain ends before an expected position.
     #[error("the chain ends at position {end}, and position {expected} was expected: its end is gone")]
     EndsEarly {
@@ -92,6 +103,8 @@ pub enum Broken {
 #[derive(Debug)]
 pub struct Verifier {
     head: Link,
+    /// Where the chain begins, as the last entry about that says.
+    recorded: Link,
     checked: i64,
     expected: Option<Link>,
 }
@@ -107,7 +120,8 @@ impl Verifier {
         {
             return Err(Broken::BeginsLater { begins: base.position, expected: expected.position });
         }
-        let mut verifier = Self { head: base, checked: 0, expected };
+        let recorded = Link { position: 0, hash: [0; 32] };
+        let mut verifier = Self { head: base, recorded, checked: 0, expected };
         verifier.compare()?;
         Ok(verifier)
     }
@@ -127,6 +141,11 @@ impl Verifier {
         }
         self.head = Link { position, hash: computed };
         self.checked += 1;
+        if entry.call == DELETE
+            && let Some(beginning) = Subject::beginning_of(&entry.object)
+        {
+            self.recorded = beginning;
+        }
         self.compare()
     }
 
@@ -155,11 +174,15 @@ impl Verifier {
         self.checked
     }
 
-    /// Ends the check: returns the head of the chain.
+    /// Ends the check: returns the head of the chain. `base` is where it begins now, for old positions may have been
+    /// deleted while it was checked.
     ///
     /// # Errors
-    /// If the expected position has not come.
-    pub fn finish(self) -> Result<Link, Broken> {
+    /// If the chain does not say that it begins there, or the expected position has not come.
+    pub fn finish(self, base: Link) -> Result<Link, Broken> {
+        if self.recorded != base {
+            return Err(Broken::BeginningMoved { begins: base.position, recorded: self.recorded.position });
+        }
         match self.expected {
             Some(expected) => Err(Broken::EndsEarly { end: self.head.position, expected: expected.position }),
             None => Ok(self.head),
@@ -190,7 +213,42 @@ mod tests {
         for (link, entry) in chain {
             verifier.next(link.position, &hex::encode(link.hash), entry.as_ref())?;
         }
-        verifier.finish()
+        verifier.finish(base)
+    }
+
+    /// A chain whose last entry says that it begins after a position.
+    fn begun_after(mut chain: Vec<(Link, Option<Entry>)>, base: Link) -> Vec<(Link, Option<Entry>)> {
+        let head = chain.last().expect("a position").0;
+        let position = head.position + 1;
+        let object = Subject::beginning(base).object().to_owned();
+        let entry = Entry { call: DELETE.to_owned(), object, ..entry(position * 10) };
+        chain.push((Link { position, hash: entry.hash(&head.hash, position) }, Some(entry)));
+        chain
+    }
+
+    #[test]
+    fn a_chain_begins_where_its_last_entry_about_that_says() {
+        let whole = chain(5);
+        let (second, third) = (whole[1].0, whole[2].0);
+        let moved = |begins: i64, recorded| Err(Broken::BeginningMoved { begins, recorded });
+        // Nobody has recorded that the beginning is gone.
+        assert_eq!(verify(second, &whole[2..], None), moved(2, 0));
+        let recorded = begun_after(begun_after(whole.clone(), second), third);
+        let head = recorded[6].0;
+        assert_eq!(verify(third, &recorded[3..], None), Ok(head));
+        assert_eq!(verify(second, &recorded[2..], None), moved(2, 3));
+        assert_eq!(verify(whole[3].0, &recorded[4..], None), moved(4, 3));
+        assert_eq!(verify(BASE, &recorded, None), moved(0, 3));
+        // The same position with another hash.
+        let other = begun_after(whole.clone(), Link { hash: [7; 32], ..third });
+        assert_eq!(verify(third, &other[3..], None), moved(3, 3));
+        // What others write about the log says nothing about its beginning.
+        let mut forged = begun_after(whole, third);
+        forged[5].1.as_mut().expect("an entry").call =
+            "causeway.region.v1.ImportService/RevertImport".to_owned();
+        let (before, entry) = (forged[4].0, forged[5].1.clone().expect("an entry"));
+        forged[5].0.hash = entry.hash(&before.hash, 6);
+        assert_eq!(verify(third, &forged[3..], None), moved(3, 0));
     }
 
     #[test]
@@ -198,7 +256,8 @@ mod tests {
         let whole = chain(5);
         assert_eq!(verify(BASE, &whole, None), Ok(whole[4].0));
         assert_eq!(verify(BASE, &whole, Some(whole[2].0)), Ok(whole[4].0));
-        assert_eq!(verify(whole[1].0, &whole[2..], Some(whole[1].0)), Ok(whole[4].0));
+        let cut = begun_after(whole.clone(), whole[1].0);
+        assert_eq!(verify(whole[1].0, &cut[2..], Some(whole[1].0)), Ok(cut[5].0));
         assert_eq!(verify(BASE, &[], None), Ok(BASE));
     }
 

@@ -62,16 +62,19 @@ struct Handle {
 #[derive(Debug)]
 struct Keeper {
     db: Db,
+    /// The service, as rows about its own work name it.
+    who: String,
     env: Environment,
     options: Options,
     failures: Failures,
 }
 
 impl Audit {
-    /// Begins to keep the log in a database that is migrated.
+    /// Begins to keep the log in a database that is migrated. `who` is the service, as rows about its own work name it.
     #[must_use]
-    pub fn start(db: Db, env: Environment, options: Options, page_key: PageKey) -> Self {
-        let keeper = Arc::new(Keeper { db, env, options, failures: Failures::default() });
+    pub fn start(db: Db, who: &str, env: Environment, options: Options, page_key: PageKey) -> Self {
+        let who = who.to_owned();
+        let keeper = Arc::new(Keeper { db, who, env, options, failures: Failures::default() });
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         tasks.spawn(Arc::clone(&keeper).run(stop.clone()));
         let handle = Handle { keeper, page_key, tasks, _stop_on_drop: stop.clone().drop_guard(), stop };
@@ -203,9 +206,10 @@ impl Keeper {
             .and_then(|kept| self.env.now().checked_sub_signed(kept));
         // Longer than time itself.
         let Some(horizon) = horizon else { return Ok(()) };
+        let call = Call::own(self.env.uuid(), &self.who, store::DELETE);
         let mut deleted = 0;
         loop {
-            let batch = store::delete_older(&self.db, horizon).await?;
+            let batch = store::delete_older(&self.db, horizon, &call, self.env.now()).await?;
             deleted += batch;
             if batch < store::BATCH {
                 break;

@@ -17,6 +17,9 @@ use crate::{
     entry::Place,
 };
 
+/// What the service does by itself when it deletes old rows.
+pub const DELETE: &str = "delete old entries";
+
 /// How many rows one transaction seals or deletes.
 pub const BATCH: i64 = 500;
 
@@ -78,6 +81,14 @@ impl NewEntry {
 
 /// Stores a row, to be sealed. `left_out` calls before it have none.
 pub(crate) async fn insert(tx: &mut Tx, entry: &NewEntry, left_out: i64) -> Result<(), DbError> {
+    let id = insert_row(tx, entry, left_out).await?;
+    let statement = Statement::new("INSERT INTO causeway_audit_unsealed (audit_id) VALUES ($1)").with(id);
+    tx.execute(statement).await?;
+    Ok(())
+}
+
+/// Stores a row, and returns its number.
+async fn insert_row(tx: &mut Tx, entry: &NewEntry, left_out: i64) -> Result<i64, DbError> {
     let NewEntry { call, subject, outcome, reason, time } = entry;
     let statement = Statement::new(
         "INSERT INTO causeway_audit (time, request_id, who, address, call, object, import_id, operation_id, outcome, \
@@ -94,10 +105,7 @@ pub(crate) async fn insert(tx: &mut Tx, entry: &NewEntry, left_out: i64) -> Resu
     .with(outcome)
     .with(reason)
     .with(left_out);
-    let id = tx.fetch_one(statement).await?.int("id")?;
-    let statement = Statement::new("INSERT INTO causeway_audit_unsealed (audit_id) VALUES ($1)").with(id);
-    tx.execute(statement).await?;
-    Ok(())
+    tx.fetch_one(statement).await?.int("id")
 }
 
 /// The columns of a row of `causeway_audit a`.
@@ -285,11 +293,7 @@ pub async fn seal(db: &Db) -> Result<i64, DbError> {
     }
     transact!(DbError, db, |tx| {
         let base = lock(tx).await?;
-        let last = "SELECT position, hash FROM causeway_audit_seal ORDER BY position DESC LIMIT 1";
-        let mut head = match tx.fetch_optional(Statement::new(last)).await? {
-            Some(row) => link(row.int("position")?, &row.text("hash")?)?,
-            None => base,
-        };
+        let mut head = head_of(tx, base).await?;
         let statement = Statement::new("SELECT ")
             .push(COLUMNS)
             .push(
@@ -300,13 +304,8 @@ pub async fn seal(db: &Db) -> Result<i64, DbError> {
         let (mut positions, mut ids, mut hashes) = (Vec::new(), Vec::new(), Vec::new());
         for row in &rows {
             let entry = entry(row)?;
-            let position = head.position.checked_add(1).ok_or_else(|| {
-                DbError::inconsistent(
-                    "the audit log has no further position: `causeway audit verify` says more",
-                )
-            })?;
-            head = Link { position, hash: entry.hash(&head.hash, position) };
-            positions.push(position);
+            head = next(head, &entry)?;
+            positions.push(head.position);
             ids.push(entry.id);
             hashes.push(hex::encode(head.hash));
         }
@@ -336,12 +335,70 @@ pub async fn seal(db: &Db) -> Result<i64, DbError> {
     })
 }
 
-/// Deletes the oldest rows of the chain that are older than `horizon`, at most [`BATCH`], and lets the chain begin
-/// after them. Returns how many it has deleted.
+/// The end of a chain that begins after `base`.
+async fn head_of(tx: &mut Tx, base: Link) -> Result<Link, DbError> {
+    let last = "SELECT position, hash FROM causeway_audit_seal ORDER BY position DESC LIMIT 1";
+    match tx.fetch_optional(Statement::new(last)).await? {
+        Some(row) => link(row.int("position")?, &row.text("hash")?),
+        None => Ok(base),
+    }
+}
+
+/// The place of a row after `head`.
+fn next(head: Link, entry: &Entry) -> Result<Link, DbError> {
+    let position = head.position.checked_add(1).ok_or_else(|| {
+        DbError::inconsistent("the audit log has no further position: `causeway audit verify` says more")
+    })?;
+    Ok(Link { position, hash: entry.hash(&head.hash, position) })
+}
+
+/// Whether the chain says that it begins after `base`. If it does not, somebody else has moved the beginning, and a new
+/// row about it would hide that.
+async fn has_recorded(tx: &mut Tx, base: Link) -> Result<bool, DbError> {
+    let statement = Statement::new(
+        "SELECT 1 AS one FROM causeway_audit a JOIN causeway_audit_seal s ON s.audit_id = a.id \
+         WHERE a.object = $1 AND a.call = $2 LIMIT 1",
+    )
+    .with(Subject::beginning(base).object())
+    .with(DELETE);
+    Ok(tx.fetch_optional(statement).await?.is_some())
+}
+
+/// Writes into the chain itself that it begins after `base` from now on: whoever moves the beginning in the database
+/// would have to write such a row as well. It does not wait to be sealed, so that each state of the database has the
+/// row about its own beginning.
+async fn record_beginning(
+    tx: &mut Tx,
+    head: Link,
+    base: Link,
+    call: &Call,
+    now: DateTime<Utc>,
+) -> Result<(), DbError> {
+    let new = NewEntry::new(call, Subject::beginning(base), code_name(Code::Ok), "", now);
+    let id = insert_row(tx, &new, 0).await?;
+    let statement =
+        Statement::new("SELECT ").push(COLUMNS).push(" FROM causeway_audit a WHERE a.id = ").arg(id);
+    let sealed = next(head, &entry(&tx.fetch_one(statement).await?)?)?;
+    let statement =
+        Statement::new("INSERT INTO causeway_audit_seal (position, audit_id, hash) VALUES ($1, $2, $3)")
+            .with(sealed.position)
+            .with(id)
+            .with(hex::encode(sealed.hash));
+    tx.execute(statement).await?;
+    Ok(())
+}
+
+/// Deletes the oldest rows of the chain that are older than `horizon`, at most [`BATCH`], lets the chain begin after
+/// them, and adds a row that says so. Returns how many it has deleted. `call` is the work of the service, called [`DELETE`].
 ///
 /// # Errors
 /// If the database fails, or a row is gone that the chain has.
-pub async fn delete_older(db: &Db, horizon: DateTime<Utc>) -> Result<i64, DbError> {
+pub async fn delete_older(
+    db: &Db,
+    horizon: DateTime<Utc>,
+    call: &Call,
+    now: DateTime<Utc>,
+) -> Result<i64, DbError> {
     let oldest = "SELECT a.time FROM causeway_audit_seal s JOIN causeway_audit a ON a.id = s.audit_id \
                   ORDER BY s.position LIMIT 1";
     match db.fetch_optional(Statement::new(oldest)).await? {
@@ -350,6 +407,12 @@ pub async fn delete_older(db: &Db, horizon: DateTime<Utc>) -> Result<i64, DbErro
     }
     transact!(DbError, db, |tx| {
         let base = lock(tx).await?;
+        if base.position > 0 && !has_recorded(tx, base).await? {
+            return Err(DbError::inconsistent(format!(
+                "the audit log does not say that it begins after position {}: `causeway audit verify` says more",
+                base.position
+            )));
+        }
         let statement = Statement::new(
             "SELECT s.position, s.hash, a.time FROM causeway_audit_seal s \
              LEFT JOIN causeway_audit a ON a.id = s.audit_id ORDER BY s.position LIMIT ",
@@ -375,6 +438,8 @@ pub async fn delete_older(db: &Db, horizon: DateTime<Utc>) -> Result<i64, DbErro
             last = link(position, &row.text("hash")?)?;
         }
         if last.position > base.position {
+            let head = head_of(tx, base).await?;
+            record_beginning(tx, head, last, call, now).await?;
             let statement = Statement::new(
                 "UPDATE causeway_audit_state SET base_position = $1, base_hash = $2 WHERE id = 1",
             )

@@ -3,6 +3,11 @@
 use causeway_silo::region_name;
 use uuid::Uuid;
 
+use crate::chain::Link;
+
+/// What the object of an entry about the beginning of the chain begins with.
+const BEGINNING: &str = "audit/";
+
 /// What a call is about: an object, and the import and operation that it belongs to. It consists of ids and names of
 /// regions only, so nothing that a caller writes by mistake gets into the log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,6 +44,17 @@ impl Subject {
         Self { object, ..Self::default() }
     }
 
+    /// The beginning of the chain of hashes: the last position that was deleted because of its age.
+    #[must_use]
+    pub(crate) fn beginning(at: Link) -> Self {
+        Self { object: format!("{BEGINNING}{at}"), ..Self::default() }
+    }
+
+    /// The beginning of the chain that an object names, if it is one.
+    pub(crate) fn beginning_of(object: &str) -> Option<Link> {
+        object.strip_prefix(BEGINNING)?.parse().ok()
+    }
+
     /// The same, as part of an operation.
     #[must_use]
     pub fn with_operation(self, id: Uuid) -> Self {
@@ -73,6 +89,15 @@ mod tests {
         assert_eq!(Subject::region("us-east").object(), "region/us-east");
         for text in ["ann@example.org", "", "Token 5f3c", &"x".repeat(5_000)] {
             assert_eq!(Subject::region(text).object(), "region/");
+        }
+    }
+
+    #[test]
+    fn a_beginning_is_read_as_it_is_written() {
+        let link = Link { position: 7, hash: [0xab; 32] };
+        assert_eq!(Subject::beginning_of(Subject::beginning(link).object()), Some(link));
+        for object in ["", "audit/", "audit/7", "import/7:ab", "7:ab"] {
+            assert_eq!(Subject::beginning_of(object), None, "{object}");
         }
     }
 }

@@ -134,7 +134,7 @@ impl Control {
         let catalog = Arc::new(catalog);
         let fitted = Fitted::new(&db, &catalog).await?;
         let regions = Regions::new(db.clone(), env.clone(), catalog, options.accept_regions);
-        let audit = Audit::start(db.clone(), env.clone(), options.audit, page_key.clone());
+        let audit = Audit::start(db.clone(), "control", env.clone(), options.audit, page_key.clone());
         let books = Books::find(&db).await?;
         let feeds = Feeds::start(db.clone(), env.clone(), books, options.feed);
         let slug_reservations = SlugReservations::new(db.clone(), env.clone(), feeds.clone(), options.bulk);

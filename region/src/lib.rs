@@ -270,7 +270,7 @@ impl Region {
             .with_request_ids(causeway_audit::current_request_id);
         let control = ControlClient::new(client, &options.name);
         let books = Books::find(&db).await?;
-        let audit = Audit::start(db.clone(), env.clone(), options.audit, page_key.clone());
+        let audit = Audit::start(db.clone(), &options.name, env.clone(), options.audit, page_key.clone());
         let context = Context::new(Shared {
             db,
             books,

@@ -239,7 +239,7 @@ async fn verify(service: &Client, args: &Verify) -> anyhow::Result<Outcome> {
             continue;
         }
         let entries = verifying.checked();
-        let head = match verifying.finish() {
+        let head = match verifying.finish(base(&page)?) {
             Ok(head) => head,
             Err(why) => return broken(&why),
         };

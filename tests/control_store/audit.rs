@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use causeway_audit::{
-    Entry, Subject, append,
+    Call, Entry, Subject, append,
     chain::{Broken, Link, Verifier, hash_of},
     store::{self, BATCH, Filter},
 };
@@ -47,13 +47,20 @@ async fn seal_all(db: &Db) {
     }
 }
 
+/// Deletes rows as a control does by itself.
+async fn delete_older(db: &Db, horizon: DateTime<Utc>) -> Result<i64, DbError> {
+    let call = Call::own(operation(9), "control", store::DELETE);
+    store::delete_older(db, horizon, &call, now()).await
+}
+
 /// Checks the whole chain, and returns its head.
 async fn verified(db: &Db, expected: Option<Link>) -> Result<Link, Broken> {
-    let mut verifier = Verifier::new(store::base(db).await.expect("a beginning"), expected)?;
+    let base = store::base(db).await.expect("a beginning");
+    let mut verifier = Verifier::new(base, expected)?;
     loop {
         let page = store::seals(db, verifier.head().position, 100).await.expect("a page");
         if page.is_empty() {
-            return verifier.finish();
+            return verifier.finish(base);
         }
         for sealed in page {
             verifier.next(sealed.position, &sealed.hash, sealed.entry.as_ref())?;
@@ -243,7 +250,7 @@ pub(crate) async fn what_somebody_does_to_the_log_is_found(fixture: Fixture) {
     tamper(&db, &["DELETE FROM causeway_audit_seal WHERE position = 3"]).await;
     assert_eq!(verified(&db, None).await, Err(Broken::Gap { after: 2, found: 4 }));
     // Retention does not hide it.
-    let error = store::delete_older(&db, now() + TimeDelta::days(1)).await.expect_err("a position is gone");
+    let error = delete_older(&db, now() + TimeDelta::days(1)).await.expect_err("a position is gone");
     assert!(error.to_string().contains("what follows position 2"), "{error}");
 }
 
@@ -261,12 +268,12 @@ pub(crate) async fn old_rows_go_and_the_chain_stays_whole(fixture: Fixture) {
         Link { position: sealed.position, hash: hash_of(&sealed.hash).expect("a hash") }
     };
 
-    assert_eq!(store::delete_older(&db, horizon).await.expect("deleted"), BATCH);
+    assert_eq!(delete_older(&db, horizon).await.expect("deleted"), BATCH);
     assert_eq!(store::base(&db).await.expect("a beginning").position, BATCH);
-    assert_eq!(store::delete_older(&db, horizon).await.expect("deleted"), 20);
-    assert_eq!(store::delete_older(&db, horizon).await.expect("deleted"), 0);
+    assert_eq!(delete_older(&db, horizon).await.expect("deleted"), 20);
+    assert_eq!(delete_older(&db, horizon).await.expect("deleted"), 0);
     let left: Vec<String> = objects(&db).await;
-    assert_eq!(left.len(), 6, "the young ones, and one that is not in the chain yet: {left:?}");
+    assert_eq!(left.len(), 8, "the young ones, one that came late, and two about the beginning: {left:?}");
     verified(&db, Some(noted)).await.expect("it is whole");
     let early = Link { position: 3, hash: [0; 32] };
     assert_eq!(
@@ -275,13 +282,58 @@ pub(crate) async fn old_rows_go_and_the_chain_stays_whole(fixture: Fixture) {
     );
     // The row that came late is the last of the chain. It goes when all before it are old.
     seal_all(&db).await;
-    assert_eq!(store::delete_older(&db, horizon).await.expect("deleted"), 0);
-    assert_eq!(verified(&db, Some(head)).await.map(|head| head.position), Ok(BATCH + 26));
-    assert_eq!(store::delete_older(&db, now() + TimeDelta::days(1)).await.expect("deleted"), 6);
-    assert_eq!(rows(&db).await, []);
+    assert_eq!(delete_older(&db, horizon).await.expect("deleted"), 0);
+    assert_eq!(verified(&db, Some(head)).await.map(|head| head.position), Ok(BATCH + 28));
+    assert_eq!(delete_older(&db, now() + TimeDelta::days(1)).await.expect("deleted"), 8);
+    // What is left says where the chain begins, and who has deleted what was before that.
+    let base = store::base(&db).await.expect("a beginning");
+    let left = rows(&db).await;
+    let [Entry { who, call, object, outcome, .. }] = &left[..] else { panic!("{left:?}") };
+    assert_eq!(base.position, BATCH + 28);
+    assert_eq!(
+        [who.as_str(), call, object, outcome],
+        ["control", "delete old entries", &format!("audit/{base}"), "OK"]
+    );
     append_many(&db, 30_001, 1, now()).await;
     seal_all(&db).await;
-    assert_eq!(verified(&db, None).await.map(|head| head.position), Ok(BATCH + 27));
+    assert_eq!(verified(&db, None).await.map(|head| head.position), Ok(BATCH + 30));
+}
+
+pub(crate) async fn a_beginning_that_was_cut_off_is_found(fixture: Fixture) {
+    let db = fixture.db().await;
+    append_many(&db, 1, 3, now() - TimeDelta::days(300)).await;
+    append_many(&db, 4, 6, now()).await;
+    seal_all(&db).await;
+    // Does what retention does to the tables: the beginning moves after this position.
+    let cut = async |position: i64| {
+        let (seals, state) = ("causeway_audit_seal", "causeway_audit_state");
+        let statements = [
+            format!(
+                "UPDATE {state} SET base_position = {position}, \
+                 base_hash = (SELECT hash FROM {seals} WHERE position = {position})"
+            ),
+            format!(
+                "DELETE FROM causeway_audit WHERE id IN (SELECT audit_id FROM {seals} WHERE position <= {position})"
+            ),
+            format!("DELETE FROM {seals} WHERE position <= {position}"),
+        ];
+        execute(&db, &statements).await.expect("the triggers take it");
+    };
+    let moved = |begins, recorded| Err(Broken::BeginningMoved { begins, recorded });
+
+    assert_eq!(delete_older(&db, now() - TimeDelta::days(200)).await.expect("deleted"), 3);
+    let head = verified(&db, None).await.expect("retention has recorded it");
+    assert_eq!(head.position, 10);
+    // Nobody has to switch off a trigger for this.
+    cut(5).await;
+    assert_eq!(verified(&db, None).await, moved(5, 3));
+    assert_eq!(verified(&db, Some(head)).await, moved(5, 3), "the head alone is what was noted");
+    // Retention does not hide it.
+    let error = delete_older(&db, now() + TimeDelta::days(1)).await.expect_err("it is not its beginning");
+    assert!(error.to_string().contains("does not say that it begins after position 5"), "{error}");
+    assert_eq!(verified(&db, None).await, moved(5, 3));
+    cut(10).await;
+    assert_eq!(verified(&db, None).await, moved(10, 0), "the whole chain is gone");
 }
 
 /// Controls store entries for 400 days if nothing else is set.
@@ -297,13 +349,11 @@ pub(crate) async fn a_control_deletes_what_is_too_old(fixture: Fixture) {
         }
     };
     tokio::time::timeout(Duration::from_secs(60), deleted).await.expect("a control does it");
-    assert_eq!(objects(&db).await, ["organization/4", "organization/5"]);
-    assert_eq!(verified(&db, None).await.map(|head| head.position), Ok(5));
-    assert_eq!(
-        store::delete_older(&db, now() - TimeDelta::days(400)).await.expect("it can be looked for"),
-        0
-    );
-    assert_eq!(objects(&db).await.len(), 2);
+    let beginning = format!("audit/{}", store::base(&db).await.expect("a beginning"));
+    assert_eq!(objects(&db).await, ["organization/4", "organization/5", &beginning]);
+    assert_eq!(verified(&db, None).await.map(|head| head.position), Ok(6));
+    assert_eq!(delete_older(&db, now() - TimeDelta::days(400)).await.expect("it can be looked for"), 0);
+    assert_eq!(objects(&db).await.len(), 3);
     another.stop().await;
 }
 

@@ -61,6 +61,7 @@ on_each_store! {
         old_rows_go_and_the_chain_stays_whole,
         a_control_deletes_what_is_too_old,
         several_controls_make_one_chain,
+        a_beginning_that_was_cut_off_is_found,
         rows_get_into_the_chain_by_themselves;
     regions:
         registering_again_renews_the_address,

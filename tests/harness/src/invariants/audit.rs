@@ -22,7 +22,8 @@ pub(super) async fn check(cluster: &Cluster) -> anyhow::Result<()> {
 }
 
 async fn whole(db: &Db) -> anyhow::Result<()> {
-    let mut verifier = Verifier::new(store::base(db).await?, None)?;
+    let base = store::base(db).await?;
+    let mut verifier = Verifier::new(base, None)?;
     loop {
         let page = store::seals(db, verifier.head().position, PAGE).await?;
         if page.is_empty() {
@@ -32,6 +33,7 @@ async fn whole(db: &Db) -> anyhow::Result<()> {
             verifier.next(sealed.position, &sealed.hash, sealed.entry.as_ref())?;
         }
     }
+    verifier.finish(base)?;
     let (_, loose) = store::unsealed(db).await?;
     ensure!(loose == 0, "{loose} rows are not in the chain, and will not be");
     Ok(())
