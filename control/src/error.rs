@@ -40,6 +40,21 @@ pub enum Error {
         import_id: Uuid,
     },
     /// A request stream ended before its last message.
+    /// A record refers to a row of control that its import has not brought.
+    #[error(
+        "{field} leads to {model} {id}, which import {import_id} has not brought to control; a region may write only for \
+         what its own import has brought, and nothing of the chunk was written"
+    )]
+    RowNotOfImport {
+        /// The import.
+        import_id: Uuid,
+        /// The field of the record.
+        field: String,
+        /// The model of the row.
+        model: String,
+        /// Its primary key at control.
+        id: i64,
+    },
     #[error(
         "the request stream ended before its last message, which says that it is whole; nothing of it was kept, send \
          it again"

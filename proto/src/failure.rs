@@ -79,9 +79,12 @@ pub const fn code(reason: ErrorReason) -> Code {
             Code::Unavailable
         }
         R::IdentityInvalid => Code::Unauthenticated,
-        R::RoleNotAllowed | R::NotOwnRegion | R::NotOwnImport | R::MergeNotAllowed | R::RegionNotAdded => {
-            Code::PermissionDenied
-        }
+        R::RoleNotAllowed
+        | R::NotOwnRegion
+        | R::NotOwnImport
+        | R::MergeNotAllowed
+        | R::RowNotOfImport
+        | R::RegionNotAdded => Code::PermissionDenied,
         R::CountsDoNotAddUp | R::Internal | R::Unspecified => Code::Internal,
     }
 }

@@ -23,6 +23,7 @@ mod streams;
 mod support;
 mod suspension;
 
+mod users;
 macro_rules! on_each_store {
     ($($module:ident: $($behaviour:ident),+;)+) => {
         mod sqlite {

@@ -276,9 +276,13 @@ impl Caller {
         let of_import = json!({
             "model": "sentry.email", "field": "email", "values": ["web"], "region": "de", "importId": id(30),
         });
+        let mut of_stranger = chunk("");
+        of_stranger["model"] = json!("sentry.useremail");
+        of_stranger["records"][0]["fieldsJson"] = json!(r#"{"user": 1, "email": "one@example.com"}"#);
         self.fails(
             None,
             &[
+                (WRITE, vec![of_stranger], "ROW_NOT_OF_IMPORT"),
                 (WRITE, vec![chunk("other@example.com")], "CHUNK_CONTENT_DIFFERS"),
                 (FIND_ROWS, vec![rows], "MODEL_NOT_WRITABLE"),
                 (FIND_ROWS, vec![of_import], "IMPORT_NOT_PLANNING"),

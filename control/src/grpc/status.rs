@@ -115,6 +115,9 @@ fn failure(error: &Error) -> Failure {
         Error::ImportNotPlanning { import_id } => new(ErrorReason::ImportNotPlanning)
             .with("import_id", import_id)
             .precondition("IMPORT", import_id.to_string()),
+        Error::RowNotOfImport { import_id, model, id, .. } => {
+            new(ErrorReason::RowNotOfImport).with("import_id", import_id).with("model", model).with("id", id)
+        }
         Error::ImportBeingReverted { import_id } => new(ErrorReason::ImportBeingReverted)
             .with("import_id", import_id)
             .precondition("IMPORT", import_id.to_string()),

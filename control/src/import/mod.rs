@@ -2,5 +2,7 @@
 //! ([`revert`]).
 
 pub(crate) mod fitted;
+mod own_rows;
+pub mod planned;
 pub mod revert;
 pub mod write;

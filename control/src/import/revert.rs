@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// The most chunks that one query reads.
-const CHUNKS: i64 = 100;
+pub(super) const CHUNKS: i64 = 100;
 
 /// A chunk that is being reverted, with what decides which of its rows stay.
 struct Undoing<'a> {

@@ -155,8 +155,8 @@ impl ControlImports {
     /// Writes a chunk in one transaction, or returns the former answer if it was written before.
     ///
     /// # Errors
-    /// If the region is not registered or is suspended, control does not write the model, a record cannot be written,
-    /// the import is closed, or a chunk with the same first ordinal has other content.
+    /// If the region is not registered or is suspended, control does not write the model, a record cannot be written or
+    /// refers to what the import has not brought, the import is closed, or a chunk with the same first ordinal has other content.
     pub async fn import_models(&self, request: ImportModels) -> Result<ImportedModels, Error> {
         causeway_audit::about(Subject::import(request.import_id));
         regions::writing(&self.db, "region", &request.region).await?;
@@ -171,6 +171,7 @@ impl ControlImports {
         let decoder = Decoder::new(&self.env, now);
         let records: Vec<Record> =
             request.records.iter().map(|record| decode(&decoder, model, record)).collect::<Result<_, _>>()?;
+        self.check_own_rows(&catalog, &request, model, &records).await?;
         let writer = Writer {
             env: &self.env,
             now,
