@@ -31,15 +31,15 @@ pub enum Error {
          file under a new id"
     )]
     SchemaChanged,
-    /// A region asks about rows or slugs for an import that does more than plan.
+    /// A region asks about rows or slugs for an import that it does not plan, or that does more than plan.
     #[error(
-        "import {import_id} writes already, or is being reverted; control answers only for one that plans"
+        "the region does not plan import {import_id}: it has not said so within a week, or the import writes already, or is \
+         being reverted; control answers only for one that plans"
     )]
     ImportNotPlanning {
         /// The id of the import, as the request names it.
         import_id: Uuid,
     },
-    /// A request stream ended before its last message.
     /// A record refers to a row of control that its import has not brought.
     #[error(
         "{field} leads to {model} {id}, which import {import_id} has not brought to control; a region may write only for \
@@ -55,6 +55,7 @@ pub enum Error {
         /// Its primary key at control.
         id: i64,
     },
+    /// A request stream ended before its last message.
     #[error(
         "the request stream ended before its last message, which says that it is whole; nothing of it was kept, send \
          it again"

@@ -15,10 +15,11 @@ use causeway_proto::{
         ConfirmOrganizationSlugReservationsRequest, DescribeTablesRequest, FindRowsRequest, HeldIds,
         IdConflict, ImportModelsRequest, ImportModelsResponse, LeaseIdsRequest, ListHeldOrganizationsRequest,
         ListHeldOrganizationsResponse, ListImportChunksRequest, ListImportChunksResponse, NeededRow,
-        OrganizationSlugRequest, OrganizationSlugRequestBatch, RefusedOrganization, RegisterRegionRequest,
-        ReleaseOrganizationSlugReservationsRequest, ReleaseOrganizationsRequest, ReportOrganizationsRequest,
-        ReportedOrganization, ResolvedSlug, RevertImportChunkRequest, RevertImportRequest, SlugCheck,
-        SlugRefusal, TableColumn, UniqueIndex, bulk_create_organization_slug_reservations_request::Part,
+        OrganizationSlugRequest, OrganizationSlugRequestBatch, PlanImportRequest, RefusedOrganization,
+        RegisterRegionRequest, ReleaseOrganizationSlugReservationsRequest, ReleaseOrganizationsRequest,
+        ReportOrganizationsRequest, ReportedOrganization, ResolvedSlug, RevertImportChunkRequest,
+        RevertImportRequest, SlugCheck, SlugRefusal, TableColumn, UniqueIndex,
+        bulk_create_organization_slug_reservations_request::Part,
         control_import_service_client::ControlImportServiceClient,
         directory_service_client::DirectoryServiceClient, region_service_client::RegionServiceClient,
         slug_reservation_service_client::SlugReservationServiceClient,
@@ -31,7 +32,7 @@ use causeway_relocation::{
     chunk::Reverted,
     schema::{self, Actual, Tables},
 };
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 use uuid::Uuid;
 
 use crate::convert;
@@ -196,6 +197,22 @@ impl ControlClient {
             tables.columns.insert(table.name, table.columns.into_iter().map(column).collect());
         }
         Ok(ControlTables { tables, fingerprint: answer.fingerprint, by_table })
+    }
+
+    /// Says that the region plans an import, so that it may ask about rows and slugs for it. A control of contract
+    /// revision 6 and before does not want to know.
+    pub(crate) async fn plan_import(&self, import_id: Uuid) -> Result<(), CallError> {
+        let request = PlanImportRequest { region: self.region.clone(), import_id: import_id.to_string() };
+        let told = self
+            .client
+            .call(self.client.timeouts().call, request, async |channel, request| {
+                ControlImportServiceClient::new(channel).plan_import(request).await
+            })
+            .await;
+        match told {
+            Err(error) if error.code() == Some(Code::Unimplemented) => Ok(()),
+            told => told.map(|_| ()),
+        }
     }
 
     /// Which rows of a model have one of these values, for an import that plans.

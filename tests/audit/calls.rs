@@ -83,6 +83,10 @@ async fn make_every_call(cluster: &Cluster, failpoints: &Failpoints) {
     let reverted = region.wait_until(&import.import_id, |it| it.state() == ImportState::Reverted).await;
     reverted.expect("reverted");
 
+    // A dry run says which import it is about before it asks.
+    let dry = region.import(&bytes, &ImportOptions::default().dry_run()).await.expect("it ends");
+    assert_eq!(dry.state(), ImportState::Planned, "{:?}", dry.failure);
+
     // An import whose rows somebody has got in the way of.
     failpoints.arm("region.models.written", Act::Hold, 0);
     let begun = region.begin(&bytes, &ImportOptions::default()).await.expect("it begins").import;

@@ -123,6 +123,7 @@ fn requests(name: &str) -> Vec<Value> {
             let organization = json!({"organizationId": "1", "slug": "acme", "name": "Acme", "status": "ORGANIZATION_STATUS_ACTIVE"});
             us(json!({"organizations": [organization]}))
         }
+        "PlanImport" => us(json!({"importId": new})),
         "ImportModels" => {
             let fields =
                 json!({"email": "new@example.com", "date_added": "2026-01-01T00:00:00Z"}).to_string();

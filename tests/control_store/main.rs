@@ -12,6 +12,7 @@ mod feeds;
 mod grpc;
 mod imports;
 mod parts;
+mod planned;
 mod races;
 mod regions;
 mod registration;
@@ -151,6 +152,12 @@ on_each_store! {
         a_token_for_an_organization_of_another_region_is_refused,
         rows_are_found_as_the_rules_compare_them,
         a_check_takes_what_a_reservation_would_be_asked_with;
+    planned:
+        a_region_asks_only_for_imports_that_it_has_said_it_plans,
+        a_region_plans_an_import_for_a_week_and_not_too_many;
+    users:
+        a_record_of_a_user_whom_its_import_has_not_brought_is_refused,
+        a_user_whom_another_region_uses_stays_with_all_that_belongs_to_it;
     sizes:
         the_largest_answers_about_slugs_fit_into_a_message,
         the_largest_answer_for_a_chunk_fits_into_a_message,

@@ -6,9 +6,9 @@ use causeway_proto::{
     control::v1::{
         DescribeTablesRequest, DescribeTablesResponse, FindRowsRequest, FindRowsResponse, FoundRow,
         ImportChunk, ImportModelsRequest, ImportModelsResponse, ListImportChunksRequest,
-        ListImportChunksResponse, ReturnedRecord, RevertImportChunkRequest, RevertImportChunkResponse,
-        RevertImportRequest, RevertImportResponse, Table, TableColumn, UniqueIndex,
-        control_import_service_server::ControlImportService,
+        ListImportChunksResponse, PlanImportRequest, PlanImportResponse, ReturnedRecord,
+        RevertImportChunkRequest, RevertImportChunkResponse, RevertImportRequest, RevertImportResponse,
+        Table, TableColumn, UniqueIndex, control_import_service_server::ControlImportService,
     },
     finding as names,
     limits::MAX_TEXT_BYTES,
@@ -153,6 +153,15 @@ impl ControlImportService for Handler {
                 .map(|(new_pk, fields_json)| ReturnedRecord { new_pk, fields_json })
                 .collect(),
         }))
+    }
+
+    async fn plan_import(
+        &self,
+        request: Request<PlanImportRequest>,
+    ) -> Result<Response<PlanImportResponse>, Status> {
+        let PlanImportRequest { region, import_id } = request.into_inner();
+        self.imports.plan(&region, uuid("import_id", &import_id)?).await?;
+        Ok(Response::new(PlanImportResponse {}))
     }
 
     async fn find_rows(

@@ -226,18 +226,6 @@ impl ControlImports {
         Ok(found)
     }
 
-    /// Checks that an import of a region only plans: control has written nothing for it, and has not closed it.
-    ///
-    /// # Errors
-    /// If it does more than plan, or the region has not registered.
-    pub async fn check_planning(&self, region: &str, import_id: Uuid) -> Result<(), Error> {
-        let region = regions::registered(&self.db, "region", region).await?.name;
-        if store::import::is_known(&self.db, &region, import_id).await? {
-            return Err(Error::ImportNotPlanning { import_id });
-        }
-        Ok(())
-    }
-
     /// A page of an import's chunks, in the order of writing, with their primary keys if wanted. The key is the model's
     /// position and the first ordinal.
     ///

@@ -60,12 +60,12 @@ pub(crate) async fn lock_if_open(tx: &mut Tx, region: &str, import_id: Uuid) -> 
 }
 
 /// Whether control has written something for an import, or closed it.
-pub(crate) async fn is_known(db: &Db, region: &str, import_id: Uuid) -> Result<bool, DbError> {
+pub(crate) async fn is_known(tx: &mut Tx, region: &str, import_id: Uuid) -> Result<bool, DbError> {
     let statement =
         Statement::new("SELECT 1 AS one FROM causeway_import WHERE region = $1 AND import_id = $2")
             .with(region)
             .with(import_id);
-    Ok(db.fetch_optional(statement).await?.is_some())
+    Ok(tx.fetch_optional(statement).await?.is_some())
 }
 
 /// Closes an import for good: control writes no more chunks of it. `false` if it was closed before.

@@ -8,6 +8,7 @@ pub(crate) mod feed;
 pub mod feed_transaction;
 pub(crate) mod id_lease;
 pub(crate) mod import;
+pub(crate) mod import_plan;
 pub(crate) mod product_state;
 pub(crate) mod product_tables;
 pub(crate) mod region;
@@ -57,6 +58,11 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
         ),
         (36, "audit", include_str!("../../../migrations/control/postgres/0036_audit.sql")),
         (37, "added regions", include_str!("../../../migrations/control/postgres/0037_added_regions.sql")),
+        (
+            39,
+            "planned imports",
+            include_str!("../../../migrations/control/postgres/0039_planned_imports.sql"),
+        ),
     ],
     sqlite: &[
         (1, "model tables", include_str!("../../../migrations/control/sqlite/0001_model_tables.sql")),
@@ -87,6 +93,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
         ),
         (36, "audit", include_str!("../../../migrations/control/sqlite/0036_audit.sql")),
         (37, "added regions", include_str!("../../../migrations/control/sqlite/0037_added_regions.sql")),
+        (39, "planned imports", include_str!("../../../migrations/control/sqlite/0039_planned_imports.sql")),
     ],
     of_models: &[1, 33],
     statement_of_models: Some(

@@ -4,7 +4,7 @@ use causeway_harness::cluster::{ImportOptions, bulk_create_messages, upload_mess
 use causeway_proto::{
     control::v1::{
         BulkCreateHeader, CheckSlugsRequest, FindRowsRequest, GetRegionRequest, ListRegionsRequest,
-        OrganizationSlugRequest, SuspendRegionRequest,
+        OrganizationSlugRequest, PlanImportRequest, SuspendRegionRequest,
         bulk_create_organization_slug_reservations_request::Part as Bulk,
     },
     failure::reason_of,
@@ -141,8 +141,19 @@ async fn control_answers_a_region_about_rows_and_slugs_only_for_an_import_that_p
         import_id: import_id.to_owned(),
     };
     let planned = uuid::Uuid::from_u128(9).to_string();
-    us.imports().find_rows(rows(&planned)).await.expect("it plans");
     let reason = |status: Status| reason_of(&status);
+    // The id alone is of no use: nobody has begun such an import, or another region has.
+    let eu = cluster.control_as(&caller(&pki, Role::Region, "eu")).expect("a URL");
+    let plan = |region: &str| PlanImportRequest { region: region.to_owned(), import_id: planned.clone() };
+    eu.imports().plan_import(plan("eu")).await.expect("its own import");
+    refused(&us.imports().plan_import(plan("eu")).await.expect_err("of another"), ErrorReason::NotOwnRegion);
+    let made_up = us.imports().find_rows(rows(&planned)).await.expect_err("it plans no such import");
+    assert_eq!(reason(made_up), Some(ErrorReason::ImportNotPlanning));
+    us.imports().plan_import(plan("us")).await.expect("it says so");
+    us.imports().find_rows(rows(&planned)).await.expect("it plans");
+    let of_written = PlanImportRequest { region: "us".to_owned(), import_id: import.import_id.clone() };
+    let written = us.imports().plan_import(of_written).await.expect_err("it has written");
+    assert_eq!(reason(written), Some(ErrorReason::ImportNotPlanning));
     let written = us.imports().find_rows(rows(&import.import_id)).await.expect_err("it has written");
     assert_eq!(reason(written), Some(ErrorReason::ImportNotPlanning));
     let unsaid = us.imports().find_rows(rows("")).await.expect_err("for no import");
@@ -154,6 +165,9 @@ async fn control_answers_a_region_about_rows_and_slugs_only_for_an_import_that_p
         import_id: import_id.to_owned(),
         ..CheckSlugsRequest::default()
     };
+    let unknown = uuid::Uuid::from_u128(10).to_string();
+    let made_up = us.directory().check_slugs(slugs(&unknown)).await.expect_err("it plans no such import");
+    assert_eq!(reason(made_up), Some(ErrorReason::ImportNotPlanning));
     us.directory().check_slugs(slugs(&planned)).await.expect("it plans");
     let written = us.directory().check_slugs(slugs(&import.import_id)).await.expect_err("it has written");
     assert_eq!(reason(written), Some(ErrorReason::ImportNotPlanning));

@@ -39,6 +39,7 @@ use crate::{
 /// Goes through all models and slugs, and notes what would happen to them.
 pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut Run) -> Result<(), Error> {
     context.register().await?;
+    context.ask(context.control.plan_import(import.id)).await?;
     let plan = plan(context, import, run).await?;
     let counts = planned_counts(context, &plan)?;
     let mut after = 0;

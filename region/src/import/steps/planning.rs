@@ -82,6 +82,7 @@ async fn refuse_undecided(
     };
     let users = context.unless_stopped(&run.shared.planning, reading).await?;
     context.register().await?;
+    context.ask(context.control.plan_import(import.id)).await?;
     let mut existing = HashSet::new();
     for users in users.chunks(USERS_AT_ONCE) {
         let names = users.iter().map(|(_, name)| name.clone()).collect();
