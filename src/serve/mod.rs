@@ -55,9 +55,8 @@ pub use places::Limits as ConnectionLimits;
 /// How long calls in flight get to end at shutdown, unless the caller sets another time with [`Running::stop_within`].
 pub const SOFT_STOP: Duration = Duration::from_secs(10);
 
-/// How often a silent connection is pinged, and how long the peer may take to answer. Without this, a peer on a dead
-/// machine would keep its streams for ever.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+/// How long the peer of a silent connection may take to answer a ping. Without this, a peer on a dead machine would keep
+/// its streams for ever.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// The most calls in progress on one connection. A client with more waits, or opens another connection.
 const MAX_STREAMS: u32 = 1_000;
@@ -269,7 +268,7 @@ async fn serve<S: ServedService + Owners>(
     let cut = CancellationToken::new();
     let server = tokio::spawn(
         Server::builder()
-            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+            .http2_keepalive_interval(Some(settings.connections.keepalive))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
             .max_concurrent_streams(Some(MAX_STREAMS))
             .layer(calls.clone())

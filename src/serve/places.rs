@@ -24,6 +24,8 @@ pub struct Limits {
     /// How long a connection may have no call before it is closed. It is checked once in this time, so it may last up
     /// to twice as long.
     pub idle: Duration,
+    /// How often a silent connection is pinged. A certificate that is not accepted any more is noticed by then, too.
+    pub keepalive: Duration,
 }
 
 impl Default for Limits {
@@ -33,6 +35,7 @@ impl Default for Limits {
             from_address: 1_000,
             handshake: Duration::from_secs(10),
             idle: Duration::from_secs(900),
+            keepalive: Duration::from_secs(30),
         }
     }
 }

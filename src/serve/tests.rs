@@ -37,7 +37,13 @@ const SHORT: Settings = Settings {
     health_timeout: Duration::from_secs(3),
     drain: Duration::ZERO,
     flush_timeout: Duration::from_millis(50),
-    connections: ConnectionLimits { open: 1_000, from_address: 1_000, handshake: LIMIT, idle: LIMIT },
+    connections: ConnectionLimits {
+        open: 1_000,
+        from_address: 1_000,
+        handshake: LIMIT,
+        idle: LIMIT,
+        keepalive: LIMIT,
+    },
     callers: CallerLimits {
         calls: 200,
         rate: NonZeroU32::MAX,

@@ -4,25 +4,27 @@ use std::{
     fs,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use causeway::serve::Tls;
 use causeway_client::{
-    Client, ClientTls, Service, Timeouts,
+    Client, ClientTls, Clock, Service, Timeouts,
     feed::{AllFeeds, AllFeedsUpdate, SILENCE},
 };
 use causeway_harness::{
     cluster::{Cluster, Store},
-    pki::Pki,
+    pki::{Pki, TRUST_DOMAIN},
 };
 use causeway_silo::env::Environment;
 use causeway_tls::{FileError, Refreshed, Role, ServerFiles, ServerTls, rustls::pki_types::CertificateDer};
+use chrono::TimeDelta;
+use rcgen::CertificateParams;
 use tokio::{net::TcpStream, time::timeout};
 
-use crate::support::{LIMIT, Server, pki, says, settings, until, version};
+use crate::support::{LIMIT, Server, now, pki, says, settings, until, version};
 
 /// The certificate that a server shows to a new connection.
 async fn shown(url: &str, client: &ClientTls) -> CertificateDer<'static> {
@@ -189,6 +191,123 @@ async fn a_certificate_that_is_revoked_meanwhile_opens_no_connection_and_keeps_n
     server.running.stop().await;
 }
 
+/// The time of a test, which it moves on.
+#[derive(Clone, Default)]
+struct Moving(Arc<AtomicI64>);
+
+impl Moving {
+    fn pass(&self, by: TimeDelta) {
+        self.0.fetch_add(by.num_seconds(), Ordering::Relaxed);
+    }
+
+    fn clock(&self) -> Clock {
+        let passed = Arc::clone(&self.0);
+        Clock::new(move || now() + TimeDelta::seconds(passed.load(Ordering::Relaxed)))
+    }
+}
+
+/// A control whose certificates go by this time, which looks at them all the time, and pings silent connections as
+/// often; and the serial numbers that it has been told of as revoked.
+async fn watchful(time: &Moving) -> Server {
+    let pki = pki();
+    let other = pki.parameters(Role::Operator, "other").expect("a name").serial_number.expect("it has one");
+    let files = ServerFiles {
+        client_crl: Some(pki.revoke(&[other]).expect("written")),
+        ..pki.server_files(pki.pair(Role::Control, "main").expect("issued"))
+    };
+    let certificates = Arc::new(ServerTls::load(files, time.clock()).expect("they can be used"));
+    let often = Duration::from_millis(10);
+    let tls =
+        Tls { look_every: often, ..Tls::new(certificates, Some(TRUST_DOMAIN.parse().expect("a name"))) };
+    let mut settings = settings(tls);
+    settings.connections.keepalive = often;
+    Server::with(pki, settings).await
+}
+
+/// A feed of all regions that a router reads with this certificate, after its first message. Nothing is sent on it any
+/// more: there is no region, and control sends a sign of life only every 5 seconds.
+async fn silent_feed(server: &Server, params: &CertificateParams, file: &str) -> AllFeeds {
+    let tls = server.pki.client(Some(server.pki.issue(file, params).expect("issued"))).expect("good");
+    let urls = [server.running.url()];
+    let control = Client::with_tls(Service::Control, &urls, Timeouts::default(), Some(tls)).expect("a URL");
+    let mut feeds = AllFeeds::open(&control, Vec::new(), SILENCE).await.expect("it is opened");
+    let opened = timeout(LIMIT, feeds.next()).await.expect("in time").expect("it is open");
+    assert!(matches!(opened, AllFeedsUpdate::Regions(_)), "{opened:?}");
+    feeds
+}
+
+/// Reads a feed up to the error that ends it.
+async fn ended(mut feeds: AllFeeds) {
+    let reading = async { while feeds.next().await.is_ok() {} };
+    timeout(LIMIT, reading).await.expect("the feed is ended");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_feed_ends_soon_after_its_certificate_was_revoked_or_has_expired() {
+    let time = Moving::default();
+    let server = watchful(&time).await;
+    let of = |name: &str| server.pki.parameters(Role::Router, name).expect("a name");
+    let (revoked, mut short, good) = (of("revoked"), of("short"), of("good"));
+    server.pki.set_days(&mut short, -1, 1).expect("a time");
+    let of_revoked = silent_feed(&server, &revoked, "revoked").await;
+    let of_short = silent_feed(&server, &short, "short").await;
+    let mut of_good = silent_feed(&server, &good, "good").await;
+
+    server.pki.revoke(&[revoked.serial_number.clone().expect("it has one")]).expect("written");
+    ended(of_revoked).await;
+    time.pass(TimeDelta::days(1) + TimeDelta::seconds(1));
+    ended(of_short).await;
+    // The others go on, whatever became of these.
+    let alive = timeout(LIMIT, of_good.next()).await.expect("a sign of life");
+    alive.expect("its certificate is still good");
+    server.running.stop().await;
+}
+
+/// What docs/tls.md says: the files are looked at, a silent connection is pinged, and a connection that is in use looks
+/// once in a while.
+#[test]
+fn a_connection_that_is_not_accepted_any_more_ends_within_40_seconds() {
+    let pki = pki();
+    let tls = pki.server(pki.pair(Role::Control, "main").expect("issued")).expect("it can be used");
+    let longest = tls.look_every + causeway::serve::ConnectionLimits::default().keepalive;
+    assert!(longest + Duration::from_secs(1) <= Duration::from_secs(40), "{longest:?}");
+}
+
+#[test]
+fn a_ca_that_ends_and_a_revocation_list_that_is_overdue_are_warned_of() {
+    let pki = pki();
+    let later = |days: i64| Clock::new(move || now() + TimeDelta::days(days));
+    let mut params = pki.parameters(Role::Control, "main").expect("a name");
+    // The CA of this test is for 3,650 days, and its certificates do not end before it does.
+    pki.set_days(&mut params, -1, 4_000).expect("a time");
+    let pair = pki.issue("control", &params).expect("issued");
+    let warned = |crl: bool, days: i64| {
+        let crl = crl.then(|| pki.path("crl.pem"));
+        let files = ServerFiles { client_crl: crl, ..pki.server_files(pair.clone()) };
+        ServerTls::load(files, later(days)).expect("it can be used").warnings()
+    };
+    assert_eq!(warned(false, 3_635), Vec::<String>::new(), "15 days are left");
+    for (days, words) in [
+        (3_636, "expires on 2040-06-12 12:00 UTC; issue a new one before that"),
+        (3_651, "has expired on 2040-06-12 12:00 UTC; issue a new one"),
+    ] {
+        let warnings = warned(false, days);
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        says(&warnings[0], &["a CA of ", "ca.pem ", words]);
+        let files = causeway_client::ClientFiles { ca: pki.ca(), pair: None };
+        let client = ClientTls::load(files, later(days)).expect("it can be used");
+        assert_eq!(client.warnings(), warnings, "a client warns of it as well");
+    }
+
+    // The lists of this test say that the next one comes after 7 days.
+    pki.revoke(&[]).expect("written");
+    assert_eq!(warned(true, 7), Vec::<String>::new());
+    let warnings = warned(true, 8);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    says(&warnings[0], &["crl.pem should have been renewed by 2030-06-22 12:00 UTC; get a newer one"]);
+}
+
+/// The lines are those of [`ServerTls::warnings`]: a service logs them when it starts.
 #[test]
 fn what_ends_within_14_days_is_warned_of() {
     let pki = pki();
