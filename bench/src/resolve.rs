@@ -286,7 +286,7 @@ pub async fn serve(listen: SocketAddr, database_url: String) -> anyhow::Result<(
     };
     let control = Control::start(options, Environment::system()).await?;
     let mut routes = RoutesBuilder::default();
-    control.add_services(&mut routes);
+    control.add_services(&mut routes, false);
     let client = Client::new(causeway_client::Service::Control, &[url], Timeouts::default())?;
     let directory = Directory::follow(client, Default::default());
     routes.add_service(unary::Unary(directory.clone()));

@@ -212,9 +212,9 @@ impl Control {
         Ok(self.slug_reservations.region_of(organization_id).await?)
     }
 
-    /// Adds the gRPC services to `routes`.
-    pub fn add_services(&self, routes: &mut tonic::service::RoutesBuilder) {
-        grpc::add_services(self, routes);
+    /// Adds the gRPC services to `routes`. `insecure` if they are served without TLS where other machines can reach them.
+    pub fn add_services(&self, routes: &mut tonic::service::RoutesBuilder, insecure: bool) {
+        grpc::add_services(self, routes, insecure);
     }
 
     /// Checks that the database accepts writes. Waits at most `patience` for its turn to write.

@@ -27,6 +27,8 @@ pub struct Service {
     pub capabilities: Vec<Capability>,
     /// The region's name; empty for control.
     pub region: String,
+    /// Whether it listens without TLS where other machines can reach it.
+    pub insecure: bool,
 }
 
 impl Service {
@@ -68,6 +70,7 @@ impl Service {
             oldest_contract_revision: OLDEST_CONTRACT_REVISION,
             capabilities,
             region: self.region.clone(),
+            insecure: self.insecure,
         })
     }
 }
@@ -93,6 +96,7 @@ mod tests {
             version: "0.1.0",
             capabilities: vec![Capability::Revert, Capability::EncryptedExports],
             region: "us".to_owned(),
+            insecure: true,
         };
         let ask = |contract_revision, required_capabilities: &[Capability]| {
             let required_capabilities = required_capabilities.iter().map(|it| (*it).into()).collect();
@@ -102,6 +106,7 @@ mod tests {
         let answer = ask(CONTRACT_REVISION, &all).expect("it fits");
         assert_eq!(answer.capabilities().collect::<Vec<_>>(), all);
         assert_eq!((answer.service(), answer.region.as_str()), (ServiceKind::Region, "us"));
+        assert!(answer.insecure);
         ask(0, &[]).expect("it only wants to know");
         let reason =
             |outcome: Result<GetVersionResponse, Failure>| outcome.expect_err("it does not fit").reason();

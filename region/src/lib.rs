@@ -299,9 +299,10 @@ impl Region {
         Ok(Self { engine, imports, follower, reconciler, audit, page_key })
     }
 
-    /// Adds the region's gRPC services to `routes`.
-    pub fn add_services(&self, routes: &mut tonic::service::RoutesBuilder) {
-        grpc::add_services(&self.imports, &self.follower, &self.reconciler, &self.page_key, routes);
+    /// Adds the region's gRPC services to `routes`. `insecure` if they are served without TLS where other machines can
+    /// reach them.
+    pub fn add_services(&self, routes: &mut tonic::service::RoutesBuilder, insecure: bool) {
+        grpc::add_services(&self.imports, &self.follower, &self.reconciler, &self.page_key, routes, insecure);
         routes.add_service(self.audit.service());
     }
 

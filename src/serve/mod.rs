@@ -75,8 +75,8 @@ trait ServedService: Send + Sync + 'static {
         watch::channel(true).1
     }
 
-    /// Adds its gRPC services.
-    fn add_services(&self, routes: &mut RoutesBuilder);
+    /// Adds its gRPC services. `insecure` if they are served without TLS where other machines can reach them.
+    fn add_services(&self, routes: &mut RoutesBuilder, insecure: bool);
 
     /// Its audit log, if it has one.
     fn audit(&self) -> Option<&Audit> {
@@ -99,8 +99,8 @@ trait ServedService: Send + Sync + 'static {
 impl ServedService for Control {
     const SERVICES: &'static [&'static str] = &Self::SERVICES;
 
-    fn add_services(&self, routes: &mut RoutesBuilder) {
-        Self::add_services(self, routes);
+    fn add_services(&self, routes: &mut RoutesBuilder, insecure: bool) {
+        Self::add_services(self, routes, insecure);
     }
 
     fn audit(&self) -> Option<&Audit> {
@@ -132,8 +132,8 @@ impl ServedService for Region {
         Self::begin_stop(self);
     }
 
-    fn add_services(&self, routes: &mut RoutesBuilder) {
-        Self::add_services(self, routes);
+    fn add_services(&self, routes: &mut RoutesBuilder, insecure: bool) {
+        Self::add_services(self, routes, insecure);
     }
 
     fn audit(&self) -> Option<&Audit> {
@@ -256,7 +256,7 @@ async fn serve<S: ServedService + Owners>(
     let state = health.begin(silo.as_ref()).await;
 
     let mut routes = RoutesBuilder::default();
-    silo.add_services(&mut routes);
+    silo.add_services(&mut routes, settings.tls.is_none() && !address.ip().is_loopback());
     routes.add_service(health_service);
     reflection::add(&mut routes, S::SERVICES)?;
 

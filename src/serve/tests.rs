@@ -140,7 +140,7 @@ impl ServedService for Arc<Fake> {
         self.registered.subscribe()
     }
 
-    fn add_services(&self, routes: &mut RoutesBuilder) {
+    fn add_services(&self, routes: &mut RoutesBuilder, _insecure: bool) {
         routes.add_service(OrganizationServiceServer::new(Calls(Self::clone(self))));
     }
 

@@ -48,7 +48,7 @@ pub(crate) async fn serve(control: &Control) -> Served {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("an address");
     let mut routes = Routes::builder();
-    control.add_services(&mut routes);
+    control.add_services(&mut routes, false);
     let serving = Server::builder().add_routes(routes.routes());
     let server = tokio::spawn(async move {
         serving.serve_with_incoming(TcpListenerStream::new(listener)).await.expect("it serves");

@@ -1,12 +1,13 @@
 //! What a server logs at its start about TLS, and what it refuses.
 
-use std::{fs, os::unix::fs::PermissionsExt as _};
+use std::{fs, os::unix::fs::PermissionsExt as _, sync::Arc};
 
-use causeway_client::PairFiles;
+use causeway_client::{Client, ClientTls, PairFiles, Service, Timeouts};
 use causeway_harness::{
     pki::{Pki, TRUST_DOMAIN},
     process::{self, Process},
 };
+use causeway_proto::relocation::v1::{GetVersionRequest, version_service_client::VersionServiceClient};
 use causeway_silo::env::Environment;
 use causeway_tls::Role;
 use tempfile::TempDir;
@@ -66,12 +67,36 @@ async fn a_server_without_tls_listens_on_loopback_only_unless_insecure_is_given(
     assert!(!directory.path().join("control.db").exists(), "nothing was begun");
     let arguments = ["control", "--database-url", &database, "--listen", "0.0.0.0:0", "--insecure"];
     let mut control = Process::start(command(&arguments)).expect("it runs");
-    control.served_at().expect("it serves");
+    let open = control.served_at().expect("it serves").replace("0.0.0.0", "127.0.0.1");
     assert!(
         control.log().contains("whoever reaches the port can read and make every call"),
         "{}",
         control.log()
     );
+    assert!(is_insecure(&open, None).await, "a monitor learns of it");
+    drop(control);
+    // On loopback, --insecure leaves nothing open.
+    let arguments = ["control", "--database-url", &database, "--listen", "127.0.0.1:0", "--insecure"];
+    let mut control = Process::start(command(&arguments)).expect("it runs");
+    assert!(!is_insecure(&control.served_at().expect("it serves"), None).await);
+    let pki = Pki::new(Environment::system()).expect("a CA");
+    let pair = pki.pair(Role::Control, "main").expect("issued");
+    let mut with_tls = command(&["control", "--listen", "0.0.0.0:0", "--database-url", &database]);
+    with_tls.arg("--tls-cert").arg(&pair.cert).arg("--tls-key").arg(&pair.key);
+    drop(control);
+    let mut control = Process::start(with_tls).expect("it runs");
+    let url = control.served_at().expect("it serves").replace("http://0.0.0.0", "https://127.0.0.1");
+    assert!(!is_insecure(&url, Some(pki.client(None).expect("it can be used"))).await);
+}
+
+/// Whether a control says that it is open to whoever reaches its port.
+async fn is_insecure(url: &str, tls: Option<Arc<ClientTls>>) -> bool {
+    let control = Client::connect_with_tls(Service::Control, url, Timeouts::default(), tls).await;
+    let control = control.expect("it listens");
+    let asked = control.call(LIMIT, GetVersionRequest::default(), async |channel, request| {
+        VersionServiceClient::new(channel).get_version(request).await
+    });
+    asked.await.expect("it answers").insecure
 }
 
 #[tokio::test]
@@ -177,7 +202,7 @@ fn region_of(directory: &TempDir, pki: &Pki, pair: &PairFiles, control: &str) ->
     let path = |name: &str| directory.path().join(name).display().to_string();
     let mut region = command(&["region", "--name", "us", "--listen", "127.0.0.1:0", "--control", control]);
     region.args(["--database-url", &format!("sqlite:{}", path("us.db")), "--spool-dir", &path("spool")]);
-    Process::start(mutual(region, pki, pair)).expect("it runs")
+    mutual(region, pki, pair)
 }
 
 /// Until control knows who it is and somebody has added it, a region waits, and so do its imports. It needs no restart.

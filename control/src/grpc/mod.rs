@@ -26,8 +26,8 @@ use uuid::Uuid;
 
 use crate::{Control, Error};
 
-/// Adds all services of a control.
-pub(crate) fn add_services(control: &Control, routes: &mut RoutesBuilder) {
+/// Adds all services of a control. `insecure` if it listens without TLS where other machines can reach it.
+pub(crate) fn add_services(control: &Control, routes: &mut RoutesBuilder, insecure: bool) {
     let page_key = || control.page_key().clone();
     let regions = region_service::Handler::new(control.regions().clone(), page_key());
     let reservations = slug_reservation_service::Handler::new(
@@ -43,7 +43,7 @@ pub(crate) fn add_services(control: &Control, routes: &mut RoutesBuilder) {
     );
     let imports = control_import_service::Handler::new(control.imports().clone(), page_key());
     routes
-        .add_service(VersionServiceServer::new(service_description()))
+        .add_service(VersionServiceServer::new(service_description(insecure)))
         .add_service(control.audit().service())
         .add_service(
             ControlImportServiceServer::new(imports)
@@ -68,12 +68,13 @@ pub(crate) fn add_services(control: &Control, routes: &mut RoutesBuilder) {
 }
 
 /// What control reports about itself to the version service.
-fn service_description() -> Service {
+fn service_description(insecure: bool) -> Service {
     Service {
         kind: ServiceKind::Control,
         version: env!("CARGO_PKG_VERSION"),
         capabilities: vec![Capability::SlugOperations, Capability::AllFeeds, Capability::Revert],
         region: String::new(),
+        insecure,
     }
 }
 

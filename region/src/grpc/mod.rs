@@ -27,6 +27,7 @@ pub(crate) fn add_services(
     reconciler: &Reconciler,
     page_key: &PageKey,
     routes: &mut tonic::service::RoutesBuilder,
+    insecure: bool,
 ) {
     routes
         .add_service(ImportServiceServer::new(import_service::Handler::new(
@@ -38,14 +39,14 @@ pub(crate) fn add_services(
             follower.clone(),
             page_key.clone(),
         )))
-        .add_service(VersionServiceServer::new(version_info(imports)))
+        .add_service(VersionServiceServer::new(version_info(imports, insecure)))
         .add_service(ReconciliationServiceServer::new(reconciliation_service::Handler::new(
             reconciler.clone(),
         )));
 }
 
 /// What this region reports about itself.
-fn version_info(imports: &Imports) -> Service {
+fn version_info(imports: &Imports, insecure: bool) -> Service {
     let mut capabilities = vec![Capability::Revert];
     if imports.context().keys().is_some() {
         capabilities.push(Capability::EncryptedExports);
@@ -55,5 +56,6 @@ fn version_info(imports: &Imports) -> Service {
         version: env!("CARGO_PKG_VERSION"),
         capabilities,
         region: imports.context().region.clone(),
+        insecure,
     }
 }
