@@ -78,7 +78,7 @@ impl Embedded {
         let control = serve_control(
             listener.0,
             causeway_control::Options {
-                database_url: sqlite_url(&directory.join(CONTROL_FILE))?,
+                database_url: sqlite_url(&directory.join(CONTROL_FILE))?.into(),
                 database: db::Options::default(),
                 address: listener.1,
                 accept_regions: causeway_control::model::region::AcceptRegions::Any,

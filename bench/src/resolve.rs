@@ -276,7 +276,7 @@ pub async fn serve(listen: SocketAddr, database_url: String) -> anyhow::Result<(
     let listener = TcpListener::bind(listen).await?;
     let url = format!("http://{}", listener.local_addr()?);
     let options = causeway_control::Options {
-        database_url,
+        database_url: database_url.into(),
         database: db::Options::default(),
         address: url.clone(),
         accept_regions: causeway_control::model::region::AcceptRegions::Any,

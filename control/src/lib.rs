@@ -51,7 +51,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Options {
     /// URL of its database.
-    pub database_url: String,
+    pub database_url: db::DatabaseUrl,
     /// Options of the connection pool for that database.
     pub database: db::Options,
     /// URL under which users reach this control. Control writes it into each auth token that it generates.
@@ -127,7 +127,7 @@ impl Control {
     /// # Errors
     /// If the database cannot be used, or a model table differs from the catalog.
     pub async fn start(options: Options, env: Environment) -> Result<Self, StartError> {
-        let db = Db::connect(&options.database_url, &options.database).await?;
+        let db = Db::connect(options.database_url.secret(), &options.database).await?;
         let catalog = Catalog::load()?;
         let db = schema::prepare(db, &catalog, store::MIGRATIONS).await?;
         let page_key = store::page_key(&db).await?;

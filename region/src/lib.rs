@@ -155,7 +155,7 @@ pub struct Options {
     /// The URL at which users reach the region. The region registers it with control.
     pub address: String,
     /// The URL of the region's database.
-    pub database_url: String,
+    pub database_url: db::DatabaseUrl,
     /// The settings of the connection pool.
     pub database: db::Options,
     /// The URLs of control; several if several control processes serve its database.
@@ -191,7 +191,7 @@ impl Options {
     pub fn new(
         name: String,
         address: String,
-        database_url: String,
+        database_url: impl Into<db::DatabaseUrl>,
         control_urls: Vec<String>,
         spool_dir: PathBuf,
     ) -> Self {
@@ -199,7 +199,7 @@ impl Options {
             name,
             product_name: None,
             address,
-            database_url,
+            database_url: database_url.into(),
             database: db::Options::default(),
             control_urls,
             control_timeouts: Timeouts { call: Duration::from_secs(60), ..Timeouts::default() },
@@ -254,7 +254,7 @@ impl Region {
         }
         let keys = DecryptionKeys::new(options.decryption_keys).map_err(StartError::DecryptionKey)?;
         let catalog = Catalog::load()?;
-        let db = Db::connect(&options.database_url, &options.database).await?;
+        let db = Db::connect(options.database_url.secret(), &options.database).await?;
         let db = schema::prepare(db, &catalog, store::MIGRATIONS).await?;
         let page_key = store::page_key(&db).await?;
         let lock = lock_spool(&options.spool_dir).await?;

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, bail};
 use causeway::serve::{CallerLimits, ConnectionLimits, Running, Settings, Tls, open_files};
-use causeway_silo::db;
+use causeway_silo::db::{self, DatabaseUrl};
 use tokio::net::TcpListener;
 use tracing::{error, info, warn};
 
@@ -22,7 +22,7 @@ pub(super) struct ServerArgs {
     pub(super) tls: ServerTlsArgs,
     /// The database: postgres://USER:PASSWORD@HOST/NAME or sqlite:FILE. This or --database-url-file is needed
     #[arg(long, value_name = "URL", env = "CAUSEWAY_DATABASE_URL", hide_env_values = true)]
-    pub(super) database_url: Option<String>,
+    pub(super) database_url: Option<DatabaseUrl>,
     /// A file with the URL of the database and nothing else, so that its password is neither an argument nor a
     /// variable. It should be one that only the server's user can read, such as a credential of systemd
     #[arg(long, value_name = "FILE", env = "CAUSEWAY_DATABASE_URL_FILE")]
@@ -199,14 +199,14 @@ impl ServerArgs {
     ///
     /// # Errors
     /// If there is none or there are two, the file cannot be read, or what is there is no URL of a database.
-    pub(super) fn database_url(&self) -> anyhow::Result<String> {
+    pub(super) fn database_url(&self) -> anyhow::Result<DatabaseUrl> {
         let (url, from) = match (&self.database_url, &self.database_url_file) {
             (Some(url), None) => (url.clone(), "--database-url"),
-            (None, Some(file)) => (keys::secret(file)?.trim().to_owned(), "--database-url-file"),
+            (None, Some(file)) => (keys::secret(file)?.trim().into(), "--database-url-file"),
             (Some(_), Some(_)) => bail!("give --database-url or --database-url-file, not both"),
             (None, None) => bail!("the database is missing: give --database-url or --database-url-file"),
         };
-        db::check_url(&url).context(from)?;
+        db::check_url(url.secret()).context(from)?;
         Ok(url)
     }
 

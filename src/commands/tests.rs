@@ -37,7 +37,7 @@ fn a_control_listens_on_loopback_by_default() {
         panic!("another command")
     };
     assert_eq!(args.listen.to_string(), "127.0.0.1:50051");
-    assert_eq!(args.server.database_url().expect("it is a URL"), "sqlite:x.db");
+    assert_eq!(args.server.database_url().expect("it is a URL").secret(), "sqlite:x.db");
     assert_eq!(args.server.advertise, None);
     let Command::Control(args) = parse(&["control"]).expect("the database may be in a file") else {
         panic!("another command")

@@ -57,7 +57,7 @@ async fn control_with(url: &str, env: Environment, feed: feed::Options, accept: 
 
 fn options(url: &str, feed: feed::Options, accept: AcceptRegions) -> Options {
     Options {
-        database_url: url.to_owned(),
+        database_url: url.into(),
         database: db::Options::default(),
         address: "http://control.example.com".to_owned(),
         accept_regions: accept,

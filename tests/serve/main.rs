@@ -51,7 +51,7 @@ const ID: &str = "3b1f5a3e-8d1f-4b9e-9a1e-0a6b6f2f7c11";
 
 fn control_options(directory: &Path) -> causeway_control::Options {
     causeway_control::Options {
-        database_url: format!("sqlite:{}", directory.join("control.db").display()),
+        database_url: format!("sqlite:{}", directory.join("control.db").display()).into(),
         database: db::Options::default(),
         address: "http://control.example".to_owned(),
         accept_regions: causeway_control::model::region::AcceptRegions::Any,

@@ -89,26 +89,83 @@ async fn a_database_that_is_not_there_is_named_with_how_to_make_it() {
     says(&refusal, &["database orders", "does not exist", "createdb -h 127.0.0.1 -p"]);
 }
 
-#[tokio::test]
-async fn a_password_that_is_wrong_is_told_and_never_said() {
+/// A PostgreSQL server that asks the user `me` for the password `right!`, and the host and name of databases of that
+/// user.
+async fn with_password(databases: &[&str]) -> (Postgres, Vec<String>) {
     let postgres = Postgres::start().await.expect("PostgreSQL");
-    let url = postgres.create_database("orders").await.expect("made");
-    let db = Db::connect(&url, &Options::default()).await.expect("it is there");
-    for sql in [
-        "CREATE ROLE me LOGIN PASSWORD 'right'",
+    let mut urls = Vec::new();
+    for name in databases {
+        urls.push(postgres.create_database(name).await.expect("made"));
+    }
+    let db = Db::connect(&urls[0], &Options::default()).await.expect("it is there");
+    let own = databases.iter().map(|name| format!("ALTER DATABASE {name} OWNER TO me"));
+    for sql in ["CREATE ROLE me LOGIN PASSWORD 'right!'".to_owned()].into_iter().chain(own).chain([
         // A PostgreSQL server's working directory is its data directory.
         "COPY (VALUES ('host all me 127.0.0.1/32 scram-sha-256'), ('host all all 127.0.0.1/32 trust')) \
-         TO PROGRAM 'cat > pg_hba.conf'",
-    ] {
+         TO PROGRAM 'cat > pg_hba.conf'"
+            .to_owned(),
+    ]) {
         let mut tx = db.begin().await.expect("a transaction");
-        tx.execute(Statement::new(sql)).await.expect("done");
+        tx.execute(Statement::new("").push(&sql)).await.expect("done");
         tx.commit().await.expect("kept");
     }
     db.fetch_optional(Statement::new("SELECT pg_reload_conf()")).await.expect("done");
     db.close().await;
-    let (_, server) = url.split_once('@').expect("a user");
-    let refusal = control(&format!("postgres://me:secret@{server}")).await;
+    let places = urls.iter().map(|url| url.split_once('@').expect("a user").1.to_owned()).collect();
+    (postgres, places)
+}
+
+#[tokio::test]
+async fn a_password_that_is_wrong_is_told_and_never_said() {
+    let (_postgres, places) = with_password(&["orders"]).await;
+    let refusal = control(&format!("postgres://me:secret@{}", places[0])).await;
     says(&refusal, &["database orders", "user me", "password", "--database-url"]);
+}
+
+#[tokio::test]
+async fn a_log_of_everything_has_no_password_of_a_database() {
+    let (_postgres, places) = with_password(&["control", "us"]).await;
+    let directory = TempDir::new().expect("a directory");
+    let spool = directory.path().join("spool").display().to_string();
+    let file = directory.path().join("database-url");
+    let start = |arguments: &[&str], url: Option<&str>| {
+        let mut command = crate::command(&[arguments, &["--listen", "127.0.0.1:0"]].concat());
+        command.env("CAUSEWAY_LOG", "trace");
+        if let Some(url) = url {
+            command.env("CAUSEWAY_DATABASE_URL", url);
+        }
+        Process::start(command).expect("it runs")
+    };
+    let mut logs = Vec::new();
+    let mut control = start(&["control"], Some(&format!("postgres://me:right%21@{}", places[0])));
+    let url = control.served_at().expect("it has the right password");
+    fs::write(&file, format!("postgres://me:right%21@{}", places[1])).expect("it is written");
+    let file = file.display().to_string();
+    let region = ["region", "--name", "us", "--control", &url, "--spool-dir", &spool];
+    let mut region = start(&[&region[..], &["--database-url-file", &file]].concat(), None);
+    let at = region.served_at().expect("it has the right password");
+    let imported = run(&["import", "organizations", "examples/acme.json", "--region", &at]).await;
+    assert_eq!(imported.status.code(), Some(0), "{}", text(&imported.stderr));
+    for process in [region, control] {
+        process.signal("TERM").expect("it runs");
+        logs.push(process.ended().expect("it ends").1);
+    }
+    for log in &logs {
+        assert!(log.lines().filter(|line| line.contains("TRACE")).count() > 100, "it logs everything");
+    }
+    // And where it cannot be connected: by a password that is wrong, and as an option.
+    let refused = start(&["control"], Some(&format!("postgres://me:not-right%21@{}", places[0])));
+    let option = format!("postgres://me:right%21@{}_absent", places[0]);
+    let absent = start(&["control", "--database-url", &option], None);
+    for process in [refused, absent] {
+        let (status, log) = process.ended().expect("it ends");
+        assert_eq!(status.code(), Some(1), "{log}");
+        logs.push(log);
+    }
+    for log in &logs {
+        let lines: Vec<_> = log.lines().filter(|line| line.contains("right")).take(3).collect();
+        assert!(lines.is_empty(), "a password is in the log: {lines:#?}");
+    }
 }
 
 /// Starts a service on a database and kills it, so that the database belongs to that service.

@@ -54,7 +54,7 @@ pub(crate) fn settings(tls: Tls) -> Settings {
 pub(crate) async fn control(directory: &Path, settings: Settings) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let options = causeway_control::Options {
-        database_url: format!("sqlite:{}", directory.join("control.db").display()),
+        database_url: format!("sqlite:{}", directory.join("control.db").display()).into(),
         database: db::Options::default(),
         address: "https://control.example".to_owned(),
         accept_regions: causeway_control::model::region::AcceptRegions::Any,

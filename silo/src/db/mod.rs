@@ -20,6 +20,7 @@ mod retry;
 mod row;
 mod statement;
 mod tx;
+mod url;
 
 use std::sync::Arc;
 
@@ -40,6 +41,7 @@ pub use retry::{Attempts, HasDbError, retried};
 pub use row::Row;
 pub use statement::{Arg, Column, Statement, time_text};
 pub use tx::{OpenTransaction, Transactional, Tx};
+pub use url::DatabaseUrl;
 
 /// Which of the two databases it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -31,7 +31,7 @@ impl fmt::Debug for ConfigureControl {
 
 pub(super) fn control(database_url: String, address: String) -> causeway_control::Options {
     causeway_control::Options {
-        database_url,
+        database_url: database_url.into(),
         database: pool(),
         address,
         accept_regions: causeway_control::model::region::AcceptRegions::Any,
