@@ -11,10 +11,10 @@ use causeway_proto::{
     access::Role as Allowed, failure::reason_of, region::v1::ImportState, relocation::v1::ErrorReason,
 };
 use causeway_tls::Role;
-use prost_reflect::{DynamicMessage, MethodDescriptor, Value};
+use prost_reflect::{DynamicMessage, Kind, MessageDescriptor, MethodDescriptor, Value};
 
 use super::reflected::{Reflected, refusal, set};
-use crate::support::{caller, example, two_regions};
+use crate::support::{Server, caller, example, two_regions};
 
 /// The rule of a call, read from its option as a client reads it.
 #[derive(Debug, Default)]
@@ -120,6 +120,54 @@ fn request(call: &MethodDescriptor, rule: &Rule, values: &BTreeMap<&'static str,
         set(&mut request, path, values[name].clone());
     }
     request
+}
+
+/// The paths of all fields of a message, and of the messages in it, that are called so.
+fn paths_to(name: &str, message: &MessageDescriptor, seen: &mut Vec<String>) -> Vec<String> {
+    let mut paths = Vec::new();
+    if seen.iter().any(|outer| outer == message.full_name()) {
+        return paths;
+    }
+    seen.push(message.full_name().to_owned());
+    for field in message.fields() {
+        if field.name() == name {
+            paths.push(name.to_owned());
+        }
+        if let Kind::Message(inner) = field.kind() {
+            let inner = paths_to(name, &inner, seen);
+            paths.extend(inner.into_iter().map(|path| format!("{}.{path}", field.name())));
+        }
+    }
+    seen.pop();
+    paths
+}
+
+/// A field that names a region and is not bound would let a region speak for another one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_field_that_names_a_region_is_bound_for_regions() {
+    let server = Server::start().await;
+    let urls = [server.running.url()];
+    let tls = Some(caller(&server.pki, Role::Monitor, "eye"));
+    let control = Client::with_tls(Service::Control, &urls, Timeouts::default(), tls).expect("a URL");
+    let reflected = Reflected::of(&control).await;
+    let mut checked = 0;
+    for call in &reflected.calls {
+        let Some(rule) = rule(&reflected, call) else { continue };
+        if !rule.roles.as_ref().is_some_and(|roles| roles.iter().any(|role| role == Role::Region.as_str())) {
+            continue;
+        }
+        // Where the organization must be the caller's own, a region beside it can only be the right one.
+        if rule.bound.contains_key("own_organization") {
+            continue;
+        }
+        let bound: Vec<String> = rule.bound.get("own_region").into_iter().cloned().collect();
+        for path in paths_to("region", &call.input(), &mut Vec::new()) {
+            assert!(bound.contains(&path), "{}: {path} is not bound: {rule:?}", call.full_name());
+            checked += 1;
+        }
+    }
+    assert!(checked > 10, "only {checked} fields");
+    server.running.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
