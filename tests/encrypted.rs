@@ -5,6 +5,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
@@ -187,7 +188,7 @@ fn who_has_no_key_for_an_encrypted_export_is_told() {
 
 /// A control and a region as processes, which end when the test does, and the URL of the region.
 struct Services {
-    _processes: [Process; 2],
+    processes: [Process; 2],
     region: String,
 }
 
@@ -208,7 +209,7 @@ fn services(place: &Place, key: Option<&str>) -> Services {
     let mut arguments = vec!["region", "--name", "us", "--control", &url, "--spool-dir", &spool];
     arguments.extend(key.map(|key| ["--decryption-key", key]).into_iter().flatten());
     let (region, url) = serve(place, "region", &arguments);
-    Services { _processes: [control, region], region: url }
+    Services { processes: [control, region], region: url }
 }
 
 #[test]
@@ -231,6 +232,35 @@ fn an_export_for_another_key_is_encrypted_again_for_the_region() {
     assert_eq!((&json["state"], &json["encrypted"]), (&"IMPORT_STATE_SUCCEEDED".into(), &true.into()));
     // Each upload is encrypted again, and is still the same import.
     assert_eq!(serde_json::from_slice::<serde_json::Value>(&done(&arguments)).expect("it is JSON"), json);
+}
+
+#[test]
+fn a_region_opens_exports_with_each_of_its_keys_and_warns_of_one_that_others_can_read() {
+    let place = Place::new();
+    let [own, other] = ["test-key-private.pem", "other-test-key-private.pem"].map(|name| {
+        let copy = place.path(name);
+        fs::copy(vector(name), &copy).expect("copied");
+        copy
+    });
+    let mode = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("it is ours");
+    };
+    mode(&own, 0o600);
+    mode(&other, 0o640);
+    let both = format!("{},{}", other.display(), own.display());
+    let services = services(&place, Some(&both));
+    // The file names the key that it was encrypted for: the second one, for which no new export is encrypted any more.
+    let line = ["import", "organizations", &vector("python.tar"), "--region", &services.region];
+    let json: serde_json::Value =
+        serde_json::from_slice(&done(&[&line[..], &["--output", "json"]].concat())).expect("it is JSON");
+    assert_eq!((&json["state"], &json["encrypted"]), (&"IMPORT_STATE_SUCCEEDED".into(), &true.into()));
+    let [_control, region] = services.processes;
+    let log = region.kill().expect("it runs");
+    let warned: Vec<&str> =
+        log.lines().filter(|line| line.contains("other users of this machine can read")).collect();
+    assert_eq!(warned.len(), 1, "{warned:#?}");
+    let line = warned[0];
+    assert!(line.contains("640") && line.contains(&format!("chmod 600 '{}'", other.display())), "{line}");
 }
 
 #[test]

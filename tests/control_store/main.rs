@@ -23,8 +23,8 @@ mod slugs;
 mod streams;
 mod support;
 mod suspension;
-
 mod users;
+
 macro_rules! on_each_store {
     ($($module:ident: $($behaviour:ident),+;)+) => {
         mod sqlite {
@@ -61,9 +61,9 @@ on_each_store! {
         rows_are_never_changed_or_deleted_by_hand,
         what_somebody_does_to_the_log_is_found,
         old_rows_go_and_the_chain_stays_whole,
+        a_beginning_that_was_cut_off_is_found,
         a_control_deletes_what_is_too_old,
         several_controls_make_one_chain,
-        a_beginning_that_was_cut_off_is_found,
         rows_get_into_the_chain_by_themselves;
     regions:
         registering_again_renews_the_address,

@@ -199,6 +199,10 @@ fn control_of(directory: &TempDir, pki: &Pki, more: &[&str]) -> (Process, String
 
 /// The region `us` with this certificate.
 fn region_of(directory: &TempDir, pki: &Pki, pair: &PairFiles, control: &str) -> Process {
+    Process::start(region_command(directory, pki, pair, control)).expect("it runs")
+}
+
+fn region_command(directory: &TempDir, pki: &Pki, pair: &PairFiles, control: &str) -> std::process::Command {
     let path = |name: &str| directory.path().join(name).display().to_string();
     let mut region = command(&["region", "--name", "us", "--listen", "127.0.0.1:0", "--control", control]);
     region.args(["--database-url", &format!("sqlite:{}", path("us.db")), "--spool-dir", &path("spool")]);
@@ -228,6 +232,28 @@ fn a_region_whose_certificate_names_nobody_waits_for_a_better_one() {
     let added = add.arg("--tls-ca").arg(pki.ca()).output().expect("it runs");
     assert!(added.status.success(), "{}", String::from_utf8_lossy(&added.stderr));
     region.logged("registered with control").expect("it is accepted");
+}
+
+#[test]
+fn importers_merge_users_at_a_region_that_was_started_with_allow_merge() {
+    let (directory, pki) =
+        (TempDir::new().expect("a directory"), Pki::new(Environment::system()).expect("a CA"));
+    let (_control, control) = control_of(&directory, &pki, &["--accept-regions", "any"]);
+    let pair = pki.pair(Role::Region, "us").expect("issued");
+    let importer = pki.pair(Role::Importer, "ann").expect("issued");
+    for (more, may) in [(&[][..], false), (&["--allow-merge"], true)] {
+        let mut region = region_command(&directory, &pki, &pair, &control);
+        region.args(["--trust-domain", TRUST_DOMAIN]).args(more);
+        let mut region = Process::start(region).expect("it runs");
+        let url = region.served_at().expect("it serves").replace("http://", "https://");
+        let mut import =
+            command(&["import", "organizations", "examples/acme.json", "--merge-users", "--region", &url]);
+        import.arg("--tls-ca").arg(pki.ca()).arg("--tls-cert").arg(&importer.cert);
+        let output = import.arg("--tls-key").arg(&importer.key).output().expect("it runs");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.success(), may, "{stderr}");
+        assert!(may || stderr.contains("--allow-merge"), "{stderr}");
+    }
 }
 
 #[test]
