@@ -153,6 +153,28 @@ pub(crate) async fn a_log_that_was_changed_is_noticed_by_command(store: Store) {
     cluster.stop().await;
 }
 
+/// What somebody does who has seen how retention deletes entries. No trigger has to be switched off for it.
+pub(crate) async fn a_log_whose_beginning_was_cut_off_is_noticed_by_command(store: Store) {
+    let cluster = started(store).await;
+    let bytes = export::large(1).to_bytes();
+    let import = cluster.region(0).import(&bytes, &ImportOptions::default()).await.expect("it ends");
+    assert_eq!(import.state(), ImportState::Succeeded);
+    cluster.quiet(PATIENCE).await.expect("quiet");
+    let head = verified(&cluster, &[]).await;
+    let cut = [
+        "UPDATE causeway_audit_state SET base_position = 2, \
+         base_hash = (SELECT hash FROM causeway_audit_seal WHERE position = 2)",
+        "DELETE FROM causeway_audit WHERE id IN (SELECT audit_id FROM causeway_audit_seal WHERE position <= 2)",
+        "DELETE FROM causeway_audit_seal WHERE position <= 2",
+    ]
+    .map(Statement::new);
+    cluster.change(Silo::Control, &cut).await.expect("changed");
+    let why = "begins after position 2, and the last entry that says where it begins names position 0";
+    broken(&cluster, &[], why).await;
+    broken(&cluster, &["--expect", &head], "its beginning is gone").await;
+    cluster.stop().await;
+}
+
 /// Services that die between a commit and what follows it, and while they add to the chain.
 pub(crate) async fn a_log_is_whole_after_services_were_killed(store: Store) {
     let failpoints = Failpoints::default();

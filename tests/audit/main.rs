@@ -19,6 +19,7 @@ causeway_harness::on_each_store! {
     commands:
         the_log_is_listed_by_command,
         a_log_that_was_changed_is_noticed_by_command,
+        a_log_whose_beginning_was_cut_off_is_noticed_by_command,
         a_log_is_whole_after_services_were_killed;
     failures:
         a_call_that_is_refused_is_recorded_with_its_reason,
