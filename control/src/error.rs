@@ -55,6 +55,19 @@ pub enum Error {
         /// Its primary key at control.
         id: i64,
     },
+    /// A record would add to a row that imports of other regions use by now, and its own import began long ago.
+    #[error(
+        "{field} leads to {model} {id}, which another region uses by now; an import adds to such rows within a week of its \
+         first chunk only, and nothing of this chunk was written"
+    )]
+    RowUsedElsewhere {
+        /// The field of the record.
+        field: String,
+        /// The model of the row.
+        model: String,
+        /// Its primary key at control.
+        id: i64,
+    },
     /// A request stream ended before its last message.
     #[error(
         "the request stream ended before its last message, which says that it is whole; nothing of it was kept, send \

@@ -157,7 +157,8 @@ on_each_store! {
         a_region_plans_an_import_for_a_week_and_not_too_many;
     users:
         a_record_of_a_user_whom_its_import_has_not_brought_is_refused,
-        a_user_whom_another_region_uses_stays_with_all_that_belongs_to_it;
+        a_user_whom_another_region_uses_stays_with_all_that_belongs_to_it,
+        an_import_adds_to_a_user_whom_another_region_uses_for_a_week;
     sizes:
         the_largest_answers_about_slugs_fit_into_a_message,
         the_largest_answer_for_a_chunk_fits_into_a_message,

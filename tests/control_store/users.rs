@@ -9,9 +9,10 @@ use causeway_control::{
 use causeway_proto::relocation::v1::ErrorReason;
 use causeway_relocation::catalog::{Catalog, Model, Silo, USER};
 use causeway_silo::db::{Db, Statement};
+use chrono::TimeDelta;
 use serde_json::{Value, json};
 
-use crate::support::{Fixture, bulk_create, operation};
+use crate::support::{Fixture, bulk_create, now, operation};
 
 /// The number of the organization of region `us`.
 const ORGANIZATION: i64 = 7;
@@ -219,5 +220,36 @@ pub(crate) async fn a_user_whom_another_region_uses_stays_with_all_that_belongs_
         assert_eq!((reverted.deleted, reverted.kept), (1, 0), "{model}: {:?}", reverted.findings);
     }
     assert_eq!(rows(&db, &catalog).await, before);
+    db.close().await;
+}
+
+/// Two imports may run at the same time, and one of them merge into a user that the other one has just brought.
+pub(crate) async fn an_import_adds_to_a_user_whom_another_region_uses_for_a_week(fixture: Fixture) {
+    let (fixture, catalog) = (us_and_de(fixture).await, Catalog::load().expect("it can be read"));
+    let (imports, db) = (fixture.control.imports(), fixture.db().await);
+    let ann = inserted(imports, chunk_of("us", 1, USER, 1, &user("ann"))).await;
+    let bob = inserted(imports, chunk_of("us", 1, USER, 2, &user("bob"))).await;
+    // Another region uses one of them, and another import of the same region the other.
+    for (region, name) in [("de", "ann"), ("us", "bob")] {
+        let merged = imports.import_models(chunk_of(region, 2, USER, 1, &user(name))).await.expect("written");
+        assert_eq!(merged.keys.existing.len(), 1);
+    }
+    let late = fixture.another_for_added(now() + TimeDelta::days(7) + TimeDelta::seconds(1)).await;
+    for model in models_of_users(&catalog).into_iter().filter(|model| model.is_user_scoped()) {
+        inserted(imports, chunk_of("us", 1, &model.name, 1, &record_of(model, ann))).await;
+        let mut another = record_of(model, ann);
+        match model.name.as_str() {
+            "sentry.useremail" => another["email"] = "another@example.org".into(),
+            _ => another["key"] = "language".into(),
+        }
+        let before = rows(&db, &catalog).await;
+        let refused = late.imports().import_models(chunk_of("us", 1, &model.name, 2, &another)).await;
+        assert!(matches!(refused, Err(Error::RowUsedElsewhere { id, .. }) if id == ann), "{refused:?}");
+        let status = tonic::Status::from(refused.expect_err("it is refused"));
+        assert_eq!(causeway_proto::failure::reason_of(&status), Some(ErrorReason::RowNotOfImport));
+        assert_eq!(rows(&db, &catalog).await, before);
+        inserted(late.imports(), chunk_of("us", 1, &model.name, 3, &record_of(model, bob))).await;
+    }
+    late.stop().await;
     db.close().await;
 }

@@ -118,6 +118,9 @@ fn failure(error: &Error) -> Failure {
         Error::RowNotOfImport { import_id, model, id, .. } => {
             new(ErrorReason::RowNotOfImport).with("import_id", import_id).with("model", model).with("id", id)
         }
+        Error::RowUsedElsewhere { model, id, .. } => {
+            new(ErrorReason::RowNotOfImport).with("model", model).with("id", id)
+        }
         Error::ImportBeingReverted { import_id } => new(ErrorReason::ImportBeingReverted)
             .with("import_id", import_id)
             .precondition("IMPORT", import_id.to_string()),

@@ -7,18 +7,27 @@
 //! | of any other | users that this import has inserted or was given |
 //!
 //! The region applies the same rule when it rewrites references, so it never sends what is refused here.
+//!
+//! An import of another region may have merged into a user since. Two imports at the same time may do so, and then the
+//! first one still brings what belongs to its user; an import that began long ago does not add to that user any more.
 
 use std::collections::BTreeSet;
 
 use causeway_relocation::{
     catalog::{Catalog, Model, Silo},
-    chunk::Chunk,
+    chunk::{Chunk, SharedChunk},
+    keys::KeyKind,
     plan::Record,
     value::Value,
 };
+use causeway_silo::transact;
+use chrono::TimeDelta;
 
 use super::{revert::CHUNKS, write::ControlImports};
 use crate::{Error, model::import::ImportModels};
+
+/// How long after its first chunk an import adds to users whom other regions use by now.
+const ADDS_FOR: TimeDelta = TimeDelta::days(7);
 
 impl ControlImports {
     /// Refuses records that refer to rows of control which their import has not brought.
@@ -39,19 +48,59 @@ impl ControlImports {
             let target = column.references.as_deref().and_then(|target| catalog.model(target));
             let Some(target) = target.filter(|target| target.silo == Silo::Control) else { continue };
             let referred = records.iter().filter_map(|record| record.values.get(index));
-            let mut unknown: BTreeSet<i64> = referred.filter_map(Value::as_int).collect();
+            let referred: BTreeSet<i64> = referred.filter_map(Value::as_int).collect();
             let must_be_new = model.rules.skip_when_existing.contains(&index);
+            let (field, model) = (column.field.clone(), target.name.clone());
+            let mut unknown = referred.clone();
             self.remove_own(request, target, must_be_new, &mut unknown).await?;
             if let Some(id) = unknown.first() {
-                return Err(Error::RowNotOfImport {
-                    import_id: request.import_id,
-                    field: column.field.clone(),
-                    model: target.name.clone(),
-                    id: *id,
-                });
+                let import_id = request.import_id;
+                return Err(Error::RowNotOfImport { import_id, field, model, id: *id });
+            }
+            if must_be_new
+                && self.is_late(request).await?
+                && let Some(id) = self.used_elsewhere(request, target, &referred).await?
+            {
+                return Err(Error::RowUsedElsewhere { field, model, id });
             }
         }
         Ok(())
+    }
+
+    /// Whether an import began so long ago that it does not add to what others use.
+    async fn is_late(&self, request: &ImportModels) -> Result<bool, Error> {
+        let (region, import) = (&request.region, request.import_id);
+        let first = Chunk::list_summaries(self.db(), region, import, (-1, 0), false, 1).await?;
+        Ok(first.first().is_some_and(|first| self.env().now() - first.created_at > ADDS_FOR))
+    }
+
+    /// One of these rows that an import of another region found there and uses, if there is one. Read page by page,
+    /// because there may be many such imports.
+    async fn used_elsewhere(
+        &self,
+        request: &ImportModels,
+        target: &Model,
+        ids: &BTreeSet<i64>,
+    ) -> Result<Option<i64>, Error> {
+        let import = (request.region.as_str(), request.import_id);
+        let mut page: Vec<SharedChunk> = Vec::new();
+        loop {
+            let after = page.last().map(|last| (last.region.clone(), last.import_id, last.min_ordinal));
+            page = transact!(Error, self.db(), |tx| {
+                let after =
+                    after.as_ref().map(|(region, import, ordinal)| (region.as_str(), *import, *ordinal));
+                Chunk::of_others_on_existing(tx, import, &target.name, after, CHUNKS).await?
+            })?;
+            if page.is_empty() {
+                return Ok(None);
+            }
+            let elsewhere = page.iter().filter(|chunk| chunk.region != request.region);
+            let mut found = elsewhere.flat_map(|chunk| chunk.keys.mapped());
+            let used = found.find(|(kind, _, id)| *kind != KeyKind::Inserted && ids.contains(id));
+            if let Some((_, _, id)) = used {
+                return Ok(Some(id));
+            }
+        }
     }
 
     /// Removes the ids of rows that an import has inserted and, unless they `must_be_new`, of those that it was given.
