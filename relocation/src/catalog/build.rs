@@ -222,7 +222,10 @@ fn build_column(model: &str, column: file::Column) -> Result<Column, CatalogErro
     let sql = column.sql.unwrap_or_else(|| usual.to_owned());
     let longest = longest(&sql)
         .map_err(|_| wrong(model, format!("field {}: unknown length of {sql}", column.field)))?;
-    let name = column.column.unwrap_or_else(|| column_of(&column.field, column.references.is_some()));
+    let is_reference = column.references.is_some();
+    let name = column.column.unwrap_or_else(|| column_of(&column.field, is_reference));
+    let others = column.also.iter().map(|field| column_of(field, is_reference));
+    let other_columns = others.filter(|other| *other != name).collect();
     let default = match column.default {
         Some(Value::Null) => Default::Null,
         Some(Value::String(text)) if text.ends_with("()") => match text.as_str() {
@@ -239,6 +242,8 @@ fn build_column(model: &str, column: file::Column) -> Result<Column, CatalogErro
     Ok(Column {
         field: column.field,
         column: name,
+        other_columns,
+        is_opposite: false,
         kind,
         sql,
         max_length: column.max_length.or(longest),

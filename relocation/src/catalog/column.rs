@@ -1,5 +1,7 @@
 //! Columns: the field in an export, the column in the database, and which values are allowed.
 
+use super::SqlType;
+
 /// The data type of a column. It decides how the field is decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -51,6 +53,8 @@ pub enum Default {
     Literal(String),
     /// A new value for each record, such as a token.
     Generated(super::Generator),
+    /// What the record has in the column at this position; see [`super::Catalog::fitted`].
+    SameAs(usize),
 }
 
 /// A column of a model's table.
@@ -60,7 +64,11 @@ pub struct Column {
     pub field: String,
     /// The name of the column in the database.
     pub column: String,
-    /// The data type, which decides how the field is decoded.
+    /// The names that the column has in databases of other releases.
+    pub other_columns: Vec<String>,
+    /// Whether the column of this database says the opposite of the field; see [`super::Catalog::fitted`].
+    pub is_opposite: bool,
+    /// The data type.
     pub kind: Kind,
     /// The SQL type on PostgreSQL. The type on SQLite follows from it.
     pub sql: String,
@@ -98,4 +106,19 @@ pub struct Column {
     pub not_stored: String,
     /// The position of the referenced model in the order of writing; `None` if the catalog has no such model.
     pub target: Option<usize>,
+}
+
+impl Column {
+    /// Whether this database has numbers where the export has texts: older releases number what newer ones name.
+    #[must_use]
+    pub fn is_numbered(&self) -> bool {
+        self.kind == Kind::Text && SqlType::parse(&self.sql).is_some_and(|sql| sql.integer().is_some())
+    }
+
+    /// Whether a column of this type takes the values of the field, as [`crate::writer`] sends them. A text that may be a
+    /// number in an export may be one in a database.
+    #[must_use]
+    pub fn fits(&self, sql: &SqlType) -> bool {
+        sql.takes(self.kind) || (self.or_integer && sql.integer().is_some())
+    }
 }

@@ -249,19 +249,36 @@ impl Model {
             || rules.made_slug.is_some_and(|slug| set.columns.contains(&slug.column))
     }
 
-    /// The column of a row with these values that has none although this database needs one. Newer releases may have a
-    /// field no longer that an older database demands, and older ones null where a newer one demands a value.
+    /// Gives the text of a removed field the column that this database still has for it, instead of moving it to another
+    /// field. A record without the field has there what it has in that other one.
+    pub(crate) fn keep_moved(&mut self, from: &str, column: Column) {
+        self.rules.moves.retain(|rule| rule.from != from);
+        self.removed_fields.remove(from);
+        self.by_field.insert(from.to_owned(), self.columns.len());
+        self.columns.push(column);
+    }
+
+    /// What a row with these values lacks although this database needs it. Newer releases may have a field no longer that
+    /// an older database demands, and older ones null where a newer one demands a value.
     #[must_use]
-    pub fn lacks_value(&self, values: &[Value]) -> Option<&Column> {
+    pub fn lacks_value(&self, values: &[Value]) -> Option<Lack<'_>> {
         let is_filled_later = |index: usize| {
             let copies = self.rules.follow.iter().flat_map(|follow| &follow.copies);
             self.rules.makes_missing(index)
                 || self.rules.always_replaces(index)
                 || copies.into_iter().any(|(column, _)| *column == index)
         };
-        self.columns.iter().enumerate().zip(values).find_map(|((index, column), value)| {
+        let value = self.columns.iter().enumerate().zip(values).find_map(|((index, column), value)| {
             let lacks = value.is_null() && column.is_needed && column.is_stored && !is_filled_later(index);
-            lacks.then_some(column)
+            lacks.then_some(Lack { column, why: "there is no value, and this database needs one" })
+        });
+        value.or_else(|| {
+            self.rules.references_by_type.iter().find_map(|rule| {
+                let column =
+                    self.columns.get(rule.kind).filter(|column| column.is_stored && column.is_numbered())?;
+                let lacks = rule.number_of(values.get(rule.kind)?.as_text().unwrap_or_default()).is_none();
+                lacks.then_some(Lack { column, why: "this database numbers its types and has no such type" })
+            })
         })
     }
 
@@ -282,6 +299,15 @@ impl Model {
     pub fn merges(&self) -> bool {
         self.rules.taken_name.is_some()
     }
+}
+
+/// What a row lacks although this database needs it.
+#[derive(Debug, Clone, Copy)]
+pub struct Lack<'a> {
+    /// The column.
+    pub column: &'a Column,
+    /// The beginning of a sentence that says what is lacking.
+    pub why: &'static str,
 }
 
 /// Actors: records of older releases, each of which stands for a record of another model. Those releases named owners

@@ -182,6 +182,17 @@ pub struct ReferenceByType {
     pub older_types: BTreeMap<String, String>,
 }
 
+impl ReferenceByType {
+    /// The number of a type in releases that number types, as a text: the one by which they know it, or itself if it is a
+    /// number.
+    #[must_use]
+    pub fn number_of<'a>(&'a self, kind: &'a str) -> Option<&'a str> {
+        let is_number = |text: &str| text.parse::<i32>().is_ok();
+        let mut older = self.older_types.iter().filter(|(older, newer)| *newer == kind && is_number(older));
+        older.next().map(|(older, _)| older.as_str()).or_else(|| Some(kind).filter(|kind| is_number(kind)))
+    }
+}
+
 /// Primary keys inside a value: in JSON at some paths, or in a search.
 #[derive(Debug, Clone)]
 pub struct NestedIds {

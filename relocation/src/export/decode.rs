@@ -158,6 +158,18 @@ impl<'a> Decoder<'a> {
                 },
             });
         }
+        let same = |column: &Column| match column.default {
+            Default::SameAs(of) => Some(of),
+            _ => None,
+        };
+        for (index, column) in model.columns.iter().enumerate() {
+            if let Some(of) = same(column)
+                && let Some(other) = values.get(of).cloned()
+                && let Some(value @ Value::Null) = values.get_mut(index)
+            {
+                *value = other;
+            }
+        }
         // Older releases allow null where a newer database needs a value.
         let of_literal = |column: &Column| matches!(column.default, Default::Literal(_) | Default::Now);
         for (value, column) in values.iter_mut().zip(&model.columns) {
@@ -218,8 +230,9 @@ impl<'a> Decoder<'a> {
 
     fn default(&self, column: &Column) -> Result<Value, Finding> {
         Ok(match &column.default {
-            // If the database needs a value, the record is left out; see `Model::lacks_value`.
-            Default::Null => Value::Null,
+            // If the database needs a value, the record is left out; see `Model::lacks_value`. What another column has is
+            // not known before all are read.
+            Default::Null | Default::SameAs(_) => Value::Null,
             Default::Now => Value::Time(self.now),
             Default::Literal(json) => decode_literal(column, json)?,
             Default::Generated(generator) => generate::value(*generator, self.env),
@@ -351,8 +364,8 @@ fn value(column: &Column, raw: &RawValue, notes: &mut Vec<Finding>) -> Result<Va
             Err(_) => integer(json, i64::MIN, i64::MAX)?,
         },
         Kind::Boolean => match json {
-            "true" => Value::Bool(true),
-            "false" => Value::Bool(false),
+            "true" => Value::Bool(!column.is_opposite),
+            "false" => Value::Bool(column.is_opposite),
             _ => return Err(invalid("is neither true nor false")),
         },
         Kind::Float => match json.parse::<f64>() {

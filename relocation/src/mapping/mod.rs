@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use values::Nested;
 
 use crate::{
-    catalog::{Catalog, FromActor, Kind, Known, Model, SkipWhen, USER},
+    catalog::{Catalog, FromActor, Kind, Known, Lack, Model, SkipWhen, USER},
     export::{ExportError, decode_literal, each_field, unknown_option},
     finding::{Finding, FindingKind, Tense},
     keys::{KeyKind, KeyMap, Lookup},
@@ -215,15 +215,9 @@ impl Mapping<'_> {
             cleared.push(place(Finding::new(FindingKind::SlugMade, reason).field(field)));
             *slot = Value::Text(slug);
         }
-        if let Some(column) = model.lacks_value(&record.values) {
-            let reason = match self.tense {
-                Tense::Happened => {
-                    "there is no value, and this database needs one; so the record was not written"
-                }
-                Tense::Would => {
-                    "there is no value, and this database needs one; so the record would not be written"
-                }
-            };
+        if let Some(Lack { column, why }) = model.lacks_value(&record.values) {
+            let written = self.tense.words("was not written", "would not be written");
+            let reason = format!("{why}; so the record {written}");
             let finding = Finding::new(FindingKind::NotInDatabase, reason).field(&column.field);
             return Ok(Decision::Dropped(place(finding)));
         }

@@ -5,7 +5,7 @@ use md5::{Digest as _, Md5};
 
 use super::{Decision, Mapping, UnmappedReference, field_of};
 use crate::{
-    catalog::{Model, ReferenceByType},
+    catalog::{Column, Model, ReferenceByType},
     export::ExportError,
     finding::{Finding, FindingKind, Tense, shown},
     keys::Lookup,
@@ -83,6 +83,7 @@ impl Mapping<'_> {
                             return Err(ExportError::inconsistent("a record has no value for a reference"));
                         };
                         *slot = Value::Text(new.to_string());
+                        self.number_type(model, rule, record);
                         continue;
                     }
                     let field = field_of(model, *column)?;
@@ -98,8 +99,18 @@ impl Mapping<'_> {
         Ok(None)
     }
 
-    /// Replaces the primary keys inside values. What is cleared, or left as it is, because it leads to
-    /// nothing imported goes to `notes`.
+    /// Names a type as this database does, if that is one of the releases that number types.
+    fn number_type(&self, model: &Model, rule: &ReferenceByType, record: &mut Record) {
+        let is_numbered = model.columns.get(rule.kind).is_some_and(Column::is_numbered);
+        if let Some(slot) = record.values.get_mut(rule.kind).filter(|_| is_numbered)
+            && let Some(number) = slot.as_text().and_then(|kind| rule.number_of(kind))
+        {
+            *slot = Value::Text(number.to_owned());
+        }
+    }
+
+    /// Replaces the primary keys inside values. What is cleared or kept because it leads to nothing imported goes to
+    /// `notes`.
     pub(super) fn rewrite_nested(
         &self,
         model: &Model,

@@ -8,7 +8,7 @@ use roaring::RoaringTreemap;
 
 use super::{Family, Record, family::Linked, segment::add_note, steps::Notes, unreferenced::Unreferenced};
 use crate::{
-    catalog::Model,
+    catalog::{Lack, Model},
     export::ExportError,
     finding::{Finding, FindingKind},
 };
@@ -59,12 +59,15 @@ impl Family<'_> {
         let mut reader = self.plan.reader(model, self.env, 1)?;
         while let Some(Record { ordinal, source_pk, offset, values, defect, .. }) = reader.next_record()? {
             self.stopped()?;
-            let Some(column) = model.lacks_value(&values).filter(|_| defect.is_none()) else { continue };
+            let Some(Lack { column, why }) = model.lacks_value(&values).filter(|_| defect.is_none()) else {
+                continue;
+            };
+            let finding =
+                Finding::new(FindingKind::NotInDatabase, format!("{why}; the record is not imported"));
+            let finding = finding.field(&column.field);
             let record = Linked { ordinal, source_pk, offset, values };
             if self.concerns_import(model, &record, unreferenced) {
                 found.insert(offset);
-                let reason = "there is no value, and this database needs one; the record is not imported";
-                let finding = Finding::new(FindingKind::NotInDatabase, reason).field(&column.field);
                 note(notes, model, &record, finding);
             }
         }

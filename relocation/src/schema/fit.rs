@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 
 use super::compare::{Actual, Tables, UniqueIndex};
-use crate::catalog::{ArrayOf, Catalog, Column, Follow, Kind, Model, Silo, SqlType, TakenName, UniqueSet};
+use crate::catalog::{
+    ArrayOf, Catalog, Column, Default, Follow, Kind, Model, Move, Silo, SqlType, TakenName, UniqueSet,
+};
 
 impl Catalog {
     /// This catalog as far as the tables of a silo take it. Models and columns keep their positions.
@@ -42,7 +44,13 @@ impl Catalog {
         let essential =
             self.written().filter(|model| tables.of_product && model.silo == silo && model.is_essential());
         let newest = self.newest_release();
-        essential.flat_map(|model| misfits(model, tables.columns_of(&model.table), newest)).collect()
+        let of_model = |model: &Model| {
+            let columns = tables.columns_of(&model.table);
+            let mut model = model.clone();
+            columns.inspect(|columns| take_other_names(&mut model, columns));
+            misfits(&model, columns, newest)
+        };
+        essential.flat_map(of_model).collect()
     }
 }
 
@@ -54,6 +62,9 @@ fn fit(model: &mut Model, tables: &Tables, newest: &str) {
         model.not_taken = Some(format!("the database has no table {}{known}", model.table));
         return;
     };
+    if tables.of_product {
+        take_other_names(model, columns);
+    }
     let misfits = if tables.of_product { misfits(model, Some(columns), newest) } else { Vec::new() };
     if !misfits.is_empty() {
         model.not_taken = Some(misfits.join("; "));
@@ -89,6 +100,38 @@ fn fit(model: &mut Model, tables: &Tables, newest: &str) {
     if let Some(unique) = &tables.unique {
         let indexes = unique.get(&model.table);
         fit_unique(model, indexes.into_iter().flatten());
+    }
+}
+
+/// Gives columns the names that they have in a database of another release: where it lacks the column of a field and has
+/// one for another name of the field. Of releases that have two fields where the newest one has one, each has its column.
+fn take_other_names(model: &mut Model, columns: &BTreeMap<String, Actual>) {
+    for column in &mut model.columns {
+        if columns.contains_key(&column.column) {
+            continue;
+        }
+        let find = |names: &[String]| names.iter().find(|name| columns.contains_key(*name)).cloned();
+        if let Some(other) = find(&column.other_columns) {
+            column.column = other;
+        } else if let Some(opposite) = find(&column.opposite_of) {
+            column.column = opposite;
+            column.is_opposite = true;
+        }
+    }
+    for Move { from, to, if_contains } in model.rules.moves.clone() {
+        let of = model.columns.get(to).filter(|_| if_contains.is_none() && columns.contains_key(&from));
+        if let Some(of) = of {
+            let column = Column {
+                field: from.clone(),
+                column: from.clone(),
+                default: Default::SameAs(to),
+                null: true,
+                other_columns: Vec::new(),
+                opposite_of: Vec::new(),
+                ..of.clone()
+            };
+            model.keep_moved(&from, column);
+        }
     }
 }
 
@@ -153,7 +196,7 @@ fn fit_column(column: &mut Column, actual: &Actual, of_product: bool) {
     {
         column.kind = kind;
     }
-    if sql.takes(column.kind) {
+    if column.fits(&sql) {
         column.sql.clone_from(&actual.sql);
     }
 }
@@ -197,7 +240,7 @@ fn misfits(model: &Model, columns: Option<&BTreeMap<String, Actual>>, newest: &s
                 found.push(format!("table {table} has no column {}", column.column));
             }
             None => {}
-            Some(actual) if SqlType::parse(&actual.sql).is_some_and(|sql| sql.takes(column.kind)) => {}
+            Some(actual) if SqlType::parse(&actual.sql).is_some_and(|sql| column.fits(&sql)) => {}
             Some(actual) => found.push(format!(
                 "column {table}.{} is {}, which takes no value of type {}",
                 column.column, actual.sql, column.sql

@@ -123,6 +123,12 @@ fn field(out: &mut BytesMut, sql: &SqlType, value: &Value) -> Result<(), DoesNot
         (Value::Int(value), SqlType::Integer) => types::int4_to_sql(i32::try_from(*value)?, out),
         (Value::Int(value), _) => types::int8_to_sql(*value, out),
         (Value::Float(value), _) => types::float8_to_sql(*value, out),
+        // Older releases number what newer ones name.
+        (Value::Text(value), SqlType::SmallInt | SqlType::Integer | SqlType::BigInt) => {
+            let number = Value::Int(value.parse().map_err(|_| DoesNotFit)?);
+            out.truncate(at);
+            return field(out, sql, &number);
+        }
         (Value::Text(value), SqlType::Jsonb) => {
             out.put_u8(JSONB_VERSION);
             types::text_to_sql(value, out);

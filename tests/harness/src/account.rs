@@ -141,7 +141,7 @@ impl<'a> Audit<'a> {
         }
         let mut case = AuditCase::new(
             &catalog,
-            file::parse(self.export)?,
+            file::parse(self.export, after.has_older_field("workflow_engine.datacondition", "condition"))?,
             self.options,
             self.import,
             self.before,

@@ -80,7 +80,7 @@ impl<'a> Inspection<'a> {
     /// # Errors
     /// If the id is not a UUID or the file is not an export.
     pub fn export(mut self, import_id: &str, export: &[u8]) -> anyhow::Result<Self> {
-        self.exports.push((Uuid::try_parse(import_id)?, crate::account::parse(export)?));
+        self.exports.push((Uuid::try_parse(import_id)?, crate::account::parse(export, false)?));
         Ok(self)
     }
 

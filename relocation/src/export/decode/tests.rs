@@ -257,7 +257,7 @@ fn what_is_missing_is_noticed_if_the_database_needs_it() {
     assert!(model.lacks_value(&values).is_none());
     let position = model.column("position").unwrap();
     model.columns[position].is_needed = true;
-    assert_eq!(model.lacks_value(&values).unwrap().field, "position");
+    assert_eq!(model.lacks_value(&values).unwrap().column.field, "position");
     model.columns[position].is_stored = false;
     assert!(model.lacks_value(&values).is_none());
     // A rule gives it a value.

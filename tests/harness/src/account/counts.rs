@@ -69,7 +69,11 @@ impl AuditCase<'_> {
         let by_field = self.records.iter().filter(|record| {
             self.catalog.model(&record.model).is_some_and(|model| {
                 record.fields.iter().any(|(field, value)| match model.column(field) {
-                    None => !(model.is_removed_field(field) && is_no_loss(&model.name, field, value)),
+                    None => {
+                        let is_no_loss =
+                            model.is_removed_field(field) && is_no_loss(&model.name, field, value);
+                        !is_no_loss && !self.after.has_older_field(&model.name, field)
+                    }
                     Some(index) => {
                         let lost = |column: &Column| {
                             !self.after.has_column(&model.name, &column.column)

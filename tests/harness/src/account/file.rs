@@ -57,12 +57,13 @@ fn as_today(model: &str, field: String, value: Value) -> (String, Value) {
     }
 }
 
-/// Moves what older releases have in another field: the operator of a condition was next to its type, and a
-/// list with -1 meant all projects.
-fn move_on(model: &str, fields: &mut Map<String, Value>) {
+/// Moves what older releases say in another field: the operator of a condition stood beside its type, and a list with -1
+/// stood for all projects.
+fn move_on(model: &str, fields: &mut Map<String, Value>, keeps_conditions: bool) {
     match model {
         "workflow_engine.datacondition"
-            if fields.get("condition").and_then(Value::as_str).is_some_and(|it| !it.is_empty()) =>
+            if !keeps_conditions
+                && fields.get("condition").and_then(Value::as_str).is_some_and(|it| !it.is_empty()) =>
         {
             if let Some(operator) = fields.remove("condition") {
                 fields.insert("type".to_owned(), operator);
@@ -105,8 +106,8 @@ struct Form {
     fields: Map<String, Value>,
 }
 
-/// Parses all records of a file.
-pub(crate) fn parse(bytes: &[u8]) -> anyhow::Result<Vec<FileRecord>> {
+/// Parses all records of a file. A database of an older release keeps the operator of a condition beside its type.
+pub(crate) fn parse(bytes: &[u8], keeps_conditions: bool) -> anyhow::Result<Vec<FileRecord>> {
     let raw: Vec<&RawValue> = serde_json::from_slice(bytes).context("the export is no JSON list")?;
     let mut seen: HashMap<String, i64> = HashMap::new();
     let begin = bytes.as_ptr().addr();
@@ -118,7 +119,7 @@ pub(crate) fn parse(bytes: &[u8]) -> anyhow::Result<Vec<FileRecord>> {
             *ordinal += 1;
             let fields = form.fields.into_iter().map(|(field, value)| as_today(&model, field, value));
             let mut fields: Map<String, Value> = fields.collect();
-            move_on(&model, &mut fields);
+            move_on(&model, &mut fields, keeps_conditions);
             let offset = i64::try_from(raw.get().as_ptr().addr() - begin)?;
             Ok(FileRecord { pk: form.pk, ordinal: *ordinal, offset, fields, model })
         })
@@ -131,6 +132,7 @@ mod tests {
     fn records_know_where_they_stand() {
         let records = super::parse(
             br#"[{"model": "A.b", "pk": 7, "fields": {}}, {"model": "a.b", "pk": 8, "fields": {"x": null}}]"#,
+            false,
         )
         .unwrap();
         let places: Vec<_> =

@@ -131,6 +131,7 @@ impl AuditCase<'_> {
             for (field, value) in record.fields.iter().filter(|_| !is_defective) {
                 let kind = match model.column(field) {
                     None if model.is_removed_field(field) && is_no_loss(name, field, value) => continue,
+                    None if self.after.has_older_field(name, field) => continue,
                     None if model.is_removed_field(field) => FindingKind::RemovedField,
                     None => FindingKind::UnknownField,
                     Some(_) if !model.in_organization_scope() => continue,

@@ -76,13 +76,29 @@ impl RowsSnapshot {
         !matches!(self.columns.get(model), Some(None))
     }
 
-    /// Whether the table of a model has the column.
+    /// Whether the table of a model has the column, under this name or that of an older release.
     pub(super) fn has_column(&self, model: &str, column: &str) -> bool {
         match self.columns.get(model) {
-            Some(Some(columns)) => columns.contains_key(column),
+            Some(Some(columns)) => {
+                columns.contains_key(column)
+                    || older(model, column).is_some_and(|(older, _)| columns.contains_key(older))
+            }
             Some(None) => false,
             None => true,
         }
+    }
+
+    /// Whether the product's tables have a place for a field that newer releases do not have.
+    pub(super) fn has_older_field(&self, model: &str, field: &str) -> bool {
+        let columns = self.columns.get(model).and_then(Option::as_ref);
+        let is_kept = (model, field) == ("workflow_engine.datacondition", "condition");
+        is_kept && columns.is_some_and(|columns| columns.contains_key(field))
+    }
+
+    /// Whether the types of data sources are numbers, as they were when a source was a query.
+    pub(super) fn numbers_sources(&self) -> bool {
+        let columns = self.columns.get("workflow_engine.datasource").and_then(Option::as_ref);
+        columns.is_some_and(|columns| columns.contains_key("query_id"))
     }
 
     /// Whether the column is one of the product's that cannot be null.
@@ -101,6 +117,17 @@ impl RowsSnapshot {
     #[must_use]
     pub fn row_count(&self) -> usize {
         self.models.values().map(BTreeMap::len).sum()
+    }
+}
+
+/// The name that a column had in older releases, and whether it said the opposite there.
+fn older(model: &str, column: &str) -> Option<(&'static str, bool)> {
+    match (model, column) {
+        ("workflow_engine.datasource", "source_id") => Some(("query_id", false)),
+        ("sentry.dashboardpermissions", "is_editable_by_everyone") => {
+            Some(("is_creator_only_editable", true))
+        }
+        _ => None,
     }
 }
 
@@ -134,12 +161,19 @@ pub(crate) async fn rows(db: &Db, model: &Model) -> anyhow::Result<Rows> {
 
 /// Reads all rows of a model: the columns that its table has, or all of them.
 async fn rows_with(db: &Db, model: &Model, there: Option<&BTreeMap<String, bool>>) -> anyhow::Result<Rows> {
-    let is_there = |column: &&Column| there.is_none_or(|there| there.contains_key(&column.column));
-    let columns: Vec<&Column> = model.columns.iter().filter(is_there).collect();
-    let selected: Vec<String> = columns
-        .iter()
-        .map(|column| format!("{} AS \"{}\"", cell::select(column, db.dialect()), column.field))
-        .collect();
+    let is_there = |name: &str| there.is_none_or(|there| there.contains_key(name));
+    let mut columns: Vec<&Column> = Vec::new();
+    let mut selected: Vec<String> = Vec::new();
+    for column in &model.columns {
+        let value = match older(&model.name, &column.column) {
+            _ if is_there(&column.column) => cell::select(column, db.dialect()),
+            Some((older, true)) if is_there(older) => format!("(NOT \"{older}\")::text"),
+            Some((older, false)) if is_there(older) => format!("\"{older}\"::text"),
+            _ => continue,
+        };
+        columns.push(column);
+        selected.push(format!("{value} AS \"{}\"", column.field));
+    }
     let statement = Statement::new("SELECT CAST(id AS bigint) AS id, ")
         .push(&selected.join(", "))
         .push(&format!(" FROM \"{}\"", model.table));

@@ -367,6 +367,13 @@ impl AuditCase<'_> {
                 && self.after.needs_value(&model.name, &column.column)
                 && !is_made(field)
         };
+        // There was one such type.
+        if self.after.numbers_sources()
+            && record.model == "workflow_engine.datasource"
+            && record.text("type").is_some_and(|name| name != "snuba_query_subscription")
+        {
+            return Some("type");
+        }
         model.columns.iter().find(lacks).map(|column| column.field.as_str())
     }
 
