@@ -219,19 +219,31 @@ pub(crate) async fn ids_in_snapshots_lead_to_the_new_rows(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let mut export = Export::new();
     organization(&mut export, 1, "one");
-    // The revision comes before what is in it.
-    let query = |query: &str, widget: &str| json!({"id": query, "widgetId": widget, "conditions": "project.id:4", "fields": ["id"]});
+    // The revision stands before what is in it.
+    let query = |query: &str, widget: &str, dashboard: &str| {
+        json!({
+            "id": query, "widgetId": widget, "conditions": "project.id:4", "fields": ["id"],
+            "onDemand": [{"enabled": true, "extractionState": "creation", "dashboardWidgetQueryId": query.parse::<i64>().expect("a number")}],
+            "linkedDashboards": [{"field": "project", "dashboardId": dashboard}],
+        })
+    };
     let widget = |widget: &str, query: Value| json!({"id": widget, "dashboardId": "5", "limit": 7, "queries": [query]});
     let shown = json!({
-        "id": "5", "createdBy": {"id": "2", "name": "one"}, "projects": [4, 99],
-        "permissions": {"teamsWithEditAccess": [3]}, "widgets": [widget("6", query("7", "6")), widget("98", query("97", "98"))],
+        "id": "5", "projects": [4, 99], "filters": {"release": ["1"], "releaseId": ["9"]},
+        "createdBy": {
+            "id": "2", "name": "one", "emails": [{"id": "2", "email": "one"}, {"id": "96", "email": "two"}],
+            "identities": [{"id": "95", "name": "n", "provider": {"id": "github", "name": "GitHub"}}],
+        },
+        "permissions": {"teamsWithEditAccess": [3]},
+        "widgets": [widget("6", query("7", "6", "5")), widget("98", query("97", "98", "94"))],
     });
+    export.push("sentry.useremail", 2, &json!({"user": 2, "email": "one"}));
     let revision = |snapshot: &Value| json!({"dashboard": 5, "title": "d", "snapshot_schema_version": 1, "snapshot": snapshot});
     export.push(REVISION, 8, &revision(&shown));
     // As a text, with an id whose model is unknown.
     export.push(REVISION, 9, &revision(&json!(json!({"id": 5, "prebuiltId": 3}).to_string())));
     export.push(DASHBOARD, 5, &json!({"organization": 1, "title": "d", "created_by_id": 2}));
-    let before = widget("6", query("7", "6"));
+    let before = widget("6", query("7", "6", "5"));
     export.push(
         WIDGET,
         6,
@@ -250,29 +262,41 @@ pub(crate) async fn ids_in_snapshots_lead_to_the_new_rows(store: Store) {
     );
     let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
 
-    let [user, team, project] =
-        [(USER, 2), (TEAM, 3), (PROJECT, 4)].map(|(model, pk)| new(&account, model, pk));
+    let [user, team, project, email] = [(USER, 2), (TEAM, 3), (PROJECT, 4), ("sentry.useremail", 2)]
+        .map(|(model, pk)| new(&account, model, pk));
     let [dashboard, new_widget, new_query] =
         [(DASHBOARD, 5), (WIDGET, 6), (QUERY, 7)].map(|(model, pk)| new(&account, model, pk));
     let conditions = format!("project.id:{project}");
-    let of_query = |query: Value, widget: Value| json!({"id": query, "widgetId": widget, "conditions": conditions, "fields": ["id"]});
+    let of_query = |query: Value, widget: Value, dashboard: Value| {
+        let number: Value =
+            query.as_str().map_or(Value::Null, |pk| pk.parse::<i64>().expect("a number").into());
+        json!({
+            "id": query, "widgetId": widget, "conditions": conditions, "fields": ["id"],
+            "onDemand": [{"enabled": true, "extractionState": "creation", "dashboardWidgetQueryId": number}],
+            "linkedDashboards": [{"field": "project", "dashboardId": dashboard}],
+        })
+    };
     let of_widget = |widget: Value, query: Value| json!({"id": widget, "dashboardId": dashboard.to_string(), "limit": 7, "queries": [query]});
     let text = |pk: i64| json!(pk.to_string());
     let expected = json!({
-        "id": text(dashboard), "createdBy": {"id": text(user), "name": "one"}, "projects": [project],
+        "id": text(dashboard), "projects": [project], "filters": {"release": ["1"], "releaseId": []},
+        "createdBy": {
+            "id": text(user), "name": "one", "emails": [{"id": text(email), "email": "one"}, {"id": null, "email": "two"}],
+            "identities": [{"id": null, "name": "n", "provider": {"id": "github", "name": "GitHub"}}],
+        },
         "permissions": {"teamsWithEditAccess": [team]},
         "widgets": [
-            of_widget(text(new_widget), of_query(text(new_query), text(new_widget))),
-            of_widget(Value::Null, of_query(Value::Null, Value::Null)),
+            of_widget(text(new_widget), of_query(text(new_query), text(new_widget), text(dashboard))),
+            of_widget(Value::Null, of_query(Value::Null, Value::Null, Value::Null)),
         ],
     });
     assert_eq!(json_of(&account, REVISION, 8, "snapshot"), expected);
     assert_eq!(json_of(&account, REVISION, 9, "snapshot"), json!({"id": dashboard, "prebuiltId": 3}));
-    let expected = of_widget(Value::Null, of_query(Value::Null, Value::Null));
+    let expected = of_widget(Value::Null, of_query(Value::Null, Value::Null, text(dashboard)));
     assert_eq!(json_of(&account, WIDGET, 6, "widget_snapshot"), expected);
     let expected = json!({"query": conditions});
     assert_eq!(json_of(&account, "sentry.snubaquery", 1, "query_snapshot"), expected);
     // What the widget forgets is no finding; what the revision loses is one for each place.
-    assert_eq!(kinds(&account), [("CLEARED_REFERENCE", 4), ("ID_NOT_MAPPED", 1)].into());
+    assert_eq!(kinds(&account), [("CLEARED_REFERENCE", 8), ("ID_NOT_MAPPED", 1)].into());
     cluster.stop().await;
 }

@@ -210,8 +210,14 @@ impl<'m> Mapper<'m> {
             // A copy of the widget as it was, with its own primary keys, which it could only have after itself.
             ("dashboardwidget", "widget_snapshot") => {
                 self.at(value, "dashboardId", &|_| Of::Model(DASHBOARD));
+                self.at(value, "queries[].linkedDashboards[].dashboardId", &|_| Of::Model(DASHBOARD));
                 self.at(value, "queries[].conditions", &search);
-                for path in ["id", "queries[].id", "queries[].widgetId"] {
+                for path in [
+                    "id",
+                    "queries[].id",
+                    "queries[].widgetId",
+                    "queries[].onDemand[].dashboardWidgetQueryId",
+                ] {
                     self.at(value, path, &forgotten);
                 }
             }
@@ -220,14 +226,19 @@ impl<'m> Mapper<'m> {
                     ("id", DASHBOARD),
                     ("projects[]", PROJECT),
                     ("createdBy.id", USER),
+                    ("createdBy.emails[].id", "sentry.useremail"),
+                    ("filters.releaseId[]", "sentry.release"),
                     ("permissions.teamsWithEditAccess[]", TEAM),
                     ("widgets[].id", WIDGET),
                     ("widgets[].dashboardId", DASHBOARD),
                     ("widgets[].queries[].id", "sentry.dashboardwidgetquery"),
                     ("widgets[].queries[].widgetId", WIDGET),
+                    ("widgets[].queries[].linkedDashboards[].dashboardId", DASHBOARD),
+                    ("widgets[].queries[].onDemand[].dashboardWidgetQueryId", "sentry.dashboardwidgetquery"),
                 ] {
                     self.at(value, path, &|_| Of::Model(target));
                 }
+                self.at(value, "createdBy.identities[].id", &forgotten);
                 self.at(value, "widgets[].queries[].conditions", &search);
             }
             ("organizationoption" | "projectoption" | "useroption", "value") => {

@@ -114,7 +114,9 @@ impl AllRows<'_> {
             "thresholds": null, "limit": 5, "layout": {"x": 0, "y": 1, "w": 2, "h": 2, "minH": 2},
             "queries": [{
                 "id": id("sentry.dashboardwidgetquery"), "widgetId": id("sentry.dashboardwidget"), "name": "",
-                "fields": ["count()"], "conditions": self.search(), "onDemand": [], "selectedAggregate": null,
+                "fields": ["count()"], "conditions": self.search(), "selectedAggregate": null,
+                "onDemand": [{"enabled": true, "extractionState": "creation", "dashboardWidgetQueryId": self.pk("sentry.dashboardwidgetquery")}],
+                "linkedDashboards": [{"field": "count()", "dashboardId": id("sentry.dashboard")}],
             }],
         })
     }
@@ -123,8 +125,12 @@ impl AllRows<'_> {
     fn shown_dashboard(&self) -> Value {
         let id = |model: &str| self.pk(model).to_string();
         json!({
-            "id": id("sentry.dashboard"), "title": "Errors", "createdBy": {"id": id(USER), "name": "Owner"},
-            "projects": [self.pk(PROJECT)], "environment": ["prod"], "filters": {"release": []}, "prebuiltId": null,
+            "id": id("sentry.dashboard"), "title": "Errors", "environment": ["prod"], "prebuiltId": null,
+            "createdBy": {
+                "id": id(USER), "name": "Owner", "identities": [{"id": "3", "provider": {"id": "github"}}],
+                "emails": [{"id": id("sentry.useremail"), "email": "owner", "is_verified": true}],
+            },
+            "projects": [self.pk(PROJECT)], "filters": {"release": ["1.0"], "releaseId": []},
             "permissions": {"isEditableByEveryone": false, "teamsWithEditAccess": [self.pk(TEAM)]},
             "widgets": [self.shown_widget()],
         })
