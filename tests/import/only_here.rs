@@ -77,18 +77,36 @@ pub(crate) async fn a_user_whom_an_index_of_this_database_keeps_out_is_left_out(
         assert_eq!(counted, (inserted, existing, dropped), "{model}");
     }
 
-    // A user who is the same as one that is left out has no row to be mapped to.
+    // Whoever is the same as a user whom the index keeps out is written instead, and that one becomes them.
     let mut export = Export::new();
     export.organization(3, "two").user(21, "dan").user(22, "DAN").user(23, "eve");
     set(&mut export, USER, 21, "email", json!("ann@example.com"));
     export.member(31, 3, 21).member(32, 3, 22).member(33, 3, 23);
     let options = options.merge_users();
-    let (done, findings, told) = succeeds(&cluster, &export, &options, FindingKind::DuplicateDropped).await;
-    assert_eq!(told, [(USER.to_owned(), 21), (USER.to_owned(), 22)]);
-    assert!(findings.iter().all(|it| it.kind() != FindingKind::UserMerged), "{findings:?}");
+    let (done, findings, told) = succeeds(&cluster, &export, &options, FindingKind::UserMerged).await;
+    assert_eq!(told, [(USER.to_owned(), 21)]);
+    let told = findings.iter().find(|it| it.kind() == FindingKind::UserMerged).expect("it is told");
+    for part in ["another row is the same to a unique set", "a later record of the file", "became that one"] {
+        assert!(told.reason.contains(part), "{part} is not in {}", told.reason);
+    }
+    assert!(findings.iter().all(|it| it.kind() != FindingKind::DuplicateDropped), "{findings:?}");
     let users = counts(&done, USER);
-    assert_eq!((users.inserted, users.existing, users.dropped), (1, 0, 2));
-    assert_eq!(counts(&done, MEMBER).inserted, 1);
+    assert_eq!((users.inserted, users.existing, users.dropped), (2, 1, 0));
+    let members = counts(&done, MEMBER);
+    assert_eq!((members.inserted, members.existing), (2, 1), "both memberships are theirs");
+    let names = "SELECT username AS line FROM auth_user WHERE username IN ('dan', 'DAN')";
+    assert_eq!(ask(&cluster, Silo::Control, names).await, ["DAN"]);
+
+    // If the database takes none of them, each is told for itself.
+    let mut export = Export::new();
+    export.organization(4, "three").user(21, "fay").user(22, "FAY").user(23, "Fay").member(31, 4, 23);
+    for pk in [21, 22, 23] {
+        set(&mut export, USER, pk, "email", json!("ann@example.com"));
+    }
+    let (done, _, told) = succeeds(&cluster, &export, &options, FindingKind::DuplicateDropped).await;
+    assert_eq!(told, [21, 22, 23].map(|pk| (USER.to_owned(), pk)));
+    let users = counts(&done, USER);
+    assert_eq!((users.inserted, users.existing, users.dropped), (0, 0, 3));
     cluster.stop().await;
 }
 

@@ -71,6 +71,7 @@ impl Writer<'_> {
                 last.join(""),
             );
             written.findings.push(row.place(model, Finding::new(FindingKind::RecordMerged, reason)));
+            written.merged.push((holder, row));
         }
         table.raise(model, highest, order, raised.into_iter().collect()).await?;
         kept.sort_by_key(|row| row.source_pk);

@@ -27,12 +27,32 @@ impl Writer<'_> {
         rows: Vec<Row>,
     ) -> Result<Written, T::Error> {
         table.check_ids(model, &rows).await?;
-        let mut written = Written::default();
-        let places: Vec<Place> = rows.iter().map(Place::of).collect();
-        let mut lost = HashSet::new();
+        let (mut written, mut rows) = (Written::default(), rows);
+        let mut instead = Vec::new();
+        // Each time, the first of the records that are the same is left out, so this ends.
+        while !rows.is_empty() {
+            let mut lost = HashMap::new();
+            self.write_free(table, model, rows, &mut written, &mut lost).await?;
+            rows = written.part_from(lost, &mut instead);
+        }
+        self.follow_those_instead(model, instead, &mut written);
+        written.keys.inserted.sort_unstable();
+        written.keys.existing.sort_unstable();
+        Ok(written)
+    }
+
+    /// Writes the rows that are free. The others are merged into another row, or left out.
+    async fn write_free<T: Table>(
+        &self,
+        table: &mut T,
+        model: &Model,
+        rows: Vec<Row>,
+        written: &mut Written,
+        lost: &mut HashMap<i64, Place>,
+    ) -> Result<(), T::Error> {
         let names = |rows: &[Row]| model.rules.taken_name.map(|name| texts(rows, name.column));
-        let rows = self.resolve_names(table, model, rows, &mut written).await?;
-        let mut rows = self.merge_alike(table, model, rows, &mut written).await?;
+        let rows = self.resolve_names(table, model, rows, written).await?;
+        let mut rows = self.merge_alike(table, model, rows, written).await?;
         self.warn_of_addresses(table, model, &rows, &mut written.findings).await?;
         let mut is_settled = false;
         for round in 0..ROUNDS {
@@ -42,13 +62,13 @@ impl Writer<'_> {
             let (inserted, refused): (Vec<Row>, Vec<Row>) =
                 rows.into_iter().partition(|row| free.contains(&row.id));
             written.insert(model, &inserted);
-            let refused = self.drop_breaking(model, refused, breaking, &mut written, &mut lost);
+            let refused = self.drop_breaking(model, refused, breaking, written, lost);
             // The database may treat two names as the same that this code does not. Then a row that was just inserted
             // has one of them.
             let before = names(&refused);
-            rows = self.resolve_names(table, model, refused, &mut written).await?;
-            // The query after the refusal found that nobody has the names, and no value was replaced. So the
-            // rows are refused for something that no rule can correct.
+            rows = self.resolve_names(table, model, refused, written).await?;
+            // Nobody has the names, as the look-up says that comes after the refusal, and no value was replaced. So
+            // the rows are refused for something that no rule can mend.
             is_settled = rows.is_empty() || (round > 0 && !replaced && names(&rows) == before);
             if is_settled {
                 break;
@@ -59,11 +79,8 @@ impl Writer<'_> {
             // again.
             return Err(WriteError::UniqueConflict { table: model.table.clone() }.into());
         }
-        self.drop_duplicates(model, &rows, &mut written, &mut lost);
-        self.drop_followers(model, &places, &lost, &mut written);
-        written.keys.inserted.sort_unstable();
-        written.keys.existing.sort_unstable();
-        Ok(written)
+        self.drop_duplicates(model, &rows, written, lost);
+        Ok(())
     }
 
     /// Applies the rules by which a record is mapped to an existing row. Returns the rows that are to be inserted.
@@ -116,6 +133,7 @@ impl Writer<'_> {
                             Finding::new(FindingKind::UserMerged, reason).field(&definition.field),
                         ));
                     }
+                    written.merged.push((id, row));
                 }
                 Some(_) => to_suffix.push((row, name)),
             }

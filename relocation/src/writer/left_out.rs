@@ -12,12 +12,11 @@ use crate::{
 pub(super) struct Place {
     ordinal: i64,
     source_pk: i64,
-    offset: u64,
 }
 
 impl Place {
     pub(super) fn of(row: &Row) -> Self {
-        Self { ordinal: row.ordinal, source_pk: row.source_pk, offset: row.offset }
+        Self { ordinal: row.ordinal, source_pk: row.source_pk }
     }
 }
 
@@ -39,7 +38,7 @@ impl Writer<'_> {
         rows: Vec<Row>,
         breaking: Vec<Breaking>,
         written: &mut Written,
-        lost: &mut HashSet<i64>,
+        lost: &mut HashMap<i64, Place>,
     ) -> Vec<Row> {
         if breaking.is_empty() {
             return rows;
@@ -61,7 +60,7 @@ impl Writer<'_> {
             drop_changes(written, &row);
             written.findings.push(row.place(model, Finding::new(FindingKind::NotInDatabase, reason)));
             written.dropped += 1;
-            lost.insert(row.id);
+            lost.insert(row.id, Place::of(&row));
         }
         others
     }
@@ -72,7 +71,7 @@ impl Writer<'_> {
         model: &Model,
         rows: &[Row],
         written: &mut Written,
-        lost: &mut HashSet<i64>,
+        lost: &mut HashMap<i64, Place>,
     ) {
         for row in rows {
             let reason = format!(
@@ -82,40 +81,75 @@ impl Writer<'_> {
             drop_changes(written, row);
             written.findings.push(row.place(model, Finding::new(FindingKind::DuplicateDropped, reason)));
             written.dropped += 1;
-            lost.insert(row.id);
+            lost.insert(row.id, Place::of(row));
         }
     }
 
-    /// Drops the records that were merged into a row of this chunk which was not written after all.
-    pub(super) fn drop_followers(
-        &self,
-        model: &Model,
-        places: &[Place],
-        lost: &HashSet<i64>,
-        written: &mut Written,
-    ) {
-        if lost.is_empty() {
+    /// Maps the records that were left out to the record that was written instead, one that is the same.
+    pub(super) fn follow_those_instead(&self, model: &Model, instead: Vec<Instead>, written: &mut Written) {
+        if instead.is_empty() {
             return;
         }
-        let (followers, existing): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut written.keys.existing).into_iter().partition(|(_, id)| lost.contains(id));
-        written.keys.existing = existing;
-        for (source_pk, _) in followers {
-            let of_merge = |finding: &Finding| {
-                let kinds = [FindingKind::UserMerged, FindingKind::RecordMerged];
-                kinds.contains(&finding.kind) && finding.source_pk == Some(source_pk)
+        let keys = written.keys.inserted.iter().chain(&written.keys.existing).copied();
+        let ids: HashMap<i64, i64> = keys.collect();
+        for Instead { place, of } in instead {
+            let Some(id) = of.iter().find_map(|source_pk| ids.get(source_pk)) else { continue };
+            let is_of_record = |finding: &Finding| finding.source_pk == Some(place.source_pk);
+            let is_why = |kind| matches!(kind, FindingKind::DuplicateDropped | FindingKind::NotInDatabase);
+            let Some(at) = written.findings.iter().rposition(|it| is_of_record(it) && is_why(it.kind)) else {
+                continue;
             };
-            written.findings.retain(|finding| !of_merge(finding));
+            let why = written.findings.remove(at);
             let reason = format!(
-                "an earlier record of the file is the same and was left out; the record {}",
-                self.tense.words("was not written", "would not be written")
+                "{}; a later record of the file, which is the same, {} instead, and the record {} that one",
+                why.reason,
+                self.tense.words("was written", "would be written"),
+                self.tense.words("became", "would become"),
             );
-            let mut finding = Finding::new(FindingKind::DuplicateDropped, reason).model(&model.name);
-            if let Some(place) = places.iter().find(|place| place.source_pk == source_pk) {
-                finding = finding.record(place.ordinal, source_pk).at(place.offset);
-            }
-            written.findings.push(finding);
-            written.dropped += 1;
+            let (kind, field) = match model.rules.taken_name.and_then(|name| model.columns.get(name.column)) {
+                Some(column) => (FindingKind::UserMerged, Some(column.field.clone())),
+                None => (FindingKind::RecordMerged, None),
+            };
+            written.findings.push(Finding { kind, reason, field, ..why });
+            written.keys.existing.push((place.source_pk, *id));
+            written.dropped -= 1;
         }
+    }
+}
+
+/// A record that was left out, and the primary keys of those that were merged into it: one of them may be written instead.
+pub(super) struct Instead {
+    place: Place,
+    of: Vec<i64>,
+}
+
+impl Written {
+    /// Takes back that rows were merged into one that was not written after all. Returns these rows: the first that the
+    /// database takes is written in its place.
+    pub(super) fn part_from(
+        &mut self,
+        mut lost: HashMap<i64, Place>,
+        instead: &mut Vec<Instead>,
+    ) -> Vec<Row> {
+        let merged = std::mem::take(&mut self.merged);
+        let parted: Vec<(i64, Row)> = merged.into_iter().filter(|(id, _)| lost.contains_key(id)).collect();
+        let mut of: HashMap<i64, Vec<i64>> = HashMap::new();
+        for (id, row) in &parted {
+            of.entry(*id).or_default().push(row.source_pk);
+        }
+        let pks: HashSet<i64> = parted.iter().map(|(_, row)| row.source_pk).collect();
+        let is_of_merge = |finding: &Finding| {
+            let kinds = [FindingKind::UserMerged, FindingKind::RecordMerged];
+            kinds.contains(&finding.kind) && finding.source_pk.is_some_and(|pk| pks.contains(&pk))
+        };
+        if !pks.is_empty() {
+            self.findings.retain(|finding| !is_of_merge(finding));
+            self.keys.existing.retain(|(pk, _)| !pks.contains(pk));
+        }
+        for (id, of) in of {
+            instead.extend(lost.remove(&id).map(|place| Instead { place, of }));
+        }
+        instead.sort_by_key(|instead| instead.place.ordinal);
+        parted.into_iter().map(|(_, row)| row).collect()
     }
 }

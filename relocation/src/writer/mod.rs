@@ -125,6 +125,8 @@ pub struct Written {
     /// For each inserted row: its primary key and the values of the returned columns. Empty if the model has no such
     /// columns.
     pub returned: Vec<(i64, Vec<Value>)>,
+    /// The rows that became another one, each with the id of that one.
+    merged: Vec<(i64, Row)>,
 }
 
 impl Written {
