@@ -5,7 +5,7 @@ use causeway_proto::{
         BatchResolveSlugsRequest, BatchResolveSlugsResponse, CheckSlugsRequest, CheckSlugsResponse,
         DirectoryOrganization, GetOrganizationRequest, GetOrganizationResponse, HeldOrganization,
         ListHeldOrganizationsRequest, ListHeldOrganizationsResponse, ListOrganizationsRequest,
-        ListOrganizationsResponse, ProductMapping, ProductState, RefusedOrganization,
+        ListOrganizationsResponse, ProductMapping, ProductRows, ProductState, RefusedOrganization,
         ReportOrganizationsRequest, ReportOrganizationsResponse, ReportedOrganization, ResolveSlugRequest,
         ResolveSlugResponse, ResolvedOrganization, SlugCheck, directory_service_server::DirectoryService,
     },
@@ -99,6 +99,10 @@ fn listed(organization: directory::DirectoryOrganization) -> DirectoryOrganizati
     }
 }
 
+fn rows(rows: directory::ProductRows) -> ProductRows {
+    ProductRows { count: rows.count, digest: rows.digest }
+}
+
 fn product(state: directory::ProductState) -> ProductState {
     let mapping = |mapping: directory::ProductMapping| ProductMapping {
         slug: mapping.slug,
@@ -111,7 +115,11 @@ fn product(state: directory::ProductState) -> ProductState {
         other_region: state.other_region.unwrap_or_default(),
         waiting: state.waiting,
         mapping: state.mapping.map(mapping),
-        mapped_members: state.mapped_members,
+        mapped_members: state.members.as_ref().map_or(0, |members| members.count),
+        members: state.members.map(rows),
+        teams: state.teams.map(rows),
+        team_members: state.team_members.map(rows),
+        tokens: state.tokens.map(rows),
     }
 }
 

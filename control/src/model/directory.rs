@@ -93,8 +93,23 @@ pub struct ProductState {
     pub waiting: bool,
     /// Its mapping; `None` if it has none.
     pub mapping: Option<ProductMapping>,
-    /// How many of its members are mapped.
-    pub mapped_members: i64,
+    /// Its mappings of members; `None` if the product keeps none.
+    pub members: Option<ProductRows>,
+    /// Its copies of teams; `None` if the product keeps none.
+    pub teams: Option<ProductRows>,
+    /// Its copies of memberships of teams; `None` if the product keeps none.
+    pub team_members: Option<ProductRows>,
+    /// Its auth tokens, which the product copies into the region.
+    pub tokens: Option<ProductRows>,
+}
+
+/// Rows of an organization, to be compared with those that they are copies of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProductRows {
+    /// How many there are.
+    pub count: i64,
+    /// The sum of a hash of each.
+    pub digest: String,
 }
 
 /// The product's mapping of an organization.

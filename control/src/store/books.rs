@@ -29,7 +29,7 @@ use crate::model::{
 const AT_ONCE: &str = "CAST('2016-08-01T00:00:00Z' AS timestamp with time zone)";
 /// Categories of messages to the workers.
 pub(super) const SLUG_RESERVATION: i64 = 27;
-const AUTH_TOKEN: i64 = 33;
+pub(super) const AUTH_TOKEN: i64 = 33;
 
 /// An organization to which the product has given another slug than control knows.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,21 +3,60 @@
 
 use std::collections::BTreeMap;
 
-use causeway_silo::db::{Column, Db, DbError, Row, Statement};
+use causeway_silo::db::{Column, Db, DbError, Row, Statement, digest_of};
 use chrono::{DateTime, Utc};
 
 use super::{
-    books::{SLUG_RESERVATION, messages, missing, region_name, selected},
+    books::{AUTH_TOKEN, SLUG_RESERVATION, messages, missing, region_name, selected},
     feed_transaction::FeedTransaction,
     product_tables::Books,
 };
 use crate::model::{
-    directory::{ProductMapping, ProductState},
+    directory::{ProductMapping, ProductRows, ProductState},
     reservation::Selection,
 };
 
 /// The tables that the workers keep up to date from messages of regions. Without them there is nothing to compare.
 const MAPPINGS: [&str; 2] = ["sentry_organizationmapping", "sentry_organizationmembermapping"];
+
+/// Rows of an organization that are compared with those of the region.
+struct Compared {
+    name: &'static str,
+    table: &'static str,
+    /// The columns that are compared, in the order in which the region compares its own.
+    columns: &'static [&'static str],
+    /// Which rows of the table.
+    condition: &'static str,
+}
+
+/// Those that the workers keep up to date, and the auth tokens, which they copy into the region.
+const COMPARED: [Compared; 4] = [
+    Compared {
+        name: "members",
+        table: "sentry_organizationmembermapping",
+        columns: &["n.organizationmember_id", "n.user_id", "n.role"],
+        condition: " AND n.organizationmember_id IS NOT NULL",
+    },
+    Compared { name: "teams", table: "sentry_teamreplica", columns: &["n.team_id", "n.slug"], condition: "" },
+    Compared {
+        name: "team_members",
+        table: "sentry_organizationmember_teamsreplica",
+        columns: &[
+            "n.organizationmemberteam_id",
+            "n.team_id",
+            "n.organizationmember_id",
+            "n.is_active",
+            "n.role",
+        ],
+        condition: "",
+    },
+    Compared {
+        name: "tokens",
+        table: "sentry_orgauthtoken",
+        columns: &["n.id", "n.token_hashed"],
+        condition: "",
+    },
+];
 
 impl Books {
     /// What the product has of these organizations of a region; nothing if it is too old to have mappings.
@@ -33,21 +72,41 @@ impl Books {
         if !MAPPINGS.iter().all(|table| self.made_by_workers.contains(table)) {
             return Ok(BTreeMap::new());
         }
-        let statement = region_name(Statement::new("WITH here AS (SELECT "), region).push(
+        let is_there = |compared: &&Compared| {
+            compared.name == "tokens" || self.made_by_workers.contains(&compared.table)
+        };
+        let compared: Vec<&Compared> = COMPARED.iter().filter(is_there).collect();
+        let mut statement = region_name(Statement::new("WITH here AS (SELECT "), region).push(
             " AS name) SELECT r.organization_id, b.slug, NULLIF(b.region_name, here.name) AS other_region, \
              m.slug AS mapped_slug, m.name AS mapped_name, CAST(m.status AS bigint) AS mapped_status, \
              NULLIF(m.region_name, here.name) AS mapped_region, EXISTS (SELECT 1 FROM sentry_controloutbox o \
-             WHERE o.region_name = here.name AND o.shard_scope = 0 AND o.shard_identifier = r.organization_id) AS waiting, \
-             (SELECT count(*) FROM sentry_organizationmembermapping n WHERE n.organization_id = r.organization_id \
-             AND n.organizationmember_id IS NOT NULL) AS mapped_members FROM ",
+             WHERE o.region_name = here.name AND o.shard_scope = 0 AND o.shard_identifier = r.organization_id) AS waiting",
         );
-        let statement =
+        for Compared { name, .. } in &compared {
+            statement =
+                statement.push(&format!(", {name}.count AS {name}_count, {name}.digest AS {name}_digest"));
+        }
+        let statement = statement.push(" FROM ");
+        let mut statement =
             statement.rows(db.dialect(), "r", [("organization_id", Column::Ints(organization_ids))]).push(
                 " CROSS JOIN here \
                  LEFT JOIN sentry_organizationslugreservation b ON b.organization_id = r.organization_id \
                  AND b.reservation_type = 0 \
                  LEFT JOIN sentry_organizationmapping m ON m.organization_id = r.organization_id",
             );
+        for Compared { name, table, columns, condition } in &compared {
+            statement = statement.push(&format!(
+                " CROSS JOIN LATERAL (SELECT {} FROM {table} n WHERE n.organization_id = r.organization_id{condition}) {name}",
+                digest_of(columns)
+            ));
+        }
+        let rows = |row: &Row, name: &str| {
+            if !compared.iter().any(|compared| compared.name == name) {
+                return Ok(None);
+            }
+            let (count, digest) = (row.int(&format!("{name}_count"))?, row.text(&format!("{name}_digest"))?);
+            Ok::<_, DbError>(Some(ProductRows { count, digest }))
+        };
         let state = |row: &Row| {
             let mapping = row.opt_text("mapped_slug")?.map(|slug| -> Result<_, DbError> {
                 Ok(ProductMapping {
@@ -62,7 +121,10 @@ impl Books {
                 other_region: row.opt_text("other_region")?,
                 waiting: row.bool("waiting")?,
                 mapping: mapping.transpose()?,
-                mapped_members: row.int("mapped_members")?,
+                members: rows(row, "members")?,
+                teams: rows(row, "teams")?,
+                team_members: rows(row, "team_members")?,
+                tokens: rows(row, "tokens")?,
             };
             Ok((row.int("organization_id")?, state))
         };
@@ -89,7 +151,7 @@ impl Books {
     }
 
     /// Writes the primary reservations of organizations where the product has none or has them for another region, and
-    /// announces all of them. Returns the organizations of which the product still has none, and who has their slugs there.
+    /// announces all of them, and their auth tokens. Returns the organizations of which the product still has none, and who has their slugs there.
     ///
     /// # Errors
     /// If the database refuses.
@@ -117,7 +179,13 @@ impl Books {
         );
         let (moved, primary) = (selected(moved, feed, &of), selected(primary, feed, &of));
         let (missing, announced) = (missing(feed, &of, now), selected(announced, feed, &of));
-        for statement in [moved, primary, missing, announced] {
+        // What the workers copy into the region besides.
+        let tokens =
+            messages(Statement::new(""), AUTH_TOKEN, feed.region()).push("sentry_orgauthtoken c JOIN ");
+        let tokens = tokens
+            .rows(feed.dialect(), "r", [("organization_id", Column::Ints(organization_ids.to_vec()))])
+            .push(" ON r.organization_id = c.organization_id");
+        for statement in [moved, primary, missing, announced, tokens] {
             feed.execute(statement).await?;
         }
         let left = Statement::new(

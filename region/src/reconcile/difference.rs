@@ -43,7 +43,7 @@ pub(super) enum Repair {
     RestoreReservation,
     /// Control makes the product's reservation one of this region, and announces it.
     MoveReservation,
-    /// The region announces the organization and its members to the product's workers.
+    /// The region announces the organization, its members and teams to the product's workers.
     Announce,
 }
 

@@ -1,10 +1,10 @@
 //! How the product's own tables differ from what region and control have of an organization. Work that its
 //! workers have not done yet is no difference: messages about the organization wait for them then.
 
-use causeway_proto::control::v1::{ProductState, SlugReservation};
+use causeway_proto::control::v1::{ProductRows, ProductState, SlugReservation};
 
 use super::difference::{DO_REPAIR, Difference, DifferenceKind, Observation, Repair};
-use crate::store::compared::ComparedOrganization;
+use crate::store::compared::{ComparedOrganization, Rows};
 
 impl Observation {
     /// Adds what differs in the product's own tables. Adds nothing if there are none, or if the slugs of
@@ -41,13 +41,13 @@ impl Observation {
                 ),
                 Some(Repair::MoveReservation),
             );
-        } else if let Some(wrong) = self.wrong_reservation(theirs, primary) {
-            add(
-                DifferenceKind::ProductReservationDiffers,
-                &wrong,
-                &format!("have control write and announce it: {DO_REPAIR}"),
-                Some(Repair::RestoreReservation),
-            );
+        } else if let Some(Wrong { what, is_extra }) = self.wrong_reservation(theirs, primary) {
+            let remedy = match is_extra {
+                true => "delete those in the product's database".to_owned(),
+                false => format!("have control write and announce it: {DO_REPAIR}"),
+            };
+            let repair = (!is_extra).then_some(Repair::RestoreReservation);
+            add(DifferenceKind::ProductReservationDiffers, &what, &remedy, repair);
         }
         let elsewhere =
             theirs.mapping.as_ref().map(|mapping| mapping.other_region.as_str()).unwrap_or_default();
@@ -61,33 +61,37 @@ impl Observation {
                 ),
                 None,
             );
-        } else if let Some(wrong) = self.wrong_mapping(theirs, organization) {
-            add(
-                DifferenceKind::ProductMappingDiffers,
-                &wrong,
-                &format!("announce the organization to the product's workers again: {DO_REPAIR}"),
-                Some(Repair::Announce),
-            );
+        } else if let Some(Wrong { what, is_extra }) = self.wrong_mapping(theirs, organization) {
+            let remedy = match is_extra {
+                // No message to the workers is about a row that nobody knows.
+                true => "delete those in the product's database".to_owned(),
+                false => format!("announce the organization to the product's workers again: {DO_REPAIR}"),
+            };
+            let repair = (!is_extra).then_some(Repair::Announce);
+            add(DifferenceKind::ProductMappingDiffers, &what, &remedy, repair);
         }
     }
 
-    fn wrong_reservation(&self, theirs: &ProductState, primary: &SlugReservation) -> Option<String> {
+    fn wrong_reservation(&self, theirs: &ProductState, primary: &SlugReservation) -> Option<Wrong> {
         if theirs.slug.is_empty() {
-            return Some("no slug is reserved for it".to_owned());
+            return Some(Wrong::new("no slug is reserved for it"));
         }
-        match self.here.product.as_ref()?.slug.as_deref()? {
-            _ if theirs.waiting => None,
-            "" => Some("the region has no copy of its slug reservation".to_owned()),
-            copy if copy != primary.slug => {
-                Some(format!("the region's copy of its slug reservation is `{copy}`"))
+        let here = self.here.product.as_ref().filter(|_| !theirs.waiting)?;
+        match here.slug.as_deref() {
+            Some("") => Some(Wrong::new("the region has no copy of its slug reservation")),
+            Some(copy) if copy != primary.slug => {
+                Some(Wrong::new(format!("the region's copy of its slug reservation is `{copy}`")))
             }
-            _ => None,
+            _ => {
+                let tokens = theirs.tokens.as_ref().map(rows);
+                copied(tokens.as_ref()?, here.tokens.as_ref()?, "auth tokens", "copy in the region")
+            }
         }
     }
 
-    fn wrong_mapping(&self, theirs: &ProductState, organization: &ComparedOrganization) -> Option<String> {
+    fn wrong_mapping(&self, theirs: &ProductState, organization: &ComparedOrganization) -> Option<Wrong> {
         let here = self.here.product.as_ref().filter(|here| !here.waiting)?;
-        let Some(mapping) = &theirs.mapping else { return Some("it has no mapping".to_owned()) };
+        let Some(mapping) = &theirs.mapping else { return Some(Wrong::new("it has no mapping")) };
         let fields = [
             ("slug", mapping.slug != organization.slug),
             ("name", mapping.name != organization.name),
@@ -96,11 +100,61 @@ impl Observation {
         let wrong: Vec<&str> =
             fields.into_iter().filter_map(|(field, wrong)| wrong.then_some(field)).collect();
         if !wrong.is_empty() {
-            return Some(format!("its mapping has another {}", wrong.join(" and ")));
+            return Some(Wrong::new(format!("its mapping has another {}", wrong.join(" and "))));
         }
-        let missing = here.members - theirs.mapped_members;
-        (missing > 0).then(|| format!("{missing} of its {} members have no mapping", here.members))
+        // An older control says only how many members are mapped.
+        let missing = here.members.count - theirs.mapped_members;
+        if theirs.members.is_none() && missing > 0 {
+            let members = here.members.count;
+            return Some(Wrong::new(format!("{missing} of its {members} members have no mapping")));
+        }
+        let compared = [
+            (&here.members, &theirs.members, "members", "mapping"),
+            (&here.teams, &theirs.teams, "teams", "copy at control"),
+            (&here.team_members, &theirs.team_members, "memberships of teams", "copy at control"),
+        ];
+        // What can be mended comes first.
+        let mut wrong: Vec<Wrong> = compared
+            .into_iter()
+            .filter_map(|(ours, theirs, what, copy)| copied(ours, &rows(theirs.as_ref()?), what, copy))
+            .collect();
+        wrong.sort_by_key(|wrong| wrong.is_extra);
+        wrong.into_iter().next()
     }
+}
+
+/// What is wrong in the product's own tables.
+struct Wrong {
+    /// A sentence about it.
+    what: String,
+    /// Whether there are more rows than there should be. Whoever announces what is there does not remove them.
+    is_extra: bool,
+}
+
+impl Wrong {
+    fn new(what: impl Into<String>) -> Self {
+        Self { what: what.into(), is_extra: false }
+    }
+}
+
+fn rows(rows: &ProductRows) -> Rows {
+    Rows { count: rows.count, digest: rows.digest.clone() }
+}
+
+/// Compares rows with the copies that the product has made of them.
+fn copied(of: &Rows, copies: &Rows, what: &str, copy: &str) -> Option<Wrong> {
+    let (missing, all) = (of.count - copies.count, of.count);
+    if of == copies {
+        return None;
+    }
+    Some(match missing {
+        0 => Wrong::new(format!("the {copy} of one of its {all} {what} or more is of something else")),
+        1.. => Wrong::new(format!("{missing} of its {all} {what} have no {copy}")),
+        _ => {
+            let extra = missing.abs();
+            Wrong { what: format!("it has {all} {what}, and {extra} more have a {copy}"), is_extra: true }
+        }
+    })
 }
 
 #[cfg(test)]
@@ -110,6 +164,10 @@ mod tests {
     use super::*;
     use crate::store::compared::RegionState;
 
+    fn some(count: i64, digest: i64) -> ProductRows {
+        ProductRows { count, digest: digest.to_string() }
+    }
+
     /// An organization `acme` as region, control and the product have it.
     fn seen(product: ProductState) -> Observation {
         let primary = SlugReservation {
@@ -118,7 +176,10 @@ mod tests {
             ..SlugReservation::default()
         };
         let here = crate::store::compared::ProductState {
-            members: 2,
+            members: rows(&some(2, 7)),
+            teams: rows(&some(1, 5)),
+            team_members: rows(&some(3, 4)),
+            tokens: Some(rows(&some(1, 9))),
             waiting: false,
             slug: Some("acme".to_owned()),
         };
@@ -151,6 +212,10 @@ mod tests {
                 other_region: String::new(),
             }),
             mapped_members: 2,
+            members: Some(some(2, 7)),
+            teams: Some(some(1, 5)),
+            team_members: Some(some(3, 4)),
+            tokens: Some(some(1, 9)),
             ..ProductState::default()
         }
     }
@@ -190,7 +255,45 @@ mod tests {
         assert_eq!(without(|it| it.slug.clear()), [(reservation, Some(Repair::RestoreReservation))]);
         assert_eq!(without(|it| "other".clone_into(&mut it.slug)), [(reservation, None)]);
         assert_eq!(without(|it| it.mapping = None), [(mapping, Some(Repair::Announce))]);
-        assert_eq!(without(|it| it.mapped_members = 1), [(mapping, Some(Repair::Announce))]);
-        assert_eq!(without(|it| it.mapped_members = 3), []);
+        assert_eq!(without(|it| it.members = Some(some(1, 3))), [(mapping, Some(Repair::Announce))]);
+        // One too many does not hide one that is missing.
+        assert_eq!(without(|it| it.members = Some(some(2, 8))), [(mapping, Some(Repair::Announce))]);
+        assert_eq!(without(|it| it.teams = Some(some(1, 6))), [(mapping, Some(Repair::Announce))]);
+        assert_eq!(without(|it| it.team_members = Some(some(2, 4))), [(mapping, Some(Repair::Announce))]);
+        assert_eq!(
+            without(|it| it.tokens = Some(some(2, 9))),
+            [(reservation, Some(Repair::RestoreReservation))]
+        );
+        assert_eq!(without(|it| (it.teams, it.team_members, it.tokens) = (None, None, None)), []);
+    }
+
+    /// Announcing what is there does not remove what should not be, so nobody announces it again and again.
+    #[test]
+    fn what_is_too_many_is_told_and_left_to_people() {
+        let found = |change: fn(&mut ProductState)| {
+            let mut product = right();
+            change(&mut product);
+            found(product).into_iter().map(|it| (it.kind, it.repair)).collect::<Vec<_>>()
+        };
+        let mapping = DifferenceKind::ProductMappingDiffers;
+        assert_eq!(found(|it| it.members = Some(some(3, 8))), [(mapping, None)]);
+        assert_eq!(
+            found(|it| it.tokens = Some(some(0, 0))),
+            [(DifferenceKind::ProductReservationDiffers, None)]
+        );
+        let both = |it: &mut ProductState| {
+            (it.members, it.teams) = (Some(some(3, 8)), Some(some(0, 0)));
+        };
+        assert_eq!(found(both), [(mapping, Some(Repair::Announce))], "what can be mended comes first");
+    }
+
+    /// Control may be of an older release than the region.
+    #[test]
+    fn an_older_control_counts_members() {
+        for (mapped, differs) in [(2, false), (1, true)] {
+            let mut product = right();
+            (product.members, product.mapped_members) = (None, mapped);
+            assert_eq!(!found(product).is_empty(), differs);
+        }
     }
 }

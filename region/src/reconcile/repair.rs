@@ -303,14 +303,14 @@ impl Reconciler {
         self.report_these(all.iter_mut().filter(wanted).collect(), true, seen).await
     }
 
-    /// Announces organizations and their members to the product's workers again, which map them.
+    /// Announces organizations, their members and teams to the product's workers again, which map and copy them.
     async fn announce(&self, all: &mut [Difference]) -> Result<(), Error> {
         let context = self.context();
         let ids: Vec<i64> = of(all, &Repair::Announce).map(|it| it.organization_id).collect();
         match &context.books {
             Some(books) if !ids.is_empty() => {
                 transact!(Error, context.db, |tx| {
-                    books.announce_with_members(tx, &ids).await?;
+                    books.announce_copied(tx, &ids).await?;
                     context.env.failpoint("region.reconcile.product_prepared").await?;
                 })?;
                 Ok(context.env.failpoint("region.reconcile.product_announced").await?)

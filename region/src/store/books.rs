@@ -8,17 +8,19 @@ use causeway_relocation::{
     catalog::{ORGANIZATION, ORGANIZATION_MEMBER},
     schema::is_of_product,
 };
-use causeway_silo::db::{Column, Db, DbError, Row, Statement, Tx};
+use causeway_silo::db::{Column, Db, DbError, Row, Statement, Tx, digest_of};
 use uuid::Uuid;
 
-use super::compared::ProductState;
+use super::compared::{ProductState, Rows};
 
 /// A time that has passed: the workers take a message at once.
 const AT_ONCE: &str = "CAST('2016-08-01T00:00:00Z' AS timestamp with time zone)";
 /// The product's name for its only region, where control and region are one database.
 const MONOLITH: &str = "--monolith--";
 /// Tables with a column `organization_id` that the workers fill.
-const MADE_BY_WORKERS: [&str; 2] = [SLUG_COPIES, "hybridcloud_orgauthtokenreplica"];
+const MADE_BY_WORKERS: [&str; 2] = [SLUG_COPIES, TOKEN_COPIES];
+/// Copies of control's auth tokens.
+const TOKEN_COPIES: &str = "hybridcloud_orgauthtokenreplica";
 /// Copies of control's slug reservations.
 const SLUG_COPIES: &str = "hybridcloud_organizationslugreservationreplica";
 
@@ -35,6 +37,8 @@ struct Announced {
     id: &'static str,
     /// Further content of a message, as JSON.
     payload: Option<&'static str>,
+    /// Whether the workers keep a copy of the row at control.
+    is_copied: bool,
 }
 
 const ALL: [Announced; 5] = [
@@ -45,6 +49,7 @@ const ALL: [Announced; 5] = [
         organization: "o.id",
         id: "o.id",
         payload: None,
+        is_copied: true,
     },
     Announced {
         model: ORGANIZATION_MEMBER,
@@ -55,6 +60,7 @@ const ALL: [Announced; 5] = [
         payload: Some(
             "CASE WHEN m.user_id IS NULL THEN NULL ELSE json_build_object('user_id', m.user_id) END",
         ),
+        is_copied: true,
     },
     Announced {
         model: "sentry.team",
@@ -63,6 +69,7 @@ const ALL: [Announced; 5] = [
         organization: "t.organization_id",
         id: "t.id",
         payload: None,
+        is_copied: true,
     },
     Announced {
         model: "sentry.organizationmemberteam",
@@ -71,6 +78,7 @@ const ALL: [Announced; 5] = [
         organization: "m.organization_id",
         id: "x.id",
         payload: None,
+        is_copied: true,
     },
     Announced {
         model: "sentry.project",
@@ -79,6 +87,48 @@ const ALL: [Announced; 5] = [
         organization: "p.organization_id",
         id: "p.id",
         payload: None,
+        is_copied: false,
+    },
+];
+
+/// Rows of an organization that are compared with those of control.
+#[derive(Debug, Clone, Copy)]
+struct Compared {
+    name: &'static str,
+    from: &'static str,
+    /// The id of the organization.
+    organization: &'static str,
+    /// The columns that are compared, in the order in which control compares its own.
+    columns: &'static [&'static str],
+}
+
+/// The copies of auth tokens among those.
+const TOKENS: &str = "tokens";
+
+const COMPARED: [Compared; 4] = [
+    Compared {
+        name: "members",
+        from: "sentry_organizationmember m",
+        organization: "m.organization_id",
+        columns: &["m.id", "m.user_id", "m.role"],
+    },
+    Compared {
+        name: "teams",
+        from: "sentry_team t",
+        organization: "t.organization_id",
+        columns: &["t.id", "t.slug"],
+    },
+    Compared {
+        name: "team_members",
+        from: "sentry_organizationmember_teams x JOIN sentry_organizationmember m ON m.id = x.organizationmember_id",
+        organization: "m.organization_id",
+        columns: &["x.id", "x.team_id", "x.organizationmember_id", "x.is_active", "x.role"],
+    },
+    Compared {
+        name: TOKENS,
+        from: TOKEN_COPIES,
+        organization: "organization_id",
+        columns: &["orgauthtoken_id", "token_hashed"],
     },
 ];
 
@@ -161,17 +211,13 @@ impl Books {
         tx.execute(statement).await.map(|_| ())
     }
 
-    /// Announces organizations and their members.
+    /// Announces organizations, their members and teams.
     ///
     /// # Errors
     /// If the database refuses.
-    pub(crate) async fn announce_with_members(
-        &self,
-        tx: &mut Tx,
-        organization_ids: &[i64],
-    ) -> Result<(), DbError> {
+    pub(crate) async fn announce_copied(&self, tx: &mut Tx, organization_ids: &[i64]) -> Result<(), DbError> {
         let dialect = tx.dialect();
-        for rows in ALL.iter().filter(|rows| [ORGANIZATION, ORGANIZATION_MEMBER].contains(&rows.model)) {
+        for rows in ALL.iter().filter(|rows| rows.is_copied) {
             let statement = self
                 .announce(rows, rows.organization)
                 .push(" IN (SELECT r.id FROM ")
@@ -192,22 +238,43 @@ impl Books {
         organization_ids: Vec<i64>,
     ) -> Result<BTreeMap<i64, ProductState>, DbError> {
         let copies = self.made_by_workers.contains(&SLUG_COPIES);
-        let statement = Statement::new(
-            "SELECT r.id, (SELECT count(*) FROM sentry_organizationmember m WHERE m.organization_id = r.id) AS members, \
+        let mut compared = COMPARED.to_vec();
+        compared.retain(|compared| compared.name != TOKENS || self.made_by_workers.contains(&TOKEN_COPIES));
+        let mut statement = Statement::new(
+            "SELECT r.id, \
              EXISTS (SELECT 1 FROM sentry_regionoutbox o WHERE o.shard_scope = 0 AND o.shard_identifier = r.id) AS waiting, ",
-        )
-        .push(if copies { "COALESCE(c.slug, '')" } else { "CAST(NULL AS text)" })
-        .push(" AS slug FROM ")
-        .rows(db.dialect(), "r", [("id", Column::Ints(organization_ids))])
-        .push(if copies {
-            " LEFT JOIN hybridcloud_organizationslugreservationreplica c ON c.organization_id = r.id \
+        );
+        for Compared { name, .. } in &compared {
+            statement =
+                statement.push(&format!("{name}.count AS {name}_count, {name}.digest AS {name}_digest, "));
+        }
+        let mut statement = statement
+            .push(if copies { "COALESCE(c.slug, '')" } else { "CAST(NULL AS text)" })
+            .push(" AS slug FROM ")
+            .rows(db.dialect(), "r", [("id", Column::Ints(organization_ids))])
+            .push(if copies {
+                " LEFT JOIN hybridcloud_organizationslugreservationreplica c ON c.organization_id = r.id \
              AND c.reservation_type = 0"
-        } else {
-            ""
-        });
+            } else {
+                ""
+            });
+        for Compared { name, from, columns, organization } in &compared {
+            statement = statement.push(&format!(
+                " CROSS JOIN LATERAL (SELECT {} FROM {from} WHERE {organization} = r.id) {name}",
+                digest_of(columns)
+            ));
+        }
+        let rows = |row: &Row, name: &str| {
+            let (count, digest) = (row.int(&format!("{name}_count"))?, row.text(&format!("{name}_digest"))?);
+            Ok::<_, DbError>(Rows { count, digest })
+        };
+        let has_tokens = compared.iter().any(|compared| compared.name == TOKENS);
         let state = |row: &Row| {
             let state = ProductState {
-                members: row.int("members")?,
+                members: rows(row, "members")?,
+                teams: rows(row, "teams")?,
+                team_members: rows(row, "team_members")?,
+                tokens: has_tokens.then(|| rows(row, TOKENS)).transpose()?,
                 waiting: row.bool("waiting")?,
                 slug: row.opt_text("slug")?,
             };

@@ -33,11 +33,24 @@ pub(crate) struct RegionState {
     pub(crate) product: Option<ProductState>,
 }
 
+/// Rows of an organization, to be compared with their copies: how many, and the sum of a hash of each.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Rows {
+    pub(crate) count: i64,
+    pub(crate) digest: String,
+}
+
 /// What the product's own tables in the region have of an organization.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ProductState {
-    /// How many members it has.
-    pub(crate) members: i64,
+    /// Its members.
+    pub(crate) members: Rows,
+    /// Its teams.
+    pub(crate) teams: Rows,
+    /// The memberships of its teams.
+    pub(crate) team_members: Rows,
+    /// The copies of its auth tokens; `None` if the product keeps no copies.
+    pub(crate) tokens: Option<Rows>,
     /// Whether messages about it wait for the product's workers.
     pub(crate) waiting: bool,
     /// The copy of its slug reservation, empty if it is missing; `None` if the product keeps no copies.

@@ -10,6 +10,7 @@
 //! transaction.
 
 mod connect;
+mod digest;
 mod disk_space;
 mod error;
 mod files;
@@ -33,6 +34,7 @@ use sqlx::{
 use self::disk_space::DiskSpace;
 
 pub use connect::{ConnectError, Options};
+pub use digest::digest_of;
 pub use error::{DbError, DbErrorKind, count};
 pub use migrate::{MigrateError, Migrations};
 pub use own_schema::OwnTables;

@@ -60,7 +60,7 @@ async fn an_organization_that_the_product_made_keeps_its_reservation() {
 }
 
 /// What the product has lost of an organization, and which difference that is.
-const LOST: [(Silo, &str, DifferenceKind); 8] = [
+const LOST: [(Silo, &str, DifferenceKind); 15] = [
     (
         Silo::Control,
         "DELETE FROM sentry_organizationslugreservation WHERE organization_id = $1",
@@ -102,6 +102,43 @@ const LOST: [(Silo, &str, DifferenceKind); 8] = [
          FROM sentry_organizationmembermapping WHERE organization_id = $1)",
         DifferenceKind::ProductMappingDiffers,
     ),
+    // As many as there should be, and one is of somebody else.
+    (
+        Silo::Control,
+        "UPDATE sentry_organizationmembermapping SET user_id = NULL WHERE id = (SELECT min(id) \
+         FROM sentry_organizationmembermapping WHERE organization_id = $1 AND user_id IS NOT NULL)",
+        DifferenceKind::ProductMappingDiffers,
+    ),
+    (
+        Silo::Control,
+        "UPDATE sentry_organizationmembermapping SET role = 'odd' WHERE organization_id = $1",
+        DifferenceKind::ProductMappingDiffers,
+    ),
+    (
+        Silo::Control,
+        "DELETE FROM sentry_teamreplica WHERE organization_id = $1",
+        DifferenceKind::ProductMappingDiffers,
+    ),
+    (
+        Silo::Control,
+        "UPDATE sentry_teamreplica SET slug = 'odd' || id WHERE organization_id = $1",
+        DifferenceKind::ProductMappingDiffers,
+    ),
+    (
+        Silo::Control,
+        "UPDATE sentry_organizationmember_teamsreplica SET is_active = NOT is_active WHERE organization_id = $1",
+        DifferenceKind::ProductMappingDiffers,
+    ),
+    (
+        Silo::Region(0),
+        "DELETE FROM hybridcloud_orgauthtokenreplica WHERE organization_id = $1",
+        DifferenceKind::ProductReservationDiffers,
+    ),
+    (
+        Silo::Region(0),
+        "UPDATE hybridcloud_orgauthtokenreplica SET token_hashed = 'odd' || id WHERE organization_id = $1",
+        DifferenceKind::ProductReservationDiffers,
+    ),
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -126,6 +163,33 @@ async fn what_the_product_has_lost_is_found_and_written_again() {
         }
         product.cluster.stop().await;
     }
+}
+
+/// A mapping of a member whom the organization does not have, perhaps beside one that is missing. Nothing that is announced
+/// removes it, so nobody announces it again and again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mapping_too_many_hides_none_that_is_missing_and_is_left_to_people() {
+    let product = Product::start(LAYOUTS[1]).await;
+    let import = product.import(&export(), &ImportOptions::default()).await;
+    product.drain().await;
+    let id = import.organizations.first().expect("an organization").id;
+    let odd = format!(
+        "UPDATE sentry_organizationmembermapping SET organizationmember_id = 7777, user_id = NULL WHERE id = \
+         (SELECT min(id) FROM sentry_organizationmembermapping WHERE organization_id = {id})"
+    );
+    product.execute(Silo::Control, &[odd]).await;
+    let kind = DifferenceKind::ProductMappingDiffers;
+    assert_eq!(product.compare(ReconcileMode::Repair).await, [(id, kind, false)]);
+    assert_ne!(product.drain().await, 0, "it was announced");
+    assert_eq!(product.compare(ReconcileMode::Repair).await, [(id, kind, false)]);
+    assert_eq!(product.drain().await, 0, "what is too many was not announced again");
+    let told = product.repair().await;
+    assert!(told.iter().all(|it| it.contains("and 1 more have a mapping")), "{told:?}");
+    let gone = "DELETE FROM sentry_organizationmembermapping WHERE organizationmember_id = 7777".to_owned();
+    product.execute(Silo::Control, &[gone]).await;
+    product.assert_known().await;
+    assert_eq!(product.compare(ReconcileMode::Check).await, []);
+    product.cluster.stop().await;
 }
 
 /// The region fails or dies before or after it has announced what the product's workers shall map again. The next
