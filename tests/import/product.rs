@@ -747,3 +747,42 @@ async fn a_region_of_the_product_needs_a_control_of_the_product() {
     );
     cluster.stop().await;
 }
+
+/// The command says by its exit code what a dry run has found: 11 if something would be lost, 10 if the import would fail.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dry_run_by_command_ends_with_what_the_database_lacks() {
+    let of_region = ["ALTER TABLE sentry_project DROP COLUMN template_id"];
+    let cluster = cluster(&Failpoints::default(), &[], &of_region).await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut whole = Export::new();
+    whole.organization(1, "one").user(11, "ann").member(1, 1, 11).project(31, 1, "project");
+    set(&mut whole, "sentry.organizationmember", 1, "role", json!("owner"));
+    let mut column = whole.clone();
+    column.push("sentry.projecttemplate", 7, &json!({"name": "t", "organization": 1}));
+    set(&mut column, "sentry.project", 31, "template", json!(7));
+    let mut table = whole.clone();
+    let detector = json!({"project": 31, "name": "d", "type": "error"});
+    table.push("workflow_engine.detector", 1, &detector);
+    let mut long = whole.clone();
+    set(&mut long, USER, 11, "email", json!(format!("{}@example.com", "a".repeat(80))));
+    for (export, code, told) in [
+        (&whole, 0, "0 would not arrive"),
+        (&column, 11, "the database has no column for the field"),
+        (&table, 11, "has no table workflow_engine_detector"),
+        (&long, 10, "characters, 75 are the most"),
+    ] {
+        let file = directory.path().join("export.json");
+        std::fs::write(&file, export.to_bytes()).expect("written");
+        let mut command =
+            tokio::process::Command::from(causeway_harness::process::command(env!("CARGO_BIN_EXE_causeway")));
+        let region = cluster.url(Service::Region(0));
+        command.args(["import", "organizations", "--dry-run", "--region", &region]).arg(&file);
+        let ended = command.kill_on_drop(true).output().await.expect("it runs");
+        let shown = [&ended.stdout[..], &ended.stderr].map(String::from_utf8_lossy).concat();
+        assert_eq!(ended.status.code(), Some(code), "{shown}");
+        assert!(shown.contains(told), "{told} is not in {shown}");
+    }
+    let rows = "SELECT slug AS line FROM sentry_organization";
+    assert_eq!(ask(&cluster, Silo::Region(0), rows).await, [] as [String; 0]);
+    cluster.stop().await;
+}

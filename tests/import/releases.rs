@@ -146,17 +146,31 @@ pub(crate) async fn an_address_to_sign_in_with_is_cleared_if_it_is_taken(store: 
     user(&mut export, 1, "ann", json!("ann@example.com"));
     user(&mut export, 2, "bob", json!("ann@example.com"));
     user(&mut export, 3, "eve", json!(null));
+    // The product takes both for the same person.
+    user(&mut export, 4, "ANNA", json!("Ann@Example.com"));
     let unique = |account: &causeway_harness::account::AuditReport, pk| {
         account.row(USER, pk).expect("a row")["email_unique"].clone()
     };
     let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
     assert_eq!(unique(&account, 1), Cell::Text("ann@example.com".to_owned()));
-    assert_eq!((unique(&account, 2), unique(&account, 3)), (Cell::Null, Cell::Null));
+    assert_eq!([2, 3, 4].map(|pk| unique(&account, pk)), [Cell::Null, Cell::Null, Cell::Null]);
     assert_eq!(account.row(USER, 3).expect("a row")["is_suspended"], Cell::Bool(true));
-    assert_eq!(kinds(&account)["TOKEN_CLEARED"], 1);
+    assert_eq!(kinds(&account)["TOKEN_CLEARED"], 2);
     // Now somebody here has it.
     let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
+    assert_eq!([1, 4].map(|pk| unique(&account, pk)), [Cell::Null, Cell::Null]);
+    let mut other = Export::new();
+    user(&mut other, 1, "tom", json!("ANN@example.com"));
+    user(&mut other, 2, "tim", json!("Tim@example.com"));
+    let dry = cluster.region(0).import(&other.to_bytes(), &ImportOptions::default().dry_run()).await;
+    let told = dry.expect("it ends").finding_counts;
+    let (done, account) = import(&cluster, &other, &ImportOptions::default()).await;
     assert_eq!(unique(&account, 1), Cell::Null);
+    assert_eq!(unique(&account, 2), Cell::Text("Tim@example.com".to_owned()), "it is kept as it is written");
+    let counts = |counts: &[causeway_proto::relocation::v1::FindingCount]| {
+        counts.iter().map(|it| (it.kind, it.count)).collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(counts(&told), counts(&done.finding_counts), "a dry run tells the same");
     cluster.stop().await;
 }
 

@@ -63,6 +63,11 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
             "planned imports",
             include_str!("../../../migrations/control/postgres/0039_planned_imports.sql"),
         ),
+        (
+            41,
+            "addresses to sign in",
+            include_str!("../../../migrations/control/postgres/0041_addresses_to_sign_in.sql"),
+        ),
     ],
     sqlite: &[
         (1, "model tables", include_str!("../../../migrations/control/sqlite/0001_model_tables.sql")),
@@ -94,8 +99,13 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
         (36, "audit", include_str!("../../../migrations/control/sqlite/0036_audit.sql")),
         (37, "added regions", include_str!("../../../migrations/control/sqlite/0037_added_regions.sql")),
         (39, "planned imports", include_str!("../../../migrations/control/sqlite/0039_planned_imports.sql")),
+        (
+            41,
+            "addresses to sign in",
+            include_str!("../../../migrations/control/sqlite/0041_addresses_to_sign_in.sql"),
+        ),
     ],
-    of_models: &[1, 33],
+    of_models: &[1, 33, 41],
     statement_of_models: Some(
         "CREATE INDEX IF NOT EXISTS causeway_auth_user_username_lower_idx ON auth_user (lower(username));",
     ),

@@ -335,14 +335,17 @@ fn add_rule(
         }
         F::RegenerateIfTaken { field, with, last_characters } => rules.if_taken.push(IfTaken {
             column: find(&field)?,
+            ignores_case: false,
             then: Then::Regenerate {
                 by: with,
                 last_characters: last_characters.map(|field| find(&field)).transpose()?,
             },
         }),
-        F::ClearIfTaken { field, also } => rules
-            .if_taken
-            .push(IfTaken { column: find(&field)?, then: Then::Clear { also: find_all(&also)? } }),
+        F::ClearIfTaken { field, ignores_case, also } => rules.if_taken.push(IfTaken {
+            column: find(&field)?,
+            ignores_case,
+            then: Then::Clear { also: find_all(&also)? },
+        }),
         F::MergeOrSuffix { field, max_length } => {
             let name = TakenName { column: find(&field)?, suffix_up_to: Some(max_length) };
             once(rules.taken_name.replace(name).is_none())?;

@@ -151,6 +151,9 @@ pub(super) enum Rule {
     },
     ClearIfTaken {
         field: String,
+        /// Whether the same letters in another case are the same value.
+        #[serde(default)]
+        ignores_case: bool,
         #[serde(default)]
         also: Vec<String>,
     },

@@ -54,10 +54,11 @@ fn sentence(rule: &Rule) -> String {
         Rule::RegenerateIfTaken { field, .. } => format!(
             "`{field}` gets a new value if it is missing or another row has it: no two rows may have the same"
         ),
-        Rule::ClearIfTaken { field, also } if also.is_empty() => {
-            format!("`{field}` becomes null if another row has the value: no two rows may have the same")
-        }
-        Rule::ClearIfTaken { field, also } => format!(
+        Rule::ClearIfTaken { field, also, ignores_case } if also.is_empty() => format!(
+            "`{field}` becomes null if another row has the value{}: no two rows may have the same",
+            if *ignores_case { ", in any case of its letters" } else { "" }
+        ),
+        Rule::ClearIfTaken { field, also, .. } => format!(
             "`{field}`, and with it {}, becomes null if another row has the value: no two rows may have the same",
             all(also)
         ),

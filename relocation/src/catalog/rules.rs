@@ -362,6 +362,8 @@ pub struct TakenName {
 pub struct IfTaken {
     /// The column whose value another row may have.
     pub column: usize,
+    /// Whether the same letters in another case are the same value.
+    pub ignores_case: bool,
     /// What happens to the row.
     pub then: Then,
 }

@@ -237,7 +237,8 @@ impl Writer<'_> {
                 let Some(text) = row.values.get(*column).and_then(Value::as_text).map(str::to_owned) else {
                     continue;
                 };
-                if !here.contains_key(&text) && seen.insert(text) {
+                let same = if rule.ignores_case { text.to_lowercase() } else { text.clone() };
+                if !here.contains_key(&text) && seen.insert(same) {
                     continue;
                 }
                 replaced = true;

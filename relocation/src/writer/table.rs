@@ -199,9 +199,10 @@ pub(super) fn reference_key([one, other]: [usize; 2], row: &Row) -> Option<(i64,
 
 /// Whether a rule compares the values of a column without regard to case.
 pub(super) fn folds(model: &Model, column: &Column) -> bool {
-    let suffixed = model.rules.taken_name.filter(|name| name.suffix_up_to.is_some());
-    let suffixed = suffixed.and_then(|name| model.columns.get(name.column));
-    suffixed.is_some_and(|suffixed| suffixed.column == column.column)
+    let suffixed = model.rules.taken_name.filter(|name| name.suffix_up_to.is_some()).map(|name| name.column);
+    let cleared = model.rules.if_taken.iter().filter(|taken| taken.ignores_case).map(|taken| taken.column);
+    let mut folded = suffixed.into_iter().chain(cleared).filter_map(|index| model.columns.get(index));
+    folded.any(|folded| folded.column == column.column)
 }
 
 /// The query for existing values. Compares without regard to case if the column or the rule does: on SQLite that means

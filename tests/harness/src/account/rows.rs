@@ -273,15 +273,20 @@ impl AuditCase<'_> {
 
     /// Checks a column with unique values: each row keeps the value of the file, unless another row has it.
     fn check_unique(&mut self, model: &Model, column: &Column, new: New, rows: &[(Arc<FileRecord>, &Row)]) {
-        let holders = self.holders(&model.name, &column.field, false);
+        // Nobody signs in with the address of somebody else, in whatever case.
+        let folded = column.field == "email_unique";
+        let fold = |text: &str| if folded { text.to_lowercase() } else { text.to_owned() };
+        let holders = self.holders(&model.name, &column.field, folded);
         let mut alike: BTreeMap<String, Vec<&(Arc<FileRecord>, &Row)>> = BTreeMap::new();
         for pair in rows {
             // An empty key is a missing one.
             let wanted = pair.0.text(&column.field).unwrap_or_default();
-            alike.entry(wanted.to_owned()).or_default().push(pair);
+            alike.entry(fold(wanted)).or_default().push(pair);
         }
         for (wanted, pairs) in alike {
-            let is_kept = |row: &Row| row.get(&column.field).and_then(Cell::as_text) == Some(wanted.as_str());
+            let is_kept = |row: &Row| {
+                row.get(&column.field).and_then(Cell::as_text).is_some_and(|text| fold(text) == wanted)
+            };
             let missing = wanted.is_empty();
             // Only the first record of the file may keep the value.
             let kept = pairs.iter().filter(|(_, row)| !missing && is_kept(row)).count();
