@@ -81,7 +81,7 @@ async fn tables_that_are_absent_are_created_again(store: Store) {
 /// A new model needs only an entry in the catalog, even where all other tables exist already.
 async fn a_new_model_gets_its_table_in_an_installation_that_exists(store: Store) {
     let entry = r#" "models": {
-        "sentry.widgetnote": {
+        "sentry.onlyhere": {
          "silo": "region",
          "scopes": ["organization"],
          "unique": [{"fields": ["organization", "title"]}],
@@ -104,7 +104,7 @@ async fn a_new_model_gets_its_table_in_an_installation_that_exists(store: Store)
         let mut made: Vec<String> = one.expect("made").into_iter().chain(other.expect("made")).collect();
         made.dedup();
         let expected: &[&str] = match migrated.silo {
-            Silo::Region => &["sentry_widgetnote"],
+            Silo::Region => &["sentry_onlyhere"],
             Silo::Control => &[],
         };
         assert_eq!(made, expected);
