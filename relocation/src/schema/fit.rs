@@ -328,6 +328,54 @@ mod tests {
     }
 
     #[test]
+    fn columns_have_the_names_of_the_database() {
+        let catalog = Catalog::load().unwrap();
+        let (source, condition) = ("workflow_engine.datasource", "workflow_engine.datacondition");
+        let fitted = |of_product: bool, lacks: [&str; 2]| {
+            let mut tables = tables(of_product, |_, name, _| !lacks.contains(&name));
+            for (table, name, sql) in [
+                ("workflow_engine_datasource", "query_id", "bigint"),
+                ("sentry_dashboardpermissions", "is_creator_only_editable", "boolean"),
+                ("workflow_engine_datacondition", "condition", "varchar(200)"),
+            ] {
+                let actual = Actual { sql: sql.to_owned(), null: false, has_default: false };
+                tables.columns.get_mut(table).unwrap().insert(name.to_owned(), actual);
+            }
+            catalog.fitted(Silo::Region, &tables)
+        };
+        let older = fitted(true, ["source_id", "is_editable_by_everyone"]);
+        for name in [source, condition, "sentry.dashboardpermissions"] {
+            assert_eq!(older.model(name).unwrap().not_taken, None, "{name}");
+        }
+        let query = column(&older, source, "source_id");
+        assert_eq!(
+            (query.column.as_str(), query.sql.as_str(), query.is_stored),
+            ("query_id", "bigint", true)
+        );
+        let set = &older.model(source).unwrap().unique[0];
+        let kind = older.model(source).unwrap().column("type").unwrap();
+        assert!(set.columns.contains(&kind), "the set stays");
+        let permissions = column(&older, "sentry.dashboardpermissions", "is_editable_by_everyone");
+        assert!(permissions.is_opposite && permissions.column == "is_creator_only_editable");
+        // What moves elsewhere has a place of its own here, and is not left out.
+        let model = older.model(condition).unwrap();
+        assert_eq!(
+            column(&older, condition, "condition").default,
+            Default::SameAs(model.column("type").unwrap())
+        );
+        assert!(column(&older, condition, "condition").is_needed && !model.is_removed_field("condition"));
+        assert_eq!(model.rules.moves.len(), 0);
+        // A column of the newest name is the one, and tables that Causeway created have no other.
+        let both = fitted(true, ["", ""]);
+        assert_eq!(column(&both, source, "source_id").column, "source_id");
+        assert!(!column(&both, "sentry.dashboardpermissions", "is_editable_by_everyone").is_opposite);
+        assert!(both.model(source).unwrap().not_taken.as_ref().unwrap().contains("query_id needs a value"));
+        let own = fitted(false, ["source_id", "is_editable_by_everyone"]);
+        assert!(!column(&own, source, "source_id").is_stored);
+        assert_eq!(own.model(condition).unwrap().rules.moves.len(), 1);
+    }
+
+    #[test]
     fn lengths_are_those_of_the_products_columns() {
         let catalog = Catalog::load().unwrap();
         let change = |table: &str, name: &str, actual: &mut Actual| {
