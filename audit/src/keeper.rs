@@ -169,9 +169,7 @@ impl Keeper {
         while !entries.is_empty() {
             let mut later = entries.split_off(AT_ONCE.min(entries.len()));
             let stored: Result<(), DbError> = transact!(DbError, self.db, |tx| {
-                for (entry, left_out) in &entries {
-                    store::insert(tx, entry, *left_out).await?;
-                }
+                store::insert(tx, &entries).await?;
             });
             if let Err(error) = stored {
                 match error.kind() {

@@ -23,5 +23,5 @@ pub use call::{Call, about, carried, current_request_id, scope};
 pub use convert::InvalidEntry;
 pub use entry::{Entry, Place};
 pub use keeper::{Audit, Options};
-pub use store::{append, append_failure};
+pub use store::{append, append_each, append_failure};
 pub use subject::Subject;

@@ -3,7 +3,7 @@
 
 use causeway_proto::{failure, relocation::v1::ErrorReason};
 use causeway_silo::{
-    db::{Column, Db, DbError, Dialect, Row, Statement, Tx},
+    db::{Column, Db, DbError, Dialect, Row, Statement, Tx, count, time_text},
     transact,
 };
 use chrono::{DateTime, Utc};
@@ -32,6 +32,22 @@ pub async fn append(tx: &mut Tx, subject: &Subject, now: DateTime<Utc>) -> Resul
     append_outcome(tx, subject, code_name(Code::Ok), "", now).await
 }
 
+/// Appends a row for each of several calls, which says that it has changed its subject. Call it in the transaction of
+/// the changes.
+///
+/// # Errors
+/// If the database refuses.
+pub async fn append_each(
+    tx: &mut Tx,
+    calls: impl IntoIterator<Item = (Call, Subject)>,
+    now: DateTime<Utc>,
+) -> Result<(), DbError> {
+    let calls = calls.into_iter();
+    let entries =
+        calls.map(|(call, subject)| (NewEntry::new(&call, subject, code_name(Code::Ok), "", now), 0));
+    insert(tx, &entries.collect::<Vec<_>>()).await
+}
+
 /// Appends a row about the current call, which has failed for good. Call it in the transaction that records
 /// the failure.
 ///
@@ -54,7 +70,7 @@ async fn append_outcome(
     now: DateTime<Utc>,
 ) -> Result<(), DbError> {
     let entry = NewEntry::new(&Call::current(), subject.clone(), outcome, reason, now);
-    insert(tx, &entry, 0).await
+    insert(tx, &[(entry, 0)]).await
 }
 
 /// A row that is not stored yet.
@@ -79,33 +95,68 @@ impl NewEntry {
     }
 }
 
-/// Stores a row, to be sealed. `left_out` calls before it have none.
-pub(crate) async fn insert(tx: &mut Tx, entry: &NewEntry, left_out: i64) -> Result<(), DbError> {
-    let id = insert_row(tx, entry, left_out).await?;
-    let statement = Statement::new("INSERT INTO causeway_audit_unsealed (audit_id) VALUES ($1)").with(id);
+/// Stores rows, to be sealed. So many calls before each of them have none.
+pub(crate) async fn insert(tx: &mut Tx, entries: &[(NewEntry, i64)]) -> Result<(), DbError> {
+    if entries.is_empty() {
+        return Ok(());
+    }
+    let ids = insert_rows(tx, entries).await?;
+    let statement = Statement::new("INSERT INTO causeway_audit_unsealed (audit_id) SELECT r.id FROM ");
+    let statement = statement.rows(tx.dialect(), "r", [("id", Column::Ints(ids))]);
     tx.execute(statement).await?;
     Ok(())
 }
 
-/// Stores a row, and returns its number.
-async fn insert_row(tx: &mut Tx, entry: &NewEntry, left_out: i64) -> Result<i64, DbError> {
-    let NewEntry { call, subject, outcome, reason, time } = entry;
+/// Stores rows, and returns their numbers.
+async fn insert_rows(tx: &mut Tx, entries: &[(NewEntry, i64)]) -> Result<Vec<i64>, DbError> {
+    let dialect = tx.dialect();
+    let text =
+        |of: fn(&NewEntry) -> String| Column::Texts(entries.iter().map(|(entry, _)| of(entry)).collect());
+    let opt_id = |of: fn(&Subject) -> Option<Uuid>| {
+        let ids = entries.iter().map(|(entry, _)| of(&entry.subject).map(|id| id.to_string()));
+        Column::OptTexts(ids.collect())
+    };
+    let places = (0..entries.len()).map(count).collect::<Result<Vec<_>, _>>()?;
+    // Times and ids come as text, and SQLite stores them so.
+    let (time, id) = match dialect {
+        Dialect::Postgres => (
+            "CAST(r.time AS timestamptz)",
+            ["request_id", "import_id", "operation_id"].map(|id| format!("CAST(r.{id} AS uuid)")),
+        ),
+        Dialect::Sqlite => {
+            ("r.time", ["request_id", "import_id", "operation_id"].map(|id| format!("r.{id}")))
+        }
+    };
+    let [request_id, import_id, operation_id] = id;
     let statement = Statement::new(
         "INSERT INTO causeway_audit (time, request_id, who, address, call, object, import_id, operation_id, outcome, \
-         reason, left_out) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING id",
+         reason, left_out) SELECT ",
     )
-    .with(*time)
-    .with(call.request_id())
-    .with(call.who())
-    .with(call.address())
-    .with(call.name())
-    .with(subject.object())
-    .with(subject.import_id())
-    .with(subject.operation_id())
-    .with(outcome)
-    .with(reason)
-    .with(left_out);
-    tx.fetch_one(statement).await?.int("id")
+    .push(&format!(
+        "{time}, {request_id}, r.who, r.address, r.call, r.object, {import_id}, {operation_id}, r.outcome, r.reason, \
+         r.left_out FROM "
+    ))
+    .rows(
+        dialect,
+        "r",
+        [
+            ("place", Column::Ints(places)),
+            ("time", text(|entry| time_text(entry.time))),
+            ("request_id", text(|entry| entry.call.request_id().to_string())),
+            ("who", text(|entry| entry.call.who().to_owned())),
+            ("address", text(|entry| entry.call.address().to_owned())),
+            ("call", text(|entry| entry.call.name().to_owned())),
+            ("object", text(|entry| entry.subject.object().to_owned())),
+            ("import_id", opt_id(Subject::import_id)),
+            ("operation_id", opt_id(Subject::operation_id)),
+            ("outcome", text(|entry| entry.outcome.clone())),
+            ("reason", text(|entry| entry.reason.clone())),
+            ("left_out", Column::Ints(entries.iter().map(|(_, left_out)| *left_out).collect())),
+        ],
+    )
+    .push(" ORDER BY r.place RETURNING id");
+    let ids = tx.fetch_all(statement).await?;
+    ids.iter().map(|row| row.int("id")).collect()
 }
 
 /// The columns of a row of `causeway_audit a`.
@@ -375,7 +426,9 @@ async fn record_beginning(
     now: DateTime<Utc>,
 ) -> Result<(), DbError> {
     let new = NewEntry::new(call, Subject::beginning(base), code_name(Code::Ok), "", now);
-    let id = insert_row(tx, &new, 0).await?;
+    let [id] = insert_rows(tx, &[(new, 0)]).await?[..] else {
+        return Err(DbError::inconsistent("one row of the audit log became several"));
+    };
     let statement =
         Statement::new("SELECT ").push(COLUMNS).push(" FROM causeway_audit a WHERE a.id = ").arg(id);
     let sealed = next(head, &entry(&tx.fetch_one(statement).await?)?)?;
