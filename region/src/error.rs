@@ -56,6 +56,23 @@ pub enum Error {
         /// Whether the import is a dry run, which wrote nothing.
         dry_run: bool,
     },
+    /// The database refuses each slug that control gives to an organization.
+    #[error(
+        "the database refuses each slug that organization {organization} of the file is given, as it breaks {constraint}; \
+         change that, then resume the import, or revert it"
+    )]
+    SlugsRefused {
+        /// Its id in the export.
+        organization: i64,
+        /// What the slugs break.
+        constraint: String,
+    },
+    /// The database refuses the status of a hidden organization.
+    #[error(
+        "the database refuses the status of an organization that would become visible, as it breaks {0}; all of them stay \
+         hidden. Change that, then approve them again"
+    )]
+    StatusRefused(String),
     /// There is no such import.
     #[error("this region has no import {0}")]
     ImportNotFound(Uuid),
@@ -330,7 +347,10 @@ impl Error {
         }
         match self {
             Self::InvalidArgument { .. } => ErrorReason::InvalidArgument,
-            Self::SchemaChanged { .. } | Self::TablesUnfit(_) => ErrorReason::SchemaChanged,
+            Self::SchemaChanged { .. }
+            | Self::TablesUnfit(_)
+            | Self::SlugsRefused { .. }
+            | Self::StatusRefused(_) => ErrorReason::SchemaChanged,
             Self::ControlNotOfProduct => ErrorReason::ControlNotOfProduct,
             Self::ImportNotFound(_) => ErrorReason::ImportNotFound,
             Self::ImportContentDiffers { .. } => ErrorReason::ImportContentDiffers,

@@ -36,13 +36,15 @@ use crate::{
     primaries,
     replica::{Answer, Change, ReplicaType},
     store::{
-        organization,
+        organization::{self, constraint},
         replica::{self, Cursor, Resolved},
     },
 };
 
 /// Slugs that one transaction deletes at the end of a snapshot.
 const SWEPT: i64 = 10_000;
+/// How many answers are read at once. Control is asked about each of them.
+const ANSWERED: i64 = 100;
 /// How often the time of control's last message is stored, if nothing else is stored.
 const NOTE_HEARD: TimeDelta = TimeDelta::minutes(1);
 
@@ -351,11 +353,9 @@ impl Follower {
             replica::without_canonical(tx, &news.freed).await?;
             replica::set_canonical(tx, &news.known_by).await?;
             let answers = rename(tx, &wanted, now).await?;
-            for answer in answers.iter().filter(|answer| answer.refusal.is_none()) {
-                record_rename(tx, &context.region, answer, now).await?;
-            }
-            let renamed = answers.iter().filter(|it| it.refusal.is_none()).map(|it| it.organization_id);
-            context.announce_organizations(tx, renamed.collect()).await?;
+            let done = || answers.iter().filter(|answer| answer.refusal.is_none());
+            record_renames(tx, &context.region, done(), now).await?;
+            context.announce_organizations(tx, done().map(|it| it.organization_id).collect()).await?;
             replica::set_cursor(tx, &cursor).await?;
             context.env.failpoint("region.feed.prepared").await?;
             (cursor, answers)
@@ -402,16 +402,32 @@ impl Follower {
     }
 
     async fn answer_all(&self) -> Result<(), Error> {
+        loop {
+            let due = replica::answers(&self.context().db, ANSWERED).await?;
+            if due.is_empty() {
+                return Ok(());
+            }
+            let mut told = Vec::with_capacity(due.len());
+            let outcome = self.tell(&due, &mut told).await;
+            // Also if control could not be told of all.
+            self.note_told(&told).await?;
+            outcome?;
+        }
+    }
+
+    /// Tells control what has become of renames, one after the other. Adds to `told` those that it has heard of, and
+    /// whether it has given the rename up that the region has done.
+    async fn tell<'a>(&self, due: &'a [Answer], told: &mut Vec<(&'a Answer, bool)>) -> Result<(), Error> {
         let context = self.context();
-        for answer in replica::answers(&context.db).await? {
-            let told = match &answer.refusal {
+        for answer in due {
+            let heard = match &answer.refusal {
                 None => context.ask(context.control.confirm_slugs(answer.operation_id)).await.map(drop),
                 Some((reason, message)) => {
                     let refusal = SlugRefusal { reason: (*reason).into(), message: message.clone() };
                     context.ask(context.control.refuse_slug(answer.operation_id, refusal)).await
                 }
             };
-            let given_up = match told {
+            let given_up = match heard {
                 Ok(()) => false,
                 Err(Error::Control(error))
                     if matches!(
@@ -428,22 +444,39 @@ impl Follower {
                 Err(error) => return Err(error),
             };
             context.env.failpoint("region.rename.answered").await?;
-            transact!(Error, context.db, |tx| {
-                if given_up {
-                    // Nothing of the feed comes in between: another rename may give it yet another slug.
-                    replica::lock_cursor(tx).await?;
-                    let renamed = put_back(tx, &answer).await?;
-                    if renamed.is_some() {
-                        record_rename(tx, &context.region, &answer, context.env.now()).await?;
-                    }
-                    context.announce_organizations(tx, renamed.into_iter().collect()).await?;
-                }
-                replica::forget_answer(tx, answer.operation_id).await?;
-                context.env.failpoint("region.rename.prepared").await?;
-            })?;
-            context.env.failpoint("region.rename.noted").await?;
+            told.push((answer, given_up));
         }
         Ok(())
+    }
+
+    /// Deletes answers of which control has heard, and takes back the renames that it has given up.
+    async fn note_told(&self, told: &[(&Answer, bool)]) -> Result<(), Error> {
+        if told.is_empty() {
+            return Ok(());
+        }
+        let context = self.context();
+        let given_up = || told.iter().filter(|(_, given_up)| *given_up).map(|(answer, _)| *answer);
+        transact!(Error, context.db, |tx| {
+            if given_up().next().is_some() {
+                // Nothing of the feed comes in between: another rename may give it yet another slug.
+                replica::lock_cursor(tx).await?;
+            }
+            let mut put_back_now = Vec::new();
+            // One after the other, because two of them may be about one organization. Each was given up by a person.
+            for answer in given_up() {
+                if put_back(tx, answer).await? {
+                    put_back_now.push(answer);
+                }
+            }
+            let now = context.env.now();
+            record_renames(tx, &context.region, put_back_now.iter().copied(), now).await?;
+            let renamed = put_back_now.iter().map(|answer| answer.organization_id).collect();
+            context.announce_organizations(tx, renamed).await?;
+            let ids = told.iter().map(|(answer, _)| answer.operation_id).collect();
+            replica::forget_answers(tx, ids).await?;
+            context.env.failpoint("region.rename.prepared").await?;
+        })?;
+        Ok(context.env.failpoint("region.rename.noted").await?)
     }
 }
 
@@ -453,7 +486,7 @@ async fn rename(tx: &mut Tx, wanted: &[&Change], now: DateTime<Utc>) -> Result<V
         return Ok(Vec::new());
     }
     // A snapshot may repeat what has been decided.
-    let decided = replica::decided(tx).await?;
+    let decided = replica::decided(tx, wanted.iter().map(|change| change.operation_id).collect()).await?;
     let wanted: Vec<&Change> =
         wanted.iter().copied().filter(|change| !decided.contains(&change.operation_id)).collect();
     let ids: Vec<i64> = wanted.iter().map(|change| change.organization_id).collect();
@@ -478,7 +511,7 @@ async fn rename(tx: &mut Tx, wanted: &[&Change], now: DateTime<Utc>) -> Result<V
         )),
         _ => None,
     };
-    let answers: Vec<Answer> = wanted
+    let mut answers: Vec<Answer> = wanted
         .iter()
         .map(|change| Answer {
             operation_id: change.operation_id,
@@ -488,47 +521,57 @@ async fn rename(tx: &mut Tx, wanted: &[&Change], now: DateTime<Utc>) -> Result<V
             refusal: refusal(change),
         })
         .collect();
-    let done = || answers.iter().filter(|answer| answer.refusal.is_none());
-    let (ids, slugs) = done().map(|answer| (answer.organization_id, answer.slug.clone())).unzip();
-    organization::set_slugs(tx, ids, slugs).await?;
-    // Each was asked for by a person: there are as many as people ask for at a time.
-    for answer in &answers {
-        replica::insert_answer(tx, answer, now).await?;
+    let mut renaming: Vec<&mut Answer> = answers.iter_mut().filter(|it| it.refusal.is_none()).collect();
+    let (ids, slugs): (Vec<i64>, Vec<String>) =
+        renaming.iter().map(|answer| (answer.organization_id, answer.slug.clone())).unzip();
+    for why in organization::set_slugs(tx, &ids, &slugs).await? {
+        if let Some(answer) = renaming.get_mut(why.index) {
+            let message = format!("in the region, the slug {} breaks {}", answer.slug, constraint(&why));
+            answer.refusal = Some((ErrorReason::SlugTakenInRegion, message));
+        }
     }
+    replica::insert_answers(tx, &answers, now).await?;
     Ok(answers)
 }
 
-/// Records that the region has renamed an organization, because control wants it or has given it up. The operation is
-/// that of the call to control, which has the same id in control's log.
-async fn record_rename(
+/// Records that the region has renamed organizations, because control wants it or has given it up. The operation of each
+/// is that of the call to control, which has the same id in control's log.
+async fn record_renames(
     tx: &mut Tx,
     region: &str,
-    answer: &Answer,
+    answers: impl Iterator<Item = &Answer>,
     now: DateTime<Utc>,
 ) -> Result<(), DbError> {
-    let subject = Subject::organization(answer.organization_id).with_operation(answer.operation_id);
-    let call = Call::own(answer.operation_id, region, "rename");
-    causeway_audit::scope(call, causeway_audit::append(tx, &subject, now)).await
+    let calls = answers.map(|answer| {
+        let subject = Subject::organization(answer.organization_id).with_operation(answer.operation_id);
+        (Call::own(answer.operation_id, region, "rename"), subject)
+    });
+    causeway_audit::append_each(tx, calls.collect::<Vec<_>>(), now).await
 }
 
 /// Takes back a rename that control has given up, unless the organization has yet another slug by now, or the same one by
-/// another operation. Returns the organization that it has renamed.
-async fn put_back(tx: &mut Tx, answer: &Answer) -> Result<Option<i64>, DbError> {
+/// another operation. Returns whether it did.
+async fn put_back(tx: &mut Tx, answer: &Answer) -> Result<bool, DbError> {
     let Answer { operation_id, organization_id, slug, previous_slug, .. } = answer;
     // Another rename may have been confirmed since: then the organization is known by neither of the two.
     let known = replica::primaries(tx, vec![*organization_id]).await?.remove(organization_id);
-    let Some(previous) = known.as_ref().or(previous_slug.as_ref()) else { return Ok(None) };
+    let Some(previous) = known.as_ref().or(previous_slug.as_ref()) else { return Ok(false) };
     let owners = organization::owners(tx, vec![slug.clone(), previous.clone()]).await?;
     if owners.get(slug) != Some(organization_id)
         || replica::is_used_by_other_operation(tx, slug, *organization_id, *operation_id).await?
     {
-        return Ok(None);
+        return Ok(false);
     }
     if let Some(owner) = owners.get(previous) {
         tracing::error!(%operation_id, organization_id, slug, previous, owner, "a rename was given up, and the old slug is taken in this region; the organization keeps the new one, which control does not know");
-        return Ok(None);
+        return Ok(false);
+    }
+    let refused = organization::set_slugs(tx, &[*organization_id], std::slice::from_ref(previous)).await?;
+    if let Some(why) = refused.first() {
+        let constraint = constraint(why);
+        tracing::error!(%operation_id, organization_id, slug, previous, constraint, "a rename was given up, and the database refuses the old slug; the organization keeps the new one, which control does not know");
+        return Ok(false);
     }
     tracing::warn!(%operation_id, organization_id, slug, previous, "a rename was given up; the organization has its old slug back");
-    organization::set_slugs(tx, vec![*organization_id], vec![previous.clone()]).await?;
-    Ok(Some(*organization_id))
+    Ok(true)
 }

@@ -7,11 +7,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use causeway_silo::db::{DbError, Tx};
+use causeway_silo::db::{DbError, Refused, Statement, Tx};
 
 use crate::{
     replica::{Change, ReplicaType},
-    store::{organization, replica},
+    store::{
+        organization::{self, constraint},
+        replica,
+    },
 };
 
 /// Renames the organizations whose primary slug in the replica differs from the one that the feed has just reported.
@@ -45,28 +48,65 @@ pub(crate) async fn apply(tx: &mut Tx, told: &[&Change]) -> Result<Vec<i64>, DbE
             let owner = owners.get(slug).filter(|owner| !moving.contains_key(owner))?;
             Some((*id, slug.clone(), *owner))
         });
-        let Some((organization_id, slug, owner)) = blocked else { break };
-        tracing::error!(
-            organization_id,
-            slug,
-            owner,
-            "control knows an organization by a slug that another organization of this region has; the organization keeps its old slug, and a comparison with control reports it"
-        );
-        moving.remove(&organization_id);
+        if let Some((organization_id, slug, owner)) = blocked {
+            tracing::error!(
+                organization_id,
+                slug,
+                owner,
+                "control knows an organization by a slug that another organization of this region has; the organization keeps its old slug, and a comparison with control reports it"
+            );
+            moving.remove(&organization_id);
+            continue;
+        }
+        if moving.is_empty() {
+            return Ok(Vec::new());
+        }
+        tx.execute(Statement::new("SAVEPOINT causeway_primaries")).await?;
+        let refused = move_slugs(tx, &moving, &owners).await?;
+        if refused.is_empty() {
+            tx.execute(Statement::new("RELEASE SAVEPOINT causeway_primaries")).await?;
+            break;
+        }
+        tx.execute(Statement::new("ROLLBACK TO SAVEPOINT causeway_primaries")).await?;
+        tx.execute(Statement::new("RELEASE SAVEPOINT causeway_primaries")).await?;
+        for (organization_id, why) in refused {
+            // Not in the macro, which does not look at its values if nobody reads the log.
+            let slug = moving.remove(&organization_id);
+            let constraint = constraint(&why);
+            tracing::error!(
+                organization_id,
+                slug,
+                constraint,
+                "the database refuses the slug by which control knows an organization; the organization keeps its old slug, and a comparison with control reports it"
+            );
+        }
     }
-    if moving.is_empty() {
-        return Ok(Vec::new());
-    }
+    tracing::info!(
+        organizations = moving.len(),
+        "organizations now have the slugs that were confirmed without this region"
+    );
+    Ok(moving.into_keys().collect())
+}
+
+/// Gives these organizations their new slugs. Returns those whose slug the database refuses.
+async fn move_slugs(
+    tx: &mut Tx,
+    moving: &BTreeMap<i64, String>,
+    owners: &HashMap<String, i64>,
+) -> Result<Vec<(i64, Refused)>, DbError> {
     // Slugs may move from one of these organizations to another. An organization whose slug another one gets has a
     // placeholder until it gets its own new slug.
     let in_the_way: Vec<i64> = moving.values().filter_map(|slug| owners.get(slug).copied()).collect();
-    let nameless = in_the_way.iter().map(|id| format!("~renaming-{id}")).collect();
-    organization::set_slugs(tx, in_the_way, nameless).await?;
-    let (ids, slugs): (Vec<i64>, Vec<String>) = moving.into_iter().unzip();
-    tracing::info!(
-        organizations = ids.len(),
-        "organizations now have the slugs that were confirmed without this region"
-    );
-    organization::set_slugs(tx, ids.clone(), slugs).await?;
-    Ok(ids)
+    let nameless: Vec<String> = in_the_way.iter().map(|id| format!("~renaming-{id}")).collect();
+    let refused = organization::set_slugs(tx, &in_the_way, &nameless).await?;
+    if !refused.is_empty() {
+        return Ok(of(&in_the_way, refused));
+    }
+    let (ids, slugs): (Vec<i64>, Vec<String>) = moving.clone().into_iter().unzip();
+    let refused = organization::set_slugs(tx, &ids, &slugs).await?;
+    Ok(of(&ids, refused))
+}
+
+fn of(ids: &[i64], refused: Vec<Refused>) -> Vec<(i64, Refused)> {
+    refused.into_iter().filter_map(|why| Some((*ids.get(why.index)?, why))).collect()
 }

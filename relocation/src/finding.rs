@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use causeway_silo::db::DbErrorKind;
 use serde::{Deserialize, Serialize};
 
 /// How serious a finding is.
@@ -153,7 +154,8 @@ kinds! {
     OutOfScope = "out_of_scope", Warning, "Make what you need of it again in the application.";
     /// An organization stays hidden and was not active in the export. The reason contains its status.
     HiddenStatus = "hidden_status", Warning, "Give the organization this status when it is approved.";
-    /// A record or a value was not written, because the database has no table or column for it, or a check of its own.
+    /// A record or a value was not written, because the database has no table or column for it, or a check or an index of
+    /// its own.
     NotInDatabase = "not_in_database", Warning, "If it is needed, upgrade the application that owns the database, and import again; or make it by hand.";
     /// A value was left as it is that has an id in it, or what looks like one, which no rule could map.
     IdNotMapped = "id_not_mapped", Warning, "Look in the application whether the number means something there; if it is an id of the other installation, choose again there.";
@@ -325,6 +327,18 @@ pub fn shown(name: &str) -> String {
         end if clean.len() > end || name.len() > MAX_SHOWN => format!("{}...", &clean[..end]),
         _ => clean,
     }
+}
+
+/// A constraint of a table that only this database has: what refuses a value that the rules allow. SQLite does not name a
+/// unique index.
+#[must_use]
+pub fn only_here(table: &str, kind: DbErrorKind, name: Option<&str>) -> String {
+    let what = if kind == DbErrorKind::Check { "check" } else { "unique index" };
+    let named = match name {
+        Some(name) => format!("the {what} `{}`", shown(name)),
+        None => format!("a {what}"),
+    };
+    format!("{named} of the table {table}, which the catalog does not know")
 }
 
 impl fmt::Display for Finding {

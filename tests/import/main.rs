@@ -132,7 +132,11 @@ causeway_harness::on_each_store! {
         an_unknown_field_is_told_whatever_the_scope;
     only_here:
         a_user_whom_an_index_of_this_database_keeps_out_is_left_out,
-        a_row_that_breaks_a_check_of_this_database_is_left_out;
+        a_row_that_breaks_a_check_of_this_database_is_left_out,
+        a_member_whose_higher_role_this_database_refuses_keeps_its_own,
+        an_organization_whose_status_this_database_refuses_stays_hidden,
+        a_slug_that_this_database_refuses_is_asked_for_again,
+        an_import_whose_slugs_this_database_all_refuses_fails_and_says_why;
     releases:
         a_model_is_known_by_all_its_names,
         a_key_that_stands_under_two_names_of_a_model_is_refused,

@@ -7,7 +7,8 @@ use causeway_harness::{
     product::Release,
 };
 use causeway_proto::{
-    region::v1::{Import, ImportState},
+    failure::reason_of,
+    region::v1::{ApproveOrganizationsRequest, Import, ImportState, ResumeImportRequest},
     relocation::v1::{ErrorReason, Finding, FindingKind, ModelCounts},
 };
 use causeway_silo::db::Statement;
@@ -131,6 +132,176 @@ pub(crate) async fn a_row_that_breaks_a_check_of_this_database_is_left_out(store
     assert!(reason.contains("breaks the check `odd` of the table sentry_team"), "{reason}");
     let teams = counts(&done, TEAM);
     assert_eq!((teams.inserted, teams.dropped), (296, 4));
+    cluster.stop().await;
+}
+
+fn member(organization: i64, user: i64, role: &str) -> serde_json::Value {
+    json!({"organization": organization, "user_id": user, "role": role})
+}
+
+/// Whose finding has this kind, and what it says.
+fn reasons(findings: &[Finding], kind: FindingKind, pk: i64) -> Vec<&str> {
+    let of_kind = findings.iter().filter(|it| it.kind() == kind && it.source_pk == pk);
+    of_kind.map(|it| it.reason.as_str()).collect()
+}
+
+/// Users were merged, and the membership that stays would get the higher role of both: in one chunk before it is
+/// inserted, and in the next one afterwards. A constraint that only this database has refuses that role.
+pub(crate) async fn a_member_whose_higher_role_this_database_refuses_keeps_its_own(store: Store) {
+    for (constraint, broken, owners) in [
+        (
+            "ALTER TABLE sentry_organizationmember ADD COLUMN more integer CONSTRAINT odd CHECK (role <> 'manager')",
+            "breaks the check `odd` of the table sentry_organizationmember",
+            0,
+        ),
+        (
+            "CREATE UNIQUE INDEX one_manager ON sentry_organizationmember (organization_id) WHERE role = 'manager'",
+            "of the table sentry_organizationmember, which the catalog does not know",
+            1,
+        ),
+    ] {
+        let cluster = cluster(store, &["us"]).await;
+        change(&cluster, Silo::Region(0), constraint).await;
+        let mut export = Export::new();
+        export.organization(1, "one");
+        // A chunk has at most a mebibyte, which is about 70 of these. The first two pairs are in one chunk, the last two
+        // members become rows of the first chunk.
+        for pk in 1..=92 {
+            let first = match pk {
+                3 | 4 => pk - 2,
+                91 | 92 => pk - 86,
+                pk => pk,
+            };
+            let name = format!("user-{first}");
+            export.user(pk, &if first == pk { name } else { name.to_uppercase() });
+            let role = if first == pk { "member" } else { "manager" };
+            export.push(MEMBER, pk, &member(1, pk, role));
+        }
+        for record in &mut export.records {
+            record.fields.insert("padding".to_owned(), json!("x".repeat(15_000)));
+        }
+        let options = ImportOptions::default().merge_users();
+        let (done, findings) = import(&cluster, &export, &options).await;
+        assert_eq!(done.state(), ImportState::Succeeded, "{constraint}: {:?}", done.failure);
+        let counted = counts(&done, MEMBER);
+        assert_eq!((counted.inserted, counted.existing, counted.dropped), (88, 4, 0), "{constraint}");
+        let db = cluster.db(Silo::Region(0)).await.expect("a database");
+        let managers = "SELECT count(*) AS n FROM sentry_organizationmember WHERE role = 'manager'";
+        let managers = db.fetch_all(Statement::new(managers)).await.expect("asked");
+        assert_eq!(managers[0].int("n").expect("a number"), owners, "{constraint}");
+        let told: Vec<i64> = [3, 4, 91, 92]
+            .into_iter()
+            .filter(|pk| {
+                reasons(&findings, FindingKind::NotInDatabase, *pk).iter().any(|it| it.contains(broken))
+            })
+            .collect();
+        // With the index, one of them may have the role.
+        assert_eq!(
+            told.len(),
+            4 - usize::try_from(owners).expect("few"),
+            "{constraint}: {told:?} {findings:?}"
+        );
+        for pk in [3, 4, 91, 92] {
+            let merged = reasons(&findings, FindingKind::RecordMerged, pk);
+            assert_eq!(merged.len(), 1, "{merged:?}");
+            assert_eq!(merged[0].contains("with the higher role"), !told.contains(&pk), "{pk}: {merged:?}");
+        }
+        db.close().await;
+        cluster.stop().await;
+    }
+}
+
+async fn approve(cluster: &Cluster, import: &Import) -> Result<(), tonic::Status> {
+    let request = ApproveOrganizationsRequest { import_id: import.import_id.clone(), ..Default::default() };
+    cluster.region(0).organizations().approve_organizations(request).await.map(drop)
+}
+
+/// An organization is hidden until the import ends, and gets its own status then.
+pub(crate) async fn an_organization_whose_status_this_database_refuses_stays_hidden(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let index = "CREATE UNIQUE INDEX one_active ON sentry_organization (status) WHERE status = 0";
+    change(&cluster, Silo::Region(0), index).await;
+    let mut export = Export::new();
+    export.user(11, "ann");
+    for (pk, slug, status) in [(1, "one", 1), (2, "two", 0), (3, "three", 0)] {
+        export.organization(pk, slug).member(pk, pk, 11);
+        set(&mut export, "sentry.organization", pk, "status", json!(status));
+    }
+    let options = ImportOptions::default();
+    let (done, findings, told) = succeeds(&cluster, &export, &options, FindingKind::NotInDatabase).await;
+    assert_eq!(told, [("sentry.organization".to_owned(), 3)]);
+    let reason = reasons(&findings, FindingKind::NotInDatabase, 3).concat();
+    for part in ["the status 0 breaks", "of the table sentry_organization", "stays hidden"] {
+        assert!(reason.contains(part), "{reason}");
+    }
+    assert_eq!(done.hidden_organization_count, 1);
+    let counted = counts(&done, "sentry.organization");
+    assert_eq!((counted.inserted, counted.changed), (3, 1));
+    let visible = cluster.region(0).visible_organizations().await.expect("a list");
+    let mut visible: Vec<&str> = visible.iter().map(|it| it.slug.as_str()).collect();
+    visible.sort_unstable();
+    assert_eq!(visible, ["one", "two"]);
+
+    // It cannot be approved either, until somebody has changed that.
+    let refused = approve(&cluster, &done).await.expect_err("refused");
+    assert_eq!(reason_of(&refused), Some(ErrorReason::SchemaChanged), "{refused:?}");
+    assert!(refused.message().contains("of the table sentry_organization"), "{}", refused.message());
+    change(&cluster, Silo::Region(0), "DROP INDEX one_active").await;
+    approve(&cluster, &done).await.expect("approved");
+    assert_eq!(cluster.region(0).visible_organizations().await.expect("a list").len(), 3);
+    cluster.stop().await;
+}
+
+/// Control cannot know what this database takes. The region asks for another slug.
+pub(crate) async fn a_slug_that_this_database_refuses_is_asked_for_again(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let check =
+        "ALTER TABLE sentry_organization ADD COLUMN more integer CONSTRAINT odd CHECK (slug <> 'two')";
+    change(&cluster, Silo::Region(0), check).await;
+    let mut export = Export::new();
+    export.organization(1, "one").organization(2, "two").organization(3, "Two");
+    let options = ImportOptions::default();
+    let (done, findings, told) = succeeds(&cluster, &export, &options, FindingKind::SlugChanged).await;
+    assert_eq!(told, [2, 3].map(|pk| ("sentry.organization".to_owned(), pk)));
+    let reason = reasons(&findings, FindingKind::SlugChanged, 2).concat();
+    let expected = "`two` breaks the check `odd` of the table sentry_organization, which the catalog does not know; \
+                    the organization is `two-";
+    assert!(reason.starts_with(expected), "{reason}");
+    let slugs: Vec<&str> = done.organizations.iter().map(|it| it.slug.as_str()).collect();
+    assert!(slugs.contains(&"one") && slugs.iter().filter(|slug| slug.starts_with("two-")).count() == 2);
+    assert_eq!(counts(&done, "sentry.organization").changed, 2);
+    let reserved = cluster.control().all_reservations().await.expect("asked");
+    let mut reserved: Vec<&str> = reserved.iter().map(|it| it.slug.as_str()).collect();
+    let mut slugs = slugs;
+    reserved.sort_unstable();
+    slugs.sort_unstable();
+    assert_eq!(reserved, slugs);
+    cluster.stop().await;
+}
+
+/// A database that takes no slug of an organization is told, and the import goes on when that is mended.
+pub(crate) async fn an_import_whose_slugs_this_database_all_refuses_fails_and_says_why(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let options = ImportOptions::default();
+    let mut export = Export::new();
+    export.organization(1, "one");
+    succeeds(&cluster, &export, &options, FindingKind::SlugChanged).await;
+    let index = "CREATE UNIQUE INDEX few ON sentry_organization (substr(slug, 1, 3)) WHERE substr(slug, 1, 3) = 'one'";
+    change(&cluster, Silo::Region(0), index).await;
+    let mut export = Export::new();
+    export.organization(5, "one");
+    let (failed, _) = import(&cluster, &export, &options).await;
+    let message = assert_failed(&failed, ErrorReason::SchemaChanged);
+    for part in ["organization 5 of the file", "of the table sentry_organization", "resume the import"] {
+        assert!(message.contains(part), "{message}");
+    }
+    assert_eq!(failed.failure.clone().unwrap_or_default().state(), ImportState::ResolvingSlugs);
+    change(&cluster, Silo::Region(0), "DROP INDEX few").await;
+    let request = ResumeImportRequest { import_id: failed.import_id.clone() };
+    cluster.region(0).imports().resume_import(request).await.expect("resumed");
+    let done = cluster.region(0).wait(&failed.import_id).await.expect("it ends");
+    assert_eq!(done.state(), ImportState::Succeeded, "{:?}", done.failure);
+    assert!(done.organizations[0].slug.starts_with("one-"), "{:?}", done.organizations);
     cluster.stop().await;
 }
 

@@ -28,6 +28,9 @@ causeway_harness::on_each_store! {
         a_rename_is_done_by_its_region,
         a_rename_waits_for_a_region_that_is_away,
         a_region_refuses_a_slug_that_it_has,
+        a_region_refuses_a_slug_that_its_database_refuses,
+        a_slug_that_the_database_refuses_keeps_no_other_rename_back,
+        renames_that_a_region_hears_of_at_once_are_all_done_and_recorded,
         a_region_resolves_its_slugs_without_control,
         a_rename_that_was_given_up_is_taken_back,
         a_rename_that_was_given_up_leaves_the_next_one_alone,
@@ -39,6 +42,7 @@ causeway_harness::on_each_store! {
     reconcile:
         an_organization_that_control_does_not_know_gets_its_slug_reserved,
         an_organization_gets_the_slug_that_control_holds,
+        a_slug_that_the_database_refuses_is_no_repair,
         what_is_held_for_nobody_is_freed,
         the_directory_is_told_again,
         a_replica_that_is_wrong_is_made_again,

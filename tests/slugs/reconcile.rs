@@ -166,6 +166,30 @@ pub(crate) async fn an_organization_gets_the_slug_that_control_holds(store: Stor
     cluster.stop().await;
 }
 
+/// The slug that control holds breaks a check that only this database has. Another organization is repaired all the same.
+pub(crate) async fn a_slug_that_the_database_refuses_is_no_repair(store: Store) {
+    let cluster = cluster(store).await;
+    let [(one, first), (other, second)] = imported(&cluster, 0).await;
+    cluster.quiet(PATIENCE).await.expect("quiet");
+    set_slug(&cluster, one, "by-hand").await;
+    set_slug(&cluster, other, "too").await;
+    let check = "ALTER TABLE sentry_organization ADD COLUMN more integer CONSTRAINT odd CHECK (slug <> '";
+    change(&cluster, HERE, Statement::new(check).push(&first).push("')")).await;
+    let broken = "it cannot be repaired: the slug breaks the check `odd` of the table sentry_organization";
+    let repaired = compare(&cluster, ReconcileMode::Repair).await;
+    let told: Vec<_> = repaired.differences.iter().map(|it| (it.organization_id, it.repaired)).collect();
+    let mut expected = [(one, false), (other, true)];
+    expected.sort_unstable();
+    assert_eq!(told, expected, "{repaired:?}");
+    let left = repaired.differences.iter().find(|it| it.organization_id == one).expect("it is left");
+    assert!(left.remedy.contains(broken), "{left:?}");
+    assert_eq!(
+        (slug_of(&cluster, 0, one).await, slug_of(&cluster, 0, other).await),
+        ("by-hand".into(), second)
+    );
+    cluster.stop().await;
+}
+
 pub(crate) async fn what_is_held_for_nobody_is_freed(store: Store) {
     let cluster = cluster(store).await;
     let [(one, _), _] = imported(&cluster, 0).await;

@@ -12,6 +12,7 @@ use causeway_proto::{
     time,
 };
 use causeway_silo::db::Statement;
+use uuid::Uuid;
 
 use crate::support::{agrees, imported, leads, leads_in, rename, requested_slug, slug_of, until};
 
@@ -97,6 +98,103 @@ pub(crate) async fn a_region_refuses_a_slug_that_it_has(store: Store) {
     db.fetch_all(Statement::new(gone)).await.expect("as if it had failed");
     let refused = rename(&control, &requested_slug(2, id, "dune")).await.expect_err("not ready");
     assert_eq!(reason_of(&refused), Some(ErrorReason::OrganizationNotReady), "{refused:?}");
+    db.close().await;
+    cluster.stop().await;
+}
+
+/// A check that only this database has.
+const NO_DUNE: &str =
+    "ALTER TABLE sentry_organization ADD COLUMN more integer CONSTRAINT odd CHECK (slug NOT LIKE 'dune%')";
+
+pub(crate) async fn a_region_refuses_a_slug_that_its_database_refuses(store: Store) {
+    let cluster = cluster(store).await;
+    let [(id, old), (other, _)] = imported(&cluster, 0).await;
+    let control = cluster.control();
+    cluster.change(Silo::Region(0), &[Statement::new(NO_DUNE)]).await.expect("changed");
+    let refused =
+        rename(&control, &requested_slug(1, id, "dune")).await.expect_err("the database refuses it");
+    assert_eq!(reason_of(&refused), Some(ErrorReason::SlugTakenInRegion), "{refused:?}");
+    let broken = "the slug dune breaks the check `odd` of the table sentry_organization";
+    assert!(refused.message().contains(broken), "{}", refused.message());
+    assert_eq!(slug_of(&cluster, 0, id).await, old);
+    // The feed goes on.
+    let done = rename(&control, &requested_slug(2, id, "elm")).await.expect("renamed");
+    assert_eq!(done.state(), RenameState::Confirmed);
+    assert_eq!(
+        rename(&control, &requested_slug(3, other, &old)).await.expect("renamed").state(),
+        RenameState::Confirmed
+    );
+    agrees(&cluster, 0).await;
+    cluster.stop().await;
+}
+
+/// Somebody else confirms renames before the region hears of them, and its database refuses one of the slugs: that
+/// organization keeps its own, and so does the one that would have got that. A comparison reports both.
+pub(crate) async fn a_slug_that_the_database_refuses_keeps_no_other_rename_back(store: Store) {
+    let mut cluster = cluster(store).await;
+    let [(one, first), (other, second)] = imported(&cluster, 0).await;
+    let [(third, _), (fourth, last)] = imported(&cluster, 0).await;
+    agrees(&cluster, 0).await;
+    cluster.stop_region(0).await;
+    cluster.change(Silo::Region(0), &[Statement::new(NO_DUNE)]).await.expect("changed");
+    rename_without_region(&cluster, 1, one, "dune").await;
+    rename_without_region(&cluster, 2, other, &first).await;
+    rename_without_region(&cluster, 3, third, "elm").await;
+    cluster.start_region(0).await.expect("it starts");
+    until("the region has heard of it", async || slug_of(&cluster, 0, third).await == "elm").await;
+    for (id, slug) in [(one, &first), (other, &second), (fourth, &last)] {
+        assert_eq!(slug_of(&cluster, 0, id).await, *slug);
+    }
+    let compared = cluster.region(0).reconcile(ReconcileMode::Check).await.expect("compared");
+    let different: Vec<i64> = compared.differences.iter().map(|it| it.organization_id).collect();
+    assert_eq!(different, [one.min(other), one.max(other)], "{compared:?}");
+    cluster.stop().await;
+}
+
+pub(crate) async fn renames_that_a_region_hears_of_at_once_are_all_done_and_recorded(store: Store) {
+    const RENAMES: u128 = 12;
+    let mut cluster = cluster(store).await;
+    let mut ids = Vec::new();
+    for _ in 0..RENAMES / 2 {
+        ids.extend(imported(&cluster, 0).await.map(|(id, _)| id));
+    }
+    agrees(&cluster, 0).await;
+    cluster.stop_region(0).await;
+    let control = cluster.control();
+    for (number, id) in (1..).zip(&ids) {
+        let slug = format!("slug-{number}");
+        let requested_slug = UpdateOrganizationSlugRequest {
+            wait: Some(time::seconds(0)),
+            ..requested_slug(number, *id, &slug)
+        };
+        assert_eq!(rename(&control, &requested_slug).await.expect("begun").state(), RenameState::Pending);
+    }
+    // One of them is over before the region hears of it.
+    let over = ReleaseOrganizationSlugReservationsRequest {
+        region: "us".to_owned(),
+        operation_id: Uuid::from_u128(RENAMES).to_string(),
+        ..Default::default()
+    };
+    control.reservations().release_organization_slug_reservations(over).await.expect("released");
+    cluster.start_region(0).await.expect("it starts");
+    agrees(&cluster, 0).await;
+    for (number, id) in (1..RENAMES).zip(&ids) {
+        assert_eq!(slug_of(&cluster, 0, *id).await, format!("slug-{number}"));
+    }
+    let db = cluster.db(Silo::Region(0)).await.expect("its database");
+    let recorded =
+        "SELECT object, operation_id, request_id FROM causeway_audit WHERE call = 'rename' ORDER BY id";
+    let recorded = db.fetch_all(Statement::new(recorded)).await.expect("rows");
+    let mut told = Vec::new();
+    for row in &recorded {
+        let operation = row.uuid("operation_id").expect("an id");
+        assert_eq!(row.uuid("request_id").expect("an id"), operation);
+        told.push((operation, row.text("object").expect("a text")));
+    }
+    told.sort_unstable();
+    let expected =
+        (1..RENAMES).zip(&ids).map(|(number, id)| (Uuid::from_u128(number), format!("organization/{id}")));
+    assert_eq!(told, expected.collect::<Vec<_>>());
     db.close().await;
     cluster.stop().await;
 }

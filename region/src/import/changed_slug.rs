@@ -16,9 +16,9 @@ pub(super) fn candidate<'a>(told: &'a str, wanted: &'a str) -> &'a str {
     if told.is_empty() { wanted } else { told }
 }
 
-/// Why an organization cannot have its wanted slug; `None` if it can. `holder` describes who has the
-/// candidate.
-fn why(wanted: &str, candidate: &str, verdict: SlugVerdict, holder: &str) -> Option<String> {
+/// Why an organization cannot have its wanted slug; `None` if it can. `taken` says in words
+/// who has the candidate, or what refuses it.
+fn why(wanted: &str, candidate: &str, verdict: SlugVerdict, taken: &str) -> Option<String> {
     let not_valid = || {
         if wanted.is_empty() {
             "the organization has no slug".to_owned()
@@ -35,23 +35,23 @@ fn why(wanted: &str, candidate: &str, verdict: SlugVerdict, holder: &str) -> Opt
     };
     match verdict {
         SlugVerdict::Free => None,
-        SlugVerdict::Taken => Some(with_candidate(&format!("is taken by {holder}"))),
+        SlugVerdict::Taken => Some(with_candidate(taken)),
         SlugVerdict::ReservedWord => Some(with_candidate("is a reserved word")),
         SlugVerdict::Normalized | SlugVerdict::Invalid | SlugVerdict::Unspecified => Some(not_valid()),
     }
 }
 
-/// The finding that an organization got another slug than it wants or, in a dry run, would get one; then `-?`
-/// stands for a random suffix. `holder` describes who has the candidate.
+/// The finding that an organization got another slug than it wants or, in a dry run, would get one; then `-?` stands
+/// for a random suffix. `taken` says in words who has the candidate, or what refuses it.
 pub(super) fn slug_changed(
     organization: &ImportedOrganization,
     slug: &str,
     candidate: &str,
     verdict: SlugVerdict,
-    holder: &str,
+    taken: &str,
     tense: Tense,
 ) -> Option<Finding> {
-    let why = why(&organization.wanted_slug, candidate, verdict, holder)?;
+    let why = why(&organization.wanted_slug, candidate, verdict, taken)?;
     let suffix = if slug.ends_with("-?") { ", with a random suffix" } else { "" };
     let becomes = match tense {
         Tense::Happened => format!("is `{slug}` now"),
@@ -90,8 +90,9 @@ mod tests {
 
     #[test]
     fn each_reason_of_a_changed_slug_is_told_apart() {
-        let told =
-            |wanted, candidate, verdict| why(wanted, candidate, verdict, "organization 7 of region us");
+        let told = |wanted, candidate, verdict| {
+            why(wanted, candidate, verdict, "is taken by organization 7 of region us")
+        };
         for (wanted, candidate, verdict, expected) in [
             ("acme", "acme", SlugVerdict::Taken, "`acme` is taken by organization 7 of region us"),
             (

@@ -134,6 +134,7 @@ impl ChunkDraft {
                 taken_in_region: false,
                 changed: changed.contains(&row.source_pk),
                 taken_from_attempt: None,
+                slug_refused_by: None,
                 slug: None,
                 slug_plan: None,
             });

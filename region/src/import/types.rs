@@ -208,9 +208,11 @@ pub struct ImportedOrganization {
     pub taken_in_region: bool,
     /// Whether a field of it was changed before its slug was decided.
     pub changed: bool,
-    /// The first slug attempt in which its slug is requested as one that another organization of this region has;
-    /// `None` if there is no such attempt.
+    /// The first slug attempt in which its slug is requested as one that another organization of this region has, or
+    /// that the database refuses; `None` if there is no such attempt.
     pub taken_from_attempt: Option<i64>,
+    /// What of its table has refused the slug of an earlier attempt; `None` if nothing has.
+    pub slug_refused_by: Option<String>,
     /// The slug that control gave it, or would give it in a dry run; `None` before that.
     pub slug: Option<String>,
     /// Why it got that slug; `None` before that, and for imports of older releases.

@@ -17,7 +17,10 @@ use super::{
 };
 use crate::{
     error::Error,
-    store::{organization, reconciliation},
+    store::{
+        organization::{self, constraint},
+        reconciliation::{self, Replaced},
+    },
 };
 
 /// How many rounds of repairs there are: a repair may reveal another difference to repair, e.g. an outdated directory
@@ -256,15 +259,20 @@ impl Reconciler {
         if slugs.is_empty() {
             return Ok(());
         }
-        let changed: BTreeSet<i64> = transact!(Error, context.db, |tx| {
-            let changed = reconciliation::replace_slugs(tx, &slugs).await?;
-            context.announce_organizations(tx, changed.clone()).await?;
+        let Replaced { changed, refused: not_taken } = transact!(Error, context.db, |tx| {
+            let replaced = reconciliation::replace_slugs(tx, &slugs).await?;
+            context.announce_organizations(tx, replaced.changed.clone()).await?;
             context.env.failpoint("region.reconcile.slugs_prepared").await?;
-            changed.into_iter().collect()
+            replaced
         })?;
+        let changed: BTreeSet<i64> = changed.into_iter().collect();
         context.env.failpoint("region.reconcile.slugs_written").await?;
         for (id, old, new) in slugs.iter().filter(|(id, ..)| changed.contains(id)) {
             tracing::warn!(organization_id = id, old, new, "an organization got the slug of its reservation");
+        }
+        for (id, why) in not_taken {
+            let why = format!("the slug breaks {}", constraint(&why));
+            refused(of(all, &Repair::TakeSlug).filter(|it| it.organization_id == id), &why);
         }
         let unchanged = of(all, &Repair::TakeSlug).filter(|it| !changed.contains(&it.organization_id));
         refused(unchanged, "it has been changed, or the slug taken, just now; compare again");

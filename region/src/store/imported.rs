@@ -8,7 +8,7 @@ use causeway_relocation::{
     catalog::{Model, NeedsOne},
     writer::PLACEHOLDER_PREFIX,
 };
-use causeway_silo::db::{Column, Db, DbError, Row, Statement};
+use causeway_silo::db::{Column, Db, DbError, Dialect, Row, Statement};
 use uuid::Uuid;
 
 use super::lease_transaction::LeaseTransaction;
@@ -65,6 +65,7 @@ fn read(row: &Row) -> Result<ImportedOrganization, DbError> {
         taken_in_region: row.bool("taken_in_region")?,
         changed: row.bool("changed")?,
         taken_from_attempt: row.opt_int("taken_from_attempt")?,
+        slug_refused_by: row.opt_text("slug_refused_by")?,
         slug: row.opt_text("slug")?,
         slug_plan: match row.opt_text("slug_verdict")? {
             None => None,
@@ -206,18 +207,33 @@ pub(crate) async fn without_required_row(
     db.fetch_all(statement).await?.iter().map(|row| row.int("id")).collect()
 }
 
+fn with_ids(dialect: Dialect, import_id: Uuid, ids: Vec<i64>) -> Statement {
+    Statement::new("SELECT o.* FROM causeway_import_organization o JOIN ")
+        .rows(dialect, "r", [("id", Column::Ints(ids))])
+        .push(" ON r.id = o.organization_id WHERE o.import_id = ")
+        .arg(import_id)
+}
+
+fn by_id(rows: &[Row]) -> Result<HashMap<i64, ImportedOrganization>, DbError> {
+    rows.iter().map(|row| read(row).map(|organization| (organization.id, organization))).collect()
+}
+
 /// The organizations of an import that have one of these ids, by id.
 pub(crate) async fn organizations_by_id(
     db: &Db,
     import_id: Uuid,
     ids: Vec<i64>,
 ) -> Result<HashMap<i64, ImportedOrganization>, DbError> {
-    let statement = Statement::new("SELECT o.* FROM causeway_import_organization o JOIN ")
-        .rows(db.dialect(), "r", [("id", Column::Ints(ids))])
-        .push(" ON r.id = o.organization_id WHERE o.import_id = ")
-        .arg(import_id);
-    let rows = db.fetch_all(statement).await?;
-    rows.iter().map(|row| read(row).map(|organization| (organization.id, organization))).collect()
+    by_id(&db.fetch_all(with_ids(db.dialect(), import_id, ids)).await?)
+}
+
+/// The same, in a transaction of the import.
+pub(crate) async fn own_organizations_by_id(
+    lease: &mut LeaseTransaction<'_>,
+    ids: Vec<i64>,
+) -> Result<HashMap<i64, ImportedOrganization>, DbError> {
+    let statement = with_ids(lease.dialect(), lease.import_id(), ids);
+    by_id(&lease.fetch_all(statement).await?)
 }
 
 /// Notes which organizations of an import want a slug that another organization of this region has; only those with ids
@@ -242,17 +258,23 @@ pub(crate) async fn find_taken_in_region(
     Ok(())
 }
 
-/// Notes the first attempt in which the slugs of these organizations are requested as in use in this region.
+/// Notes the first attempt in which the slugs of these organizations are requested as taken in this region, and what of
+/// their table refuses the slug that they were given, if that is why.
 pub(crate) async fn set_taken_from(
     lease: &mut LeaseTransaction<'_>,
     attempt: i64,
-    ids: Vec<i64>,
+    organizations: Vec<(i64, Option<String>)>,
 ) -> Result<(), DbError> {
-    let statement = Statement::new("UPDATE causeway_import_organization SET taken_from_attempt = ")
+    let (ids, refused_by): (Vec<i64>, Vec<Option<String>>) = organizations.into_iter().unzip();
+    let statement = Statement::new("UPDATE causeway_import_organization SET slug_refused_by = r.refused_by, taken_from_attempt = COALESCE(taken_from_attempt, ")
         .arg(attempt)
-        .push(" FROM ")
-        .rows(lease.dialect(), "r", [("id", Column::Ints(ids))])
-        .push(" WHERE organization_id = r.id AND taken_from_attempt IS NULL AND import_id = ")
+        .push(") FROM ")
+        .rows(
+            lease.dialect(),
+            "r",
+            [("id", Column::Ints(ids)), ("refused_by", Column::OptTexts(refused_by))],
+        )
+        .push(" WHERE organization_id = r.id AND import_id = ")
         .arg(lease.import_id());
     lease.execute(statement).await?;
     Ok(())

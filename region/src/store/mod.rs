@@ -59,6 +59,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
         (34, "planned for", include_str!("../../../migrations/region/postgres/0034_planned_for.sql")),
         (36, "audit", include_str!("../../../migrations/region/postgres/0036_audit.sql")),
         (38, "begun by", include_str!("../../../migrations/region/postgres/0038_begun_by.sql")),
+        (39, "refused slugs", include_str!("../../../migrations/region/postgres/0039_refused_slugs.sql")),
     ],
     sqlite: &[
         (1, "model tables", include_str!("../../../migrations/region/sqlite/0001_model_tables.sql")),
@@ -95,6 +96,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
         (34, "planned for", include_str!("../../../migrations/region/sqlite/0034_planned_for.sql")),
         (36, "audit", include_str!("../../../migrations/region/sqlite/0036_audit.sql")),
         (38, "begun by", include_str!("../../../migrations/region/sqlite/0038_begun_by.sql")),
+        (39, "refused slugs", include_str!("../../../migrations/region/sqlite/0039_refused_slugs.sql")),
     ],
     of_models: &[1, 33],
     statement_of_models: None,

@@ -1,10 +1,14 @@
 //! `sentry_organization`: the organizations themselves.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    ops::Range,
+};
 
 use causeway_proto::organization_status::HIDDEN;
+use causeway_relocation::finding::only_here;
 use causeway_silo::{
-    db::{Column, Db, DbError, Row, Statement, Tx},
+    db::{Column, Db, DbError, Refused, Row, Statement, Tx},
     page::PageRequest,
 };
 use chrono::{DateTime, Utc};
@@ -130,13 +134,23 @@ pub(crate) async fn slugs(tx: &mut Tx, ids: Vec<i64>) -> Result<HashMap<i64, Str
     rows.iter().map(|row| Ok((row.int("id")?, row.text("slug")?))).collect()
 }
 
-/// Sets the slugs of organizations: one slug for each id, in the same order.
-pub(crate) async fn set_slugs(tx: &mut Tx, ids: Vec<i64>, slugs: Vec<String>) -> Result<(), DbError> {
-    let statement = Statement::new("UPDATE sentry_organization SET slug = r.slug FROM ")
-        .rows(tx.dialect(), "r", [("id", Column::Ints(ids)), ("slug", Column::Texts(slugs))])
-        .push(" WHERE sentry_organization.id = r.id");
-    tx.execute(statement).await?;
-    Ok(())
+/// What of the table refuses a new value, for messages.
+pub(crate) fn constraint(refused: &Refused) -> String {
+    only_here("sentry_organization", refused.kind, refused.constraint.as_deref())
+}
+
+/// Sets the slugs of organizations: one slug for each id, in the same order. Those whose slug the database refuses keep
+/// the one that they have, and are returned.
+pub(crate) async fn set_slugs(tx: &mut Tx, ids: &[i64], slugs: &[String]) -> Result<Vec<Refused>, DbError> {
+    let dialect = tx.dialect();
+    let set = |part: Range<usize>| {
+        let ids = ids.get(part.clone()).unwrap_or_default().to_vec();
+        let slugs = slugs.get(part).unwrap_or_default().to_vec();
+        Statement::new("UPDATE sentry_organization SET slug = r.slug FROM ")
+            .rows(dialect, "r", [("id", Column::Ints(ids)), ("slug", Column::Texts(slugs))])
+            .push(" WHERE sentry_organization.id = r.id")
+    };
+    tx.execute_apart(ids.len(), set).await
 }
 
 /// Hides the organizations of an import with ids above `after`, up to `last`. Returns those that were visible.
@@ -177,7 +191,8 @@ async fn hide_in(tx: &mut Tx, import_id: Uuid, after: i64, last: i64) -> Result<
 }
 
 /// Makes organizations visible that imports have left hidden. Each gets its status from the export, or that of an
-/// active organization if it is hidden there too. Returns those that were hidden.
+/// active organization if it is hidden there too. Returns those that were hidden; an error if the database refuses the
+/// status of one.
 pub(crate) async fn show(tx: &mut Tx, of: &Approved) -> Result<Vec<i64>, DbError> {
     let statement = Statement::new("UPDATE sentry_organization SET status = CASE WHEN i.status = ")
         .arg(HIDDEN)
@@ -210,21 +225,34 @@ pub(crate) async fn visible(tx: &mut Tx, ids: &BTreeSet<i64>) -> Result<BTreeSet
 }
 
 /// Gives hidden organizations of an import their own status back: those with ids above `after`, up to `last`. An
-/// organization that is visible already may have been changed since, and stays as it is.
+/// organization that is visible already may have been changed since, and stays as it is. Those whose status the database
+/// refuses stay hidden, and are returned.
 pub(crate) async fn restore_status(
     lease: &mut LeaseTransaction<'_>,
     after: i64,
     last: i64,
-) -> Result<(), DbError> {
-    let statement = Statement::new(
-        "UPDATE sentry_organization SET status = i.status FROM causeway_import_organization i \
-         WHERE i.organization_id = sentry_organization.id AND sentry_organization.status = $2 AND i.import_id = $1 \
-         AND i.organization_id > $3 AND i.organization_id <= $4",
-    )
-    .with(lease.import_id())
-    .with(HIDDEN)
-    .with(after)
-    .with(last);
-    lease.execute(statement).await?;
-    Ok(())
+) -> Result<Vec<(i64, Refused)>, DbError> {
+    let import_id = lease.import_id();
+    let hidden = Statement::new(
+        "SELECT o.id AS id FROM causeway_import_organization i JOIN sentry_organization o ON o.id = i.organization_id \
+         WHERE i.import_id = $1 AND o.status = $2 AND i.organization_id > $3 AND i.organization_id <= $4 \
+         ORDER BY i.organization_id",
+    );
+    let hidden = hidden.with(import_id).with(HIDDEN).with(after).with(last);
+    let rows = lease.fetch_all(hidden).await?;
+    let ids = rows.iter().map(|row| row.int("id")).collect::<Result<Vec<_>, _>>()?;
+    let restore = |part: Range<usize>| {
+        let part = ids.get(part).unwrap_or_default();
+        Statement::new(
+            "UPDATE sentry_organization SET status = i.status FROM causeway_import_organization i \
+             WHERE i.organization_id = sentry_organization.id AND sentry_organization.status = $2 AND i.import_id = $1 \
+             AND i.organization_id >= $3 AND i.organization_id <= $4",
+        )
+        .with(import_id)
+        .with(HIDDEN)
+        .with(part.first().copied())
+        .with(part.last().copied())
+    };
+    let refused = lease.execute_apart(ids.len(), restore).await?;
+    Ok(refused.into_iter().filter_map(|refused| Some((*ids.get(refused.index)?, refused))).collect())
 }

@@ -1,14 +1,15 @@
 //! The region's side of a comparison with control, and the only row of `causeway_reconciliation`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
-use causeway_silo::db::{Column, Db, DbError, Row, Statement, Tx};
+use causeway_silo::db::{Column, Db, DbError, Refused, Row, Statement, Tx};
 use chrono::{DateTime, Utc};
 
 use super::{
     books::Books,
     compared::{ComparedOrganization, RegionState, Replicated},
     lease::LENGTH,
+    organization,
 };
 use crate::{holder::Holder, import::ImportState};
 
@@ -79,30 +80,44 @@ pub(crate) async fn region_state(
     Ok(all)
 }
 
-/// Gives organizations other slugs, each as id, old slug and new slug. Returns the ids of those that it
-/// changed. It does not change an organization whose slug is no longer the old one, which is being renamed,
-/// or whose new slug another organization has.
-pub(crate) async fn replace_slugs(tx: &mut Tx, slugs: &[(i64, String, String)]) -> Result<Vec<i64>, DbError> {
+/// What became of slugs that organizations were to get.
+#[derive(Debug, Default)]
+pub(crate) struct Replaced {
+    /// The ids of the organizations that have got theirs.
+    pub(crate) changed: Vec<i64>,
+    /// Those whose slug the database refuses.
+    pub(crate) refused: Vec<(i64, Refused)>,
+}
+
+/// Gives organizations other slugs, each as id, old slug and new slug. It does not change an organization whose slug is
+/// no longer the old one, which is being renamed, or whose new slug is taken or refused.
+pub(crate) async fn replace_slugs(tx: &mut Tx, slugs: &[(i64, String, String)]) -> Result<Replaced, DbError> {
     let dialect = tx.dialect();
-    let column = |of: fn(&(i64, String, String)) -> &String| {
-        Column::Texts(slugs.iter().map(|slug| of(slug).clone()).collect())
+    let rows = |slugs: &[(i64, String, String)]| {
+        let column = |of: fn(&(i64, String, String)) -> &String| {
+            Column::Texts(slugs.iter().map(|slug| of(slug).clone()).collect())
+        };
+        [
+            ("organization_id", Column::Ints(slugs.iter().map(|(id, ..)| *id).collect())),
+            ("old", column(|(_, old, _)| old)),
+            ("new", column(|(.., new)| new)),
+        ]
     };
-    let statement = Statement::new("UPDATE sentry_organization SET slug = r.new FROM ")
-        .rows(
-            dialect,
-            "r",
-            [
-                ("organization_id", Column::Ints(slugs.iter().map(|(id, ..)| *id).collect())),
-                ("old", column(|(_, old, _)| old)),
-                ("new", column(|(.., new)| new)),
-            ],
-        )
-        .push(
-            " WHERE sentry_organization.id = r.organization_id AND sentry_organization.slug = r.old \
-             AND NOT EXISTS (SELECT 1 FROM causeway_rename n WHERE n.organization_id = r.organization_id) \
-             AND NOT EXISTS (SELECT 1 FROM sentry_organization o WHERE o.slug = r.new) RETURNING id",
-        );
-    tx.fetch_all(statement).await?.iter().map(|row| row.int("id")).collect()
+    let replace = |part: Range<usize>| {
+        Statement::new("UPDATE sentry_organization SET slug = r.new FROM ")
+            .rows(dialect, "r", rows(slugs.get(part).unwrap_or_default()))
+            .push(
+                " WHERE sentry_organization.id = r.organization_id AND sentry_organization.slug = r.old \
+                 AND NOT EXISTS (SELECT 1 FROM causeway_rename n WHERE n.organization_id = r.organization_id) \
+                 AND NOT EXISTS (SELECT 1 FROM sentry_organization o WHERE o.slug = r.new)",
+            )
+    };
+    let refused = tx.execute_apart(slugs.len(), replace).await?;
+    let refused =
+        refused.into_iter().filter_map(|refused| Some((slugs.get(refused.index)?.0, refused))).collect();
+    let now = organization::slugs(tx, slugs.iter().map(|(id, ..)| *id).collect()).await?;
+    let changed = slugs.iter().filter(|(id, _, new)| now.get(id) == Some(new)).map(|(id, ..)| *id).collect();
+    Ok(Replaced { changed, refused })
 }
 
 /// Slugs that several organizations have, ignoring case: the slug in lower case, the lowest and the highest of their

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use causeway_proto::relocation::v1::ErrorReason;
-use causeway_silo::db::{Column, Db, DbError, Row, Statement, Tx};
+use causeway_silo::db::{Column, Db, DbError, Dialect, Row, Statement, Tx};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
@@ -84,11 +84,8 @@ pub(crate) async fn upsert(tx: &mut Tx, generation: i64, changes: &[&Change]) ->
          (slug, organization_id, type, canonical_slug, operation_id, wanted, generation) \
          SELECT r.slug, r.organization_id, r.type, r.canonical_slug, ",
     )
-    // The UUID comes as text, and SQLite stores it so.
-    .push(match dialect {
-        causeway_silo::db::Dialect::Postgres => "CAST(r.operation_id AS uuid), r.wanted = 1, ",
-        causeway_silo::db::Dialect::Sqlite => "r.operation_id, r.wanted = 1, ",
-    })
+    .push(operation_id(dialect))
+    .push(", r.wanted = 1, ")
     .arg(generation)
     .push(" FROM ")
     .rows(
@@ -221,39 +218,81 @@ pub(crate) async fn primaries(tx: &mut Tx, ids: Vec<i64>) -> Result<HashMap<i64,
     rows.iter().map(|row| Ok((row.int("id")?, row.text("slug")?))).collect()
 }
 
-/// Stores an answer for control. If there is one for that operation, it stays as it is.
-pub(crate) async fn insert_answer(tx: &mut Tx, answer: &Answer, now: DateTime<Utc>) -> Result<(), DbError> {
-    let (reason, message) = match &answer.refusal {
-        Some((reason, message)) => (Some(reason.as_str_name().to_owned()), Some(message.clone())),
-        None => (None, None),
-    };
+/// Stores answers for control. If there is one for an operation, it stays as it is.
+pub(crate) async fn insert_answers(
+    tx: &mut Tx,
+    answers: &[Answer],
+    now: DateTime<Utc>,
+) -> Result<(), DbError> {
+    if answers.is_empty() {
+        return Ok(());
+    }
+    let dialect = tx.dialect();
+    let refusals = || answers.iter().map(|answer| answer.refusal.clone().unzip());
     let statement = Statement::new(
         "INSERT INTO causeway_rename \
-         (operation_id, organization_id, slug, previous_slug, refusal_reason, refusal_message, created_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (operation_id) DO NOTHING",
+         (operation_id, organization_id, slug, previous_slug, refusal_reason, refusal_message, created_at) SELECT ",
     )
-    .with(answer.operation_id)
-    .with(answer.organization_id)
-    .with(answer.slug.as_str())
-    .with(answer.previous_slug.clone())
-    .with(reason)
-    .with(message)
-    .with(now);
+    .push(operation_id(dialect))
+    .push(", r.organization_id, r.slug, r.previous_slug, r.refusal_reason, r.refusal_message, ")
+    .arg(now)
+    .push(" FROM ")
+    .rows(
+        dialect,
+        "r",
+        [
+            (
+                "operation_id",
+                Column::Texts(answers.iter().map(|answer| answer.operation_id.to_string()).collect()),
+            ),
+            ("organization_id", Column::Ints(answers.iter().map(|answer| answer.organization_id).collect())),
+            ("slug", Column::Texts(answers.iter().map(|answer| answer.slug.clone()).collect())),
+            (
+                "previous_slug",
+                Column::OptTexts(answers.iter().map(|answer| answer.previous_slug.clone()).collect()),
+            ),
+            (
+                "refusal_reason",
+                Column::OptTexts(
+                    refusals().map(|(reason, _)| reason.map(|it| it.as_str_name().to_owned())).collect(),
+                ),
+            ),
+            ("refusal_message", Column::OptTexts(refusals().map(|(_, message)| message).collect())),
+        ],
+    )
+    // SQLite needs the WHERE: without it, ON could begin a join.
+    .push(" WHERE true ON CONFLICT (operation_id) DO NOTHING");
     tx.execute(statement).await.map(|_| ())
 }
 
-/// The operations that this region has decided about but not yet answered.
-pub(crate) async fn decided(tx: &mut Tx) -> Result<HashSet<Uuid>, DbError> {
-    let rows = tx.fetch_all(Statement::new("SELECT operation_id FROM causeway_rename")).await?;
+/// The operation id of a row of a set. It comes as text, and SQLite stores it so.
+fn operation_id(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::Postgres => "CAST(r.operation_id AS uuid)",
+        Dialect::Sqlite => "r.operation_id",
+    }
+}
+
+/// Those of these operations that this region has decided about but not yet answered.
+pub(crate) async fn decided(tx: &mut Tx, ids: Vec<Uuid>) -> Result<HashSet<Uuid>, DbError> {
+    let dialect = tx.dialect();
+    let ids = Column::Texts(ids.iter().map(Uuid::to_string).collect());
+    let statement = Statement::new("SELECT operation_id FROM causeway_rename WHERE operation_id IN (SELECT ")
+        .push(operation_id(dialect))
+        .push(" FROM ")
+        .rows(dialect, "r", [("operation_id", ids)])
+        .push(")");
+    let rows = tx.fetch_all(statement).await?;
     rows.iter().map(|row| row.uuid("operation_id")).collect()
 }
 
-/// The answers that are due, the oldest first.
-pub(crate) async fn answers(db: &Db) -> Result<Vec<Answer>, DbError> {
+/// The next `most` answers that are due, the oldest first.
+pub(crate) async fn answers(db: &Db, most: i64) -> Result<Vec<Answer>, DbError> {
     let statement = Statement::new(
         "SELECT operation_id, organization_id, slug, previous_slug, refusal_reason, refusal_message \
-         FROM causeway_rename ORDER BY created_at, operation_id",
-    );
+         FROM causeway_rename ORDER BY created_at, operation_id LIMIT $1",
+    )
+    .with(most);
     let answer = |row: &Row| {
         let refusal = match row.opt_text("refusal_reason")? {
             None => None,
@@ -274,9 +313,14 @@ pub(crate) async fn answers(db: &Db) -> Result<Vec<Answer>, DbError> {
     db.fetch_all(statement).await?.iter().map(answer).collect()
 }
 
-/// Deletes an answer that control has received.
-pub(crate) async fn forget_answer(tx: &mut Tx, operation_id: Uuid) -> Result<(), DbError> {
-    tx.execute(Statement::new("DELETE FROM causeway_rename WHERE operation_id = $1").with(operation_id))
-        .await
-        .map(|_| ())
+/// Deletes answers that control has received.
+pub(crate) async fn forget_answers(tx: &mut Tx, ids: Vec<Uuid>) -> Result<(), DbError> {
+    let dialect = tx.dialect();
+    let ids = Column::Texts(ids.iter().map(Uuid::to_string).collect());
+    let statement = Statement::new("DELETE FROM causeway_rename WHERE operation_id IN (SELECT ")
+        .push(operation_id(dialect))
+        .push(" FROM ")
+        .rows(dialect, "r", [("operation_id", ids)])
+        .push(")");
+    tx.execute(statement).await.map(|_| ())
 }

@@ -2,12 +2,12 @@
 
 use std::{ops::Range, sync::Arc};
 
-use causeway_silo::db::{Column, DbError, Dialect, Statement, Tx, time_text};
+use causeway_silo::db::{Column, DbError, Dialect, Parts, Statement, Tx, is_refusal, time_text};
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection, SqliteConnection, sqlite::SqliteArguments};
 
 use super::{
     Row, WriteError,
-    apart::{Inserted, Rows, insert_apart, is_refusal},
+    apart::{Inserted, Rows, insert_apart},
     copy, stage,
 };
 use crate::{catalog::Model, value::Value};
@@ -84,8 +84,10 @@ struct SqliteRows<'a> {
     inserted: u64,
 }
 
-impl Rows for SqliteRows<'_> {
-    async fn insert(&mut self, part: Range<usize>) -> Result<(), WriteError> {
+impl Parts for SqliteRows<'_> {
+    type Error = WriteError;
+
+    async fn write(&mut self, part: Range<usize>) -> Result<(), WriteError> {
         let rows = self.rows.get(part).unwrap_or_default();
         self.inserted += insert_sqlite(self.connection, self.model, rows, " ON CONFLICT DO NOTHING").await?;
         Ok(())
@@ -95,7 +97,9 @@ impl Rows for SqliteRows<'_> {
         self.connection.execute(sql).await?;
         Ok(())
     }
+}
 
+impl Rows for SqliteRows<'_> {
     fn id(&self, index: usize) -> Option<i64> {
         self.rows.get(index).map(|row| row.id)
     }

@@ -5,7 +5,12 @@ use std::collections::{HashMap, HashSet};
 use causeway_silo::env::BASE36;
 
 use super::{
-    Regenerated, Row, WriteError, Writer, Written, apart::Inserted, left_out::Place, no_column, table::Table,
+    Regenerated, Row, WriteError, Writer, Written,
+    alike::{lower_all, lower_breaking},
+    apart::Inserted,
+    left_out::Place,
+    no_column,
+    table::Table,
 };
 use crate::{
     catalog::{Column, Model, TakenName, Then},
@@ -52,16 +57,18 @@ impl Writer<'_> {
     ) -> Result<(), T::Error> {
         let names = |rows: &[Row]| model.rules.taken_name.map(|name| texts(rows, name.column));
         let rows = self.resolve_names(table, model, rows, written).await?;
-        let mut rows = self.merge_alike(table, model, rows, written).await?;
+        let (mut rows, mut raised) = self.merge_alike(table, model, rows, written).await?;
         self.warn_of_addresses(table, model, &rows, &mut written.findings).await?;
         let mut is_settled = false;
         for round in 0..ROUNDS {
             let replaced = self.replace_taken(table, model, &mut rows, &mut written.findings).await?;
-            let Inserted { ids, breaking } = table.insert_free(model, &rows).await?;
+            let Inserted { ids, mut breaking } = table.insert_free(model, &rows).await?;
             let free: HashSet<i64> = ids.into_iter().collect();
-            let (inserted, refused): (Vec<Row>, Vec<Row>) =
+            let (inserted, mut refused): (Vec<Row>, Vec<Row>) =
                 rows.into_iter().partition(|row| free.contains(&row.id));
             written.insert(model, &inserted);
+            let mut is_lowered =
+                lower_breaking(model, &mut refused, &mut breaking, &mut raised, &mut written.findings);
             let refused = self.drop_breaking(model, refused, breaking, written, lost);
             // The database may treat two names as the same that this code does not. Then a row that was just inserted
             // has one of them.
@@ -69,7 +76,11 @@ impl Writer<'_> {
             rows = self.resolve_names(table, model, refused, written).await?;
             // Nobody has the names, as the look-up says that comes after the refusal, and no value was replaced. So
             // the rows are refused for something that no rule can mend.
-            is_settled = rows.is_empty() || (round > 0 && !replaced && names(&rows) == before);
+            let is_final = round > 0 && !replaced && !is_lowered && names(&rows) == before;
+            if is_final {
+                is_lowered = lower_all(model, &mut rows, &mut raised, &mut written.findings);
+            }
+            is_settled = rows.is_empty() || (is_final && !is_lowered);
             if is_settled {
                 break;
             }

@@ -19,7 +19,7 @@ use super::{
     apart::Inserted,
     no_column,
     spill_map::{Keys, SpillMap},
-    table::{Table, folds},
+    table::{Kept, Table, folds},
 };
 use crate::{
     catalog::{Catalog, Column, Model},
@@ -233,8 +233,8 @@ impl<L: RowLookup> Table for DryRunTable<'_, L> {
         _: usize,
         _: &[String],
         _: Vec<(i64, usize)>,
-    ) -> Result<(), L::Error> {
-        Ok(())
+    ) -> Result<Vec<Kept>, L::Error> {
+        Ok(Vec::new())
     }
 
     async fn insert_free(&mut self, model: &Model, rows: &[Row]) -> Result<Inserted, L::Error> {

@@ -2,21 +2,34 @@
 
 use std::collections::{HashMap, HashSet};
 
+use causeway_silo::db::DbErrorKind;
+
 use super::{Row, Writer, Written, apart::Breaking};
 use crate::{
     catalog::Model,
-    finding::{Finding, FindingKind, shown},
+    finding::{Finding, FindingKind, only_here},
 };
 
 /// Where a row was in the file.
+#[derive(Debug)]
 pub(super) struct Place {
     ordinal: i64,
     source_pk: i64,
+    offset: u64,
 }
 
 impl Place {
     pub(super) fn of(row: &Row) -> Self {
-        Self { ordinal: row.ordinal, source_pk: row.source_pk }
+        Self { ordinal: row.ordinal, source_pk: row.source_pk, offset: row.offset }
+    }
+
+    pub(super) fn source_pk(&self) -> i64 {
+        self.source_pk
+    }
+
+    /// Says of a finding that it is about this row.
+    pub(super) fn name(&self, model: &Model, finding: Finding) -> Finding {
+        finding.model(&model.name).record(self.ordinal, self.source_pk).at(self.offset)
     }
 }
 
@@ -51,10 +64,9 @@ impl Writer<'_> {
                 others.push(row);
                 continue;
             };
-            let check = check.as_ref().map_or_else(String::new, |name| format!(" `{}`", shown(name)));
             let reason = format!(
-                "breaks the check{check} of the table {}, which the catalog does not know; the record {}",
-                model.table,
+                "breaks {}; the record {}",
+                only_here(&model.table, DbErrorKind::Check, check.as_deref()),
                 self.tense.words("was not written", "would not be written")
             );
             drop_changes(written, &row);

@@ -3,12 +3,12 @@
 
 use std::ops::{Range, RangeInclusive};
 
-use causeway_silo::db::DbError;
+use causeway_silo::db::{DbError, Parts, is_refusal};
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 
 use super::{
     Row, WriteError,
-    apart::{Breaking, Inserted, Rows, insert_apart, is_refusal},
+    apart::{Breaking, Inserted, Rows, insert_apart},
     copy,
 };
 use crate::catalog::{Model, UniqueSet};
@@ -140,8 +140,10 @@ struct StagedRows<'a> {
     inserted: &'a mut Vec<i64>,
 }
 
-impl Rows for StagedRows<'_> {
-    async fn insert(&mut self, part: Range<usize>) -> Result<(), WriteError> {
+impl Parts for StagedRows<'_> {
+    type Error = WriteError;
+
+    async fn write(&mut self, part: Range<usize>) -> Result<(), WriteError> {
         let ids = self.ids.get(part).unwrap_or_default();
         let (Some(first), Some(last)) = (ids.first(), ids.last()) else { return Ok(()) };
         let ids = insert(self.connection, self.model, self.names, self.stage, *first..=*last, "").await?;
@@ -153,7 +155,9 @@ impl Rows for StagedRows<'_> {
         self.connection.execute(sql).await?;
         Ok(())
     }
+}
 
+impl Rows for StagedRows<'_> {
     fn id(&self, index: usize) -> Option<i64> {
         self.ids.get(index).copied()
     }

@@ -1,12 +1,21 @@
 //! The operations on a table that resolving conflicts needs: on the real table, or on what a dry run knows of it.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, ops::Range};
 
-use causeway_silo::db::{self, Db, DbError, Dialect, Statement, Tx};
+use causeway_silo::db::{self, Db, DbError, Dialect, Refused, Statement, Tx};
 use chrono::{DateTime, Utc};
 
 use super::{Row, WriteError, apart::Inserted, bulk, no_column};
 use crate::catalog::{Column, Model};
+
+/// A row that keeps its value, because the database refuses the new one.
+#[derive(Debug)]
+pub(super) struct Kept {
+    /// Its id.
+    pub(super) id: i64,
+    /// What the new value breaks.
+    pub(super) why: Refused,
+}
 
 /// Where the rows of a chunk go.
 pub(super) trait Table: Send {
@@ -45,14 +54,15 @@ pub(super) trait Table: Send {
         rows: &[Row],
     ) -> impl Future<Output = Result<HashMap<i64, i64>, Self::Error>> + Send;
 
-    /// Gives existing rows a value of `order`, by its index, unless they have one that comes before it.
+    /// Gives existing rows a value of `order`, by its index, unless they have one that comes before it. Returns the rows
+    /// that the database refuses with that value.
     fn raise(
         &mut self,
         model: &Model,
         column: usize,
         order: &[String],
         rows: Vec<(i64, usize)>,
-    ) -> impl Future<Output = Result<(), Self::Error>> + Send;
+    ) -> impl Future<Output = Result<Vec<Kept>, Self::Error>> + Send;
 
     /// Inserts the rows that break neither a unique set nor a check, in their order.
     fn insert_free(
@@ -138,7 +148,7 @@ impl Table for Tx {
         column: usize,
         order: &[String],
         rows: Vec<(i64, usize)>,
-    ) -> Result<(), WriteError> {
+    ) -> Result<Vec<Kept>, WriteError> {
         let mut known: Vec<(i64, i64, String)> = Vec::with_capacity(rows.len());
         for (id, place) in rows {
             // A value that the order does not name raises nothing.
@@ -147,27 +157,33 @@ impl Table for Tx {
             }
         }
         if known.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let column = model.columns.get(column).ok_or_else(|| no_column(model))?;
         let (table, name) = (&model.table, &column.column);
-        let mut statement = Statement::new("UPDATE ")
-            .push(&format!("\"{table}\" SET \"{name}\" = r.value FROM "))
-            .rows(
-                self.dialect(),
-                "r",
-                [
-                    ("id", db::Column::Ints(known.iter().map(|row| row.0).collect())),
-                    ("place", db::Column::Ints(known.iter().map(|row| row.1).collect())),
-                    ("value", db::Column::Texts(known.iter().map(|row| row.2.clone()).collect())),
-                ],
-            )
-            .push(&format!(" WHERE \"{table}\".id = r.id AND r.place < CASE \"{table}\".\"{name}\""));
-        for (place, value) in order.iter().enumerate() {
-            statement = statement.push(" WHEN ").arg(value).push(&format!(" THEN {place}"));
-        }
-        self.execute(statement.push(&format!(" ELSE {} END", order.len()))).await?;
-        Ok(())
+        let dialect = self.dialect();
+        let raise = |part: Range<usize>| {
+            let known = known.get(part).unwrap_or_default();
+            let mut statement = Statement::new("UPDATE ")
+                .push(&format!("\"{table}\" SET \"{name}\" = r.value FROM "))
+                .rows(
+                    dialect,
+                    "r",
+                    [
+                        ("id", db::Column::Ints(known.iter().map(|row| row.0).collect())),
+                        ("place", db::Column::Ints(known.iter().map(|row| row.1).collect())),
+                        ("value", db::Column::Texts(known.iter().map(|row| row.2.clone()).collect())),
+                    ],
+                )
+                .push(&format!(" WHERE \"{table}\".id = r.id AND r.place < CASE \"{table}\".\"{name}\""));
+            for (place, value) in order.iter().enumerate() {
+                statement = statement.push(" WHEN ").arg(value).push(&format!(" THEN {place}"));
+            }
+            statement.push(&format!(" ELSE {} END", order.len()))
+        };
+        let refused = self.execute_apart(known.len(), raise).await?;
+        let kept = refused.into_iter();
+        Ok(kept.filter_map(|why| Some(Kept { id: known.get(why.index)?.0, why })).collect())
     }
 
     async fn insert_free(&mut self, model: &Model, rows: &[Row]) -> Result<Inserted, WriteError> {

@@ -4,11 +4,25 @@
 //! import has succeeded and is not reported, so it is continued at the next start.
 
 use causeway_audit::Subject;
-use causeway_silo::{db::count, transact};
+use causeway_relocation::finding::only_here;
+use causeway_silo::{
+    db::{DbError, count, is_refusal},
+    transact,
+};
 use uuid::Uuid;
 
 use super::Imports;
 use crate::{error::Error, import::Approved, store};
+
+/// The error of a status that breaks a constraint which only this database has.
+fn refused(error: DbError) -> Error {
+    if is_refusal(&error) {
+        let broken = only_here("sentry_organization", error.kind(), error.constraint());
+        Error::StatusRefused(broken)
+    } else {
+        error.into()
+    }
+}
 
 impl Imports {
     /// Makes hidden organizations visible, all of these or none, and has them reported to control. Returns how many
@@ -25,7 +39,7 @@ impl Imports {
             // This locks the imports: a call that begins to revert one of them waits for this transaction, or this one
             // for that call.
             let held = store::import::lock_succeeded(tx, &of).await?;
-            let shown = store::organization::show(tx, &of).await?;
+            let shown = store::organization::show(tx, &of).await.map_err(refused)?;
             self.context.announce_organizations(tx, shown.clone()).await?;
             let shown = count(shown.len())?.cast_unsigned();
             match &of {

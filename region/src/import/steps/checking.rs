@@ -205,5 +205,6 @@ fn finding(organization: &ImportedOrganization, check: &Checked) -> Option<Findi
         Some((region, id)) => format!("organization {id} of region {region}"),
         None => "another organization of the file".to_owned(),
     };
-    slug_changed(organization, would_become, candidate, plan.verdict, &holder, Tense::Would)
+    let taken = format!("is taken by {holder}");
+    slug_changed(organization, would_become, candidate, plan.verdict, &taken, Tense::Would)
 }

@@ -16,14 +16,20 @@
 use std::sync::PoisonError;
 
 use causeway_audit::Subject;
+use causeway_proto::control::v1::SlugVerdict;
+use causeway_relocation::{
+    catalog::ORGANIZATION,
+    finding::{Finding, FindingKind},
+};
+use causeway_silo::db::Refused;
 
 use crate::{
     error::Error,
     import::{
-        Import, ImportState, context::ImportContext, counts::check_counts, follow::forget_returned,
+        Import, ImportState, ModelCounts, context::ImportContext, counts::check_counts, follow::forget_returned,
         mapped::SharedKeys, run::Run, writes::do_writes,
     },
-    store,
+    store::{self, lease_transaction::LeaseTransaction, organization::constraint},
 };
 
 /// Writes the deferred models, checks that every record is accounted for, and makes the organizations visible.
@@ -43,7 +49,8 @@ pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut Run)
         let (last, more) = part.unwrap_or((after, false));
         transact_leased!(context, import, |lease| {
             if !hides {
-                store::organization::restore_status(lease, after, last).await?;
+                let refused = store::organization::restore_status(lease, after, last).await?;
+                note_still_hidden(context, lease, import, refused).await?;
             }
             if let Some(books) = books {
                 // Also of hidden ones: the product keeps them in its books with their status.
@@ -65,4 +72,37 @@ pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut Run)
     let key_map_bytes = run.keys.as_ref().map_or(0, bytes);
     tracing::info!(import_id = %import.id, key_map_bytes, "an import has succeeded");
     Ok(context.env.failpoint("region.finish.visible").await?)
+}
+
+/// Reports organizations that stay hidden because the database refuses their status.
+async fn note_still_hidden(
+    context: &ImportContext,
+    lease: &mut LeaseTransaction<'_>,
+    import: &Import,
+    refused: Vec<(i64, Refused)>,
+) -> Result<(), Error> {
+    if refused.is_empty() {
+        return Ok(());
+    }
+    let ids = refused.iter().map(|(id, _)| *id).collect();
+    let organizations = store::imported::own_organizations_by_id(lease, ids).await?;
+    let (mut findings, mut unchanged) = (Vec::with_capacity(refused.len()), 0);
+    for (id, why) in refused {
+        let organization = organizations
+            .get(&id)
+            .ok_or_else(|| Error::Internal(format!("import {} has no organization {id}", import.id)))?;
+        let is_free = organization.slug_plan.as_ref().is_none_or(|plan| plan.verdict == SlugVerdict::Free);
+        unchanged += i64::from(!organization.changed && is_free);
+        let reason = format!(
+            "the status {} breaks {}; the organization stays hidden",
+            organization.status,
+            constraint(&why)
+        );
+        let finding = Finding::new(FindingKind::NotInDatabase, reason).model(ORGANIZATION).field("status");
+        findings.push(organization.place(finding));
+    }
+    let model = ORGANIZATION.to_owned();
+    let counts = ModelCounts { model, changed: unchanged, ..ModelCounts::default() };
+    store::model_counts::add(lease, &counts).await?;
+    Ok(context.add_findings(lease, ImportState::Finishing, &findings).await?)
 }

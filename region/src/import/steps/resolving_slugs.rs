@@ -23,6 +23,7 @@ use causeway_relocation::{
     finding::{Finding, Tense},
     generate::derived_uuid,
 };
+use causeway_silo::db::Statement;
 use uuid::Uuid;
 
 use crate::{
@@ -33,7 +34,7 @@ use crate::{
         context::ImportContext,
         run::Run,
     },
-    store,
+    store::{self, lease_transaction::LeaseTransaction, organization::constraint},
 };
 
 /// One step towards confirmed slugs: an import goes through this state several times.
@@ -60,6 +61,10 @@ async fn resolve_org_slugs(context: &ImportContext, import: &Import, run: &mut R
         outcome => outcome,
     }
 }
+
+/// So many other slugs are requested if the database refuses that of an organization. They differ in a random suffix, so
+/// a database that refuses these refuses all.
+const OTHER_SLUGS: i64 = 2;
 
 /// The id of the operation that requests slugs for the n-th time.
 pub(crate) fn operation_id(import_id: Uuid, attempt: i64) -> Uuid {
@@ -179,9 +184,8 @@ async fn write_slugs(
         .map(|it| candidate(&it.candidate, &it.wanted_slug).to_owned())
         .collect();
     let any_taken = transact_leased!(context, import, |lease| {
-        let taken = store::organization::taken_by_others(lease, slugs.clone()).await?;
-        let taken: HashSet<&String> = taken.iter().collect();
-        if taken.is_empty() {
+        let again = set_slugs(lease, import, &page, &ids, &slugs).await?;
+        if again.is_empty() {
             let here = store::organization::owners(lease, here.clone()).await?;
             let (mut plans, mut findings) = (Vec::new(), Vec::new());
             for (organization, given_to) in page.iter().zip(&answers) {
@@ -195,20 +199,55 @@ async fn write_slugs(
                 plans.push((given_to.slug.clone(), plan));
             }
             let counts = changed_by_slugs(&page, &findings)?;
-            store::organization::set_slugs(lease, ids.clone(), slugs.clone()).await?;
             store::imported::set_slug_plans(lease, &page, &plans).await?;
             store::model_counts::add(lease, &counts).await?;
             context.add_findings(lease, ImportState::ResolvingSlugs, &findings).await?;
             false
         } else {
-            let given = ids.iter().zip(&slugs);
-            let again = given.filter(|(_, slug)| taken.contains(slug)).map(|(id, _)| *id).collect();
             store::imported::set_taken_from(lease, import.slug_attempt + 1, again).await?;
             true
         }
     })?;
     context.env.failpoint("region.slugs.page_written").await?;
     Ok(any_taken)
+}
+
+/// Writes slugs, all of them or none. Returns the organizations that need another slug, if there are some: another
+/// organization of this region has theirs, or the database refuses it; then with what it breaks.
+async fn set_slugs(
+    lease: &mut LeaseTransaction<'_>,
+    import: &Import,
+    page: &[ImportedOrganization],
+    ids: &[i64],
+    slugs: &[String],
+) -> Result<Vec<(i64, Option<String>)>, Error> {
+    let taken = store::organization::taken_by_others(lease, slugs.to_vec()).await?;
+    if !taken.is_empty() {
+        let taken: HashSet<String> = taken.into_iter().collect();
+        let given = ids.iter().zip(slugs);
+        return Ok(given.filter(|(_, slug)| taken.contains(*slug)).map(|(id, _)| (*id, None)).collect());
+    }
+    lease.execute(Statement::new("SAVEPOINT causeway_slugs")).await?;
+    let refused = store::organization::set_slugs(lease, ids, slugs).await?;
+    if refused.is_empty() {
+        lease.execute(Statement::new("RELEASE SAVEPOINT causeway_slugs")).await?;
+        return Ok(Vec::new());
+    }
+    lease.execute(Statement::new("ROLLBACK TO SAVEPOINT causeway_slugs")).await?;
+    lease.execute(Statement::new("RELEASE SAVEPOINT causeway_slugs")).await?;
+    let mut again = Vec::with_capacity(refused.len());
+    for why in refused {
+        let Some(organization) = page.get(why.index) else { continue };
+        let from = organization.taken_from_attempt.unwrap_or(i64::MAX);
+        if import.slug_attempt >= from.saturating_add(OTHER_SLUGS) {
+            return Err(Error::SlugsRefused {
+                organization: organization.source_id,
+                constraint: constraint(&why),
+            });
+        }
+        again.push((organization.id, Some(constraint(&why))));
+    }
+    Ok(again)
 }
 
 /// Undoes the slugs that were written, and begins the next attempt, under another operation. That attempt first
@@ -273,10 +312,13 @@ fn changed(
     plan: &SlugPlan,
     is_of_file: bool,
 ) -> Option<Finding> {
-    let holder = match &plan.taken_by {
-        Some((_, id)) if is_of_file => format!("another organization of the file, which is {id} now"),
-        Some((region, id)) => format!("organization {id} of region {region}"),
-        None => "somebody else".to_owned(),
+    let taken = match (&plan.taken_by, &organization.slug_refused_by) {
+        (Some((_, id)), _) if is_of_file => {
+            format!("is taken by another organization of the file, which is {id} now")
+        }
+        (Some((region, id)), _) => format!("is taken by organization {id} of region {region}"),
+        (None, Some(constraint)) => format!("breaks {constraint}"),
+        (None, None) => "is taken by somebody else".to_owned(),
     };
-    slug_changed(organization, given, candidate, plan.verdict, &holder, Tense::Happened)
+    slug_changed(organization, given, candidate, plan.verdict, &taken, Tense::Happened)
 }
