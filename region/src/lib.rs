@@ -140,6 +140,7 @@ pub const FAILPOINTS_OF_OTHER_TESTS: &[(&str, &str)] = &[
     // Reached only while somebody watches. Nothing is written there.
     ("region.watch.read", "tests/import/watches.rs"),
     // Reached only in a database of the product.
+    ("region.finish.rows_announced", "tests/import/books/made.rs"),
     ("region.reconcile.product_prepared", "tests/import/books/compared.rs"),
     ("region.reconcile.product_announced", "tests/import/books/compared.rs"),
 ];

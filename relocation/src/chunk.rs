@@ -245,7 +245,7 @@ impl Chunk {
     ///
     /// # Errors
     /// If the database cannot be read.
-    pub async fn keys_to_revert(
+    pub async fn keys_of(
         db: &Db,
         region: &str,
         import_id: Uuid,

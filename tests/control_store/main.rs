@@ -133,6 +133,7 @@ on_each_store! {
         an_operation_in_parts_refuses_an_organization_of_another_region,
         an_operation_that_is_undone_half_way_is_undone_when_it_is_asked_again,
         an_operation_that_was_never_answered_can_only_be_released,
+        the_answer_of_a_released_operation_is_deleted_in_parts,
         an_organization_gets_one_slug_however_two_operations_meet;
     directory:
         a_confirmed_slug_leads_to_its_region,

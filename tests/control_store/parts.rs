@@ -264,6 +264,43 @@ pub(crate) async fn an_operation_that_was_never_answered_can_only_be_released(fi
     assert_eq!(fixture.reservations().await, []);
 }
 
+/// The stored answer of an operation of a million organizations has a hundred parts. They go in transactions of their own.
+pub(crate) async fn the_answer_of_a_released_operation_is_deleted_in_parts(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us"]).await;
+    bulk_create(&fixture.control, "us", operation(1), vec![wanted(1, "acme")]).await.expect("reserved");
+    let db = fixture.db().await;
+    let parts = || Statement::new("SELECT count(*) AS n FROM causeway_slug_operation_answer");
+    let left = async || {
+        let row = db.fetch_optional(parts()).await.expect("it answers").expect("a row");
+        row.int("n").expect("a number")
+    };
+    for part in 1_i64..10 {
+        let copy = Statement::new(
+            "INSERT INTO causeway_slug_operation_answer (region, operation_id, part, answers) \
+             SELECT region, operation_id, $1, answers FROM causeway_slug_operation_answer WHERE part = 0 RETURNING part",
+        );
+        db.fetch_all(copy.with(part)).await.expect("copied");
+    }
+    assert_eq!(left().await, 10);
+    let (held, call) = held_at!(fixture, 2, "control.release.part_committed", |control| {
+        control.slug_reservations().release("us", operation(1)).await
+    });
+    assert_eq!(left().await, 6);
+    let refused = fixture.control.slug_reservations().confirm("us", operation(1)).await;
+    assert!(matches!(refused, Err(Error::OperationReleased { .. })), "{refused:?}");
+    call.abort();
+    let _aborted = call.await;
+    drop(held);
+    // Its slug is free from the first part on, and the count stays.
+    assert_eq!(fixture.reservations().await, []);
+    assert_eq!(fixture.control.slug_reservations().release("us", operation(1)).await.expect("released"), 1);
+    assert_eq!(left().await, 0);
+    let released =
+        fixture.control.slug_reservations().operation("us", operation(1)).await.expect("it is there");
+    assert_eq!((released.progress, released.released_count), (Progress::Released, 1));
+    db.close().await;
+}
+
 async fn reserve_and_confirm(control: &Control, number: u128, slug: &str) -> Result<i64, Error> {
     bulk_create(control, "us", operation(number), vec![wanted(7, slug)]).await?;
     control.slug_reservations().confirm("us", operation(number)).await

@@ -115,7 +115,7 @@ impl ControlImports {
         while !ids.is_empty() {
             let models = vec![target.name.clone()];
             let (region, import) = (&request.region, request.import_id);
-            let chunks = Chunk::keys_to_revert(self.db(), region, import, models, after, CHUNKS).await?;
+            let chunks = Chunk::keys_of(self.db(), region, import, models, after, CHUNKS).await?;
             let Some((_, position, ordinal, _)) = chunks.last() else { return Ok(()) };
             after = (*position, *ordinal);
             for (_, _, _, keys) in &chunks {

@@ -146,8 +146,7 @@ impl ControlImports {
         let mut going = Going::new();
         let mut after = (-1, 0);
         loop {
-            let chunks =
-                Chunk::keys_to_revert(self.db(), region, import_id, models.clone(), after, CHUNKS).await?;
+            let chunks = Chunk::keys_of(self.db(), region, import_id, models.clone(), after, CHUNKS).await?;
             let Some((_, position, ordinal, _)) = chunks.last() else { return Ok(going) };
             after = (*position, *ordinal);
             for (model, _, _, keys) in &chunks {

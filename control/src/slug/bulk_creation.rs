@@ -312,7 +312,9 @@ impl SlugReservations {
                         let page = store::page_end(feed, key.operation_id, 0, most).await?;
                         let (last, found) = page.unwrap_or((0, 0));
                         store::delete(feed, key.operation_id, last).await?;
-                        if found < most {
+                        let no_answer = operations::forget_answer(feed, key.operation_id).await?;
+                        let is_last = found < most && no_answer;
+                        if is_last {
                             operations::delete(feed, key.operation_id).await?;
                         } else {
                             operations::set_under_way(
@@ -323,7 +325,7 @@ impl SlugReservations {
                             )
                             .await?;
                         }
-                        found < most
+                        is_last
                     }
                     // Another call has done this, or the operation is released.
                     _ => true,

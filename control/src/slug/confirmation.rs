@@ -25,6 +25,9 @@ use crate::{
 /// organizations.
 const ASSUMED_ALIASES: i64 = 10;
 
+/// How many rows of what the product's workers have made one transaction deletes.
+const MADE: i64 = 5_000;
+
 impl SlugReservations {
     /// Makes an operation's reservations primary and returns how many. Confirming again changes nothing and returns the
     /// same. A large operation is confirmed in parts, each in one transaction with its events. If that ends half way,
@@ -136,8 +139,10 @@ impl SlugReservations {
                         feed.append_removals(of).await?;
                         directory::delete_of_operation(feed, operation_id, last).await?;
                         let part = store::delete(feed, operation_id, last).await?;
-                        operations::set_released(feed, operation_id, part, found == most, now).await?;
-                        (found < most).then_some(count + part)
+                        let no_answer = operations::forget_answer(feed, operation_id).await?;
+                        let is_last = found < most && no_answer;
+                        operations::set_released(feed, operation_id, part, !is_last, now).await?;
+                        is_last.then_some(count + part)
                     }
                 };
                 // Later parts only continue what the first one has decided.
@@ -188,6 +193,7 @@ impl SlugReservations {
             .unwrap_or(usize::MAX)
             .max(1);
         for organization_ids in organization_ids.chunks(at_once) {
+            self.forget_made(&region, organization_ids).await?;
             let (freed, refused) = transact!(Error, self.feeds.of(&region), |feed| {
                 let refused = rename::refuse_all(feed, organization_ids, &refusal, now).await?;
                 let of = Selection::Organizations(organization_ids);
@@ -207,6 +213,21 @@ impl SlugReservations {
         }
         self.env.failpoint("control.release_organizations.committed").await?;
         Ok(released)
+    }
+
+    /// Deletes in parts what the product's workers have made of organizations that are to be released. If that ends half
+    /// way, the release is asked again.
+    async fn forget_made(&self, region: &str, organization_ids: &[i64]) -> Result<(), Error> {
+        while self.feeds.books().is_some() {
+            let deleted = transact!(Error, self.feeds.of(region), |feed| {
+                store::delete_made(feed, organization_ids, MADE).await?
+            })?;
+            if deleted < MADE.unsigned_abs() {
+                break;
+            }
+            self.env.failpoint("control.release_organizations.part_forgotten").await?;
+        }
+        Ok(())
     }
 }
 

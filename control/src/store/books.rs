@@ -192,6 +192,37 @@ impl Books {
         Ok(())
     }
 
+    /// Deletes at most `most` rows of what the workers have made of organizations of the region that are gone, and returns
+    /// how many. [`forget`](Self::forget) deletes the rest with the reservations: an organization may have very many
+    /// members.
+    ///
+    /// # Errors
+    /// If the database refuses.
+    pub(crate) async fn forget_made(
+        &self,
+        feed: &mut FeedTransaction<'_>,
+        organization_ids: &[i64],
+        most: i64,
+    ) -> Result<u64, DbError> {
+        let mut deleted = 0;
+        for table in &self.made_by_workers {
+            let left = most - deleted;
+            // What the product has reserved stays its own: see `forget`.
+            let made = Statement::new("DELETE FROM ").push(table).push(" WHERE id IN (SELECT t.id FROM ").push(table).push(
+                " t WHERE NOT EXISTS (SELECT 1 FROM sentry_organizationslugreservation b \
+                 WHERE b.organization_id = t.organization_id AND NOT COALESCE(b.user_id = -1 OR b.reservation_type <> 0, false)) \
+                 AND t.organization_id IN (SELECT s.organization_id FROM causeway_organization_slug_reservation s WHERE ",
+            );
+            let made =
+                selected(made, feed, &Selection::Organizations(organization_ids)).push(") LIMIT ").arg(left);
+            deleted += feed.execute(made.push(")")).await?.cast_signed();
+            if deleted >= most {
+                break;
+            }
+        }
+        Ok(deleted.cast_unsigned())
+    }
+
     /// Organizations that the product has renamed, with ids above `after`, in the order of their ids; at most `most`.
     ///
     /// # Errors

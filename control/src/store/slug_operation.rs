@@ -8,6 +8,9 @@ use uuid::Uuid;
 use super::feed_transaction::FeedTransaction;
 use crate::model::operation::{OperationFilter, OperationPosition, OperationSummary, Progress};
 
+/// How many parts of an answer one transaction deletes: each has those of 10,000 organizations.
+const FORGOTTEN: i64 = 4;
+
 /// The key of an operation. Each region has its own ids, so no region can hit an operation of another one.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OperationKey<'a> {
@@ -248,16 +251,24 @@ pub(crate) async fn set_confirming(
     feed.execute(statement).await.map(|_| ())
 }
 
-/// Deletes an operation that was never answered.
+/// Deletes an operation that was never answered. Call it when [`forget_answer`] has left nothing.
 pub(crate) async fn delete(feed: &mut FeedTransaction<'_>, operation_id: Uuid) -> Result<(), DbError> {
-    for delete in [
-        "DELETE FROM causeway_slug_operation_answer WHERE region = $1 AND operation_id = $2",
-        "DELETE FROM causeway_slug_operation WHERE region = $1 AND operation_id = $2",
-    ] {
-        let statement = Statement::new(delete).with(feed.region()).with(operation_id);
-        feed.execute(statement).await?;
-    }
-    Ok(())
+    let delete = "DELETE FROM causeway_slug_operation WHERE region = $1 AND operation_id = $2";
+    let statement = Statement::new(delete).with(feed.region()).with(operation_id);
+    feed.execute(statement).await.map(|_| ())
+}
+
+/// Deletes some parts of the stored answer of an operation, which nobody needs any more. Returns whether none is left.
+pub(crate) async fn forget_answer(
+    feed: &mut FeedTransaction<'_>,
+    operation_id: Uuid,
+) -> Result<bool, DbError> {
+    let statement = Statement::new(
+        "DELETE FROM causeway_slug_operation_answer WHERE region = $1 AND operation_id = $2 AND part IN \
+         (SELECT part FROM causeway_slug_operation_answer WHERE region = $1 AND operation_id = $2 ORDER BY part LIMIT $3)",
+    );
+    let statement = statement.with(feed.region()).with(operation_id).with(FORGOTTEN);
+    Ok(feed.execute(statement).await? < FORGOTTEN.unsigned_abs())
 }
 
 /// Records that an operation is confirmed, and adds `confirmed_count`, the slugs that were confirmed last.
@@ -280,7 +291,7 @@ pub(crate) async fn set_confirmed(
 }
 
 /// Records that an operation is released, adds `released_count`, the slugs that were freed last, and notes whether
-/// there are more. Deletes its answer, which nobody needs from then on.
+/// there is more to do.
 pub(crate) async fn set_released(
     feed: &mut FeedTransaction<'_>,
     operation_id: Uuid,
@@ -297,11 +308,6 @@ pub(crate) async fn set_released(
     .with(released_count)
     .with(now)
     .with(more.then(|| InProgress::Releasing.name().to_owned()));
-    feed.execute(statement).await?;
-    let statement =
-        Statement::new("DELETE FROM causeway_slug_operation_answer WHERE region = $1 AND operation_id = $2")
-            .with(feed.region())
-            .with(operation_id);
     feed.execute(statement).await.map(|_| ())
 }
 

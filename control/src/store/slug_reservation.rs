@@ -277,6 +277,19 @@ pub(crate) async fn delete(
     feed.execute(statement).await.map(u64::cast_signed)
 }
 
+/// Deletes at most `most` rows of what the product's workers have made of organizations that are gone from their region,
+/// and returns how many.
+pub(crate) async fn delete_made(
+    feed: &mut FeedTransaction<'_>,
+    organization_ids: &[i64],
+    most: i64,
+) -> Result<u64, DbError> {
+    match feed.books() {
+        Some(books) => books.forget_made(feed, organization_ids, most).await,
+        None => Ok(0),
+    }
+}
+
 /// Frees all slugs of these organizations, and returns how many. They are gone from their region.
 pub(crate) async fn delete_of_organizations(
     feed: &mut FeedTransaction<'_>,

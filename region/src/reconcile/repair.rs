@@ -18,6 +18,7 @@ use super::{
 use crate::{
     error::Error,
     store::{
+        books::Books,
         organization::{self, constraint},
         reconciliation::{self, Replaced},
     },
@@ -28,6 +29,9 @@ use crate::{
 const ROUNDS: usize = 3;
 /// How often slugs are requested, each time without those that another organization was given meanwhile.
 const ATTEMPTS: usize = 3;
+
+/// How many rows one transaction announces to the product's workers.
+const ANNOUNCED: i64 = 5_000;
 
 /// `None` if control did it; the reason if control refused. Other errors are returned.
 fn done<T>(outcome: Result<T, Error>) -> Result<Option<String>, Error> {
@@ -311,20 +315,24 @@ impl Reconciler {
         self.report_these(all.iter_mut().filter(wanted).collect(), true, seen).await
     }
 
-    /// Announces organizations, their members and teams to the product's workers again, which map and copy them.
+    /// Announces organizations with their members and teams to the product's workers again, which copy them. Rows come in
+    /// pages: one organization may have very many. A comparison that ends half way is made again, and announces all again.
     async fn announce(&self, all: &mut [Difference]) -> Result<(), Error> {
         let context = self.context();
         let ids: Vec<i64> = of(all, &Repair::Announce).map(|it| it.organization_id).collect();
-        match &context.books {
-            Some(books) if !ids.is_empty() => {
-                transact!(Error, context.db, |tx| {
-                    books.announce_copied(tx, &ids).await?;
+        let Some(books) = context.books.as_ref().filter(|_| !ids.is_empty()) else { return Ok(()) };
+        for model in Books::copied_models() {
+            let mut after = Some((0, 0));
+            while let Some(from) = after {
+                after = transact!(Error, context.db, |tx| {
+                    let last = books.announce_page(tx, model, &ids, from, ANNOUNCED).await?;
                     context.env.failpoint("region.reconcile.product_prepared").await?;
+                    last
                 })?;
-                Ok(context.env.failpoint("region.reconcile.product_announced").await?)
+                context.env.failpoint("region.reconcile.product_announced").await?;
             }
-            _ => Ok(()),
         }
+        Ok(())
     }
 
     /// Reports organizations to control's directory, and if `restore_product`, has it write and announce the product's

@@ -169,7 +169,7 @@ impl Books {
         Ok(Some(Self { payload_type: payload_type.clone(), made_by_workers }))
     }
 
-    /// Announces organizations of an import, those with ids above `after`, up to `last`, and all that belongs to them.
+    /// Announces organizations of an import: those with ids above `after`, up to `last`.
     ///
     /// # Errors
     /// If the database refuses.
@@ -180,7 +180,7 @@ impl Books {
         after: i64,
         last: i64,
     ) -> Result<(), DbError> {
-        for rows in &ALL {
+        for rows in ALL.iter().filter(|rows| rows.model == ORGANIZATION) {
             let statement = self
                 .announce(rows, rows.organization)
                 .push(" IN (SELECT organization_id FROM causeway_import_organization WHERE import_id = ")
@@ -193,6 +193,11 @@ impl Books {
             tx.execute(statement).await?;
         }
         Ok(())
+    }
+
+    /// The models that belong to organizations and that the workers look after.
+    pub(crate) fn models_of_organizations() -> Vec<String> {
+        ALL.iter().map(|rows| rows.model).filter(|model| *model != ORGANIZATION).map(str::to_owned).collect()
     }
 
     /// Announces rows of a model that were changed, or are about to be deleted. Nothing happens if the
@@ -211,21 +216,48 @@ impl Books {
         tx.execute(statement).await.map(|_| ())
     }
 
-    /// Announces organizations, their members and teams.
+    /// The models whose rows the workers copy to control, that of organizations first.
+    pub(crate) fn copied_models() -> impl Iterator<Item = &'static str> {
+        ALL.iter().filter(|rows| rows.is_copied).map(|rows| rows.model)
+    }
+
+    /// Announces the next `most` rows of a model that belong to these organizations, after one of them: its organization
+    /// and its id. Returns the last one, or `None` if there are no more.
     ///
     /// # Errors
     /// If the database refuses.
-    pub(crate) async fn announce_copied(&self, tx: &mut Tx, organization_ids: &[i64]) -> Result<(), DbError> {
+    pub(crate) async fn announce_page(
+        &self,
+        tx: &mut Tx,
+        model: &str,
+        organization_ids: &[i64],
+        after: (i64, i64),
+        most: i64,
+    ) -> Result<Option<(i64, i64)>, DbError> {
+        let Some(rows) = ALL.iter().find(|rows| rows.model == model) else { return Ok(None) };
         let dialect = tx.dialect();
-        for rows in ALL.iter().filter(|rows| rows.is_copied) {
-            let statement = self
-                .announce(rows, rows.organization)
-                .push(" IN (SELECT r.id FROM ")
-                .rows(dialect, "r", [("id", Column::Ints(organization_ids.to_vec()))])
-                .push(")");
-            tx.execute(statement).await?;
-        }
-        Ok(())
+        let (organization, id) = (rows.organization, rows.id);
+        let bound = |statement: Statement, comparison: &str, place: (i64, i64)| {
+            let statement = statement.push(&format!(" AND ({organization}, {id}) {comparison} ("));
+            statement.arg(place.0).push(", ").arg(place.1).push(")")
+        };
+        let after = |statement: Statement| {
+            let ids = [("id", Column::Ints(organization_ids.to_vec()))];
+            bound(statement.push(" IN (SELECT r.id FROM ").rows(dialect, "r", ids).push(")"), ">", after)
+        };
+        let page = Statement::new("SELECT ").push(&format!(
+            "{organization} AS organization_id, {id} AS id FROM {} WHERE {organization}",
+            rows.from
+        ));
+        let page = after(page).push(" ORDER BY 1, 2 LIMIT ").arg(most);
+        let page = page.within(
+            "SELECT organization_id, id FROM (",
+            ") p ORDER BY organization_id DESC, id DESC LIMIT 1",
+        );
+        let Some(row) = tx.fetch_optional(page).await? else { return Ok(None) };
+        let last = (row.int("organization_id")?, row.int("id")?);
+        tx.execute(bound(after(self.announce(rows, organization)), "<=", last)).await?;
+        Ok(Some(last))
     }
 
     /// What the product has of organizations here.

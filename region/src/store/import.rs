@@ -300,6 +300,29 @@ pub(crate) async fn set_slugs_written(
     Ok(())
 }
 
+/// The last chunk of an import whose rows have been announced: its position and first ordinal.
+pub(crate) async fn announced(db: &Db, id: Uuid) -> Result<(i64, i64), DbError> {
+    let statement = Statement::new(
+        "SELECT announced_position, announced_ordinal FROM causeway_import WHERE import_id = $1",
+    );
+    match db.fetch_optional(statement.with(id)).await? {
+        Some(row) => Ok((row.int("announced_position")?, row.int("announced_ordinal")?)),
+        None => Ok((0, 0)),
+    }
+}
+
+/// Records that the rows of all chunks have been announced up to this one.
+pub(crate) async fn set_announced(
+    lease: &mut LeaseTransaction<'_>,
+    (position, min_ordinal): (i64, i64),
+) -> Result<(), DbError> {
+    let statement = Statement::new(
+        "UPDATE causeway_import SET announced_position = $2, announced_ordinal = $3 WHERE import_id = $1",
+    );
+    let statement = statement.with(lease.import_id()).with(position).with(min_ordinal);
+    lease.execute(statement).await.map(|_| ())
+}
+
 /// Begins another slug attempt: slugs must be requested again, under another operation.
 pub(crate) async fn next_slug_attempt(lease: &mut LeaseTransaction<'_>, attempt: i64) -> Result<(), DbError> {
     let statement = Statement::new(

@@ -60,6 +60,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
         (36, "audit", include_str!("../../../migrations/region/postgres/0036_audit.sql")),
         (38, "begun by", include_str!("../../../migrations/region/postgres/0038_begun_by.sql")),
         (39, "refused slugs", include_str!("../../../migrations/region/postgres/0039_refused_slugs.sql")),
+        (40, "announced", include_str!("../../../migrations/region/postgres/0040_announced.sql")),
     ],
     sqlite: &[
         (1, "model tables", include_str!("../../../migrations/region/sqlite/0001_model_tables.sql")),
@@ -97,6 +98,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
         (36, "audit", include_str!("../../../migrations/region/sqlite/0036_audit.sql")),
         (38, "begun by", include_str!("../../../migrations/region/sqlite/0038_begun_by.sql")),
         (39, "refused slugs", include_str!("../../../migrations/region/sqlite/0039_refused_slugs.sql")),
+        (40, "announced", include_str!("../../../migrations/region/sqlite/0040_announced.sql")),
     ],
     of_models: &[1, 33],
     statement_of_models: None,

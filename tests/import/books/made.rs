@@ -134,3 +134,37 @@ async fn each_region_has_its_name_in_the_product() {
     }
     cluster.stop().await;
 }
+
+/// One organization may have very many members, so they are announced chunk by chunk. A region that dies in between goes
+/// on behind the last chunk.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_are_announced_chunk_by_chunk_and_once() {
+    let failpoints = Failpoints::default();
+    let product = Product::start_with(LAYOUTS[1], |builder| builder.failpoints(&failpoints)).await;
+    let mut export = export();
+    // The first chunk has at most 250 records, the next one twice as many.
+    for pk in 100..1_000 {
+        export.invite(pk, 1, &format!("guest-{pk}@one.example"));
+    }
+    let announced = async || {
+        let query = "SELECT count(*) || ' of ' || count(DISTINCT (category, object_identifier)) AS line \
+                     FROM sentry_regionoutbox WHERE category IN (3, 8, 11, 26)";
+        product.region(query).await.concat()
+    };
+    failpoints.arm("region.finish.rows_announced", Act::Kill, 2);
+    let begun = product.cluster.region(0).begin(&export.to_bytes(), &ImportOptions::default()).await;
+    let id = begun.expect("it begins").import.expect("an import").import_id;
+    product.cluster.killed().await;
+    let first = announced().await;
+    // Members, and two each of teams, projects, and members of teams.
+    let all = "910 of 910";
+    assert!(!["0 of 0", all].contains(&first.as_str()), "{first}");
+    assert_eq!(product.region("SELECT DISTINCT status::text AS line FROM sentry_organization").await, ["3"]);
+    product.cluster.revive().await.expect("the region is back");
+    let done = product.cluster.region(0).wait(&id).await.expect("it ends");
+    assert_eq!(done.state(), ImportState::Succeeded, "{:?}", done.failure);
+    assert_eq!(announced().await, all);
+    product.drain().await;
+    product.assert_known().await;
+    product.cluster.stop().await;
+}

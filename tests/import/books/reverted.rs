@@ -92,3 +92,33 @@ async fn an_organization_that_a_revert_keeps_is_hidden_in_the_products_books() {
     assert_eq!(product.region(tokens).await, [] as [String; 0]);
     product.cluster.stop().await;
 }
+
+/// The product's workers may have made very many rows of one organization: they go in parts, before its slug.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_workers_have_made_of_many_members_is_deleted_in_parts() {
+    let failpoints = Failpoints::default();
+    let product = Product::start_with(LAYOUTS[1], |builder| builder.failpoints(&failpoints)).await;
+    let import = product.import(&export(), &ImportOptions::default()).await;
+    product.drain().await;
+    let id = import.organizations.first().expect("an organization").id;
+    let many = format!(
+        "INSERT INTO sentry_organizationmembermapping (organization_id, organizationmember_id, role, email, date_added) \
+         SELECT {id}, 100000 + n, 'member', n || '@example.com', now() FROM generate_series(1, 12000) n"
+    );
+    product.execute(Silo::Control, &[many]).await;
+    failpoints.arm("control.release_organizations.part_forgotten", Act::Hold, 0);
+    let request = RevertImportRequest { import_id: import.import_id.clone() };
+    product.cluster.region(0).imports().revert_import(request).await.expect("it begins");
+    failpoints.held().await;
+    let left = product.control("SELECT count(*)::text AS line FROM sentry_organizationmembermapping").await;
+    assert_eq!(left, ["7004"], "a part has 5,000");
+    let reserved = format!(
+        "SELECT count(*)::text AS line FROM sentry_organizationslugreservation WHERE organization_id = {id}"
+    );
+    assert_eq!(product.control(&reserved).await, ["1"]);
+    failpoints.release();
+    let reverted = product.cluster.region(0).wait(&import.import_id).await.expect("it ends");
+    assert_eq!(reverted.state(), ImportState::Reverted);
+    product.assert_as_before().await;
+    product.cluster.stop().await;
+}

@@ -6,10 +6,12 @@
 //! | died after | what is left | what the restarted region does |
 //! | --- | --- | --- |
 //! | adding up, or deleting returned columns | everything, hidden | adds up again, deletes the rest, shows all |
+//! | announcing some of the rows | these are; all is hidden | announces the others |
 //! | making some of many visible | those are visible, and all is confirmed | makes the others visible |
 //! | the import's end | everything is visible | reports to the directory |
 //!
-//! In a database of the product, they and all that belongs to them are announced to its workers in these transactions.
+//! In a database of the product, they are announced to its workers in these transactions, and before that, chunk by
+//! chunk, all that belongs to them. Which chunk was the last is stored with its messages.
 //!
 //! An import that is reverted in between is hidden again before anything else.
 
@@ -19,6 +21,7 @@ use causeway_audit::Subject;
 use causeway_proto::control::v1::SlugVerdict;
 use causeway_relocation::{
     catalog::ORGANIZATION,
+    chunk::Chunk,
     finding::{Finding, FindingKind},
 };
 use causeway_silo::db::Refused;
@@ -26,10 +29,10 @@ use causeway_silo::db::Refused;
 use crate::{
     error::Error,
     import::{
-        Import, ImportState, ModelCounts, context::ImportContext, counts::check_counts, follow::forget_returned,
-        mapped::SharedKeys, run::Run, writes::do_writes,
+        Import, ImportState, ModelCounts, context::ImportContext, counts::check_counts,
+        follow::forget_returned, mapped::SharedKeys, run::Run, writes::do_writes,
     },
-    store::{self, lease_transaction::LeaseTransaction, organization::constraint},
+    store::{self, books::Books, lease_transaction::LeaseTransaction, organization::constraint},
 };
 
 /// Writes the deferred models, checks that every record is accounted for, and makes the organizations visible.
@@ -39,6 +42,7 @@ pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut Run)
     check_counts(context, import.id).await?;
     context.env.failpoint("region.finish.counted").await?;
     forget_returned(context, import).await?;
+    announce_rows(context, import, run).await?;
     let mut after = 0;
     loop {
         let (hides, books) = (import.parameters.hide_organizations, context.books.as_ref());
@@ -72,6 +76,26 @@ pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut Run)
     let key_map_bytes = run.keys.as_ref().map_or(0, bytes);
     tracing::info!(import_id = %import.id, key_map_bytes, "an import has succeeded");
     Ok(context.env.failpoint("region.finish.visible").await?)
+}
+
+/// Announces what belongs to the organizations to the product's workers, chunk by chunk as it was written, because one
+/// organization may have very many members.
+async fn announce_rows(context: &ImportContext, import: &Import, run: &mut Run) -> Result<(), Error> {
+    let Some(books) = &context.books else { return Ok(()) };
+    let mut after = store::import::announced(&context.db, import.id).await?;
+    loop {
+        let (db, region) = (&context.db, &context.region);
+        let next = Chunk::keys_of(db, region, import.id, Books::models_of_organizations(), after, 1).await?;
+        let Some((model, position, min_ordinal, keys)) = next.into_iter().next() else { return Ok(()) };
+        let ids: Vec<i64> = keys.inserted.iter().map(|(_, id)| *id).collect();
+        transact_leased!(context, import, |lease| {
+            books.announce_rows(lease, &model, ids.clone()).await?;
+            store::import::set_announced(lease, (position, min_ordinal)).await?;
+        })?;
+        context.env.failpoint("region.finish.rows_announced").await?;
+        after = (position, min_ordinal);
+        run.pass_turn(context).await?;
+    }
 }
 
 /// Reports organizations that stay hidden because the database refuses their status.
