@@ -213,9 +213,8 @@ impl DirectoryService for Handler {
         }
         let page_request = PageRequest { limit: list.limit(page_size)?, after: list.after(&page_token)? };
         if page_request.after.is_none() && organization_ids.is_empty() {
-            // A comparison must not report the product's renames as differences. A rename that cannot be
-            // followed is reported as one.
-            self.slug_reservations.follow_product().await?;
+            // A comparison must not take the product's renames for differences. What is left is one.
+            self.slug_reservations.product_is_followed().await;
         }
         let found = self.directory.held(&region, organization_ids, &page_request).await?;
         let key = |item: &directory::HeldOrganization| item.organization_id;

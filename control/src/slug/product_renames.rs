@@ -9,11 +9,18 @@
 //! that nobody wants. The others can follow, and then it can follow them. If the process dies in between, the
 //! next check finds that the temporary slug is wrong and that the slugs of the others are free.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use causeway_audit::{Call, Subject};
 use causeway_silo::{env::BASE36, transact};
-use tokio::time::sleep;
+use tokio::{
+    sync::{Notify, watch},
+    time::{sleep, timeout},
+};
 
 use super::{renames, reservations::SlugReservations, rules};
 use crate::{
@@ -27,7 +34,11 @@ use crate::{
 
 /// How many renames are read at once.
 const PAGE: i64 = 1_000;
-/// The length of the random end of a temporary slug: long enough that nobody has it.
+/// The pause before a look that somebody asks for, so that callers cannot make control do nothing else.
+const LEAST_PAUSE: Duration = Duration::from_millis(500);
+/// How long a caller waits for a look.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The length of the random end of a slug for the moment: long enough that nobody has it.
 const ASIDE: usize = 12;
 
 impl SlugReservations {
@@ -73,12 +84,19 @@ impl SlugReservations {
         Call::own(self.env.uuid(), "control", "follow rename of product")
     }
 
-    /// Does so again and again.
+    /// Does so again and again, and soon if somebody asks.
     pub(crate) async fn follow_product_forever(self) {
         let mut told: Vec<Renamed> = Vec::new();
+        let interval = self.feeds.options().product_interval;
         loop {
-            sleep(self.feeds.options().product_interval).await;
-            match self.follow_product().await {
+            tokio::select! {
+                () = sleep(interval) => {}
+                () = self.looks.asked.notified() => sleep(interval.min(LEAST_PAUSE)).await,
+            }
+            let look = self.looks.begin();
+            let outcome = self.follow_product().await;
+            self.looks.end(look);
+            match outcome {
                 Ok(left) => {
                     for renamed in left.iter().filter(|renamed| !told.contains(renamed)) {
                         let Renamed { organization_id, region, slug, previous } = renamed;
@@ -98,7 +116,16 @@ impl SlugReservations {
         }
     }
 
-    /// Gives an organization a temporary slug that nobody wants. Returns `false` if it has changed meanwhile.
+    /// Waits until a look for the product's renames has ended that began after this call, but not for long. However many
+    /// callers ask, there is one look for all of them, and a short pause before each. Returns at once if the database is
+    /// not the product's.
+    pub(crate) async fn product_is_followed(&self) {
+        if self.feeds.books().is_some() && timeout(PATIENCE, self.looks.next()).await.is_err() {
+            tracing::debug!("a look for renames of the product takes long; nobody waits for it any more");
+        }
+    }
+
+    /// Gives an organization a slug for the moment that nobody wants. Returns `false` if it has changed meanwhile.
     async fn step_aside(&self, books: &Books, renamed: &Renamed) -> Result<bool, Error> {
         let Renamed { organization_id, region, previous, .. } = renamed;
         let random = |length| self.env.characters(BASE36, length);
@@ -173,7 +200,37 @@ impl SlugReservations {
     }
 }
 
-/// One of several renames that wait for each other in a circle: each waits for the slug that the next one has
+/// The looks for renames of the product, which one task makes, numbered from 1.
+#[derive(Debug, Default)]
+pub(crate) struct Looks {
+    /// The number of the last one that has begun.
+    begun: AtomicU64,
+    /// The number of the last one that has ended.
+    ended: watch::Sender<u64>,
+    /// Somebody waits for the next one.
+    asked: Notify,
+}
+
+impl Looks {
+    fn begin(&self) -> u64 {
+        self.begun.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    fn end(&self, look: u64) {
+        self.ended.send_replace(look);
+    }
+
+    /// Asks for a look, and waits for the end of one that begins after this call.
+    async fn next(&self) {
+        let mut ended = self.ended.subscribe();
+        let next = self.begun.load(Ordering::SeqCst) + 1;
+        self.asked.notify_one();
+        // The sender lives as long as this.
+        let _closed = ended.wait_for(|ended| *ended >= next).await;
+    }
+}
+
+/// One of these renames whose slugs are taken that wait for each other in a circle, each for the slug that the next one has
 /// at control.
 fn one_of_a_circle(blocked: &[Renamed]) -> Option<&Renamed> {
     let by_slug: HashMap<&str, &Renamed> =
@@ -204,4 +261,28 @@ enum Outcome {
     Taken,
     /// Another control has taken it over, or the product has renamed the organization again.
     Gone,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_caller_waits_for_a_look_that_begins_after_it_asked() {
+        let looks = Arc::new(Looks::default());
+        let before = looks.begin();
+        let waiting = tokio::spawn({
+            let looks = Arc::clone(&looks);
+            async move { looks.next().await }
+        });
+        looks.asked.notified().await;
+        looks.end(before);
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished(), "that look may have read before the caller asked");
+        let after = looks.begin();
+        looks.end(after);
+        waiting.await.expect("it ends");
+    }
 }
