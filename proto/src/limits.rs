@@ -55,6 +55,15 @@ pub const MAX_BATCH: usize = 10_000;
 /// The most organizations of one bulk creation.
 pub const MAX_ORGANIZATIONS: usize = 1_000_000;
 
+/// The bytes that an organization of a bulk creation takes at control besides its texts: its request and its answer.
+pub const ORGANIZATION_IN_HAND: usize = 256;
+
+/// The bytes that an organization of a bulk creation takes at control, with its wanted slug and its name.
+#[must_use]
+pub fn organization_in_hand(slug: &str, name: &str) -> usize {
+    ORGANIZATION_IN_HAND + slug.len() + name.len().min(64)
+}
+
 /// The most rows that one call of `RevertImport` lists as needed, so that they stay.
 pub const MAX_NEEDED_ROWS: usize = 5_000;
 

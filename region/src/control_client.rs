@@ -45,6 +45,9 @@ pub(crate) struct ControlTables {
     pub(crate) fingerprint: String,
     /// Identifies each of them, by name. Empty if control is of a release that compares all of them with a chunk.
     by_table: BTreeMap<String, String>,
+    /// The most bytes that the organizations of one bulk creation may take; `None` if control is of a release that does
+    /// not say it.
+    pub(crate) most_operation_bytes: Option<usize>,
 }
 
 impl ControlTables {
@@ -196,7 +199,8 @@ impl ControlClient {
             }
             tables.columns.insert(table.name, table.columns.into_iter().map(column).collect());
         }
-        Ok(ControlTables { tables, fingerprint: answer.fingerprint, by_table })
+        let most_operation_bytes = usize::try_from(answer.max_operation_bytes).ok().filter(|most| *most > 0);
+        Ok(ControlTables { tables, fingerprint: answer.fingerprint, by_table, most_operation_bytes })
     }
 
     /// Says that the region plans an import, so that it may ask about rows and slugs for it. A control of contract

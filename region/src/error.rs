@@ -56,6 +56,17 @@ pub enum Error {
         /// Whether the import is a dry run, which wrote nothing.
         dry_run: bool,
     },
+    /// Control can never reserve the slugs of the organizations in one operation.
+    #[error(
+        "the organizations to import would take {bytes} bytes at control while it reserves their slugs, and it gives one \
+         import {limit}: import them in parts, each with a filter, or start control with a larger --max-bulk-bytes"
+    )]
+    OrganizationsTooLarge {
+        /// What they would take.
+        bytes: usize,
+        /// What they may take.
+        limit: usize,
+    },
     /// The database refuses each slug that control gives to an organization.
     #[error(
         "the database refuses each slug that organization {organization} of the file is given, as it breaks {constraint}; \
@@ -351,6 +362,7 @@ impl Error {
             | Self::TablesUnfit(_)
             | Self::SlugsRefused { .. }
             | Self::StatusRefused(_) => ErrorReason::SchemaChanged,
+            Self::OrganizationsTooLarge { .. } => ErrorReason::TooManySlugs,
             Self::ControlNotOfProduct => ErrorReason::ControlNotOfProduct,
             Self::ImportNotFound(_) => ErrorReason::ImportNotFound,
             Self::ImportContentDiffers { .. } => ErrorReason::ImportContentDiffers,

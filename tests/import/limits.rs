@@ -1,7 +1,12 @@
 //! The limits of a region, exactly at each limit and one beyond it.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
 use causeway_harness::{
-    cluster::{Cluster, ImportOptions, Store},
+    cluster::{Act, Cluster, Failpoints, ImportOptions, Store},
     export::{self, Export},
 };
 use causeway_proto::{
@@ -180,13 +185,49 @@ pub(crate) async fn an_import_whose_slugs_control_never_has_memory_for_fails(sto
     });
     let cluster = configured.start().await.expect("a cluster; on PostgreSQL this test needs one installed");
     let options = ImportOptions::default();
-    let begun = cluster.region(0).import(&export::large(20).to_bytes(), &options).await;
-    let import = begun.expect("the import ends");
+    for options in [options.clone().dry_run(), options.clone()] {
+        let (_, message) = fails(&cluster, &export::large(20), &options, ErrorReason::TooManySlugs).await;
+        assert!(message.contains("start control with a larger --max-bulk-bytes"), "{message}");
+        assert!(message.contains(&format!("one import {}:", 15 * 300)), "{message}");
+    }
+    // Those that the filter leaves out do not count.
+    let slugs: Vec<String> = (1..=9).map(|number| format!("tenant-{number}")).collect();
+    let slugs: Vec<&str> = slugs.iter().map(String::as_str).collect();
+    let filtered = export::large(20).to_bytes();
+    let filtered = cluster.region(0).import(&filtered, &options.filter(&slugs)).await.expect("it ends");
+    assert_eq!(filtered.state(), ImportState::Succeeded, "{:?}", filtered.failure);
+    import_of(&cluster, 10).await;
+    cluster.stop().await;
+}
+
+/// Control had more memory when the import was planned.
+pub(crate) async fn an_import_for_which_control_has_no_memory_any_more_fails(store: Store) {
+    let failpoints = Failpoints::default();
+    let most = Arc::new(AtomicUsize::new(1 << 30));
+    let configured = Cluster::builder(store).region("us").failpoints(&failpoints).configure_control({
+        let most = Arc::clone(&most);
+        move |options| options.bulk.bytes = most.load(Ordering::SeqCst)
+    });
+    let mut cluster = configured.start().await.expect("a cluster");
+    failpoints.arm("region.slugs.chosen", Act::Kill, 0);
+    let bytes = export::large(20).to_bytes();
+    let id = cluster
+        .region(0)
+        .begin(&bytes, &ImportOptions::default())
+        .await
+        .expect("it begins")
+        .import
+        .expect("an import")
+        .import_id;
+    cluster.killed().await;
+    most.store(2 * 15 * 300, Ordering::SeqCst);
+    cluster.stop_control().await;
+    cluster.heal().await.expect("both are back");
+    let import = cluster.region(0).wait(&id).await.expect("it ends");
     assert_eq!(import.state(), ImportState::Failed, "{:?}", import.waiting);
     let failure = import.failure.clone().unwrap_or_default();
     assert_eq!(failure.reason(), ErrorReason::TooManySlugs, "{}", failure.message);
     assert_eq!(failure.state(), ImportState::ResolvingSlugs);
-    assert!(failure.message.contains("start control with a larger --max-bulk-bytes"), "{}", failure.message);
     assert_eq!(cluster.region(0).visible_organizations().await.expect("a list"), []);
     let request = RevertImportRequest { import_id: import.import_id.clone() };
     cluster.region(0).imports().revert_import(request).await.expect("it is taken back");

@@ -187,6 +187,7 @@ causeway_harness::on_each_store! {
         a_record_may_be_nested_as_deep_as_the_limit,
         an_import_may_have_as_many_organizations_as_the_limit,
         an_import_whose_slugs_control_never_has_memory_for_fails,
+        an_import_for_which_control_has_no_memory_any_more_fails,
         as_many_findings_are_stored_as_the_limit,
         as_many_watches_are_open_at_once_as_the_limit;
     uploads:

@@ -22,7 +22,7 @@ use causeway_relocation::{
     keys::{self, ChunkKeys},
     schema::{self, Actual},
 };
-use causeway_silo::page::PageRequest;
+use causeway_silo::{db::count, page::PageRequest};
 use tonic::{Request, Response, Status};
 
 use super::{bound_caller, planning, uuid};
@@ -207,6 +207,7 @@ impl ControlImportService for Handler {
             of_product,
             fingerprint,
             has_unique_indexes: unique.is_some(),
+            max_operation_bytes: count(self.imports.most_operation_bytes()).map_err(Error::from)?,
             tables: columns.into_iter().map(table).collect(),
         }))
     }

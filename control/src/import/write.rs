@@ -115,6 +115,11 @@ impl ChunkSilo for Writing<'_> {
 }
 
 impl ControlImports {
+    /// The most bytes that the organizations of one bulk creation may take.
+    pub(crate) fn most_operation_bytes(&self) -> usize {
+        self.slug_reservations.intake.most_bytes()
+    }
+
     pub(crate) fn new(
         db: Db,
         env: Environment,

@@ -7,15 +7,13 @@ use std::{
     time::Duration,
 };
 
+use causeway_proto::limits::organization_in_hand;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{Error, model::reservation::WantedSlug};
 
 /// How many calls may wait for their header, for each that may be in progress. They wait for seconds only.
 const HEADERS_PER_CALL: usize = 4;
-/// The bytes that one organization of a bulk creation needs in addition to its texts: its request and its
-/// answer.
-const ORGANIZATION: usize = 256;
 
 /// Limits for bulk creations in progress. One region gets at most half of the calls and half of the bytes, so that
 /// others get through.
@@ -68,6 +66,11 @@ impl BulkIntake {
         self.options.idle
     }
 
+    /// The most bytes that one call may ever take.
+    pub(crate) fn most_bytes(&self) -> usize {
+        self.options.bytes / 2
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -118,11 +121,10 @@ impl IntakeSlot {
     /// would take more than the region ever may.
     pub(crate) fn grow(&mut self, organizations: &[WantedSlug]) -> Result<(), Error> {
         let Options { bytes: limit, .. } = self.intake.options;
-        let texts: usize = organizations.iter().map(|it| it.slug.len() + it.name.len().min(64)).sum();
-        let bytes = organizations.len() * ORGANIZATION + texts;
-        // It would never fit, so the answer must not ask the caller to try again.
-        if self.bytes + bytes > limit / 2 {
-            return Err(Error::OperationTooLarge { limit: limit / 2 });
+        let bytes: usize = organizations.iter().map(|it| organization_in_hand(&it.slug, &it.name)).sum();
+        // It would never fit, so the caller must not be told to try again.
+        if self.bytes + bytes > self.intake.most_bytes() {
+            return Err(Error::OperationTooLarge { limit: self.intake.most_bytes() });
         }
         let mut state = self.intake.state();
         let of = state.of.entry(self.region.clone()).or_default();
@@ -160,6 +162,8 @@ impl Drop for IntakeSlot {
 
 #[cfg(test)]
 mod tests {
+    use causeway_proto::limits::ORGANIZATION_IN_HAND as ORGANIZATION;
+
     use super::*;
 
     fn intake(calls: usize, bytes: usize) -> BulkIntake {

@@ -49,9 +49,10 @@ use steps::Notes;
 use stretches::Stretches;
 
 use crate::{
-    catalog::{Catalog, Model, ORGANIZATION},
+    catalog::{Catalog, FromColumn, Model, ORGANIZATION},
     export::{Decoder, ExportError, Limits, RawRecord, Scanner, Source},
     finding::{Finding, FindingKind},
+    value::Value,
 };
 
 /// The input of planning.
@@ -288,6 +289,40 @@ impl Plan {
             let finding = Finding::new(FindingKind::ValidationError, reason);
             Err(finding.model(&model.name).record(ordinal, raw.pk).at(offset).into())
         })
+    }
+
+    /// How many organizations are imported.
+    #[must_use]
+    pub fn organization_count(&self, catalog: &Catalog) -> u64 {
+        match &self.selection {
+            Some(selection) => selection.organization_count(),
+            None => catalog.model(ORGANIZATION).map_or(0, |model| self.seen(model).unsigned_abs()),
+        }
+    }
+
+    /// Calls `take` with the wanted slug and the name of each organization that is imported.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn each_organization(
+        &self,
+        catalog: &Catalog,
+        env: &Environment,
+        mut take: impl FnMut(&str, &str),
+    ) -> Result<(), ExportError> {
+        let model = catalog.model(ORGANIZATION).ok_or_else(no_model)?;
+        let Some(FromColumn { column: slug, from: name }) = model.rules.global_slug else { return Ok(()) };
+        let text = |record: &Record, column: usize| {
+            record.values.get(column).and_then(Value::as_text).unwrap_or_default().to_owned()
+        };
+        let mut reader = self.reader(model, env, 1)?;
+        while let Some(record) = reader.next_record()? {
+            let selection = self.selection.as_ref();
+            if selection.is_none_or(|selection| selection.takes(model, record.source_pk, None)) {
+                take(&text(&record, slug), &text(&record, name));
+            }
+        }
+        Ok(())
     }
 
     /// The finding that the file has no record of a model that is imported; `None` if it has one.

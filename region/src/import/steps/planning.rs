@@ -8,6 +8,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
+use causeway_proto::limits::{ORGANIZATION_IN_HAND, organization_in_hand};
 use causeway_relocation::{
     catalog::USER,
     plan::{Plan, Watch},
@@ -21,6 +22,10 @@ use crate::{
     },
     store,
 };
+
+/// More bytes than slug and name of an organization usually take at control: fifty characters of a slug, and what
+/// counts of a name.
+const LONGEST_TEXTS: usize = 4 * 50 + 64;
 
 /// How many users are looked up at once.
 const USERS_AT_ONCE: usize = 1_000;
@@ -41,6 +46,7 @@ async fn store_plan(context: &ImportContext, import: &Import, run: &mut Run) -> 
         let plan = plan(context, import, run).await?;
         let Fitted { fingerprint, assumed, .. } = context.fitted(import, &mut run.fitted).await?;
         refuse_undecided(context, import, run, &plan).await?;
+        refuse_too_large(context, import, run, &plan).await?;
         if !(assumed && plan.has_undecided()) {
             break (plan, fingerprint);
         }
@@ -93,4 +99,31 @@ async fn refuse_undecided(
     let plan = Arc::clone(plan);
     let refusing = move |_: &Watch| Ok(plan.refuse_undecided(&catalog, &env, &existing)?);
     context.unless_stopped(&run.shared.planning, refusing).await
+}
+
+/// Refuses organizations whose slugs control could never reserve in one operation, before anything is written. If
+/// control does not answer, or does not say what it takes, that shows when slugs are reserved.
+async fn refuse_too_large(
+    context: &ImportContext,
+    import: &Import,
+    run: &mut Run,
+    plan: &Arc<Plan>,
+) -> Result<(), Error> {
+    let Fitted { catalog, of_control, .. } = context.fitted(import, &mut run.fitted).await?;
+    let Some(limit) = of_control.and_then(|tables| tables.most_operation_bytes) else { return Ok(()) };
+    // Usually it is clear without reading them.
+    let organizations = usize::try_from(plan.organization_count(&catalog)).unwrap_or(usize::MAX);
+    if organizations.saturating_mul(ORGANIZATION_IN_HAND + LONGEST_TEXTS) <= limit {
+        return Ok(());
+    }
+    let (plan, env) = (Arc::clone(plan), context.env.clone());
+    let adding = move |_: &Watch| {
+        let mut bytes: usize = 0;
+        plan.each_organization(&catalog, &env, |slug, name| {
+            bytes = bytes.saturating_add(organization_in_hand(slug, name));
+        })?;
+        Ok(bytes)
+    };
+    let bytes = context.unless_stopped(&run.shared.planning, adding).await?;
+    if bytes > limit { Err(Error::OrganizationsTooLarge { bytes, limit }) } else { Ok(()) }
 }
