@@ -365,7 +365,43 @@ async fn what_an_import_of_an_unknown_suspended_or_replaced_region_prints_can_be
     waits_for(&cluster, &shell, 3, "regions take-over us").await;
     let line = format!("causeway regions take-over us {control}");
     let over = shell.run(&line).await.ends_with(0);
-    shell.run(&over.command("reconcile --check")).await.ends_with(0);
+    cluster.quiet(LIMIT).await.expect("quiet");
+    let listed = shell.run(&over.command("regions list")).await.ends_with(0);
+    assert!(listed.stdout.contains(cluster.region(0).url()), "{listed:?}");
+    cluster.stop().await;
+}
+
+/// A region says in its log what an operator has to run, with the address of control, or its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_region_logs_can_be_pasted() {
+    let shell = Shell::new();
+    let cluster = Cluster::builder(Store::Sqlite)
+        .configure_control(|options| options.accept_regions = AcceptRegions::Added)
+        .start()
+        .await
+        .expect("a cluster");
+    let control = cluster.control_url();
+    for (name, format) in [("eu", "text"), ("us", "json")] {
+        let line = format!(
+            "exec causeway region --name {name} --listen 127.0.0.1:0 --control {control} --database-url sqlite:{name}.db \
+             --spool-dir {name} --log-format {format}"
+        );
+        let mut region = Running::start(&shell, &line);
+        let add = region.command(&format!("regions add {name}")).await;
+        assert_eq!(add, format!("causeway regions add {name} --control {control}"));
+        shell.run(&add).await.ends_with(0);
+        let known = async {
+            loop {
+                let listed =
+                    shell.run(&format!("causeway regions list --control {control}")).await.ends_with(0);
+                if listed.stdout.contains(name) {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(LIMIT, known).await.expect("it registers");
+        region.child.kill().await.expect("it is killed");
+    }
     cluster.stop().await;
 }
 
@@ -426,4 +462,15 @@ async fn what_a_check_of_an_audit_log_prints_can_be_pasted() {
     let loose = shell.run(&format!("causeway audit verify --service control {DATA}")).await.ends_with(1);
     let listed = shell.run(&loose.command("audit list")).await.ends_with(0);
     assert!(listed.stdout.contains("mallory"), "{listed:?}");
+
+    // An error of the embedded control names its own log.
+    for broken in
+        ["DROP TRIGGER causeway_audit_state_update", "UPDATE causeway_audit_state SET base_hash = 'nonsense'"]
+    {
+        change(&path, Statement::new(broken)).await;
+    }
+    let broken = shell.run(&format!("causeway audit verify --service control {DATA}")).await;
+    let verify = broken.ends_with(1).command("audit verify");
+    assert!(verify.contains("--service control --data-dir"), "{verify}");
+    shell.run(&verify).await.ends_with(1);
 }

@@ -128,17 +128,9 @@ impl Moment {
 impl ServiceArgs {
     /// Where commands with the same arguments go.
     fn place(&self) -> CommandTarget {
-        either_place(self.control.as_deref(), self.region.as_deref(), &self.data)
-    }
-
-    /// The command that lists the log of this service.
-    fn list_command(&self) -> String {
-        let is_embedded = self.control.is_none() && self.region.is_none();
-        match self.service {
-            Embedded::Control if is_embedded => {
-                self.place().command(["audit", "list", "--service", "control"])
-            }
-            Embedded::Control | Embedded::Region => self.place().command(["audit", "list"]),
+        match (&self.control, &self.region, self.service) {
+            (None, None, Embedded::Control) => CommandTarget::AuditOfControl(self.data.data_dir.clone()),
+            (control, region, _) => either_place(control.as_deref(), region.as_deref(), &self.data),
         }
     }
 
@@ -248,7 +240,7 @@ async fn verify(service: &Client, args: &Verify) -> anyhow::Result<Outcome> {
                 "entries that the service has not written were added in the database: {}; `{}` shows them without a \
                  position",
                 page.loose_count,
-                args.service.list_command()
+                args.service.place().command(["audit", "list"])
             ));
             return Ok(Outcome::Failed);
         }

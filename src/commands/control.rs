@@ -7,8 +7,8 @@ use causeway::serve::serve_control;
 use causeway_control::{feed, model::region::AcceptRegions, slug::bulk_intake};
 use causeway_silo::env::Environment;
 
-use super::{outcome::Outcome, server::ServerArgs};
-use crate::settings::units;
+use super::{log, outcome::Outcome, server::ServerArgs};
+use crate::{output::place::CommandTarget, settings::units};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -84,6 +84,7 @@ impl Args {
 pub(super) async fn run(args: Args, env: Environment) -> anyhow::Result<Outcome> {
     let tls = args.server.tls.load(args.listen, &env)?;
     let port = args.server.bind(args.listen).await?;
+    log::commands_go_to(CommandTarget::Control(port.advertised.clone()), Vec::new());
     let database_url = args.server.database_url()?;
     let options = causeway_control::Options {
         database_url,

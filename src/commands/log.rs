@@ -1,12 +1,59 @@
-//! The log, on stderr.
+//! The log, on stderr. Commands in its lines get the options to go to the service that they mean.
 
-use std::io;
+use std::{
+    io::{self, Write},
+    sync::OnceLock,
+};
 
 use anyhow::Context as _;
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 
 use super::Cli;
+use crate::output::place::{COMMAND, CommandTarget};
+
+/// Where the commands in lines of the log go: the service or command that this process is, and the addresses of control.
+static PLACE: OnceLock<(CommandTarget, Vec<String>)> = OnceLock::new();
+
+/// Says where the commands in lines of the log go. Only the first call counts.
+pub(super) fn commands_go_to(place: CommandTarget, control: Vec<String>) {
+    let _second = PLACE.set((place, control));
+}
+
+/// A line of the log with its commands completed, if there are some. A line of JSON stays one.
+fn completed(line: &str, place: &CommandTarget, control: &[String], format: Format) -> Option<String> {
+    let completed = line.contains(COMMAND).then(|| place.complete(line, control))?;
+    match format {
+        Format::Text => Some(completed),
+        // A directory may have a name that JSON would write in another way.
+        Format::Json => {
+            let special = |text: &str| text.matches(['"', '\\']).count();
+            (special(&completed) == special(line)).then_some(completed)
+        }
+    }
+}
+
+/// Writes lines of the log to stderr.
+#[derive(Debug, Clone, Copy)]
+struct Lines(Format);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        io::stderr().write(bytes)
+    }
+
+    /// Each event is written at once.
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let line = PLACE
+            .get()
+            .and_then(|(place, control)| completed(str::from_utf8(bytes).ok()?, place, control, self.0));
+        io::stderr().write_all(line.as_ref().map_or(bytes, |line| line.as_bytes()))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Format {
@@ -35,10 +82,41 @@ pub(crate) fn start(cli: &Cli) -> anyhow::Result<()> {
     let default = if cli.command.is_server() { "info" } else { "warn" };
     let filter = cli.log.log_filter.as_deref().filter(|filter| !filter.is_empty()).unwrap_or(default);
     let filter = EnvFilter::try_new(filter).context("that is no filter for the log")?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    match cli.log.log_format {
+    let format = cli.log.log_format;
+    if let Some(place) = cli.place() {
+        commands_go_to(place, Vec::new());
+    }
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || Lines(format));
+    match format {
         Format::Text => builder.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).init(),
         Format::Json => builder.json().init(),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_in_lines_of_the_log_are_completed() {
+        let place = CommandTarget::Region("http://r:1".to_owned());
+        let control = ["http://c:1".to_owned()];
+        let line = "WARN it is refused: `causeway regions add us`\n";
+        let message = completed(line, &place, &control, Format::Text);
+        assert_eq!(
+            message.as_deref(),
+            Some("WARN it is refused: `causeway regions add us --control http://c:1`\n")
+        );
+        assert_eq!(completed("WARN it is `refused`\n", &place, &control, Format::Text), None);
+
+        let line = "{\"message\":\"`causeway reconcile --check` shows it\"}\n";
+        let message = completed(line, &place, &control, Format::Json);
+        assert_eq!(
+            message.as_deref(),
+            Some("{\"message\":\"`causeway reconcile --check --region http://r:1` shows it\"}\n")
+        );
+        let place = CommandTarget::Data("my \"data\"".into());
+        assert_eq!(completed(line, &place, &[], Format::Json), None, "it would not be JSON any more");
+    }
 }

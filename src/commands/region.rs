@@ -9,8 +9,11 @@ use causeway_region::{Limits, Options};
 use causeway_relocation::export;
 use causeway_silo::{env::Environment, region_name};
 
-use super::{keys, outcome::Outcome, server::ServerArgs, target, tls::ControlTlsArgs};
-use crate::settings::units::{self, Size};
+use super::{keys, log, outcome::Outcome, server::ServerArgs, target, tls::ControlTlsArgs};
+use crate::{
+    output::place::CommandTarget,
+    settings::units::{self, Size},
+};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -197,6 +200,7 @@ pub(super) async fn run(args: Args, env: Environment) -> anyhow::Result<Outcome>
     let tls = args.server.tls.load(args.listen, &env)?;
     let control_tls = args.control_tls.load(&args.server.tls, &args.control, &env)?;
     let port = args.server.bind(args.listen).await?;
+    log::commands_go_to(CommandTarget::Region(port.advertised.clone()), args.control.clone());
     let database_url = args.server.database_url()?;
     let spool_dir = args.spool_dir.unwrap_or_else(|| ["causeway-spool", &args.name].iter().collect());
     let options = Options {

@@ -200,19 +200,19 @@ async fn take_over(control: &Client, args: &TakeOver) -> anyhow::Result<Outcome>
     let instance_id = args.instance.map(|id| id.to_string()).unwrap_or_default();
     let request = control.unary(TakeOverRegionRequest { name: args.name.clone(), instance_id });
     control.answer(control.regions().take_over_region(request)).await?;
-    // The name is taken over, whether the address of the region can be shown or not.
-    let known = all(control).await.unwrap_or_default();
-    let address = known.regions.iter().find(|region| region.name == args.name).map(|it| it.address.as_str());
-    let shows = match address {
-        Some(address) if !address.is_empty() => {
-            let region = args.control.place().region_of_control(address);
-            format!("`{}`", region.command(["reconcile", "--check"]))
-        }
-        _ => "a comparison with control at the region".to_owned(),
+    let place = args.control.place();
+    // The address of the region that has registered last is that of the lost database.
+    let shows = if place.is_embedded() {
+        format!("`{}` shows it", place.command(["reconcile", "--check"]))
+    } else {
+        let list = place.command(["regions", "list"]);
+        format!(
+            "a comparison at the region shows it, at the address that `{list}` shows once it has registered"
+        )
     };
     output::note(&format!(
         "the next database that registers as {name} has the name; a region that was refused tries again by itself. What \
-         control holds for organizations of the database before stays until it is freed: {shows} shows it",
+         control holds for organizations of the database before stays until it is freed: {shows}",
         name = args.name
     ));
     Ok(Outcome::Done)

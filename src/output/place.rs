@@ -15,6 +15,8 @@ pub(crate) enum CommandTarget {
     Control(String),
     /// The embedded control and region with their data in this directory.
     Data(PathBuf),
+    /// The same, for a command about the audit log of the embedded control: each of the two has one.
+    AuditOfControl(PathBuf),
     /// One of the above, with these options about TLS.
     WithTls(Box<Self>, Vec<String>),
 }
@@ -43,6 +45,8 @@ enum Goes {
     ToRegion,
     /// To either of the two. The service that names the command means itself.
     ToEither,
+    /// The same, where the embedded ones must be told apart.
+    ToAudit,
     /// To no service, such as one that makes certificates.
     Nowhere,
 }
@@ -52,14 +56,15 @@ impl Goes {
         match command.split_whitespace().nth(1) {
             Some("slugs" | "regions") => Self::ToControl,
             Some("import" | "imports" | "reconcile") => Self::ToRegion,
-            Some("audit" | "organizations") => Self::ToEither,
+            Some("audit") => Self::ToAudit,
+            Some("organizations") => Self::ToEither,
             _ => Self::Nowhere,
         }
     }
 }
 
 /// How a command in a text begins. It ends with the next backtick.
-const COMMAND: &str = "`causeway ";
+pub(crate) const COMMAND: &str = "`causeway ";
 
 /// Replaces an address that is unknown. A command with it is refused, and does not act on the local data
 /// directory instead.
@@ -76,6 +81,10 @@ impl CommandTarget {
             Self::Region(url) => vec!["--region".to_owned(), url.clone()],
             Self::Control(url) => vec!["--control".to_owned(), url.clone()],
             Self::Data(dir) => vec!["--data-dir".to_owned(), dir.display().to_string()],
+            Self::AuditOfControl(dir) => {
+                let words = ["--service", "control", "--data-dir"].map(str::to_owned);
+                words.into_iter().chain([dir.display().to_string()]).collect()
+            }
             Self::WithTls(place, words) => [place.arguments().as_slice(), words].concat(),
         }
     }
@@ -89,16 +98,19 @@ impl CommandTarget {
                 Self::Control(control.first().map_or(UNKNOWN, String::as_str).to_owned())
             }
             (Self::Control(_), Goes::ToRegion) => Self::Region(UNKNOWN.to_owned()),
-            (Self::Region(_) | Self::Control(_) | Self::Data(_), _) => self.clone(),
+            (Self::AuditOfControl(dir), Goes::ToControl | Goes::ToRegion | Goes::ToEither) => {
+                Self::Data(dir.clone())
+            }
+            (Self::Region(_) | Self::Control(_) | Self::Data(_) | Self::AuditOfControl(_), _) => self.clone(),
         }
     }
 
-    /// The region at this address, for somebody who is at control. The embedded region needs no address.
-    pub(crate) fn region_of_control(&self, address: &str) -> Self {
+    /// Whether these are the embedded services, which need no address.
+    pub(crate) fn is_embedded(&self) -> bool {
         match self {
-            Self::Control(_) => Self::Region(address.to_owned()),
-            Self::WithTls(place, words) => place.region_of_control(address).with_tls(words.clone()),
-            Self::Region(_) | Self::Data(_) => self.clone(),
+            Self::Data(_) | Self::AuditOfControl(_) => true,
+            Self::Region(_) | Self::Control(_) => false,
+            Self::WithTls(place, _) => place.is_embedded(),
         }
     }
 
@@ -200,6 +212,16 @@ mod tests {
         assert_eq!(
             control.complete("`causeway reconcile --check`; `causeway regions list`", &[]),
             "`causeway reconcile --check --region URL`; `causeway regions list --control http://c:1`"
+        );
+    }
+
+    #[test]
+    fn a_command_about_the_audit_log_of_the_embedded_control_says_so() {
+        let control = CommandTarget::AuditOfControl("./data".into());
+        assert_eq!(
+            control.complete("`causeway audit verify` says more; `causeway imports list`", &[]),
+            "`causeway audit verify --service control --data-dir ./data` says more; \
+             `causeway imports list --data-dir ./data`"
         );
     }
 

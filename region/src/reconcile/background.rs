@@ -57,8 +57,7 @@ impl Reconciler {
                             repaired,
                             moving,
                             left,
-                            "region and control differ; `causeway reconcile --check --region {}` shows in what",
-                            &self.context().address
+                            "region and control differ; `causeway reconcile --check` shows in what"
                         );
                     } else {
                         tracing::info!(compared, repaired, moving, "region and control agree");
