@@ -1,6 +1,12 @@
 //! The application keeps inserting into its own tables, with ids from the tables' own sequences.
 
-use causeway_harness::cluster::{Cluster, ImportOptions, Silo, Store};
+use std::collections::BTreeMap;
+
+use causeway_harness::{
+    cluster::{Act, Cluster, Failpoints, ImportOptions, Silo, Store},
+    export::Export,
+};
+use causeway_proto::region::v1::ImportState;
 use causeway_relocation::catalog::Catalog;
 use causeway_silo::{
     db::{DbError, Statement},
@@ -88,5 +94,52 @@ pub(crate) async fn ids_that_a_table_gives_never_go_back(store: Store) {
         cluster.change(Silo::Region(0), &without).await.expect("it is changed");
         import(&cluster, &exhaustive(), &ImportOptions::default()).await;
     }
+    cluster.stop().await;
+}
+
+/// The application inserts while an import is being written, and an id that a chunk has just used must not be given to
+/// it. On SQLite, the table itself counts from its highest row.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sequence_is_above_every_id_after_each_chunk() {
+    const PLACE: &str = "region.chunk.committed";
+    let failpoints = Failpoints::default();
+    let builder = Cluster::builder(Store::Postgres).region("us").failpoints(&failpoints);
+    let cluster = builder.start().await.expect("a cluster; this test needs PostgreSQL");
+    let mut export = Export::new();
+    // The first chunk has at most 250 records, the next one twice as many.
+    for pk in 1..=900 {
+        export.organization(pk, &format!("org-{pk}")).team(pk, pk, "team").project(pk, pk, "project");
+    }
+    failpoints.arm(PLACE, Act::Hold, 0);
+    let begun = cluster.region(0).begin(&export.to_bytes(), &ImportOptions::default()).await;
+    let id = begun.expect("it begins").import.expect("an import").import_id;
+    let region = cluster.region(0);
+    let mut ended = std::pin::pin!(region.wait(&id));
+    let mut inserted = BTreeMap::from(MODELS.map(|(model, _)| (model, 0)));
+    let done = loop {
+        tokio::select! {
+            done = &mut ended => break done.expect("it ends"),
+            () = failpoints.held() => {}
+        }
+        for (model, differs) in MODELS {
+            let table = model.replace('.', "_");
+            let highest = Statement::new("SELECT COALESCE(MAX(id), 0) AS id FROM ").push(&table);
+            let highest = one(&cluster, highest).await;
+            if highest > 0 {
+                let count = inserted.entry(model).or_insert(0);
+                let id = insert(&cluster, model, differs, &format!("beside-{count}")).await;
+                assert!(id > highest, "{model} gave id {id}, and already has {highest}");
+                *count += 1;
+            }
+        }
+        failpoints.arm(PLACE, Act::Hold, 0);
+        failpoints.release();
+    };
+    assert_eq!(done.state(), ImportState::Succeeded, "{:?}", done.failure);
+    // Later chunks are larger, so the other models have fewer.
+    assert!(
+        inserted[ORGANIZATION] > 2 && inserted[TEAM] > 0 && inserted["sentry.project"] > 0,
+        "{inserted:?}"
+    );
     cluster.stop().await;
 }
