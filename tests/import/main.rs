@@ -31,6 +31,7 @@ mod releases;
 mod resume;
 mod revert;
 mod rules;
+mod sizes;
 mod support;
 mod survive;
 mod suspended;
@@ -214,6 +215,8 @@ causeway_harness::on_each_store! {
         pages_cover_everything_once,
         a_list_of_imports_leaves_their_filters_out,
         what_a_region_is_asked_comes_back_short_or_not_at_all;
+    sizes:
+        every_list_has_pages_that_fit_into_a_message;
     real:
         exports_from_elsewhere_arrive_as_their_files_have_them;
 }
