@@ -100,7 +100,7 @@ pub async fn scope<F: Future>(call: Call, work: F) -> F::Output {
 }
 
 /// Makes `work` part of the call of the current task, for a task that is spawned.
-pub fn carried<F: Future>(work: F) -> impl Future<Output = F::Output> {
+pub fn in_current_call<F: Future>(work: F) -> impl Future<Output = F::Output> {
     let call = CURRENT.try_with(Clone::clone).ok();
     async move {
         match call {
@@ -135,11 +135,11 @@ mod tests {
         let call = Call::new(id, "ann", "127.0.0.1".to_owned(), "Service/Call");
         let seen = scope(call.clone(), async {
             let lost = tokio::spawn(async { current_request_id() }).await.expect("it ends");
-            let carried = tokio::spawn(carried(async {
+            let in_current_call = tokio::spawn(in_current_call(async {
                 about(Subject::organization(7));
                 current_request_id()
             }));
-            (lost, carried.await.expect("it ends"))
+            (lost, in_current_call.await.expect("it ends"))
         });
         assert_eq!(seen.await, (None, Some(id)));
         assert_eq!(call.subject().object(), "organization/7");

@@ -4,7 +4,7 @@ use causeway_proto::{relocation::v1 as contract, time};
 use tonic::Code;
 use uuid::Uuid;
 
-use crate::{Entry, entry::Place};
+use crate::{Entry, entry::StoredLink};
 
 /// A message that is not an entry of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -19,7 +19,7 @@ pub struct InvalidEntry {
 impl Entry {
     /// The row as a message, with its place in the chain if it has one.
     #[must_use]
-    pub fn to_proto(self, place: Option<Place>) -> contract::AuditEntry {
+    pub fn to_proto(self, place: Option<StoredLink>) -> contract::AuditEntry {
         let id = |id: Option<Uuid>| id.map(|id| id.to_string()).unwrap_or_default();
         let (position, hash) = place.map(|place| (place.position, place.hash)).unwrap_or_default();
         contract::AuditEntry {

@@ -70,7 +70,7 @@ impl Entry {
 
 /// The place of a row in the chain, as the database has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct StoredLink {
     /// The position.
     pub position: i64,
     /// The hash, which is 64 hex digits if nobody has changed it.

@@ -49,7 +49,7 @@ fn caller_of(entry: &NewEntry) -> &str {
 }
 
 #[derive(Debug, Default)]
-struct Kept {
+struct Pending {
     callers: HashMap<String, Caller>,
     waiting: Vec<(NewEntry, i64)>,
 }
@@ -57,15 +57,15 @@ struct Kept {
 /// Failed calls that are to be stored.
 #[derive(Debug, Default)]
 pub(crate) struct Failures {
-    kept: Mutex<Kept>,
+    pending: Mutex<Pending>,
 }
 
 impl Failures {
     /// Keeps a failed call, or counts it if there are too many.
     pub(crate) fn add(&self, entry: NewEntry, now: DateTime<Utc>) {
         let name = caller_of(&entry).to_owned();
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let Kept { callers, waiting } = &mut *kept;
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let Pending { callers, waiting } = &mut *pending;
         let second = now.timestamp();
         if callers.len() >= CALLERS && !callers.contains_key(&name) {
             callers.retain(|_, caller| caller.used(second) > 0.0 || caller.left_out > 0);
@@ -85,25 +85,25 @@ impl Failures {
 
     /// Those that are to be stored.
     pub(crate) fn take(&self) -> Vec<(NewEntry, i64)> {
-        std::mem::take(&mut self.kept.lock().unwrap_or_else(PoisonError::into_inner).waiting)
+        std::mem::take(&mut self.pending.lock().unwrap_or_else(PoisonError::into_inner).waiting)
     }
 
     /// Puts back those that could not be stored, to be stored later. What would then be too many is only counted.
     pub(crate) fn put_back(&self, mut entries: Vec<(NewEntry, i64)>) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        entries.append(&mut kept.waiting);
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.append(&mut pending.waiting);
         for (entry, left_out) in entries.drain(WAITING.min(entries.len())..) {
-            kept.callers.entry(caller_of(&entry).to_owned()).or_default().left_out += 1 + left_out;
+            pending.callers.entry(caller_of(&entry).to_owned()).or_default().left_out += 1 + left_out;
         }
-        kept.waiting = entries;
+        pending.waiting = entries;
     }
 
     /// Callers with calls that have no row, whose last call was a while ago, or all of them. They are not counted any
     /// longer.
     pub(crate) fn take_left_out(&self, now: DateTime<Utc>, all: bool) -> Vec<(String, i64)> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         let mut left_out = Vec::new();
-        for (name, caller) in &mut kept.callers {
+        for (name, caller) in &mut pending.callers {
             if caller.left_out > 0 && (all || now.timestamp() - caller.second >= LOGGED_AFTER) {
                 left_out.push((name.clone(), std::mem::take(&mut caller.left_out)));
             }
@@ -165,7 +165,7 @@ mod tests {
         }
         let later = now + TimeDelta::seconds(200);
         failures.add(failed("ann", later), later);
-        assert_eq!(failures.kept.lock().expect("nobody panics with it").callers.len(), 1);
+        assert_eq!(failures.pending.lock().expect("nobody panics with it").callers.len(), 1);
     }
 
     #[test]
@@ -201,7 +201,7 @@ mod tests {
             failures.add(failed(&format!("caller-{number}"), now), now);
         }
         assert_eq!(failures.take().len(), WAITING);
-        let callers = failures.kept.lock().expect("nobody panics with it").callers.len();
+        let callers = failures.pending.lock().expect("nobody panics with it").callers.len();
         assert!(callers <= CALLERS + 1, "{callers}");
         let counted: i64 = failures.take_left_out(now, true).iter().map(|(_, count)| count).sum();
         assert_eq!(counted, 4_000, "none is forgotten");

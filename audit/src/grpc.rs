@@ -23,7 +23,7 @@ use uuid::Uuid;
 use crate::{
     Audit, Entry,
     chain::Link,
-    entry::Place,
+    entry::StoredLink,
     store::{self, Filter, Sealed},
 };
 
@@ -146,7 +146,7 @@ impl AuditService for Audit {
         };
         let found = store::list(self.db(), &filter, page.after, page.rows());
         let found = found.await.map_err(|error| failed(&error))?;
-        let key = |(entry, _): &(Entry, Option<Place>)| (entry.time, entry.id);
+        let key = |(entry, _): &(Entry, Option<StoredLink>)| (entry.time, entry.id);
         let found = Page::cut(found, &page, key);
         let (entries, next) = fitting(found.items, found.next, key, |(entry, place)| entry.to_proto(place));
         let next_page_token = list.token(next.map(|(time, id)| EntryKey(time, id)));

@@ -19,9 +19,9 @@ mod keeper;
 pub mod store;
 mod subject;
 
-pub use call::{Call, about, carried, current_request_id, scope};
+pub use call::{Call, about, current_request_id, in_current_call, scope};
 pub use convert::InvalidEntry;
-pub use entry::{Entry, Place};
+pub use entry::{Entry, StoredLink};
 pub use keeper::{Audit, Options};
 pub use store::{append, append_each, append_failure};
 pub use subject::Subject;

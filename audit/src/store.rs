@@ -14,7 +14,7 @@ use crate::{
     Call, Entry, Subject,
     chain::{Link, hash_of},
     convert::code_name,
-    entry::Place,
+    entry::StoredLink,
 };
 
 /// What the service does by itself when it deletes old rows.
@@ -214,7 +214,7 @@ pub async fn list(
     filter: &Filter,
     after: Option<(DateTime<Utc>, i64)>,
     rows: i64,
-) -> Result<Vec<(Entry, Option<Place>)>, DbError> {
+) -> Result<Vec<(Entry, Option<StoredLink>)>, DbError> {
     let mut statement = Statement::new("SELECT ").push(COLUMNS).push(
         ", s.position, s.hash FROM causeway_audit a LEFT JOIN causeway_audit_seal s ON s.audit_id = a.id WHERE 1 = 1",
     );
@@ -246,7 +246,7 @@ pub async fn list(
     let statement = statement.push(" ORDER BY a.time DESC, a.id DESC LIMIT ").arg(rows);
     let listed = |row: &Row| {
         let place = match (row.opt_int("position")?, row.opt_text("hash")?) {
-            (Some(position), Some(hash)) => Some(Place { position, hash }),
+            (Some(position), Some(hash)) => Some(StoredLink { position, hash }),
             _ => None,
         };
         Ok((entry(row)?, place))

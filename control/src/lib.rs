@@ -44,7 +44,7 @@ use crate::{
     model::region::AcceptRegions,
     regions::Regions,
     slug::{bulk_intake, reservations::SlugReservations},
-    store::product_tables::Books,
+    store::product_tables::ProductDb,
 };
 
 /// Configuration of a control service.
@@ -137,10 +137,10 @@ impl Control {
         let fitted = Fitted::new(&db, &catalog).await?;
         let regions = Regions::new(db.clone(), env.clone(), catalog, options.accept_regions);
         let audit = Audit::start(db.clone(), "control", env.clone(), options.audit, page_key.clone());
-        let books = Books::find(&db).await?;
-        let feeds = Feeds::start(db.clone(), env.clone(), books, options.feed);
+        let product_db = ProductDb::find(&db).await?;
+        let feeds = Feeds::start(db.clone(), env.clone(), product_db, options.feed);
         let slug_reservations = SlugReservations::new(db.clone(), env.clone(), feeds.clone(), options.bulk);
-        if feeds.books().is_some() {
+        if feeds.product_db().is_some() {
             feeds.background(slug_reservations.clone().follow_product_forever());
         }
         Ok(Self {

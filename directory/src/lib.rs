@@ -73,7 +73,7 @@ impl Default for Options {
 
 /// What a slug is to its organization.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum SlugKind {
     /// The organization is known by it.
     Primary,
     /// The organization had it before, and it still leads there.
@@ -90,7 +90,7 @@ pub struct Resolved {
     /// Where that region is reached, as a URL.
     pub region_address: Arc<str>,
     /// What the slug is to the organization.
-    pub kind: Kind,
+    pub kind: SlugKind,
     /// The slug by which the organization is known. Another one than was asked for if that is an alias.
     pub canonical_slug: String,
 }
@@ -188,7 +188,7 @@ impl Directory {
                     organization_id: led.organization_id,
                     region: Arc::clone(&region.name),
                     region_address: Arc::clone(&region.address),
-                    kind: if led.alias_of.is_some() { Kind::Alias } else { Kind::Primary },
+                    kind: if led.alias_of.is_some() { SlugKind::Alias } else { SlugKind::Primary },
                     canonical_slug: led.alias_of.unwrap_or_else(|| slug.to_owned()),
                 };
                 found = Some((heard, resolved));

@@ -24,12 +24,12 @@ pub struct Rule {
     /// The field with the id of an import that the caller must have begun, if it is an importer.
     pub own_import: Option<FieldPath>,
     /// What the call is to the limits on callers.
-    pub kind: Kind,
+    pub kind: CallKind,
 }
 
 /// Calls that share a limit on their caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum CallKind {
     /// It only reads, and one message answers it.
     Read,
     /// It changes something, with a request of one message.
@@ -42,16 +42,16 @@ pub enum Kind {
     Upload,
 }
 
-fn kind(call: &MethodDescriptor, access: &Access) -> Kind {
+fn kind(call: &MethodDescriptor, access: &Access) -> CallKind {
     use prost_types::method_options::IdempotencyLevel;
     let options = call.method_descriptor_proto().options.as_ref();
     let level = options.map(prost_types::MethodOptions::idempotency_level).unwrap_or_default();
     match level {
-        _ if call.is_client_streaming() => Kind::Upload,
-        IdempotencyLevel::NoSideEffects if call.is_server_streaming() => Kind::Stream,
-        IdempotencyLevel::NoSideEffects if access.question => Kind::Question,
-        IdempotencyLevel::NoSideEffects => Kind::Read,
-        IdempotencyLevel::Idempotent | IdempotencyLevel::IdempotencyUnknown => Kind::Write,
+        _ if call.is_client_streaming() => CallKind::Upload,
+        IdempotencyLevel::NoSideEffects if call.is_server_streaming() => CallKind::Stream,
+        IdempotencyLevel::NoSideEffects if access.question => CallKind::Question,
+        IdempotencyLevel::NoSideEffects => CallKind::Read,
+        IdempotencyLevel::Idempotent | IdempotencyLevel::IdempotencyUnknown => CallKind::Write,
     }
 }
 
@@ -230,13 +230,13 @@ mod tests {
         let rule = rule_of("/causeway.region.v1.ImportService/ImportOrganizations");
         assert_eq!(rule.own_import, Some(FieldPath(vec![1, 1])));
         let rule = rule_of("/causeway.relocation.v1.VersionService/GetVersion");
-        assert_eq!((rule.roles, rule.kind), (None, Kind::Read));
+        assert_eq!((rule.roles, rule.kind), (None, CallKind::Read));
         for (call, kind) in [
-            ("ControlImportService/FindRows", Kind::Question),
-            ("DirectoryService/CheckSlugs", Kind::Question),
-            ("RegionService/LeaseIds", Kind::Write),
-            ("SlugReservationService/BulkCreateOrganizationSlugReservations", Kind::Upload),
-            ("SlugReservationService/WatchSlugReservations", Kind::Stream),
+            ("ControlImportService/FindRows", CallKind::Question),
+            ("DirectoryService/CheckSlugs", CallKind::Question),
+            ("RegionService/LeaseIds", CallKind::Write),
+            ("SlugReservationService/BulkCreateOrganizationSlugReservations", CallKind::Upload),
+            ("SlugReservationService/WatchSlugReservations", CallKind::Stream),
         ] {
             assert_eq!(rule_of(&format!("/causeway.control.v1.{call}")).kind, kind, "{call}");
         }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::{
     control_client::ControlClient, error::Error, holder::Holder, lifecycle::Lifecycle, limits::Limits,
-    registration::Registration, store::books::Books,
+    registration::Registration, store::product_db::ProductDb,
 };
 
 /// What all parts of a region share. Cheap to clone.
@@ -25,7 +25,7 @@ pub(crate) struct Shared {
     /// The region's database, with its own tables and those of the models.
     pub(crate) db: Db,
     /// The product's books, if the database is the product's.
-    pub(crate) books: Option<Books>,
+    pub(crate) product_db: Option<ProductDb>,
     /// What the product calls the region, if that was given.
     pub(crate) product_name: Option<String>,
     /// The rules of all models, fitted to the tables of the database.
@@ -86,8 +86,8 @@ impl Context {
     /// # Errors
     /// If the database refuses.
     pub(crate) async fn announce_organizations(&self, tx: &mut Tx, ids: Vec<i64>) -> Result<(), DbError> {
-        match &self.books {
-            Some(books) if !ids.is_empty() => books.announce_rows(tx, ORGANIZATION, ids).await,
+        match &self.product_db {
+            Some(product_db) if !ids.is_empty() => product_db.announce_rows(tx, ORGANIZATION, ids).await,
             _ => Ok(()),
         }
     }

@@ -34,7 +34,7 @@ use crate::{
     context::Context,
     error::Error,
     primaries,
-    replica::{Answer, Change, ReplicaType},
+    replica::{Answer, ReplicaType, SlugChange},
     store::{
         organization::{self, constraint},
         replica::{self, Cursor, Resolved},
@@ -57,10 +57,10 @@ fn operation(id: &str) -> Result<Uuid, Error> {
 }
 
 /// What an event changes.
-fn changed(event: FeedEvent) -> Result<Change, Error> {
+fn changed(event: FeedEvent) -> Result<SlugChange, Error> {
     match event.change {
         Some(feed_event::Change::Reservation(reservation)) => change(reservation),
-        Some(feed_event::Change::Removed(removed)) => Ok(Change {
+        Some(feed_event::Change::Removed(removed)) => Ok(SlugChange {
             operation_id: operation(&removed.operation_id)?,
             slug: removed.slug,
             organization_id: removed.organization_id,
@@ -72,14 +72,14 @@ fn changed(event: FeedEvent) -> Result<Change, Error> {
     }
 }
 
-fn change(reservation: FeedReservation) -> Result<Change, Error> {
+fn change(reservation: FeedReservation) -> Result<SlugChange, Error> {
     let kind = match reservation.r#type() {
         ReservationType::Unspecified => return Err(unreadable("a reservation of no type")),
         ReservationType::Primary => Some(ReplicaType::Primary),
         ReservationType::TemporaryRenameAlias => Some(ReplicaType::Temporary),
         ReservationType::VanityAlias => Some(ReplicaType::Alias),
     };
-    Ok(Change {
+    Ok(SlugChange {
         organization_id: reservation.organization_id,
         kind,
         canonical_slug: Some(reservation.canonical_slug).filter(|slug| !slug.is_empty()),
@@ -91,9 +91,9 @@ fn change(reservation: FeedReservation) -> Result<Change, Error> {
 
 /// The result of all changes of a message.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct News {
+struct MessageChanges {
     /// The last change of each slug.
-    slugs: BTreeMap<String, Change>,
+    slugs: BTreeMap<String, SlugChange>,
     /// By which slug organizations are known from now on, where the message has a primary slug: their other
     /// slugs lead to it.
     known_by: BTreeMap<i64, Option<String>>,
@@ -101,11 +101,11 @@ struct News {
     freed: Vec<(i64, String)>,
 }
 
-impl News {
-    fn of(changes: Vec<Change>) -> Self {
+impl MessageChanges {
+    fn of(changes: Vec<SlugChange>) -> Self {
         let mut news = Self::default();
         for change in changes {
-            let Change { organization_id, slug, .. } = &change;
+            let SlugChange { organization_id, slug, .. } = &change;
             match change.kind {
                 Some(ReplicaType::Primary) => {
                     news.known_by.insert(*organization_id, Some(slug.clone()));
@@ -262,7 +262,7 @@ impl Follower {
             FeedChange::Snapshot(snapshot) => {
                 let changes = snapshot.reservations.into_iter().map(change).collect::<Result<Vec<_>, _>>()?;
                 let begun = self
-                    .apply(News::of(changes), now, |cursor| {
+                    .apply(MessageChanges::of(changes), now, |cursor| {
                         let generation = cursor.generation + i64::from(snapshot.first);
                         Ok(Cursor { version: 0, generation, ..cursor.clone() })
                     })
@@ -279,7 +279,7 @@ impl Follower {
                     return Ok(());
                 };
                 let changes = events.into_iter().map(changed).collect::<Result<Vec<_>, _>>()?;
-                self.apply(News::of(changes), now, |cursor| {
+                self.apply(MessageChanges::of(changes), now, |cursor| {
                     if cursor.version + 1 != first {
                         // Another process of this region follows too.
                         return Err(unreadable("an event has been passed over"));
@@ -334,14 +334,14 @@ impl Follower {
     /// Replica, cursor, renames and what is to be answered, all of it or nothing.
     async fn apply(
         &self,
-        news: News,
+        news: MessageChanges,
         now: DateTime<Utc>,
         next: impl Fn(&Cursor) -> Result<Cursor, Error>,
     ) -> Result<Cursor, Error> {
         let context = self.context();
-        let (held, free): (Vec<&Change>, Vec<&Change>) =
+        let (held, free): (Vec<&SlugChange>, Vec<&SlugChange>) =
             news.slugs.values().partition(|it| it.kind.is_some());
-        let wanted: Vec<&Change> = held.iter().copied().filter(|change| change.wanted).collect();
+        let wanted: Vec<&SlugChange> = held.iter().copied().filter(|change| change.wanted).collect();
         let (cursor, answers) = transact!(Error, context.db, |tx| {
             let cursor = next(&replica::lock_cursor(tx).await?)?;
             // This comes before the replica is overwritten: the replica shows which organizations have the
@@ -481,19 +481,19 @@ impl Follower {
 }
 
 /// Gives organizations the slugs that control wants them to have, as far as they can have them.
-async fn rename(tx: &mut Tx, wanted: &[&Change], now: DateTime<Utc>) -> Result<Vec<Answer>, Error> {
+async fn rename(tx: &mut Tx, wanted: &[&SlugChange], now: DateTime<Utc>) -> Result<Vec<Answer>, Error> {
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
     // A snapshot may repeat what has been decided.
     let decided = replica::decided(tx, wanted.iter().map(|change| change.operation_id).collect()).await?;
-    let wanted: Vec<&Change> =
+    let wanted: Vec<&SlugChange> =
         wanted.iter().copied().filter(|change| !decided.contains(&change.operation_id)).collect();
     let ids: Vec<i64> = wanted.iter().map(|change| change.organization_id).collect();
     let slugs: Vec<String> = wanted.iter().map(|change| change.slug.clone()).collect();
     let ready: HashMap<i64, bool> = organization::ready(tx, ids.clone()).await?;
     let owners = organization::owners(tx, slugs).await?;
-    let refusal = |change: &Change| match (ready.get(&change.organization_id), owners.get(&change.slug)) {
+    let refusal = |change: &SlugChange| match (ready.get(&change.organization_id), owners.get(&change.slug)) {
         (None, _) => Some((
             ErrorReason::OrganizationNotFound,
             format!("the region has no organization {}", change.organization_id),

@@ -72,7 +72,7 @@ use crate::{
     lifecycle::Lifecycle,
     reconcile::Reconciler,
     registration::Registration,
-    store::books::Books,
+    store::product_db::ProductDb,
 };
 
 /// The failpoints of a region: places between two writes where a test can make the process fail or die. The trials in
@@ -270,11 +270,11 @@ impl Region {
             .map_err(|InvalidUrl(url)| StartError::ControlUrl(url))?
             .with_request_ids(causeway_audit::current_request_id);
         let control = ControlClient::new(client, &options.name);
-        let books = Books::find(&db).await?;
+        let product_db = ProductDb::find(&db).await?;
         let audit = Audit::start(db.clone(), &options.name, env.clone(), options.audit, page_key.clone());
         let context = Context::new(Shared {
             db,
-            books,
+            product_db,
             product_name: options.product_name,
             catalog: Arc::new(catalog),
             env,

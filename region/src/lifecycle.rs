@@ -80,7 +80,7 @@ impl Lifecycle {
         task: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
         self.tasks
-            .spawn(causeway_audit::carried(task))
+            .spawn(causeway_audit::in_current_call(task))
             .await
             .map_err(|error| Error::of_task("a task", &error))?
     }

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use causeway_silo::db::{DbError, Refused, Statement, Tx};
 
 use crate::{
-    replica::{Change, ReplicaType},
+    replica::{ReplicaType, SlugChange},
     store::{
         organization::{self, constraint},
         replica,
@@ -19,7 +19,7 @@ use crate::{
 
 /// Renames the organizations whose primary slug in the replica differs from the one that the feed has just reported.
 /// Call this before the replica is updated. Returns those that it has renamed.
-pub(crate) async fn apply(tx: &mut Tx, told: &[&Change]) -> Result<Vec<i64>, DbError> {
+pub(crate) async fn apply(tx: &mut Tx, told: &[&SlugChange]) -> Result<Vec<i64>, DbError> {
     let primary = told.iter().filter(|change| change.kind == Some(ReplicaType::Primary));
     let told: HashMap<i64, &str> =
         primary.map(|change| (change.organization_id, change.slug.as_str())).collect();

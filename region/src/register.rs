@@ -8,7 +8,7 @@ use causeway_proto::control::v1::{HeldIds, IdConflict, IdConflictKind};
 use crate::{
     context::Context,
     error::Error,
-    store::{books, id_block},
+    store::{id_block, product_db},
 };
 
 impl Context {
@@ -71,9 +71,9 @@ impl Context {
             let (ranges, exact) = id_block::held(&self.db, model).await?;
             held.push(HeldIds { model: model.name.clone(), ranges, exact });
         }
-        let product_name = match (&self.product_name, &self.books) {
+        let product_name = match (&self.product_name, &self.product_db) {
             (Some(name), _) => name.clone(),
-            (None, Some(_)) => books::name_of_region(&self.db, &self.region).await?,
+            (None, Some(_)) => product_db::name_of_region(&self.db, &self.region).await?,
             (None, None) => self.region.clone(),
         };
         let registering = self.control.register(&self.address, self.instance_id, product_name, held);

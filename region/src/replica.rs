@@ -26,7 +26,7 @@ impl ReplicaType {
 
 /// The new state of one slug, as the feed reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Change {
+pub(crate) struct SlugChange {
     pub(crate) slug: String,
     pub(crate) organization_id: i64,
     /// `None` if no organization has the slug any more.

@@ -118,7 +118,7 @@ pub enum Lookup {
 
 /// Inserted rows of a chunk. The new pks are a block, in the order of the old pks.
 #[derive(Debug)]
-struct Segment {
+struct KeyRange {
     first: i64,
     last: i64,
     new_first: i64,
@@ -126,7 +126,7 @@ struct Segment {
     distances: Option<Box<[u32]>>,
 }
 
-impl Segment {
+impl KeyRange {
     fn get(&self, old: i64) -> Option<i64> {
         let distance = old.checked_sub(self.first)?;
         let index = match &self.distances {
@@ -142,7 +142,7 @@ impl Segment {
 #[derive(Debug, Default)]
 struct ModelKeys {
     /// Sorted by `first`, so that a primary key is found by binary search.
-    segments: Vec<Segment>,
+    ranges: Vec<KeyRange>,
     /// For each segment: the largest `last` of it and of all segments before it.
     reach: Vec<i64>,
     others: BTreeMap<i64, (i64, KeyKind)>,
@@ -153,10 +153,10 @@ struct ModelKeys {
 impl ModelKeys {
     fn bytes(&self) -> usize {
         const MATCHED: usize = 30;
-        let distances = |segment: &Segment| segment.distances.as_deref().map_or(0, size_of_val);
-        let segments: usize = self.segments.iter().map(distances).sum();
-        segments
-            + self.segments.capacity() * size_of::<Segment>()
+        let distances = |range: &KeyRange| range.distances.as_deref().map_or(0, size_of_val);
+        let ranges: usize = self.ranges.iter().map(distances).sum();
+        ranges
+            + self.ranges.capacity() * size_of::<KeyRange>()
             + self.reach.capacity() * size_of::<i64>()
             + self.others.len() * MATCHED
             + self.filtered.serialized_size()
@@ -167,28 +167,28 @@ impl ModelKeys {
     /// the sort is still fast, because most segments are in order already.
     fn settle(&mut self, added_from: usize) {
         // The segment before the added ones, if there is one, must not come after them either.
-        let checked = self.segments.iter().skip(added_from.saturating_sub(1));
-        let keep = if checked.is_sorted_by_key(|segment| segment.first) {
+        let checked = self.ranges.iter().skip(added_from.saturating_sub(1));
+        let keep = if checked.is_sorted_by_key(|range| range.first) {
             added_from
         } else {
-            self.segments.sort_by_key(|segment| segment.first);
+            self.ranges.sort_by_key(|range| range.first);
             0
         };
         self.reach.truncate(keep);
-        for segment in self.segments.iter().skip(keep) {
-            let reach = self.reach.last().map_or(segment.last, |before| segment.last.max(*before));
+        for range in self.ranges.iter().skip(keep) {
+            let reach = self.reach.last().map_or(range.last, |before| range.last.max(*before));
             self.reach.push(reach);
         }
     }
 
     fn get(&self, old: i64) -> Lookup {
-        let end = self.segments.partition_point(|segment| segment.first <= old);
-        for (segment, reach) in self.segments.iter().zip(&self.reach).take(end).rev() {
+        let end = self.ranges.partition_point(|range| range.first <= old);
+        for (range, reach) in self.ranges.iter().zip(&self.reach).take(end).rev() {
             if *reach < old {
                 break;
             }
-            if segment.last >= old
-                && let Some(new) = segment.get(old)
+            if range.last >= old
+                && let Some(new) = range.get(old)
             {
                 return Lookup::Mapped(new, KeyKind::Inserted);
             }
@@ -238,9 +238,9 @@ impl KeyMap {
     ///
     /// # Errors
     /// If there is no such model, or the keys are none that a chunk of an import can have.
-    pub fn absorb(&mut self, position: usize, chunk: &ChunkKeys) -> Result<(), InconsistentKeys> {
+    pub fn add_chunk(&mut self, position: usize, chunk: &ChunkKeys) -> Result<(), InconsistentKeys> {
         let keys = self.models.get_mut(position).ok_or(InconsistentKeys("their model is unknown"))?;
-        let added_from = keys.segments.len();
+        let added_from = keys.ranges.len();
         let mut inserted = chunk.inserted.clone();
         inserted.sort_unstable();
         for block in inserted.chunk_by(|a, b| b.1 == a.1 + 1 && b.0 > a.0) {
@@ -280,7 +280,7 @@ impl ModelKeys {
         };
         let distances: Option<Box<[u32]>> =
             gaps.then(|| run.iter().map(distance).collect::<Result<_, _>>()).transpose()?;
-        self.segments.push(Segment { first, last, new_first, distances });
+        self.ranges.push(KeyRange { first, last, new_first, distances });
         Ok(())
     }
 }
@@ -301,7 +301,7 @@ mod tests {
             filtered: vec![5],
             out_of_scope: vec![6],
         };
-        map.absorb(0, &ChunkKeys::unpack(&chunk.pack().unwrap()).unwrap()).unwrap();
+        map.add_chunk(0, &ChunkKeys::unpack(&chunk.pack().unwrap()).unwrap()).unwrap();
         let expected = [
             Lookup::Mapped(100, KeyKind::Inserted),
             Lookup::Mapped(101, KeyKind::Inserted),
@@ -325,7 +325,7 @@ mod tests {
             let mut map = KeyMap::new(&catalog);
             let all: Vec<(i64, i64)> = (0..100_000).map(|row| (old(row), 1 + row)).collect();
             for chunk in all.chunks(5_000) {
-                map.absorb(0, &ChunkKeys { inserted: chunk.to_vec(), ..ChunkKeys::default() }).unwrap();
+                map.add_chunk(0, &ChunkKeys { inserted: chunk.to_vec(), ..ChunkKeys::default() }).unwrap();
             }
             map.bytes() as f64 / 100_000.0
         };
@@ -352,7 +352,7 @@ mod tests {
                 next += 10;
                 let inserted: Vec<(i64, i64)> = sorted.iter().map(|old| { next += 1; (*old, next) }).collect();
                 all.extend(inserted.clone());
-                map.absorb(0, &ChunkKeys { inserted, ..ChunkKeys::default() }).unwrap();
+                map.add_chunk(0, &ChunkKeys { inserted, ..ChunkKeys::default() }).unwrap();
             }
             for (old, new) in &all {
                 prop_assert_eq!(map.get(0, *old), Lookup::Mapped(*new, KeyKind::Inserted));

@@ -18,7 +18,7 @@ struct Referrer {
     column: String,
     /// `table.column`, as findings name it.
     shown: String,
-    /// The table, as [`Going`] names it.
+    /// The table, as [`RowsToDelete`] names it.
     name: String,
 }
 
@@ -29,7 +29,7 @@ pub struct References {
 }
 
 /// Rows of an import that will be deleted too, so their references do not count: ids by table.
-pub type Going = HashMap<String, RoaringTreemap>;
+pub type RowsToDelete = HashMap<String, RoaringTreemap>;
 
 /// Ids that other rows need, each with a reason that names the column that refers to it.
 pub type Needed = BTreeMap<i64, String>;
@@ -132,7 +132,7 @@ impl References {
         tx: &mut Tx,
         table: &str,
         ids: &[i64],
-        going: &Going,
+        to_delete: &RowsToDelete,
     ) -> Result<Needed, DbError> {
         let mut needed = Needed::new();
         let mut going_too = ids.iter().map(|id| unsigned(*id)).collect::<Result<RoaringTreemap, _>>()?;
@@ -140,7 +140,7 @@ impl References {
             let before = needed.len();
             for referrer in self.by_table.get(table).into_iter().flatten() {
                 let excluded =
-                    if referrer.name == table { Some(&going_too) } else { going.get(&referrer.name) };
+                    if referrer.name == table { Some(&going_too) } else { to_delete.get(&referrer.name) };
                 let found = pairs(tx, referrer, ids, excluded.is_some()).await?;
                 for (id, by) in found {
                     // Rows of tables that the catalog does not know may have any id.
@@ -267,9 +267,10 @@ mod tests {
             .unwrap();
         }
         let references = References::load(&db, &catalog, Silo::Region).await.unwrap();
-        let going = Going::from([("sentry_projectteam".to_owned(), RoaringTreemap::from_iter([11]))]);
+        let to_delete =
+            RowsToDelete::from([("sentry_projectteam".to_owned(), RoaringTreemap::from_iter([11]))]);
         let needed = transact!(DbError, db, |tx| {
-            references.needed(tx, "sentry_team", &[1, 2, 3, 4, 5, 6], &going).await?
+            references.needed(tx, "sentry_team", &[1, 2, 3, 4, 5, 6], &to_delete).await?
         })
         .unwrap();
         // 3 is needed by a table that the catalog does not know. It refers to 2 and 2 to 1, so these stay too. 4 is

@@ -26,7 +26,7 @@ use tracing::warn;
 
 use super::{
     certificates::Tls,
-    places::{Full, Limits, Places},
+    connection_limiter::{ConnectionLimiter, Full, Limits},
     transport::{HandshakeLog, Peer, Transport},
 };
 
@@ -49,14 +49,14 @@ pub(super) fn incoming(
     tls: Option<Tls>,
     cut: CancellationToken,
 ) -> impl Stream<Item = io::Result<Connection>> {
-    let places = Places::new(limits);
+    let connection_limiter = ConnectionLimiter::new(limits);
     let mut refusals = Refusals::default();
     let log = HandshakeLog::default();
     TcpIncoming::from(listener)
         .with_nodelay(Some(true))
         .with_keepalive(Some(TCP_KEEPALIVE))
         .filter_map(move |accepted| {
-            let accepted = accepted.map(|stream| match places.take(&stream) {
+            let accepted = accepted.map(|stream| match connection_limiter.take(&stream) {
                 Ok(place) => {
                     let tcp = stream.connect_info();
                     let transport = Transport::new(stream, tls.as_ref(), log.clone(), place);

@@ -17,7 +17,7 @@ use std::{
 };
 
 use causeway_proto::{
-    access::{self, Kind, NoRule},
+    access::{self, CallKind, NoRule},
     failure::Failure,
     relocation::v1::ErrorReason,
 };
@@ -68,13 +68,13 @@ pub struct Limits {
 
 impl Limits {
     /// The most calls of a kind in progress.
-    fn places(&self, kind: Kind) -> u32 {
-        if kind == Kind::Upload { self.uploads } else { self.calls }
+    fn places(&self, kind: CallKind) -> u32 {
+        if kind == CallKind::Upload { self.uploads } else { self.calls }
     }
 
     /// The most calls of a kind that begin in a second.
-    fn rate(&self, kind: Kind) -> NonZeroU32 {
-        if kind == Kind::Question { self.questions } else { self.rate }
+    fn rate(&self, kind: CallKind) -> NonZeroU32 {
+        if kind == CallKind::Question { self.questions } else { self.rate }
     }
 }
 
@@ -102,7 +102,7 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(limits: Limits, kind: Kind) -> Self {
+    fn new(limits: Limits, kind: CallKind) -> Self {
         let places = usize::try_from(limits.places(kind)).unwrap_or(Semaphore::MAX_PERMITS);
         Self {
             places: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
@@ -118,7 +118,7 @@ impl Shared {
 pub(super) struct CallerLimits {
     limits: Limits,
     /// What each call is. One that is not of the contract only reads.
-    calls: Arc<HashMap<String, Kind>>,
+    calls: Arc<HashMap<String, CallKind>>,
     callers: Arc<Mutex<Callers>>,
     /// The bytes of all requests in progress.
     all_bytes: Arc<AtomicU64>,
@@ -128,7 +128,7 @@ pub(super) struct CallerLimits {
 #[derive(Debug)]
 struct Callers {
     /// By the caller's first identity and the kind of call. As many as the CA has issued certificates for.
-    shared: HashMap<(Identity, Kind), Arc<Shared>>,
+    shared: HashMap<(Identity, CallKind), Arc<Shared>>,
     /// With so many, those without a call are forgotten.
     most: usize,
 }
@@ -154,7 +154,7 @@ impl CallerLimits {
         })
     }
 
-    fn of(&self, caller: &Identity, kind: Kind) -> Arc<Shared> {
+    fn of(&self, caller: &Identity, kind: CallKind) -> Arc<Shared> {
         let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
         if callers.shared.len() >= callers.most {
             // Whoever has no call now starts with all its limits unused.
@@ -167,7 +167,7 @@ impl CallerLimits {
     }
 
     /// Begins a call. What it takes is given back when the answer has been sent, or nobody wants it any more.
-    fn begin(&self, caller: Option<&Caller>, kind: Kind) -> Result<InProgress, Status> {
+    fn begin(&self, caller: Option<&Caller>, kind: CallKind) -> Result<InProgress, Status> {
         let of_caller = match caller {
             Some(caller) => {
                 let shared = self.of(caller.first(), kind);
@@ -180,7 +180,7 @@ impl CallerLimits {
     }
 
     /// A place for a call of a caller.
-    fn admit(&self, shared: &Shared, kind: Kind) -> Result<OwnedSemaphorePermit, Status> {
+    fn admit(&self, shared: &Shared, kind: CallKind) -> Result<OwnedSemaphorePermit, Status> {
         let rate = self.limits.rate(kind);
         if shared.rate.check().is_err() {
             return Err(refused(rate, "rate", &format!("a caller may make {rate} such calls a second")));
@@ -331,12 +331,12 @@ where
             return Box::pin(self.inner.call(request));
         }
         let known = self.limits.calls.get(path).copied();
-        let kind = known.unwrap_or(Kind::Read);
+        let kind = known.unwrap_or(CallKind::Read);
         let call = match self.limits.begin(request.extensions().get::<Caller>(), kind) {
             Ok(call) => Arc::new(call),
             Err(status) => return Box::pin(async move { Ok(status.into_http()) }),
         };
-        let request = if kind == Kind::Upload {
+        let request = if kind == CallKind::Upload {
             request
         } else {
             // Reflection is not of the contract. Its requests are streams, as long as a tool keeps them open.

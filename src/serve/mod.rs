@@ -11,12 +11,12 @@ mod access;
 mod audited;
 mod calls;
 mod certificates;
+mod connection_limiter;
 mod connections;
 mod health;
 mod identities;
 mod limits;
 pub mod open_files;
-mod places;
 mod reflection;
 #[cfg(test)]
 mod tests;
@@ -49,8 +49,8 @@ use health::Health;
 use identities::Identities;
 
 pub use certificates::Tls;
+pub use connection_limiter::Limits as ConnectionLimits;
 pub use limits::Limits as CallerLimits;
-pub use places::Limits as ConnectionLimits;
 
 /// How long calls in flight get to end at shutdown, unless the caller sets another time with [`Running::stop_within`].
 pub const SOFT_STOP: Duration = Duration::from_secs(10);

@@ -19,7 +19,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, rustls::pki_types::CertificateDer, server::TlsStream};
 use tracing::{debug, info};
 
-use super::{certificates::Tls, places::Place};
+use super::{certificates::Tls, connection_limiter::ConnectionPermit};
 
 /// The first byte of a TLS handshake. HTTP never begins with it.
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -132,7 +132,7 @@ pub(super) struct Transport {
     peer: Arc<OnceLock<Peer>>,
     certificate_end: Arc<OnceLock<CertificateEnd>>,
     log: HandshakeLog,
-    place: Arc<Place>,
+    place: Arc<ConnectionPermit>,
 }
 
 impl std::fmt::Debug for Transport {
@@ -142,7 +142,12 @@ impl std::fmt::Debug for Transport {
 }
 
 impl Transport {
-    pub(super) fn new(stream: TcpStream, tls: Option<&Tls>, log: HandshakeLog, place: Place) -> Self {
+    pub(super) fn new(
+        stream: TcpStream,
+        tls: Option<&Tls>,
+        log: HandshakeLog,
+        place: ConnectionPermit,
+    ) -> Self {
         let address = stream.peer_addr().ok();
         let (accepting, state): (Option<Accepting>, State) = match tls {
             None => (None, State::Plain(stream, true)),
@@ -210,7 +215,7 @@ impl Transport {
 }
 
 /// Keeps a connection that was refused open until the peer closes it or a second is over. It keeps its place meanwhile.
-async fn linger(mut stream: TcpStream, place: Arc<Place>) {
+async fn linger(mut stream: TcpStream, place: Arc<ConnectionPermit>) {
     let lingering = async {
         stream.shutdown().await?;
         tokio::io::copy(&mut stream.take(LINGER_BYTES), &mut tokio::io::sink()).await

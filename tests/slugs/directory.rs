@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use causeway_client::{Client, Timeouts};
-use causeway_directory::{Directory, Kind, Options};
+use causeway_directory::{Directory, Options, SlugKind};
 use causeway_harness::cluster::{Cluster, ClusterBuilder, Service, Silo, Store};
 use causeway_proto::{
     control::v1::{
@@ -39,7 +39,7 @@ async fn ready(directory: &Directory) {
 /// What a slug leads to: organization, region, canonical slug.
 fn led(directory: &Directory, slug: &str) -> Option<(i64, String, String)> {
     let found = directory.resolve(slug)?;
-    assert_eq!(found.kind == Kind::Primary, found.canonical_slug == slug.to_lowercase(), "{found:?}");
+    assert_eq!(found.kind == SlugKind::Primary, found.canonical_slug == slug.to_lowercase(), "{found:?}");
     Some((found.organization_id, found.region.to_string(), found.canonical_slug))
 }
 

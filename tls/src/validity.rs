@@ -26,7 +26,7 @@ impl CertificateEnd {
 
 /// What it is that begins and ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum CertificateKind {
     Own,
     Ca,
     RevocationList,
@@ -35,7 +35,7 @@ enum Kind {
 /// Something in a file that is valid for a time only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Dated {
-    kind: Kind,
+    kind: CertificateKind,
     path: PathBuf,
     from: DateTime<Utc>,
     until: DateTime<Utc>,
@@ -51,7 +51,11 @@ fn time(seconds: i64) -> DateTime<Utc> {
 }
 
 impl Dated {
-    fn certificate(kind: Kind, file: &Contents, der: &CertificateDer<'_>) -> Result<Self, FileError> {
+    fn certificate(
+        kind: CertificateKind,
+        file: &Contents,
+        der: &CertificateDer<'_>,
+    ) -> Result<Self, FileError> {
         let (_, parsed) = parse_x509_certificate(der).map_err(|_| malformed(file, "a certificate"))?;
         let validity = parsed.validity();
         let (from, until) = (time(validity.not_before.timestamp()), time(validity.not_after.timestamp()));
@@ -60,12 +64,12 @@ impl Dated {
 
     /// Those of a chain: the certificate of this process, and those between it and its CA.
     pub(crate) fn of_chain(file: &Contents, chain: &[CertificateDer<'_>]) -> Result<Vec<Self>, FileError> {
-        chain.iter().map(|der| Self::certificate(Kind::Own, file, der)).collect()
+        chain.iter().map(|der| Self::certificate(CertificateKind::Own, file, der)).collect()
     }
 
     /// Those of all CAs in a file.
     pub(crate) fn of_cas(file: &Contents) -> Result<Vec<Self>, FileError> {
-        file.certificates()?.iter().map(|der| Self::certificate(Kind::Ca, file, der)).collect()
+        file.certificates()?.iter().map(|der| Self::certificate(CertificateKind::Ca, file, der)).collect()
     }
 
     /// Those of revocation lists that contain the time of the next one.
@@ -78,7 +82,7 @@ impl Dated {
             let (_, parsed) = parse_x509_crl(list).map_err(|_| malformed(file, "a revocation list"))?;
             if let Some(next) = parsed.next_update() {
                 dated.push(Self {
-                    kind: Kind::RevocationList,
+                    kind: CertificateKind::RevocationList,
                     path: file.path().to_owned(),
                     from: time(parsed.last_update().timestamp()),
                     until: time(next.timestamp()),
@@ -104,14 +108,14 @@ impl Dated {
     pub(crate) fn warning(&self, now: DateTime<Utc>) -> Option<String> {
         let (path, until) = (shown(&self.path), day(&self.until));
         let what = match self.kind {
-            Kind::Own => format!("the certificate {path}"),
-            Kind::Ca => format!("a CA of {path}"),
-            Kind::RevocationList if now > self.until => {
+            CertificateKind::Own => format!("the certificate {path}"),
+            CertificateKind::Ca => format!("a CA of {path}"),
+            CertificateKind::RevocationList if now > self.until => {
                 return Some(format!(
                     "the revocation list {path} should have been renewed by {until}; get a newer one"
                 ));
             }
-            Kind::RevocationList => return None,
+            CertificateKind::RevocationList => return None,
         };
         if now > self.until {
             Some(format!("{what} has expired on {until}; issue a new one"))

@@ -78,8 +78,8 @@ impl Directory {
         for (id, rename) in renames {
             held.entry(id).or_insert_with(|| nothing(id)).rename = Some(rename);
         }
-        if let Some(books) = self.feeds.books() {
-            for (id, state) in books.state(&self.db, &region, held.keys().copied().collect()).await? {
+        if let Some(product_db) = self.feeds.product_db() {
+            for (id, state) in product_db.state(&self.db, &region, held.keys().copied().collect()).await? {
                 held.entry(id).or_insert_with(|| nothing(id)).product = Some(state);
             }
         }

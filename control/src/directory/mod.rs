@@ -141,8 +141,8 @@ impl Directory {
         let found = store::directory::find(&self.db, candidates.clone()).await?;
         let owners: HashMap<String, ResolvedOrganization> =
             found.into_iter().map(|(_, owner)| (owner.slug.clone(), owner)).collect();
-        let in_product = match self.feeds.books() {
-            Some(_) => store::books::resolved(&self.db, candidates).await?,
+        let in_product = match self.feeds.product_db() {
+            Some(_) => store::product_db::resolved(&self.db, candidates).await?,
             None => Vec::new(),
         };
         let in_product: HashMap<String, ResolvedOrganization> =
@@ -228,9 +228,9 @@ impl Directory {
                 None => Error::OrganizationNotReserved { organization_id },
             };
             let mut errors: HashMap<i64, Error> = unwritten.into_iter().map(|id| (id, why(id))).collect();
-            if restore_product && let Some(books) = feed.books() {
+            if restore_product && let Some(product_db) = feed.product_db() {
                 let written: Vec<i64> = written.into_iter().collect();
-                let left = books.restore(feed, &written, now).await?;
+                let left = product_db.restore(feed, &written, now).await?;
                 errors.extend(left.into_iter().map(|taken| {
                     let store::product_state::TakenInProduct { organization_id, slug, owner, region } = taken;
                     (organization_id, Error::SlugTakenInProduct { slug, owner, region })

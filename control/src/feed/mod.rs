@@ -40,7 +40,7 @@ use crate::{
     store::{
         feed as store,
         feed_transaction::{self, RegionFeed, Writer},
-        product_tables::Books,
+        product_tables::ProductDb,
         region,
     },
 };
@@ -129,7 +129,7 @@ struct Inner {
     db: Db,
     env: Environment,
     /// The product's books, if the database is the product's.
-    books: Option<Books>,
+    product_db: Option<ProductDb>,
     options: Options,
     versions: watch::Sender<Versions>,
     /// Notified when a reader subscribes, or when this control has committed events.
@@ -140,11 +140,11 @@ struct Inner {
 }
 
 impl Feeds {
-    pub(crate) fn start(db: Db, env: Environment, books: Option<Books>, options: Options) -> Self {
+    pub(crate) fn start(db: Db, env: Environment, product_db: Option<ProductDb>, options: Options) -> Self {
         let feeds = Self(Arc::new(Inner {
             db,
             env,
-            books,
+            product_db,
             options: Options {
                 keep_events: options.keep_events.max(1),
                 changes_a_transaction: options.changes_a_transaction.max(1),
@@ -194,12 +194,12 @@ impl Feeds {
     }
 
     fn written_by<'a>(&'a self, writer: Writer, region: &'a str) -> RegionFeed<'a> {
-        RegionFeed::new(&self.0.db, region, &self.0.changed, self.0.books.as_ref(), writer)
+        RegionFeed::new(&self.0.db, region, &self.0.changed, self.0.product_db.as_ref(), writer)
     }
 
     /// The product's books, if the database is the product's.
-    pub(crate) fn books(&self) -> Option<&Books> {
-        self.0.books.as_ref()
+    pub(crate) fn product_db(&self) -> Option<&ProductDb> {
+        self.0.product_db.as_ref()
     }
 
     /// Subscribes to the versions of all feeds, and has them queried at once.

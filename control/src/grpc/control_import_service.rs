@@ -141,7 +141,7 @@ impl ControlImportService for Handler {
         // again.
         let imports = self.imports.clone();
         let written =
-            tokio::spawn(causeway_audit::carried(async move { imports.import_models(chunk).await }))
+            tokio::spawn(causeway_audit::in_current_call(async move { imports.import_models(chunk).await }))
                 .await
                 .map_err(|error| Error::TaskFailed(error.to_string()))??;
         Ok(Response::new(ImportModelsResponse {

@@ -10,7 +10,7 @@ use causeway_relocation::{
     chunk::{Chunk, Reverted, SharedChunk},
     finding::{Finding, FindingKind},
     keys::KeyKind,
-    revert::{self, Going, Needed, References},
+    revert::{self, Needed, References, RowsToDelete},
 };
 use causeway_silo::{
     db::{DbError, Tx, count},
@@ -37,7 +37,7 @@ struct Undoing<'a> {
     import_id: Uuid,
     references: References,
     /// Rows of this import that are not reverted yet. They keep no row, because they will be deleted too.
-    going: Going,
+    to_delete: RowsToDelete,
 }
 
 impl ControlImports {
@@ -102,8 +102,8 @@ impl ControlImports {
             return Ok(gone);
         }
         let references = References::load(self.db(), &catalog, Silo::Control).await?;
-        let going = self.going(region, import_id, &catalog, &references, model).await?;
-        let undoing = Undoing { imports: self, region, import_id, catalog: &catalog, references, going };
+        let to_delete = self.to_delete(region, import_id, &catalog, &references, model).await?;
+        let undoing = Undoing { imports: self, region, import_id, catalog: &catalog, references, to_delete };
         let reverted = transact!(Error, self.db(), |tx| {
             admission::may_write(tx, region).await?;
             let reverted = undoing.undo(tx, model, &chunk).await?;
@@ -126,14 +126,14 @@ impl ControlImports {
     /// The rows of an import that are not reverted yet and may refer to rows of a model, by table. A revert goes
     /// backwards, so they are few: whatever refers to a model was written after it. For rows that belong to users it is
     /// all that refer to users and is left, because rows of a user who stays also stay.
-    async fn going(
+    async fn to_delete(
         &self,
         region: &str,
         import_id: Uuid,
         catalog: &Catalog,
         references: &References,
         to: &Model,
-    ) -> Result<Going, Error> {
+    ) -> Result<RowsToDelete, Error> {
         let of_users =
             to.is_user_scoped() && to.columns.iter().any(|column| column.references.as_deref() == Some(USER));
         let targets: Vec<&Model> = [to].into_iter().chain(catalog.model(USER).filter(|_| of_users)).collect();
@@ -143,17 +143,17 @@ impl ControlImports {
             .map(|model| (model.name.as_str(), model.table.as_str()))
             .collect();
         let models: Vec<String> = tables.keys().map(|name| (*name).to_owned()).collect();
-        let mut going = Going::new();
+        let mut to_delete = RowsToDelete::new();
         let mut after = (-1, 0);
         loop {
             let chunks = Chunk::keys_of(self.db(), region, import_id, models.clone(), after, CHUNKS).await?;
-            let Some((_, position, ordinal, _)) = chunks.last() else { return Ok(going) };
+            let Some((_, position, ordinal, _)) = chunks.last() else { return Ok(to_delete) };
             after = (*position, *ordinal);
             for (model, _, _, keys) in &chunks {
                 let Some(table) = tables.get(model.as_str()) else { continue };
-                let going = going.entry((*table).to_owned()).or_default();
+                let to_delete = to_delete.entry((*table).to_owned()).or_default();
                 for (_, new) in &keys.inserted {
-                    going.insert(revert::unsigned(*new)?);
+                    to_delete.insert(revert::unsigned(*new)?);
                 }
             }
         }
@@ -177,10 +177,10 @@ impl Undoing<'_> {
             needed.extend(self.of_users_who_stay(tx, model, users, &ids).await?);
         }
         let deleting: Vec<i64> = ids.into_iter().filter(|id| !needed.contains_key(id)).collect();
-        if let Some(books) = self.imports.books()
+        if let Some(product_db) = self.imports.product_db()
             && model.name == AUTH_TOKEN
         {
-            books.announce_tokens(tx, self.region, deleting.clone()).await?;
+            product_db.announce_tokens(tx, self.region, deleting.clone()).await?;
         }
         let deleted = revert::delete(tx, model, deleting).await?;
         let findings: Vec<Finding> = needed
@@ -197,7 +197,7 @@ impl Undoing<'_> {
 
     /// Those of these rows that something needs, apart from users who stay.
     async fn needed(&self, tx: &mut Tx, model: &Model, ids: &[i64]) -> Result<Needed, Error> {
-        let mut needed = self.references.needed(tx, &model.table, ids, &self.going).await?;
+        let mut needed = self.references.needed(tx, &model.table, ids, &self.to_delete).await?;
         let asked = store::import::needed(tx, self.region, self.import_id, &model.name, ids.to_vec()).await?;
         for (id, by) in asked {
             needed.entry(id).or_insert(by);

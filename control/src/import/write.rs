@@ -37,7 +37,7 @@ use crate::{
     model::import::{ImportModels, ImportRecord, ImportedModels},
     regions::{self, Regions, admission, ids},
     slug::reservations::SlugReservations,
-    store::{self, product_tables::Books},
+    store::{self, product_tables::ProductDb},
 };
 
 /// The model of auth tokens, which the product's workers copy into the region.
@@ -60,7 +60,7 @@ struct Writing<'a> {
     request: &'a ImportModels,
     digest: Vec<u8>,
     /// The product's books, if the database is the product's.
-    books: Option<&'a Books>,
+    product_db: Option<&'a ProductDb>,
     /// The organizations to which the records belong. They must not be of another region.
     organizations: Vec<i64>,
 }
@@ -103,11 +103,11 @@ impl ChunkSilo for Writing<'_> {
         if !chunk.insert(tx).await? {
             return Err(Error::ChunkExists);
         }
-        if let Some(books) = self.books
+        if let Some(product_db) = self.product_db
             && model.name == AUTH_TOKEN
         {
             let ids = chunk.keys.inserted.iter().map(|(_, new)| *new).collect();
-            books.announce_tokens(tx, &chunk.region, ids).await?;
+            product_db.announce_tokens(tx, &chunk.region, ids).await?;
         }
         causeway_audit::append(tx, &Subject::import(chunk.import_id), chunk.created_at).await?;
         Ok(self.env.failpoint("control.import_models.recorded").await?)
@@ -132,8 +132,8 @@ impl ControlImports {
     }
 
     /// The product's books, if the database is the product's.
-    pub(crate) fn books(&self) -> Option<&Books> {
-        self.slug_reservations.feeds.books()
+    pub(crate) fn product_db(&self) -> Option<&ProductDb> {
+        self.slug_reservations.feeds.product_db()
     }
 
     pub(crate) fn db(&self) -> &Db {
@@ -185,10 +185,10 @@ impl ControlImports {
             emails: catalog.emails(),
             token_owners: self.token_owners(&request.region, model, &records).await?,
         };
-        let books = self.books();
+        let product_db = self.product_db();
         let organizations = organizations_of(model, &records);
         let writing =
-            Writing { env: &self.env, request: &request, digest: digest.clone(), books, organizations };
+            Writing { env: &self.env, request: &request, digest: digest.clone(), product_db, organizations };
         match write_chunk(&self.db, &writer, model, records, &writing).await {
             Ok(written) => {
                 self.env.failpoint("control.import_models.committed").await?;

@@ -268,7 +268,7 @@ impl SlugReservations {
         let at_once = self.feeds.options().changes_a_transaction;
         let mut owners = std::collections::HashMap::new();
         for slugs in operation.taken(&given).chunks(at_once) {
-            owners.extend(store::owners_now(&self.db, self.feeds.books(), slugs.to_vec()).await?);
+            owners.extend(store::owners_now(&self.db, self.feeds.product_db(), slugs.to_vec()).await?);
         }
         operation.note_owners(&mut given, &owners);
         for (number, part) in (0..).zip(operation.kept(&given)?) {

@@ -218,7 +218,7 @@ impl SlugReservations {
     /// Deletes in parts what the product's workers have made of organizations that are to be released. If that ends half
     /// way, the release is asked again.
     async fn forget_made(&self, region: &str, organization_ids: &[i64]) -> Result<(), Error> {
-        while self.feeds.books().is_some() {
+        while self.feeds.product_db().is_some() {
             let deleted = transact!(Error, self.feeds.of(region), |feed| {
                 store::delete_made(feed, organization_ids, MADE).await?
             })?;

@@ -29,7 +29,9 @@ use crate::{
         rename::{Rename, RenameState},
         reservation::{Candidates, Selection},
     },
-    store::{books::Renamed, product_tables::Books, rename, slug_operation, slug_reservation as store},
+    store::{
+        product_db::Renamed, product_tables::ProductDb, rename, slug_operation, slug_reservation as store,
+    },
 };
 
 /// How many renames are read at once.
@@ -48,15 +50,15 @@ impl SlugReservations {
     /// # Errors
     /// If the database fails.
     pub async fn follow_product(&self) -> Result<Vec<Renamed>, Error> {
-        let Some(books) = self.feeds.books() else { return Ok(Vec::new()) };
+        let Some(product_db) = self.feeds.product_db() else { return Ok(Vec::new()) };
         loop {
             let (mut after, mut left, mut blocked, mut followed) = (0, Vec::new(), Vec::new(), false);
             loop {
-                let page = books.renamed(&self.db, after, PAGE).await?;
+                let page = product_db.renamed(&self.db, after, PAGE).await?;
                 let Some(last) = page.last() else { break };
                 after = last.organization_id;
                 for renamed in page {
-                    match causeway_audit::scope(self.own_call(), self.follow(books, &renamed)).await? {
+                    match causeway_audit::scope(self.own_call(), self.follow(product_db, &renamed)).await? {
                         Outcome::Followed => followed = true,
                         Outcome::InFlight => left.push(renamed),
                         Outcome::Taken => {
@@ -73,7 +75,8 @@ impl SlugReservations {
             }
             match one_of_a_circle(&blocked) {
                 Some(renamed)
-                    if causeway_audit::scope(self.own_call(), self.step_aside(books, renamed)).await? => {}
+                    if causeway_audit::scope(self.own_call(), self.step_aside(product_db, renamed))
+                        .await? => {}
                 _ => return Ok(left),
             }
         }
@@ -91,11 +94,11 @@ impl SlugReservations {
         loop {
             tokio::select! {
                 () = sleep(interval) => {}
-                () = self.looks.asked.notified() => sleep(interval.min(LEAST_PAUSE)).await,
+                () = self.product_checks.asked.notified() => sleep(interval.min(LEAST_PAUSE)).await,
             }
-            let look = self.looks.begin();
+            let look = self.product_checks.begin();
             let outcome = self.follow_product().await;
-            self.looks.end(look);
+            self.product_checks.end(look);
             match outcome {
                 Ok(left) => {
                     for renamed in left.iter().filter(|renamed| !told.contains(renamed)) {
@@ -120,24 +123,26 @@ impl SlugReservations {
     /// callers ask, there is one look for all of them, and a short pause before each. Returns at once if the database is
     /// not the product's.
     pub(crate) async fn product_is_followed(&self) {
-        if self.feeds.books().is_some() && timeout(PATIENCE, self.looks.next()).await.is_err() {
+        if self.feeds.product_db().is_some() && timeout(PATIENCE, self.product_checks.next()).await.is_err() {
             tracing::debug!("a look for renames of the product takes long; nobody waits for it any more");
         }
     }
 
     /// Gives an organization a slug for the moment that nobody wants. Returns `false` if it has changed meanwhile.
-    async fn step_aside(&self, books: &Books, renamed: &Renamed) -> Result<bool, Error> {
+    async fn step_aside(&self, product_db: &ProductDb, renamed: &Renamed) -> Result<bool, Error> {
         let Renamed { organization_id, region, previous, .. } = renamed;
         let random = |length| self.env.characters(BASE36, length);
         let aside = rules::with_suffix(previous, ASIDE, random);
         transact!(Error, self.feeds.of_control(region), |feed| {
             if rename::in_flight(feed, *organization_id).await?.is_some()
-                || !books.is_renamed(feed, renamed).await?
+                || !product_db.is_renamed(feed, renamed).await?
             {
                 return Ok(false);
             }
-            let held = store::of_organization(feed, *organization_id).await?;
-            let Some(old) = held.iter().find(|own| own.slug == *previous) else { return Ok(false) };
+            let own_reservations = store::of_organization(feed, *organization_id).await?;
+            let Some(old) = own_reservations.iter().find(|own| own.slug == *previous) else {
+                return Ok(false);
+            };
             if !store::step_aside(feed, *organization_id, previous, &aside).await? {
                 return Ok(false);
             }
@@ -150,7 +155,7 @@ impl SlugReservations {
     }
 
     /// Takes over one rename.
-    async fn follow(&self, books: &Books, renamed: &Renamed) -> Result<Outcome, Error> {
+    async fn follow(&self, product_db: &ProductDb, renamed: &Renamed) -> Result<Outcome, Error> {
         let Renamed { organization_id, region, slug, previous } = renamed;
         let (now, operation_id) = (self.env.now(), self.env.uuid());
         let outcome = transact!(Error, self.feeds.of_control(region), |feed| {
@@ -158,11 +163,11 @@ impl SlugReservations {
             if rename::in_flight(feed, *organization_id).await?.is_some() {
                 return Ok(Outcome::InFlight);
             }
-            if !books.is_renamed(feed, renamed).await? {
+            if !product_db.is_renamed(feed, renamed).await? {
                 return Ok(Outcome::Gone);
             }
-            let held = store::of_organization(feed, *organization_id).await?;
-            if !held.iter().any(|own| own.slug == *slug) {
+            let own_reservations = store::of_organization(feed, *organization_id).await?;
+            if !own_reservations.iter().any(|own| own.slug == *slug) {
                 let candidates = Candidates::one(*organization_id, slug);
                 if store::take_free(feed, operation_id, candidates, now).await?.is_empty() {
                     return Ok(Outcome::Taken);
@@ -202,7 +207,7 @@ impl SlugReservations {
 
 /// The looks for renames of the product, which one task makes, numbered from 1.
 #[derive(Debug, Default)]
-pub(crate) struct Looks {
+pub(crate) struct ProductChecks {
     /// The number of the last one that has begun.
     begun: AtomicU64,
     /// The number of the last one that has ended.
@@ -211,7 +216,7 @@ pub(crate) struct Looks {
     asked: Notify,
 }
 
-impl Looks {
+impl ProductChecks {
     fn begin(&self) -> u64 {
         self.begun.fetch_add(1, Ordering::SeqCst) + 1
     }
@@ -271,18 +276,18 @@ mod tests {
 
     #[tokio::test]
     async fn a_caller_waits_for_a_look_that_begins_after_it_asked() {
-        let looks = Arc::new(Looks::default());
-        let before = looks.begin();
+        let product_checks = Arc::new(ProductChecks::default());
+        let before = product_checks.begin();
         let waiting = tokio::spawn({
-            let looks = Arc::clone(&looks);
-            async move { looks.next().await }
+            let product_checks = Arc::clone(&product_checks);
+            async move { product_checks.next().await }
         });
-        looks.asked.notified().await;
-        looks.end(before);
+        product_checks.asked.notified().await;
+        product_checks.end(before);
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished(), "that look may have read before the caller asked");
-        let after = looks.begin();
-        looks.end(after);
+        let after = product_checks.begin();
+        product_checks.end(after);
         waiting.await.expect("it ends");
     }
 }

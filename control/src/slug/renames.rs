@@ -145,22 +145,28 @@ impl SlugReservations {
                 // The same call, made twice at once, has begun it.
                 return Ok(before);
             }
-            let held = store::slug_reservation::of_organization(feed, wanted.organization_id).await?;
-            let primary = held.iter().find(|it| it.kind == ReservationType::Primary).ok_or_else(not_found)?;
+            let own_reservations =
+                store::slug_reservation::of_organization(feed, wanted.organization_id).await?;
+            let primary = own_reservations
+                .iter()
+                .find(|it| it.kind == ReservationType::Primary)
+                .ok_or_else(not_found)?;
             if let Some(other) = rename::in_flight(feed, wanted.organization_id).await? {
                 return Err(Error::RenameInFlight {
                     organization_id: wanted.organization_id,
                     operation_id: other.operation_id,
                 });
             }
-            if let Some(books) = feed.books()
-                && let Some(slug) = books.renaming(feed, wanted.organization_id).await?
+            if let Some(product_db) = feed.product_db()
+                && let Some(slug) = product_db.renaming(feed, wanted.organization_id).await?
             {
                 return Err(Error::RenamingInProduct { organization_id: wanted.organization_id, slug });
             }
-            let slug = self.pick(feed, wanted, &held, now).await?;
+            let slug = self.pick(feed, wanted, &own_reservations, now).await?;
             let changes = slug != primary.slug;
-            let aliases = held.iter().filter(|it| it.kind == ReservationType::VanityAlias && it.slug != slug);
+            let aliases = own_reservations
+                .iter()
+                .filter(|it| it.kind == ReservationType::VanityAlias && it.slug != slug);
             if changes && wanted.keep_alias && aliases.count() >= MAX_ALIASES {
                 return Err(Error::TooManyAliases {
                     organization_id: wanted.organization_id,
@@ -201,7 +207,7 @@ impl SlugReservations {
         &self,
         feed: &mut FeedTransaction<'_>,
         wanted: &WantedRename,
-        held: &[Reservation],
+        own_reservations: &[Reservation],
         now: DateTime<Utc>,
     ) -> Result<String, Error> {
         let desired = &wanted.desired_slug;
@@ -220,7 +226,9 @@ impl SlugReservations {
             Outcome::Normalized(slug) => Some(slug.as_str()),
             Outcome::NeedsSuffix { .. } => None,
         };
-        if let Some(own) = fit.and_then(|slug| held.iter().find(|reservation| reservation.slug == slug)) {
+        if let Some(own) =
+            fit.and_then(|slug| own_reservations.iter().find(|reservation| reservation.slug == slug))
+        {
             let is_alias = own.kind == ReservationType::VanityAlias;
             if is_alias
                 && !store::slug_reservation::reserve_alias(feed, wanted.organization_id, &own.slug, now)
@@ -271,8 +279,8 @@ impl SlugReservations {
         };
         let region = owner.region;
         let released = transact!(Error, self.feeds.of(&region), |feed| {
-            let held = store::slug_reservation::of_organization(feed, organization_id).await?;
-            let Some(alias) = held.iter().find(|reservation| reservation.slug == slug) else {
+            let own_reservations = store::slug_reservation::of_organization(feed, organization_id).await?;
+            let Some(alias) = own_reservations.iter().find(|reservation| reservation.slug == slug) else {
                 return Ok(false);
             };
             if alias.kind != ReservationType::VanityAlias {
@@ -306,8 +314,8 @@ pub(crate) async fn confirm(
 ) -> Result<(), Error> {
     let Rename { organization_id, slug, .. } = rename;
     rename::confirm(feed, rename.operation_id, now).await?;
-    let held = store::slug_reservation::of_organization(feed, *organization_id).await?;
-    let old = held.iter().find(|it| it.kind == ReservationType::Primary && it.slug != *slug);
+    let own_reservations = store::slug_reservation::of_organization(feed, *organization_id).await?;
+    let old = own_reservations.iter().find(|it| it.kind == ReservationType::Primary && it.slug != *slug);
     // An organization never has two primary slugs, so the old one goes first.
     if let Some(old) = old {
         if rename.keep_alias {
@@ -337,8 +345,8 @@ pub(crate) async fn refuse(
 ) -> Result<i64, Error> {
     let Rename { organization_id, slug, .. } = rename;
     rename::refuse(feed, rename.operation_id, refusal, now).await?;
-    let held = store::slug_reservation::of_organization(feed, *organization_id).await?;
-    let own = held.iter().find(|reservation| reservation.slug == *slug);
+    let own_reservations = store::slug_reservation::of_organization(feed, *organization_id).await?;
+    let own = own_reservations.iter().find(|reservation| reservation.slug == *slug);
     if own.is_some_and(|own| own.kind != ReservationType::TemporaryRenameAlias) {
         // The slug was an alias before the rename, and stays one.
         store::slug_reservation::release_alias_of(feed, slug).await?;

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::{
     bulk_intake::{self, BulkIntake},
     operation::Incoming,
-    product_renames::Looks,
+    product_renames::ProductChecks,
     waiting::Waiting,
 };
 use crate::{
@@ -41,7 +41,7 @@ pub struct SlugReservations {
     /// The callers that wait for the end of renames.
     pub(crate) waiting: Waiting<Rename>,
     /// The looks for renames of the product.
-    pub(crate) looks: Arc<Looks>,
+    pub(crate) product_checks: Arc<ProductChecks>,
 }
 
 impl SlugReservations {
@@ -52,7 +52,7 @@ impl SlugReservations {
             feeds,
             intake: BulkIntake::new(bulk),
             waiting: Waiting::default(),
-            looks: Arc::default(),
+            product_checks: Arc::default(),
         }
     }
 

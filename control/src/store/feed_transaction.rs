@@ -45,7 +45,7 @@ use super::{
     EQUALS_WITHOUT_REGION_INDEX,
     added_region::{self, BeginError},
     feed::{EMPTY_FEED_VERSION, FEED_COLUMNS},
-    product_tables::Books,
+    product_tables::ProductDb,
 };
 use crate::model::reservation::{Reservation, Selection};
 
@@ -73,21 +73,21 @@ pub struct RegionFeed<'a> {
     db: &'a Db,
     region: &'a str,
     changed: &'a Notify,
-    books: Option<&'a Books>,
+    product_db: Option<&'a ProductDb>,
     writer: Writer,
 }
 
 impl<'a> RegionFeed<'a> {
-    /// The feed of a region that has registered. `changed` is notified after each commit that appended events. `books`
+    /// The feed of a region that has registered. `changed` is notified after each commit that appended events. `product_db`
     /// are those of a database that is the product's.
     pub(crate) fn new(
         db: &'a Db,
         region: &'a str,
         changed: &'a Notify,
-        books: Option<&'a Books>,
+        product_db: Option<&'a ProductDb>,
         writer: Writer,
     ) -> Self {
-        Self { db, region, changed, books, writer }
+        Self { db, region, changed, product_db, writer }
     }
 
     /// Begins a transaction. Until it ends, it is the only one that changes reservations of the region.
@@ -123,8 +123,8 @@ impl<'a> FeedTransaction<'a> {
     }
 
     /// The product's books, which follow each change of reservations.
-    pub(crate) fn books(&self) -> Option<&'a Books> {
-        self.feed.books
+    pub(crate) fn product_db(&self) -> Option<&'a ProductDb> {
+        self.feed.product_db
     }
 
     /// The version of the feed, with what this transaction has appended.

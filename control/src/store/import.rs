@@ -1,6 +1,6 @@
 //! Values of model tables that regions or a revert need, and the tables `causeway_import` and `causeway_import_needed`.
 
-use causeway_relocation::catalog::{self, Kind, Model};
+use causeway_relocation::catalog::{self, ColumnType, Model};
 use causeway_silo::db::{Column, Db, DbError, Dialect, Statement, Tx};
 use serde_json::Value;
 use uuid::Uuid;
@@ -19,13 +19,13 @@ pub(crate) async fn returned(db: &Db, model: &Model, ids: Vec<i64>) -> Result<Ve
     for column in columns {
         let value = match (column.kind, db.dialect()) {
             // SQLite stores a number, but the JSON must have a boolean.
-            (Kind::Boolean, Dialect::Sqlite) => {
+            (ColumnType::Boolean, Dialect::Sqlite) => {
                 format!(
                     "json(CASE t.\"{0}\" WHEN 1 THEN 'true' WHEN 0 THEN 'false' ELSE 'null' END)",
                     column.column
                 )
             }
-            (Kind::Boolean | Kind::Text, _) => format!("t.\"{}\"", column.column),
+            (ColumnType::Boolean | ColumnType::Text, _) => format!("t.\"{}\"", column.column),
             _ => return Err(DbError::inconsistent(format!("{} cannot be returned", column.field))),
         };
         // Field names come from the catalog, not from a request.

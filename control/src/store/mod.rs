@@ -1,7 +1,6 @@
 //! Control's SQL, and nothing else. Callers pass in every time.
 
 pub mod added_region;
-pub(crate) mod books;
 pub(crate) mod control_state;
 pub(crate) mod directory;
 pub(crate) mod feed;
@@ -9,6 +8,7 @@ pub mod feed_transaction;
 pub(crate) mod id_lease;
 pub(crate) mod import;
 pub(crate) mod import_plan;
+pub(crate) mod product_db;
 pub(crate) mod product_state;
 pub(crate) mod product_tables;
 pub(crate) mod region;

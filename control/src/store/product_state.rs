@@ -7,9 +7,9 @@ use causeway_silo::db::{Column, Db, DbError, Row, Statement, digest_of};
 use chrono::{DateTime, Utc};
 
 use super::{
-    books::{AUTH_TOKEN, SLUG_RESERVATION, messages, missing, region_name, selected},
     feed_transaction::FeedTransaction,
-    product_tables::Books,
+    product_db::{AUTH_TOKEN, SLUG_RESERVATION, messages, missing, region_name, selected},
+    product_tables::ProductDb,
 };
 use crate::model::{
     directory::{ProductMapping, ProductRows, ProductState},
@@ -58,7 +58,7 @@ const COMPARED: [Compared; 4] = [
     },
 ];
 
-impl Books {
+impl ProductDb {
     /// What the product has of these organizations of a region; nothing if it is too old to have mappings.
     ///
     /// # Errors

@@ -15,12 +15,12 @@ const MADE_BY_WORKERS: [&str; 4] = [
 
 /// The books of a database that is the product's.
 #[derive(Debug, Clone)]
-pub(crate) struct Books {
+pub(crate) struct ProductDb {
     /// Those of [`MADE_BY_WORKERS`] that the database has.
     pub(super) made_by_workers: Vec<&'static str>,
 }
 
-impl Books {
+impl ProductDb {
     /// Checks whether the database has such books.
     ///
     /// # Errors

@@ -8,8 +8,8 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::{
-    EQUALS_WITHOUT_REGION_INDEX, books, feed::reservation_type, feed_transaction::FeedTransaction,
-    product_tables::Books, slug_operation::OperationKey,
+    EQUALS_WITHOUT_REGION_INDEX, feed::reservation_type, feed_transaction::FeedTransaction, product_db,
+    product_tables::ProductDb, slug_operation::OperationKey,
 };
 use crate::model::reservation::{Candidates, ListFilter, Owner, Reservation, ReservationType, Selection};
 
@@ -87,8 +87,8 @@ pub(crate) async fn owners(
     let dialect = feed.dialect();
     let statement = owners_of(dialect, slugs.clone());
     let mut owners = feed.fetch_all(statement).await?.iter().map(owner).collect::<Result<_, _>>()?;
-    if feed.books().is_some() {
-        books::add_owners(&mut owners, &feed.fetch_all(books::owners_of(dialect, slugs)).await?)?;
+    if feed.product_db().is_some() {
+        product_db::add_owners(&mut owners, &feed.fetch_all(product_db::owners_of(dialect, slugs)).await?)?;
     }
     Ok(owners)
 }
@@ -96,13 +96,16 @@ pub(crate) async fn owners(
 /// The same, outside of a transaction.
 pub(crate) async fn owners_now(
     db: &Db,
-    books: Option<&Books>,
+    product_db: Option<&ProductDb>,
     slugs: Vec<String>,
 ) -> Result<HashMap<String, Owner>, DbError> {
     let statement = owners_of(db.dialect(), slugs.clone());
     let mut owners = db.fetch_all(statement).await?.iter().map(owner).collect::<Result<_, _>>()?;
-    if books.is_some() {
-        books::add_owners(&mut owners, &db.fetch_all(books::owners_of(db.dialect(), slugs)).await?)?;
+    if product_db.is_some() {
+        product_db::add_owners(
+            &mut owners,
+            &db.fetch_all(product_db::owners_of(db.dialect(), slugs)).await?,
+        )?;
     }
     Ok(owners)
 }
@@ -175,10 +178,10 @@ pub(crate) async fn take_free(
     candidates: Candidates,
     now: DateTime<Utc>,
 ) -> Result<Vec<(i64, String)>, DbError> {
-    let Some(books) = feed.books() else { return take(feed, operation_id, candidates, now).await };
-    let held = books.hold(feed, candidates, now).await?;
+    let Some(product_db) = feed.product_db() else { return take(feed, operation_id, candidates, now).await };
+    let held = product_db.hold(feed, candidates, now).await?;
     let taken = take(feed, operation_id, held.free.clone(), now).await?;
-    books.give_back(feed, held, &taken).await?;
+    product_db.give_back(feed, held, &taken).await?;
     Ok(taken)
 }
 
@@ -221,14 +224,14 @@ pub(crate) async fn reserve_alias(
     slug: &str,
     now: DateTime<Utc>,
 ) -> Result<bool, DbError> {
-    let Some(books) = feed.books() else { return Ok(true) };
-    Ok(!books.hold(feed, Candidates::one(organization_id, slug), now).await?.free.slugs.is_empty())
+    let Some(product_db) = feed.product_db() else { return Ok(true) };
+    Ok(!product_db.hold(feed, Candidates::one(organization_id, slug), now).await?.free.slugs.is_empty())
 }
 
 /// Gives an alias back to the product.
 pub(crate) async fn release_alias_of(feed: &mut FeedTransaction<'_>, slug: &str) -> Result<(), DbError> {
-    match feed.books() {
-        Some(books) => books.free(feed, &Selection::Slug(slug)).await,
+    match feed.product_db() {
+        Some(product_db) => product_db.free(feed, &Selection::Slug(slug)).await,
         None => Ok(()),
     }
 }
@@ -253,8 +256,8 @@ pub(crate) async fn make_primary(
     .with(after)
     .with(last);
     let made = feed.execute(statement).await?;
-    if let Some(books) = feed.books() {
-        books.settle(feed, &Selection::Operation(operation_id, after, last), now).await?;
+    if let Some(product_db) = feed.product_db() {
+        product_db.settle(feed, &Selection::Operation(operation_id, after, last), now).await?;
     }
     Ok(made.cast_signed())
 }
@@ -265,8 +268,8 @@ pub(crate) async fn delete(
     operation_id: Uuid,
     last: i64,
 ) -> Result<i64, DbError> {
-    if let Some(books) = feed.books() {
-        books.free(feed, &Selection::Operation(operation_id, 0, last)).await?;
+    if let Some(product_db) = feed.product_db() {
+        product_db.free(feed, &Selection::Operation(operation_id, 0, last)).await?;
     }
     let statement = Statement::new(
         "DELETE FROM causeway_organization_slug_reservation WHERE region = $1 AND operation_id = $2 AND organization_id <= $3",
@@ -284,8 +287,8 @@ pub(crate) async fn delete_made(
     organization_ids: &[i64],
     most: i64,
 ) -> Result<u64, DbError> {
-    match feed.books() {
-        Some(books) => books.forget_made(feed, organization_ids, most).await,
+    match feed.product_db() {
+        Some(product_db) => product_db.forget_made(feed, organization_ids, most).await,
         None => Ok(0),
     }
 }
@@ -296,8 +299,8 @@ pub(crate) async fn delete_of_organizations(
     organization_ids: &[i64],
 ) -> Result<u64, DbError> {
     let dialect = feed.dialect();
-    if let Some(books) = feed.books() {
-        books.forget(feed, organization_ids).await?;
+    if let Some(product_db) = feed.product_db() {
+        product_db.forget(feed, organization_ids).await?;
     }
     let statement =
         Statement::new("DELETE FROM causeway_organization_slug_reservation WHERE organization_id IN (SELECT organization_id FROM ")
@@ -313,8 +316,8 @@ pub(crate) async fn delete_of_organizations(
 /// # Errors
 /// If the database refuses.
 pub async fn delete_slug(feed: &mut FeedTransaction<'_>, slug: &str) -> Result<(), DbError> {
-    if let Some(books) = feed.books() {
-        books.free(feed, &Selection::Slug(slug)).await?;
+    if let Some(product_db) = feed.product_db() {
+        product_db.free(feed, &Selection::Slug(slug)).await?;
     }
     let statement =
         Statement::new("DELETE FROM causeway_organization_slug_reservation WHERE region = $1 AND slug = $2")
@@ -360,10 +363,10 @@ pub(crate) async fn set_type(
     .with(kind.name())
     .with(now);
     feed.execute(statement).await?;
-    let Some(books) = feed.books() else { return Ok(()) };
+    let Some(product_db) = feed.product_db() else { return Ok(()) };
     match kind {
-        ReservationType::Primary => books.settle(feed, &Selection::Slug(slug), now).await,
-        ReservationType::VanityAlias => books.free(feed, &Selection::Slug(slug)).await,
+        ReservationType::Primary => product_db.settle(feed, &Selection::Slug(slug), now).await,
+        ReservationType::VanityAlias => product_db.free(feed, &Selection::Slug(slug)).await,
         ReservationType::TemporaryRenameAlias => Ok(()),
     }
 }

@@ -132,7 +132,7 @@ impl ReconciliationService for Handler {
         let (answers, stream) = mpsc::channel(2);
         let reconciler = self.reconciler.clone();
         // Runs to the end of a page even if the caller goes away, because what has begun must be finished.
-        self.reconciler.context().lifecycle.background(causeway_audit::carried(async move {
+        self.reconciler.context().lifecycle.background(causeway_audit::in_current_call(async move {
             let (told, found) = mpsc::channel(1);
             let comparison = reconciler.run(mode, told);
             let context = reconciler.context();

@@ -97,7 +97,7 @@ struct Reader {
 impl Reader {
     fn listen(&mut self) {
         if self.news.is_none() {
-            self.news = self.imports.running(self.id).map(|shared| shared.subscribe());
+            self.news = self.imports.running(self.id).map(|running_import| running_import.subscribe());
         }
         if let Some(news) = &mut self.news {
             self.steps = *news.borrow_and_update();

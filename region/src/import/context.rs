@@ -93,7 +93,7 @@ impl ImportContext {
         after: i64,
     ) -> Result<Option<(i64, bool)>, Error> {
         let mut most = i64::from(self.limits.organizations_a_transaction.max(1));
-        if self.books.is_some() {
+        if self.product_db.is_some() {
             most = most.min(ANNOUNCED);
         }
         Ok(store::imported::page_end(&self.db, id, after, most)

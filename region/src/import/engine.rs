@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::{
     Failure, Import, ImportState, Waiting,
     context::ImportContext,
-    run::{Run, note_waiting},
+    run::{ImportRun, note_waiting},
     running::RunningImport,
     steps,
 };
@@ -40,7 +40,7 @@ struct Inner {
 }
 
 /// The outcome of a step.
-enum Step {
+enum StepOutcome {
     /// There is another step.
     Next,
     /// No process needs to work on the import any more.
@@ -78,14 +78,14 @@ impl Engine {
     /// Runs an import in the background. If it already runs in this process, that run checks it once more before it
     /// ends.
     pub(super) fn spawn(&self, id: Uuid) {
-        let shared = Arc::new(RunningImport::default());
+        let running_import = Arc::new(RunningImport::default());
         {
             let mut running = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(running) = running.get(&id) {
                 running.ask_again();
                 return;
             }
-            running.insert(id, Arc::clone(&shared));
+            running.insert(id, Arc::clone(&running_import));
         }
         let engine = self.clone();
         self.context.lifecycle.background(async move {
@@ -93,17 +93,18 @@ impl Engine {
                 if engine.context.take_lease(id).await {
                     let kept = engine.context.keep_lease(id);
                     let call = Call::own(id, &engine.context.region, "import");
-                    causeway_audit::scope(call, engine.import_organizations(id, Arc::clone(&shared))).await;
+                    causeway_audit::scope(call, engine.import_organizations(id, Arc::clone(&running_import)))
+                        .await;
                     drop(kept);
                     engine.context.give_lease_back(id).await;
                 }
                 let mut running = engine.inner.running.lock().unwrap_or_else(PoisonError::into_inner);
-                if engine.context.lifecycle.is_stopping() || !shared.take_recheck() {
+                if engine.context.lifecycle.is_stopping() || !running_import.take_recheck() {
                     running.remove(&id);
                     break;
                 }
             }
-            shared.changed();
+            running_import.changed();
         });
     }
 
@@ -116,19 +117,19 @@ impl Engine {
 
     /// Imports the organizations of a file: plan, write models, resolve slugs and reserve them, write deferred models,
     /// make everything visible. Returns when the import has ended, or when the service stops.
-    async fn import_organizations(&self, id: Uuid, shared: Arc<RunningImport>) {
-        let mut run = Run::new(shared);
+    async fn import_organizations(&self, id: Uuid, running_import: Arc<RunningImport>) {
+        let mut run = ImportRun::new(running_import);
         loop {
             let stepped = self.step(id, &mut run).await;
             // A waiting import must not keep others from their turns.
             run.turn = None;
-            run.shared.stepped();
+            run.running_import.stepped();
             let error = match stepped {
-                Ok(Step::Next) => {
+                Ok(StepOutcome::Next) => {
                     run.waiting = None;
                     continue;
                 }
-                Ok(Step::Done) => return,
+                Ok(StepOutcome::Done) => return,
                 Err(error) if error.is_stop() && self.context.lifecycle.is_stopping() => return,
                 // Its plan was stopped, because the import is to be reverted.
                 Err(error) if error.is_stop() => continue,
@@ -146,7 +147,7 @@ impl Engine {
                 }
             };
             if ended {
-                run.shared.stepped();
+                run.running_import.stepped();
                 return;
             }
             // Another process has the lease, or the import is in another state by now.
@@ -160,13 +161,13 @@ impl Engine {
             let attempts = run.waiting.as_ref().map_or(1, |waiting| waiting.attempts);
             tokio::select! {
                 paused = self.context.pause(attempts) => if paused.is_err() { return },
-                () = run.shared.interrupted() => {}
+                () = run.running_import.interrupted() => {}
             }
         }
     }
 
     /// Stores that an import waits, and for what.
-    async fn wait(&self, id: Uuid, run: &mut Run, error: &Error) {
+    async fn wait(&self, id: Uuid, run: &mut ImportRun, error: &Error) {
         self.context.registration.note_refusal(error.reason());
         let before = run.waiting.take();
         let since = before.as_ref().map_or_else(|| self.context.env.now(), |waiting| waiting.since);
@@ -175,12 +176,12 @@ impl Engine {
         tracing::warn!(import_id = %id, attempts, reason, %error, "an import waits and tries again");
         let waiting =
             Waiting { reason: error.reason(), message: shown_message(&error.to_string()), since, attempts };
-        note_waiting(&self.context, id, &run.shared, Some(&waiting)).await;
+        note_waiting(&self.context, id, &run.running_import, Some(&waiting)).await;
         run.waiting = Some(waiting);
-        run.shared.changed();
+        run.running_import.changed();
     }
 
-    async fn step(&self, id: Uuid, run: &mut Run) -> Result<Step, Error> {
+    async fn step(&self, id: Uuid, run: &mut ImportRun) -> Result<StepOutcome, Error> {
         let context = &self.context;
         let import = store::import::get(&self.context.db, id).await?.ok_or(Error::ImportNotFound(id))?;
         // Planning is one turn however large the file is. It has turns of its own, so that imports that write do not
@@ -190,9 +191,9 @@ impl Engine {
         run.turn = Some(turns.turn(&self.context).await?);
         let import = store::import::get(&self.context.db, id).await?.ok_or(Error::ImportNotFound(id))?;
         match import.state {
-            _ if import.needs_no_process() => return Ok(Step::Done),
+            _ if import.needs_no_process() => return Ok(StepOutcome::Done),
             ImportState::Receiving | ImportState::Failed | ImportState::Planned | ImportState::Reverted => {
-                return Ok(Step::Done);
+                return Ok(StepOutcome::Done);
             }
             ImportState::Checking => steps::checking::run(context, &import, run).await?,
             ImportState::Planning => steps::planning::run(context, &import, run).await?,
@@ -205,7 +206,7 @@ impl Engine {
                 causeway_audit::scope(call, steps::reverting::run(context, &import, run)).await?;
             }
         }
-        Ok(Step::Next)
+        Ok(StepOutcome::Next)
     }
 
     /// Ends an import with an error. What it wrote stays hidden. `false` if it cannot end this way: what is visible
@@ -235,7 +236,7 @@ impl Engine {
 
     /// Why an import that has met an apparent defect cannot go on: because tables were altered, or because of
     /// the error itself.
-    async fn explained(&self, id: Uuid, run: &mut Run, error: Error) -> Error {
+    async fn explained(&self, id: Uuid, run: &mut ImportRun, error: Error) -> Error {
         if error.reason() != ErrorReason::Internal {
             return error;
         }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use causeway_relocation::{
-    catalog::{Follow, Kind, Model},
+    catalog::{ColumnType, Follow, Model},
     plan::Record,
     value::Value,
 };
@@ -49,8 +49,8 @@ pub(super) async fn follow(
                     )));
                 };
                 *slot = match (fields.get(from), kind) {
-                    (Some(serde_json::Value::Bool(value)), Kind::Boolean) => Value::Bool(*value),
-                    (Some(serde_json::Value::String(value)), Kind::Text) => Value::Text(value.clone()),
+                    (Some(serde_json::Value::Bool(value)), ColumnType::Boolean) => Value::Bool(*value),
+                    (Some(serde_json::Value::String(value)), ColumnType::Text) => Value::Text(value.clone()),
                     (Some(serde_json::Value::Null), _) => Value::Null,
                     _ => {
                         return Err(Error::Internal(format!(

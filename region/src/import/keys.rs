@@ -4,14 +4,18 @@ use std::sync::{Arc, RwLock};
 
 use causeway_relocation::{chunk::Chunk, keys::KeyMap};
 
-use super::{Import, context::ImportContext, run::Run};
+use super::{Import, context::ImportContext, run::ImportRun};
 use crate::error::Error;
 
 /// How many chunks are read at once when an import continues.
 const CHUNKS: i64 = 100;
 
 /// Builds the primary key map from the chunks that have been committed.
-pub(super) async fn load_keys(context: &ImportContext, import: &Import, run: &mut Run) -> Result<(), Error> {
+pub(super) async fn load_keys(
+    context: &ImportContext,
+    import: &Import,
+    run: &mut ImportRun,
+) -> Result<(), Error> {
     if run.keys.is_some() {
         return Ok(());
     }
@@ -26,7 +30,7 @@ pub(super) async fn load_keys(context: &ImportContext, import: &Import, run: &mu
             let position = context.catalog.position(&chunk.model).ok_or_else(|| {
                 Error::Internal(format!("a chunk is of {}, which the catalog no longer knows", chunk.model))
             })?;
-            keys.absorb(position, &chunk.keys).map_err(|error| Error::Internal(error.to_string()))?;
+            keys.add_chunk(position, &chunk.keys).map_err(|error| Error::Internal(error.to_string()))?;
             let done = run.done.entry(position).or_default();
             *done = chunk.max_ordinal.max(*done);
         }

@@ -9,7 +9,7 @@
 //! 5. what the steps do with records: `plan`, `keys`, `follow`, `dry_run`, `writes`; and with organizations: `owners`,
 //!    `changed_slug`, `counts`;
 //! 6. `steps`: the work in each state, one file for each; REVERTING also uses the operation ids of RESOLVING_SLUGS;
-//! 7. `engine`: the loop that goes from step to step, and `left_over`, which continues what a former process left;
+//! 7. `engine`: the loop that goes from step to step, and `recovery`, which continues what a former process left;
 //! 8. `calls`: what callers can do.
 
 // First, because the other modules use its macro `transact_leased!`.
@@ -29,11 +29,11 @@ mod fitted;
 mod follow;
 mod keys;
 mod leased_ids;
-mod left_over;
 mod mapped;
 mod owners;
 mod pace;
 mod plan;
+mod recovery;
 mod run;
 mod running;
 mod spool;

@@ -5,18 +5,18 @@ use std::{io, sync::Arc};
 use causeway_proto::limits::MAX_ORGANIZATIONS;
 use causeway_relocation::{
     export::Limits,
-    plan::{Checkpoint, Plan, Request, Watch},
+    plan::{Checkpoint, Plan, PlanRequest, PlanningProgress},
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Import, ImportState, context::ImportContext, fitted::Fitted, run::Run, spool::spool_path};
+use super::{Import, ImportState, context::ImportContext, fitted::Fitted, run::ImportRun, spool::spool_path};
 use crate::error::Error;
 
 /// The plan of an import. If this process does not have it yet, it loads the plan or continues to make it.
 pub(super) async fn plan(
     context: &ImportContext,
     import: &Import,
-    run: &mut Run,
+    run: &mut ImportRun,
 ) -> Result<Arc<Plan>, Error> {
     if let Some(plan) = &run.plan {
         return Ok(Arc::clone(plan));
@@ -53,8 +53,8 @@ pub(super) async fn plan(
         identity: import.sha256.clone(),
         stepped: Some(Box::new(stepped)),
     };
-    let pass = move |watch: &Watch| {
-        let request = Request {
+    let pass = move |watch: &PlanningProgress| {
+        let request = PlanRequest {
             source: &spooled.open(&watch.stop)?,
             scratch_dir: &scratch_dir,
             filter: filter.as_ref(),
@@ -67,7 +67,7 @@ pub(super) async fn plan(
         };
         Ok(Plan::make(&catalog, &env, &request, watch)?)
     };
-    let (plan, ()) = tokio::join!(context.unless_stopped(&run.shared.planning, pass), failing);
+    let (plan, ()) = tokio::join!(context.unless_stopped(&run.running_import.planning, pass), failing);
     let plan = Arc::new(plan?);
     run.plan = Some(Arc::clone(&plan));
     Ok(plan)

@@ -15,9 +15,9 @@ use crate::{error::Error, permits::Turn, store};
 /// What a process has in memory of an import between its steps. All of it can be made again from the file and the
 /// store.
 #[derive(Debug)]
-pub(super) struct Run {
+pub(super) struct ImportRun {
     /// What watchers see of it, and how it is interrupted.
-    pub(super) shared: Arc<RunningImport>,
+    pub(super) running_import: Arc<RunningImport>,
     /// The catalog as far as the databases take it, read when this run began.
     pub(super) fitted: Option<Fitted>,
     pub(super) plan: Option<Arc<Plan>>,
@@ -34,11 +34,11 @@ pub(super) struct Run {
     pub(super) turn: Option<Turn>,
 }
 
-impl Run {
+impl ImportRun {
     /// A run that has read nothing yet.
-    pub(super) fn new(shared: Arc<RunningImport>) -> Self {
+    pub(super) fn new(running_import: Arc<RunningImport>) -> Self {
         Self {
-            shared,
+            running_import,
             fitted: None,
             plan: None,
             keys: None,
@@ -73,7 +73,7 @@ impl Run {
 pub(super) async fn note_waiting(
     context: &ImportContext,
     id: Uuid,
-    shared: &RunningImport,
+    running_import: &RunningImport,
     waiting: Option<&Waiting>,
 ) {
     let noted = transact!(Error, context.db, |tx| {
@@ -86,5 +86,5 @@ pub(super) async fn note_waiting(
             waiting.cloned()
         }
     };
-    shared.keep_waiting(unstored);
+    running_import.keep_waiting(unstored);
 }

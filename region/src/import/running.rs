@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicI64, Ordering},
 };
 
-use causeway_relocation::plan::Watch;
+use causeway_relocation::plan::PlanningProgress;
 use tokio::sync::{Notify, watch};
 
 use super::types::Waiting;
@@ -27,7 +27,7 @@ pub struct Progress {
 #[derive(Debug)]
 pub(crate) struct RunningImport {
     /// The progress of planning, and the flag that stops it.
-    pub(crate) planning: Arc<Watch>,
+    pub(crate) planning: Arc<PlanningProgress>,
     model: Mutex<String>,
     done: AtomicI64,
     total: AtomicI64,

@@ -8,7 +8,7 @@ use std::{
 use causeway_relocation::{
     encrypted::OpenError,
     export::{ExportError, Source},
-    plan::{Checkpoint, Watch},
+    plan::{Checkpoint, PlanningProgress},
 };
 use causeway_silo::env::Environment;
 use uuid::Uuid;
@@ -60,8 +60,8 @@ impl ImportContext {
     /// Runs blocking work on a thread of its own. Sets the stop flag of `watch` when the service stops.
     pub(super) async fn unless_stopped<T: Send + 'static>(
         &self,
-        watch: &Arc<Watch>,
-        work: impl FnOnce(&Watch) -> Result<T, Error> + Send + 'static,
+        watch: &Arc<PlanningProgress>,
+        work: impl FnOnce(&PlanningProgress) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let watched = Arc::clone(watch);
         let mut working = tokio::task::spawn_blocking(move || work(&watched));

@@ -33,7 +33,7 @@ use super::{
     keys::load_keys,
     mapped::{Covered, Mapped, Mapper, SharedKeys},
     plan::plan,
-    run::{Run, note_waiting},
+    run::{ImportRun, note_waiting},
     running::RunningImport,
 };
 use crate::{control_client::ControlTables, error::Error, permits::Turn};
@@ -46,7 +46,7 @@ const AT_ONCE_SQLITE: usize = 2;
 
 /// Models of the region that are written at once while others of them wait for models at control. This is enough to
 /// write in time what can be written meanwhile, and leaves control what it needs where both share a machine.
-const AT_ONCE_BESIDE_CONTROL: usize = 1;
+const MAX_MODELS_WHILE_AWAITING_CONTROL: usize = 1;
 
 /// The models of an import that are being written.
 struct Writes<'a> {
@@ -57,7 +57,7 @@ struct Writes<'a> {
     tables_of_control: Option<Arc<ControlTables>>,
     import: &'a Import,
     plan: Arc<Plan>,
-    shared: Arc<RunningImport>,
+    running_import: Arc<RunningImport>,
     keys: SharedKeys,
     /// The last ordinal of each model that a chunk covers, by the model's position.
     done: Mutex<HashMap<usize, i64>>,
@@ -77,7 +77,7 @@ struct Writes<'a> {
 pub(super) async fn do_writes(
     context: &ImportContext,
     import: &Import,
-    run: &mut Run,
+    run: &mut ImportRun,
     deferred: bool,
 ) -> Result<(), Error> {
     let plan = plan(context, import, run).await?;
@@ -88,14 +88,14 @@ pub(super) async fn do_writes(
     let Fitted { catalog, of_control, .. } = context.fitted(import, &mut run.fitted).await?;
     let models: Vec<&Model> =
         catalog.written().filter(|model| model.rules.deferred == deferred && plan.seen(model) > 0).collect();
-    run.shared.begin(models.iter().map(|model| plan.seen(model)).sum());
+    run.running_import.begin(models.iter().map(|model| plan.seen(model)).sum());
     let writes = Writes {
         context,
         catalog: Arc::clone(&catalog),
         tables_of_control: of_control,
         import,
         plan,
-        shared: Arc::clone(&run.shared),
+        running_import: Arc::clone(&run.running_import),
         keys,
         done: Mutex::new(std::mem::take(&mut run.done)),
         dry_run: AsyncMutex::new(run.dry_run.take()),
@@ -125,7 +125,7 @@ impl Writes<'_> {
         };
         let mut unwritten: HashSet<usize> = waiting.iter().map(|model| model.position).collect();
         for model in &waiting {
-            self.shared.add(self.done(model));
+            self.running_import.add(self.done(model));
         }
         let (mut control, mut region) = (0, 0);
         let mut running = FuturesUnordered::new();
@@ -143,7 +143,7 @@ impl Writes<'_> {
                     && needed
                         .any(|needed| needed.silo == Silo::Control && unwritten.contains(&needed.position))
             });
-            let most_here = if is_awaited { AT_ONCE_BESIDE_CONTROL } else { most };
+            let most_here = if is_awaited { MAX_MODELS_WHILE_AWAITING_CONTROL } else { most };
             while outcome.is_ok()
                 && !self.passing.load(Ordering::Relaxed)
                 && let Some(index) = waiting.iter().position(|model| {
@@ -226,7 +226,7 @@ impl Writes<'_> {
                 return if self.context.lifecycle.is_stopping() { Err(Error::Stopping) } else { Ok(()) };
             }
             first = false;
-            self.shared.model(&model.name);
+            self.running_import.model(&model.name);
             let mapped = batch??;
             if model.silo == Silo::Control && !self.import.parameters.dry_run {
                 // Sending comes first, because everything waits for control.
@@ -255,7 +255,7 @@ impl Writes<'_> {
     async fn note_progress(&self) {
         let waited = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take().is_some();
         if waited {
-            note_waiting(self.context, self.import.id, &self.shared, None).await;
+            note_waiting(self.context, self.import.id, &self.running_import, None).await;
         }
     }
 
@@ -292,10 +292,11 @@ impl Writes<'_> {
 
     /// Takes note of a batch that has been committed, here too.
     async fn written(&self, model: &Model, keys: &ChunkKeys, covered: Covered) -> Result<(), Error> {
-        let absorbed = self.keys.write().unwrap_or_else(PoisonError::into_inner).absorb(model.position, keys);
+        let absorbed =
+            self.keys.write().unwrap_or_else(PoisonError::into_inner).add_chunk(model.position, keys);
         absorbed.map_err(|error| Error::Internal(error.to_string()))?;
         self.done.lock().unwrap_or_else(PoisonError::into_inner).insert(model.position, covered.max_ordinal);
-        self.shared.add(covered.count);
+        self.running_import.add(covered.count);
         self.sizes.grow();
         self.note_progress().await;
         Ok(())

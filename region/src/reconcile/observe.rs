@@ -87,7 +87,7 @@ impl Reconciler {
         ids.sort_unstable();
         ids.dedup();
         pages.after = up_to;
-        let here = reconciliation::region_state(&context.db, context.books.as_ref(), ids).await?;
+        let here = reconciliation::region_state(&context.db, context.product_db.as_ref(), ids).await?;
         Ok(Some(
             here.into_iter().map(|(id, here)| (id, Observation { held: held.remove(&id), here })).collect(),
         ))
@@ -111,7 +111,7 @@ impl Reconciler {
             }
         }
         let cursor = replica::cursor(&context.db).await?;
-        let here = reconciliation::region_state(&context.db, context.books.as_ref(), ids).await?;
+        let here = reconciliation::region_state(&context.db, context.product_db.as_ref(), ids).await?;
         let seen =
             here.into_iter().map(|(id, here)| (id, Observation { held: held.remove(&id), here })).collect();
         Ok(Snapshot { seen, behind: cursor.version < version })

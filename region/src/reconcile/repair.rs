@@ -18,8 +18,8 @@ use super::{
 use crate::{
     error::Error,
     store::{
-        books::Books,
         organization::{self, constraint},
+        product_db::ProductDb,
         reconciliation::{self, Replaced},
     },
 };
@@ -320,12 +320,12 @@ impl Reconciler {
     async fn announce(&self, all: &mut [Difference]) -> Result<(), Error> {
         let context = self.context();
         let ids: Vec<i64> = of(all, &Repair::Announce).map(|it| it.organization_id).collect();
-        let Some(books) = context.books.as_ref().filter(|_| !ids.is_empty()) else { return Ok(()) };
-        for model in Books::copied_models() {
+        let Some(product_db) = context.product_db.as_ref().filter(|_| !ids.is_empty()) else { return Ok(()) };
+        for model in ProductDb::copied_models() {
             let mut after = Some((0, 0));
             while let Some(from) = after {
                 after = transact!(Error, context.db, |tx| {
-                    let last = books.announce_page(tx, model, &ids, from, ANNOUNCED).await?;
+                    let last = product_db.announce_page(tx, model, &ids, from, ANNOUNCED).await?;
                     context.env.failpoint("region.reconcile.product_prepared").await?;
                     last
                 })?;

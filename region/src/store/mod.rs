@@ -1,6 +1,5 @@
 //! A region's SQL, and nothing else. Callers pass in the time.
 
-pub(crate) mod books;
 pub(crate) mod compared;
 pub(crate) mod finding;
 pub(crate) mod id_block;
@@ -10,6 +9,7 @@ pub(crate) mod lease;
 pub mod lease_transaction;
 pub(crate) mod model_counts;
 pub(crate) mod organization;
+pub(crate) mod product_db;
 pub(crate) mod reconciliation;
 pub(crate) mod replica;
 

@@ -150,7 +150,7 @@ pub(crate) async fn set_slugs(tx: &mut Tx, ids: &[i64], slugs: &[String]) -> Res
             .rows(dialect, "r", [("id", Column::Ints(ids)), ("slug", Column::Texts(slugs))])
             .push(" WHERE sentry_organization.id = r.id")
     };
-    tx.execute_apart(ids.len(), set).await
+    tx.execute_bisecting(ids.len(), set).await
 }
 
 /// Hides the organizations of an import with ids above `after`, up to `last`. Returns those that were visible.
@@ -253,6 +253,6 @@ pub(crate) async fn restore_status(
         .with(part.first().copied())
         .with(part.last().copied())
     };
-    let refused = lease.execute_apart(ids.len(), restore).await?;
+    let refused = lease.execute_bisecting(ids.len(), restore).await?;
     Ok(refused.into_iter().filter_map(|refused| Some((*ids.get(refused.index)?, refused))).collect())
 }

@@ -6,10 +6,10 @@ use causeway_silo::db::{Column, Db, DbError, Refused, Row, Statement, Tx};
 use chrono::{DateTime, Utc};
 
 use super::{
-    books::Books,
     compared::{ComparedOrganization, RegionState, Replicated},
     lease::LENGTH,
     organization,
+    product_db::ProductDb,
 };
 use crate::{holder::Holder, import::ImportState};
 
@@ -29,7 +29,7 @@ pub(crate) async fn ids(db: &Db, after: i64, rows: i64) -> Result<Vec<i64>, DbEr
 /// What the region stores for each of these organizations. The result has an entry for every id.
 pub(crate) async fn region_state(
     db: &Db,
-    books: Option<&Books>,
+    product_db: Option<&ProductDb>,
     ids: Vec<i64>,
 ) -> Result<BTreeMap<i64, RegionState>, DbError> {
     let mut all: BTreeMap<i64, RegionState> = ids.iter().map(|id| (*id, RegionState::default())).collect();
@@ -72,8 +72,8 @@ pub(crate) async fn region_state(
             Replicated { kind: row.text("type")?, canonical_slug: row.opt_text("canonical_slug")? };
         all.entry(row.int("id")?).or_default().replica.insert(row.text("slug")?, replicated);
     }
-    if let Some(books) = books {
-        for (id, product) in books.state(db, ids).await? {
+    if let Some(product_db) = product_db {
+        for (id, product) in product_db.state(db, ids).await? {
             all.entry(id).or_default().product = Some(product);
         }
     }
@@ -112,7 +112,7 @@ pub(crate) async fn replace_slugs(tx: &mut Tx, slugs: &[(i64, String, String)]) 
                  AND NOT EXISTS (SELECT 1 FROM sentry_organization o WHERE o.slug = r.new)",
             )
     };
-    let refused = tx.execute_apart(slugs.len(), replace).await?;
+    let refused = tx.execute_bisecting(slugs.len(), replace).await?;
     let refused =
         refused.into_iter().filter_map(|refused| Some((slugs.get(refused.index)?.0, refused))).collect();
     let now = organization::slugs(tx, slugs.iter().map(|(id, ..)| *id).collect()).await?;

@@ -8,7 +8,7 @@ use causeway_silo::db::{Column, Db, DbError, Dialect, Row, Statement, Tx};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use crate::replica::{Answer, Change};
+use crate::replica::{Answer, SlugChange};
 
 /// How far the feed has been read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,12 +69,12 @@ pub(crate) async fn set_cursor(tx: &mut Tx, cursor: &Cursor) -> Result<(), DbErr
 }
 
 /// Writes the new state of reservations. No slug may occur twice.
-pub(crate) async fn upsert(tx: &mut Tx, generation: i64, changes: &[&Change]) -> Result<(), DbError> {
+pub(crate) async fn upsert(tx: &mut Tx, generation: i64, changes: &[&SlugChange]) -> Result<(), DbError> {
     if changes.is_empty() {
         return Ok(());
     }
     let dialect = tx.dialect();
-    let texts = |text: fn(&Change) -> String| Column::Texts(changes.iter().map(|it| text(it)).collect());
+    let texts = |text: fn(&SlugChange) -> String| Column::Texts(changes.iter().map(|it| text(it)).collect());
     let kinds = changes.iter().map(|it| it.kind.map(|kind| kind.name().to_owned()));
     let kinds = kinds
         .collect::<Option<Vec<String>>>()

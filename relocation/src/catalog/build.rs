@@ -9,8 +9,8 @@ use std::{
 use serde_json::Value;
 
 use super::{
-    Actors, ArrayOf, Catalog, Column, Condition, Default, FromActor, FromColumn, Generator, Hide, IdsOf,
-    IfTaken, Kind, KnownOption, KnownOptions, MergeAlike, Model, Move, NeedsOne, NestedIds, PathStep,
+    Actors, ArrayOf, Catalog, Column, ColumnType, Condition, Default, FromActor, FromColumn, Generator, Hide,
+    IdsOf, IfTaken, KnownOption, KnownOptions, MergeAlike, Model, Move, NeedsOne, NestedIds, PathStep,
     ReferenceByType, Replace, Rules, SkipWhen, SqlType, StandsFor, TakenName, Then, UniqueSet, WhenText,
     With,
     check::{self, CatalogError, wrong},
@@ -213,7 +213,7 @@ fn build_column(model: &str, column: file::Column) -> Result<Column, CatalogErro
             let sql = column.sql.as_deref().unwrap_or_default();
             let of = array_of(sql)
                 .ok_or_else(|| wrong(model, format!("field {}: unknown array {sql}", column.field)))?;
-            (Kind::Array(of), "")
+            (ColumnType::Array(of), "")
         }
         other => usual(other)
             .ok_or_else(|| wrong(model, format!("field {}: unknown type {other}", column.field)))?,
@@ -236,7 +236,7 @@ fn build_column(model: &str, column: file::Column) -> Result<Column, CatalogErro
         },
         Some(value) => Default::Literal(value.to_string()),
         None if column.null => Default::Null,
-        None if column.blank && kind == Kind::Text => Default::Literal("\"\"".to_owned()),
+        None if column.blank && kind == ColumnType::Text => Default::Literal("\"\"".to_owned()),
         None => Default::Required,
     };
     Ok(Column {
@@ -276,19 +276,19 @@ fn column_of(field: &str, is_reference: bool) -> String {
 }
 
 /// The data type for a type name of the file, and the SQL type of the column if its entry names none.
-fn usual(kind: &str) -> Option<(Kind, &'static str)> {
+fn usual(kind: &str) -> Option<(ColumnType, &'static str)> {
     Some(match kind {
-        "bigint" => (Kind::BigInt, "bigint"),
-        "integer" => (Kind::Integer, "integer"),
-        "smallint" => (Kind::SmallInt, "smallint"),
-        "bitfield" => (Kind::BitField, "bigint"),
-        "boolean" => (Kind::Boolean, "boolean"),
-        "text" | "slug" | "email" | "url" | "text_or_integer" => (Kind::Text, "text"),
-        "datetime" => (Kind::DateTime, "timestamp with time zone"),
-        "json" => (Kind::Json, "text"),
-        "uuid" => (Kind::Uuid, "uuid"),
-        "inet" => (Kind::Inet, "inet"),
-        "float" => (Kind::Float, "double precision"),
+        "bigint" => (ColumnType::BigInt, "bigint"),
+        "integer" => (ColumnType::Integer, "integer"),
+        "smallint" => (ColumnType::SmallInt, "smallint"),
+        "bitfield" => (ColumnType::BitField, "bigint"),
+        "boolean" => (ColumnType::Boolean, "boolean"),
+        "text" | "slug" | "email" | "url" | "text_or_integer" => (ColumnType::Text, "text"),
+        "datetime" => (ColumnType::DateTime, "timestamp with time zone"),
+        "json" => (ColumnType::Json, "text"),
+        "uuid" => (ColumnType::Uuid, "uuid"),
+        "inet" => (ColumnType::Inet, "inet"),
+        "float" => (ColumnType::Float, "double precision"),
         _ => return None,
     })
 }

@@ -1,6 +1,6 @@
 //! Refuses a catalog that contradicts itself, and names model and field.
 
-use super::{Catalog, Ids, IdsOf, Kind, Model, PathStep, Scope, Silo, Then};
+use super::{Catalog, ColumnType, Ids, IdsOf, Model, PathStep, Scope, Silo, Then};
 
 /// A catalog that contradicts itself.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +68,7 @@ fn check_references(catalog: &Catalog, model: &Model) -> Result<(), CatalogError
                 format!("field {} refers to {target}, of which nothing is known", column.field),
             ));
         }
-        if !matches!(column.kind, Kind::BigInt | Kind::Integer) {
+        if !matches!(column.kind, ColumnType::BigInt | ColumnType::Integer) {
             return Err(wrong(
                 &model.name,
                 format!("field {} refers to {target} but is no integer", column.field),
@@ -134,8 +134,8 @@ fn check_rules(catalog: &Catalog, model: &Model) -> Result<(), CatalogError> {
         let column = model.columns.get(ids.column);
         let is_search = matches!(ids.of, IdsOf::Terms(_)) && ids.paths.iter().all(Vec::is_empty);
         let holds = column.is_some_and(|column| {
-            column.kind == Kind::Json
-                || (column.kind == Kind::Text && column.max_length.is_none() && is_search)
+            column.kind == ColumnType::Json
+                || (column.kind == ColumnType::Text && column.max_length.is_none() && is_search)
         });
         require(holds, "ids are in JSON, or in a search, which is a text of any length")?;
         let in_list = |path: &Vec<PathStep>| path.contains(&PathStep::Each);
@@ -159,7 +159,7 @@ fn check_rules(catalog: &Catalog, model: &Model) -> Result<(), CatalogError> {
     }
     for moves in &rules.moves {
         let kind = model.columns.get(moves.to).map(|column| column.kind);
-        let wanted = if moves.if_contains.is_some() { Kind::Boolean } else { Kind::Text };
+        let wanted = if moves.if_contains.is_some() { ColumnType::Boolean } else { ColumnType::Text };
         require(
             model.is_removed_field(&moves.from) && kind == Some(wanted),
             "the value of a removed field moves to a text, or makes a boolean true",

@@ -4,7 +4,7 @@ use super::SqlType;
 
 /// The data type of a column. It decides how the field is decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ColumnType {
     /// 64-bit integer, such as a primary key; a number in an export.
     BigInt,
     /// 32-bit integer; a number in an export, not below the least value of the column if it has one.
@@ -69,7 +69,7 @@ pub struct Column {
     /// Whether the column of this database says the opposite of the field; see [`super::Catalog::fitted`].
     pub is_opposite: bool,
     /// The data type.
-    pub kind: Kind,
+    pub kind: ColumnType,
     /// The SQL type on PostgreSQL. The type on SQLite follows from it.
     pub sql: String,
     /// The maximum number of characters of a text; `None` for no limit.
@@ -112,7 +112,7 @@ impl Column {
     /// Whether this database has numbers where the export has texts: older releases number what newer ones name.
     #[must_use]
     pub fn is_numbered(&self) -> bool {
-        self.kind == Kind::Text && SqlType::parse(&self.sql).is_some_and(|sql| sql.integer().is_some())
+        self.kind == ColumnType::Text && SqlType::parse(&self.sql).is_some_and(|sql| sql.integer().is_some())
     }
 
     /// Whether a column of this type takes the values of the field, as [`crate::writer`] sends them. A text that may be a

@@ -15,7 +15,7 @@ use std::collections::{HashMap, HashSet};
 
 pub use causeway_silo::Silo;
 pub use check::CatalogError;
-pub use column::{ArrayOf, Column, Default, Kind};
+pub use column::{ArrayOf, Column, ColumnType, Default};
 pub use rules::{
     ExactlyOne, Follow, FromActor, FromColumn, Generator, Hide, IdsOf, IfTaken, KnownOption, KnownOptions,
     MergeAlike, Move, NeedsOne, NestedIds, PathStep, ReferenceByType, Replace, Rules, SkipWhen, TakenName,
@@ -509,7 +509,7 @@ mod tests {
         let catalog = Catalog::load().unwrap();
         let words = ["id", "owner", "team", "user", "actor", "project", "rule", "organization", "group"];
         let looks_like_one = |column: &&Column| {
-            matches!(column.kind, Kind::BigInt | Kind::Integer | Kind::SmallInt)
+            matches!(column.kind, ColumnType::BigInt | ColumnType::Integer | ColumnType::SmallInt)
                 && column.references.is_none()
                 && column.field.split('_').any(|word| words.contains(&word))
         };

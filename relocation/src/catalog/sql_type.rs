@@ -1,6 +1,6 @@
 //! The types that columns have in a database, and which data they take.
 
-use super::{ArrayOf, Kind};
+use super::{ArrayOf, ColumnType};
 
 /// The type of a column in a database. PostgreSQL's names; columns of SQLite are declared with the same names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,19 +78,19 @@ impl SqlType {
 
     /// Whether PostgreSQL takes values of this kind in such a column, as [`crate::writer`] sends them.
     #[must_use]
-    pub fn takes(&self, kind: Kind) -> bool {
+    pub fn takes(&self, kind: ColumnType) -> bool {
         match kind {
-            Kind::BigInt | Kind::Integer | Kind::SmallInt | Kind::BitField => {
+            ColumnType::BigInt | ColumnType::Integer | ColumnType::SmallInt | ColumnType::BitField => {
                 matches!(self, Self::SmallInt | Self::Integer | Self::BigInt)
             }
-            Kind::Boolean => *self == Self::Boolean,
-            Kind::Text => matches!(self, Self::Text | Self::Varchar(_) | Self::Citext),
-            Kind::DateTime => matches!(self, Self::Timestamp | Self::TimestampTz),
-            Kind::Json => matches!(self, Self::Text | Self::Varchar(_) | Self::Json | Self::Jsonb),
-            Kind::Uuid => *self == Self::Uuid,
-            Kind::Inet => *self == Self::Inet,
-            Kind::Float => *self == Self::Double,
-            Kind::Array(of) => match (self, of) {
+            ColumnType::Boolean => *self == Self::Boolean,
+            ColumnType::Text => matches!(self, Self::Text | Self::Varchar(_) | Self::Citext),
+            ColumnType::DateTime => matches!(self, Self::Timestamp | Self::TimestampTz),
+            ColumnType::Json => matches!(self, Self::Text | Self::Varchar(_) | Self::Json | Self::Jsonb),
+            ColumnType::Uuid => *self == Self::Uuid,
+            ColumnType::Inet => *self == Self::Inet,
+            ColumnType::Float => *self == Self::Double,
+            ColumnType::Array(of) => match (self, of) {
                 (Self::Array(element), ArrayOf::Text(_)) => {
                     matches!(**element, Self::Text | Self::Varchar(_))
                 }
@@ -112,11 +112,11 @@ impl SqlType {
 
     /// The kind of integers that such a column holds; `None` if it holds no integers.
     #[must_use]
-    pub fn integer(&self) -> Option<Kind> {
+    pub fn integer(&self) -> Option<ColumnType> {
         match self {
-            Self::SmallInt => Some(Kind::SmallInt),
-            Self::Integer => Some(Kind::Integer),
-            Self::BigInt => Some(Kind::BigInt),
+            Self::SmallInt => Some(ColumnType::SmallInt),
+            Self::Integer => Some(ColumnType::Integer),
+            Self::BigInt => Some(ColumnType::BigInt),
             _ => None,
         }
     }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{MAX_PK, alike::SimilarNames, array, json_text, raw::cow_str};
 use crate::{
-    catalog::{ArrayOf, Column, Default, Kind, Model},
+    catalog::{ArrayOf, Column, ColumnType, Default, Model},
     finding::{Finding, FindingKind, shown},
     generate,
     value::Value,
@@ -342,7 +342,7 @@ fn slug_source(column: &Column, raw: &RawValue, notes: &mut Vec<Finding>) -> Res
 
 fn value(column: &Column, raw: &RawValue, notes: &mut Vec<Finding>) -> Result<Value, FieldError> {
     let json = raw.get();
-    if json == "null" && (column.null || column.kind != Kind::Json) {
+    if json == "null" && (column.null || column.kind != ColumnType::Json) {
         return if column.null {
             Ok(Value::Null)
         } else {
@@ -356,37 +356,37 @@ fn value(column: &Column, raw: &RawValue, notes: &mut Vec<Finding>) -> Result<Va
         };
     }
     let value = match column.kind {
-        Kind::BigInt => integer(json, column.min.unwrap_or(i64::MIN), i64::MAX)?,
-        Kind::Integer => integer(json, column.min.unwrap_or(i32::MIN.into()), i32::MAX.into())?,
-        Kind::SmallInt => integer(json, column.min.unwrap_or(i16::MIN.into()), i16::MAX.into())?,
-        Kind::BitField => match cow_str(raw) {
+        ColumnType::BigInt => integer(json, column.min.unwrap_or(i64::MIN), i64::MAX)?,
+        ColumnType::Integer => integer(json, column.min.unwrap_or(i32::MIN.into()), i32::MAX.into())?,
+        ColumnType::SmallInt => integer(json, column.min.unwrap_or(i16::MIN.into()), i16::MAX.into())?,
+        ColumnType::BitField => match cow_str(raw) {
             Ok(text) => integer(&text, i64::MIN, i64::MAX)?,
             Err(_) => integer(json, i64::MIN, i64::MAX)?,
         },
-        Kind::Boolean => match json {
+        ColumnType::Boolean => match json {
             "true" => Value::Bool(!column.is_opposite),
             "false" => Value::Bool(column.is_opposite),
             _ => return Err(invalid("is neither true nor false")),
         },
-        Kind::Float => match json.parse::<f64>() {
+        ColumnType::Float => match json.parse::<f64>() {
             Ok(number) if number.is_finite() => Value::Float(number),
             _ => return Err(invalid("is not a number that a column can hold")),
         },
-        Kind::Text => text(column, raw, notes)?,
-        Kind::DateTime => {
+        ColumnType::Text => text(column, raw, notes)?,
+        ColumnType::DateTime => {
             let text = cow_str(raw).map_err(|_| invalid("is not a string that holds a time"))?;
             Value::Time(time(&text).ok_or_else(|| invalid("is not a time as ISO 8601 writes it"))?)
         }
-        Kind::Uuid => {
+        ColumnType::Uuid => {
             let text = cow_str(raw).map_err(|_| invalid("is not a string that holds a UUID"))?;
             Value::Uuid(Uuid::try_parse(&text).map_err(|_| invalid("is not a UUID"))?)
         }
-        Kind::Inet => {
+        ColumnType::Inet => {
             let text = cow_str(raw).map_err(|_| invalid("is not a string that holds an IP address"))?;
             inet(&text).ok_or_else(|| invalid("is not an IP address"))?
         }
-        Kind::Json => Value::Text(stored_json(column, raw, notes)?),
-        Kind::Array(of) => list(column, of, raw, notes)?,
+        ColumnType::Json => Value::Text(stored_json(column, raw, notes)?),
+        ColumnType::Array(of) => list(column, of, raw, notes)?,
     };
     let is_written_so = || column.choices.iter().any(|choice| choice == json);
     if !column.choices.is_empty() && !is_written_so() && !chosen(column, &value) {

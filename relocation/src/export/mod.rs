@@ -19,7 +19,7 @@ pub(crate) use options::unknown_option;
 pub use raw::RawRecord;
 pub(crate) use raw::cow_str;
 pub use scan::{Limit, Limits, Scanned, Scanner};
-pub use source::{Part, Source};
+pub use source::{ExportRange, Source};
 
 use crate::finding::{Finding, FindingKind};
 

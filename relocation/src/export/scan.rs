@@ -113,7 +113,7 @@ impl<R: Read> Scanner<R> {
     }
 
     /// The elements of a stretch that begins at `offset`, in a file that has been read as a whole before.
-    pub fn stretch(reader: R, offset: u64, limits: Limits) -> Self {
+    pub fn extent(reader: R, offset: u64, limits: Limits) -> Self {
         let buffer = vec![0; STRETCH_BUFFER];
         Self { reader, limits, buffer, start: 0, end: 0, offset, whole: false, begun: true }
     }
@@ -462,7 +462,7 @@ mod tests {
     #[test]
     fn a_stretch_gives_the_same_elements() {
         let text = br#"[{"a":1}, {"b":2},{"c":3}]"#;
-        let mut scanner = Scanner::stretch(&text[8..17], 8, Limits::default());
+        let mut scanner = Scanner::extent(&text[8..17], 8, Limits::default());
         let mut offsets = Vec::new();
         while let Some((scanned, _)) = scanner.next_record().unwrap() {
             offsets.push(scanned.offset);

@@ -68,8 +68,8 @@ impl Source {
 
     /// Reads a part of the export. A range that goes beyond the end is cut there.
     #[must_use]
-    pub fn part(&self, range: Range<u64>) -> Part {
-        Part(match &self.0 {
+    pub fn part(&self, range: Range<u64>) -> ExportRange {
+        ExportRange(match &self.0 {
             Form::Plain { file, .. } => PartForm::Plain { file: Arc::clone(file), range },
             Form::Encrypted(sealed) => PartForm::Encrypted(Box::new(sealed.part(range))),
         })
@@ -77,14 +77,14 @@ impl Source {
 
     /// Reads the export from an offset to its end.
     #[must_use]
-    pub fn from(&self, offset: u64) -> Part {
+    pub fn from(&self, offset: u64) -> ExportRange {
         self.part(offset..self.size())
     }
 }
 
 /// A part of an export, read from its beginning.
 #[derive(Debug)]
-pub struct Part(PartForm);
+pub struct ExportRange(PartForm);
 
 #[derive(Debug)]
 enum PartForm {
@@ -92,7 +92,7 @@ enum PartForm {
     Encrypted(Box<Plaintext<File>>),
 }
 
-impl Read for Part {
+impl Read for ExportRange {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let (file, range) = match &mut self.0 {
             PartForm::Encrypted(plaintext) => return plaintext.read(out),

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use values::Nested;
 
 use crate::{
-    catalog::{Catalog, FromActor, Kind, Known, Lack, Model, SkipWhen, USER},
+    catalog::{Catalog, ColumnType, FromActor, Known, Lack, Model, SkipWhen, USER},
     export::{ExportError, decode_literal, each_field, unknown_option},
     finding::{Finding, FindingKind, Tense},
     keys::{KeyKind, KeyMap, Lookup},
@@ -425,7 +425,7 @@ impl Mapping<'_> {
 
     /// The field and the reason for a finding, if a record belongs to two organizations.
     fn of_two<'m>(&self, model: &'m Model, record: &Record) -> Option<(&'m str, String)> {
-        if !self.plan.is_of_two(model, record.offset) {
+        if !self.plan.is_in_two_organizations(model, record.offset) {
             return None;
         }
         let fields: Vec<&str> = model
@@ -484,7 +484,7 @@ fn rewrite_fields(
             }
             Some(Value::Null) => text.push_str("null"),
             // The value of a JSON column is its text, and stands for that JSON.
-            Some(Value::Text(new)) if column.kind == Kind::Json => text.push_str(new),
+            Some(Value::Text(new)) if column.kind == ColumnType::Json => text.push_str(new),
             Some(Value::Text(new)) => text.push_str(&serde_json::Value::from(new.as_str()).to_string()),
             _ => text.push_str(raw.get()),
         }

@@ -11,14 +11,14 @@ use crate::{catalog::PathStep, export::cow_str};
 
 /// Where a value is in the JSON text.
 #[derive(Debug, Default)]
-pub(super) struct Place {
+pub(super) struct JsonLocation {
     /// With the index of each element, e.g. `actions[0].id`.
     pub(super) exact: String,
     /// Without them, e.g. `actions[].id`.
     pub(super) path: String,
 }
 
-impl Place {
+impl JsonLocation {
     fn inside<T>(&mut self, exact: &str, path: &str, then: impl FnOnce(&mut Self) -> T) -> T {
         let lengths = (self.exact.len(), self.path.len());
         self.exact.push_str(exact);
@@ -36,7 +36,7 @@ impl Place {
 
 /// A path as the catalog writes it.
 pub(super) fn written(path: &[PathStep]) -> String {
-    let mut place = Place::default();
+    let mut place = JsonLocation::default();
     for step in path {
         match step {
             PathStep::Key(name) => place.path.push_str(&place.key(name)),
@@ -70,7 +70,7 @@ impl Leaf {
 
 /// What becomes of a value on a path.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Change {
+pub(super) enum Replacement {
     /// It stays as it is.
     No,
     /// It becomes this JSON text.
@@ -81,7 +81,7 @@ pub(super) enum Change {
 
 /// Called with the place of a value at the end of a path, and with the value of the key next to it that the
 /// rule names.
-type LeafFn<'w> = &'w mut dyn FnMut(&Place, Option<&RawValue>, &RawValue) -> Leaf;
+type LeafFn<'w> = &'w mut dyn FnMut(&JsonLocation, Option<&RawValue>, &RawValue) -> Leaf;
 
 /// A walk along the paths of one rule.
 pub(super) struct Walk<'w> {
@@ -96,7 +96,12 @@ pub(super) struct Walk<'w> {
 
 impl Walk<'_> {
     /// Follows a path from a value.
-    pub(super) fn rewrite(&mut self, raw: &RawValue, path: &[PathStep], place: &mut Place) -> Change {
+    pub(super) fn rewrite(
+        &mut self,
+        raw: &RawValue,
+        path: &[PathStep],
+        place: &mut JsonLocation,
+    ) -> Replacement {
         self.step(raw, None, path, place)
     }
 
@@ -105,26 +110,26 @@ impl Walk<'_> {
         raw: &RawValue,
         beside: Option<&RawValue>,
         path: &[PathStep],
-        place: &mut Place,
-    ) -> Change {
+        place: &mut JsonLocation,
+    ) -> Replacement {
         match path.split_first() {
             None => match (self.leaf)(place, beside, raw) {
                 Leaf::Other(reason) => {
                     self.complain(place, reason);
-                    Change::No
+                    Replacement::No
                 }
                 kept_or_changed => {
                     self.reach(place);
                     match kept_or_changed {
-                        Leaf::To(text) => Change::To(text),
-                        Leaf::Null if place.path.ends_with("[]") => Change::Gone,
-                        Leaf::Null => Change::To("null".to_owned()),
-                        Leaf::Gone => Change::Gone,
-                        Leaf::Keep | Leaf::Other(_) => Change::No,
+                        Leaf::To(text) => Replacement::To(text),
+                        Leaf::Null if place.path.ends_with("[]") => Replacement::Gone,
+                        Leaf::Null => Replacement::To("null".to_owned()),
+                        Leaf::Gone => Replacement::Gone,
+                        Leaf::Keep | Leaf::Other(_) => Replacement::No,
                     }
                 }
             },
-            Some(_) if raw.get() == "null" => Change::No,
+            Some(_) if raw.get() == "null" => Replacement::No,
             Some((PathStep::Key(name), rest)) => match entries(raw) {
                 Some(entries) => self.object(&entries, name, rest, place),
                 None => self.misshapen(place),
@@ -136,7 +141,13 @@ impl Walk<'_> {
         }
     }
 
-    fn object(&mut self, entries: &[Entry<'_>], name: &str, rest: &[PathStep], place: &mut Place) -> Change {
+    fn object(
+        &mut self,
+        entries: &[Entry<'_>],
+        name: &str,
+        rest: &[PathStep],
+        place: &mut JsonLocation,
+    ) -> Replacement {
         self.reach(place);
         // If two entries have the same key, every reader of the value uses the last one.
         let beside = self.key.and_then(|key| entries.iter().rev().find(|entry| entry.is(key)));
@@ -149,51 +160,51 @@ impl Walk<'_> {
             }
             let step = place.key(name);
             match place.inside(&step, &step, |place| self.step(entry.value, beside, rest, place)) {
-                Change::No => {}
-                Change::To(new) => (*text, changed) = (new.into(), true),
-                Change::Gone => return Change::Gone,
+                Replacement::No => {}
+                Replacement::To(new) => (*text, changed) = (new.into(), true),
+                Replacement::Gone => return Replacement::Gone,
             }
         }
         if !changed {
-            return Change::No;
+            return Replacement::No;
         }
         let pairs = entries.iter().zip(&texts);
         let pairs = pairs.map(|(entry, text)| format!("{}:{text}", entry.key.get()));
-        Change::To(format!("{{{}}}", pairs.collect::<Vec<_>>().join(",")))
+        Replacement::To(format!("{{{}}}", pairs.collect::<Vec<_>>().join(",")))
     }
 
-    fn list(&mut self, elements: &[&RawValue], rest: &[PathStep], place: &mut Place) -> Change {
+    fn list(&mut self, elements: &[&RawValue], rest: &[PathStep], place: &mut JsonLocation) -> Replacement {
         self.reach(place);
         let mut texts: Vec<Cow<'_, str>> = Vec::with_capacity(elements.len());
         let mut changed = false;
         for (index, raw) in elements.iter().enumerate() {
             match place.inside(&format!("[{index}]"), "[]", |place| self.step(raw, None, rest, place)) {
-                Change::No => texts.push(raw.get().into()),
-                Change::To(new) => {
+                Replacement::No => texts.push(raw.get().into()),
+                Replacement::To(new) => {
                     texts.push(new.into());
                     changed = true;
                 }
-                Change::Gone => changed = true,
+                Replacement::Gone => changed = true,
             }
         }
-        if changed { Change::To(format!("[{}]", texts.join(","))) } else { Change::No }
+        if changed { Replacement::To(format!("[{}]", texts.join(","))) } else { Replacement::No }
     }
 
-    fn reach(&mut self, place: &Place) {
+    fn reach(&mut self, place: &JsonLocation) {
         if !self.reached.contains(&place.path) {
             self.reached.push(place.path.clone());
         }
     }
 
-    fn complain(&mut self, place: &Place, reason: &'static str) {
+    fn complain(&mut self, place: &JsonLocation, reason: &'static str) {
         if !self.other.iter().any(|(path, _)| *path == place.path) {
             self.other.push((place.path.clone(), reason));
         }
     }
 
-    fn misshapen(&mut self, place: &Place) -> Change {
+    fn misshapen(&mut self, place: &JsonLocation) -> Replacement {
         self.complain(place, OTHER_SHAPE);
-        Change::No
+        Replacement::No
     }
 }
 

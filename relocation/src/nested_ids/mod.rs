@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 use crate::{
-    catalog::{IdsOf, Kind, Model, NestedIds, PathStep},
+    catalog::{ColumnType, IdsOf, Model, NestedIds, PathStep},
     export::{cow_str, without_bad_escapes},
     finding::{Finding, FindingKind, shown},
     value::Value,
@@ -87,10 +87,10 @@ pub(crate) fn rewrite(
     if rule.when.as_ref().is_some_and(|when| !when.holds(values)) {
         return rewritten;
     }
-    if column.kind != Kind::Json {
+    if column.kind != ColumnType::Json {
         if let IdsOf::Terms(terms) = &rule.of {
             rewritten.text =
-                search::rewrite(text, terms, &json::Place::default(), &mut rewritten.lost, outcome);
+                search::rewrite(text, terms, &json::JsonLocation::default(), &mut rewritten.lost, outcome);
         }
         return rewritten;
     }
@@ -112,10 +112,10 @@ pub(crate) fn rewrite(
             other: &mut met.other,
             leaf: &mut |place, key, raw| leaf(rule, place, key, raw, &mut rewritten.lost, outcome),
         };
-        let new = match walk.rewrite(raw, path, &mut json::Place::default()) {
-            json::Change::No => None,
-            json::Change::To(new) => Some(new),
-            json::Change::Gone => Some("null".to_owned()),
+        let new = match walk.rewrite(raw, path, &mut json::JsonLocation::default()) {
+            json::Replacement::No => None,
+            json::Replacement::To(new) => Some(new),
+            json::Replacement::Gone => Some("null".to_owned()),
         };
         walks.push(met);
         text = new.map_or(text, Cow::Owned);
@@ -142,7 +142,7 @@ pub(crate) fn rewrite(
 /// What becomes of the value at the end of a path.
 fn leaf(
     rule: &NestedIds,
-    place: &json::Place,
+    place: &json::JsonLocation,
     key: Option<&RawValue>,
     raw: &RawValue,
     lost: &mut Vec<LostId>,
@@ -223,7 +223,7 @@ pub(crate) fn notes(model: &Model, values: &[Value]) -> Vec<Finding> {
                 }
             }
         }
-        if column.kind != Kind::Json {
+        if column.kind != ColumnType::Json {
             continue;
         }
         // The key of an option defines what its value is.

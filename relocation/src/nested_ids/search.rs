@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::LazyLock};
 
 use regex::Regex;
 
-use super::{LostId, Outcome, json::Place};
+use super::{LostId, Outcome, json::JsonLocation};
 
 /// A quoted text, in which nothing is a term, and which the end of the search closes too; or a term whose value is a number, a quoted number or a list of numbers.
 static TERM: LazyLock<Result<Regex, regex::Error>> = LazyLock::new(|| {
@@ -22,7 +22,7 @@ static TERM: LazyLock<Result<Regex, regex::Error>> = LazyLock::new(|| {
 pub(super) fn rewrite(
     text: &str,
     terms: &BTreeMap<String, String>,
-    place: &Place,
+    place: &JsonLocation,
     lost: &mut Vec<LostId>,
     outcome: &mut dyn FnMut(&str, i64) -> Outcome,
 ) -> Option<String> {
@@ -92,7 +92,7 @@ mod tests {
         let terms = ["project", "project.id", "project_id"];
         let terms = terms.map(|name| (name.to_owned(), "p".to_owned())).into_iter().collect();
         let mut lost = Vec::new();
-        let new = rewrite(text, &terms, &Place::default(), &mut lost, &mut |target, pk| {
+        let new = rewrite(text, &terms, &JsonLocation::default(), &mut lost, &mut |target, pk| {
             assert_eq!(target, "p");
             if pk < 100 { Outcome::Mapped(pk + 1_000) } else { Outcome::Lost }
         });

@@ -41,7 +41,7 @@ const RECORDS: [&str; 24] = [
 
 /// What a name suggests about its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Says {
+enum NameHint {
     Nothing,
     /// A number is the primary key of a record.
     Record,
@@ -51,7 +51,7 @@ enum Says {
 
 /// Splits a name where a word ends (`alert_rule_id`, `targetIdentifier`, `sentry:project_ids`) and checks the
 /// last one.
-fn says(name: &str) -> Says {
+fn name_hint(name: &str) -> NameHint {
     let mut last = String::new();
     let mut before = ' ';
     for character in name.chars() {
@@ -69,11 +69,11 @@ fn says(name: &str) -> Says {
     let singular = last.strip_suffix("ies").map(|stem| format!("{stem}y"));
     let singular = singular.as_deref().unwrap_or_else(|| last.strip_suffix('s').unwrap_or(last));
     if KEYS.contains(&last) {
-        Says::Key
+        NameHint::Key
     } else if RECORDS.contains(&singular) {
-        Says::Record
+        NameHint::Record
     } else {
-        Says::Nothing
+        NameHint::Nothing
     }
 }
 
@@ -94,8 +94,12 @@ pub(super) fn paths(json: &str, name: Option<&str>) -> BTreeSet<String> {
     // Most values have no such number.
     if json.bytes().any(|byte| matches!(byte, b'1'..=b'9')) {
         let mut path = String::new();
-        let walk =
-            Walk { says: name.map_or(Says::Nothing, says), is_top: true, path: &mut path, found: &mut found };
+        let walk = Walk {
+            name_hint: name.map_or(NameHint::Nothing, name_hint),
+            is_top: true,
+            path: &mut path,
+            found: &mut found,
+        };
         // The decoder has made sure that it is JSON.
         let _ignored = walk.deserialize(&mut serde_json::Deserializer::from_str(json));
     }
@@ -103,7 +107,7 @@ pub(super) fn paths(json: &str, name: Option<&str>) -> BTreeSet<String> {
 }
 
 struct Walk<'w> {
-    says: Says,
+    name_hint: NameHint,
     /// Whether this is the value itself, or an element of it.
     is_top: bool,
     path: &'w mut String,
@@ -157,13 +161,13 @@ impl<'de> de::Visitor<'de> for Walk<'_> {
     }
 
     fn visit_u64<E>(self, number: u64) -> Result<(), E> {
-        let is_found = self.says != Says::Nothing && number > 0;
+        let is_found = self.name_hint != NameHint::Nothing && number > 0;
         self.find(is_found);
         Ok(())
     }
 
     fn visit_str<E>(self, text: &str) -> Result<(), E> {
-        let is_found = (self.says == Says::Key && is_key(text)) || names_actor(text);
+        let is_found = (self.name_hint == NameHint::Key && is_key(text)) || names_actor(text);
         self.find(is_found);
         Ok(())
     }
@@ -172,8 +176,8 @@ impl<'de> de::Visitor<'de> for Walk<'_> {
         let length = self.path.len();
         self.path.push_str("[]");
         loop {
-            let (says, is_top) = (self.says, self.is_top);
-            let element = Walk { says, is_top, path: &mut *self.path, found: &mut *self.found };
+            let (name_hint, is_top) = (self.name_hint, self.is_top);
+            let element = Walk { name_hint, is_top, path: &mut *self.path, found: &mut *self.found };
             if list.next_element_seed(element)?.is_none() {
                 break;
             }
@@ -194,11 +198,15 @@ impl<'de> de::Visitor<'de> for Walk<'_> {
             }
             self.path.push_str(shown(&key));
             // An object by primary key, as `{"projects": {"5": ...}}`.
-            if self.says != Says::Nothing && is_key(&key) {
+            if self.name_hint != NameHint::Nothing && is_key(&key) {
                 self.found.insert(self.path.clone());
             }
-            let value =
-                Walk { says: says(&key), is_top: false, path: &mut *self.path, found: &mut *self.found };
+            let value = Walk {
+                name_hint: name_hint(&key),
+                is_top: false,
+                path: &mut *self.path,
+                found: &mut *self.found,
+            };
             map.next_value_seed(value)?;
             self.path.truncate(length);
         }

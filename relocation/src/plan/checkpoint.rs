@@ -18,10 +18,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Request,
+    PlanRequest,
     entry::Entry,
     frame::{HEAD, open, packed, read_frame, unpacked, write_frame},
-    steps::Step,
+    steps::PlanningStep,
 };
 use crate::{
     catalog::Catalog,
@@ -73,7 +73,7 @@ pub(super) struct CheckpointHeader {
 
 impl CheckpointHeader {
     /// The header of a plan that this release makes for a request.
-    pub(super) fn of(request: &Request<'_>, keep: &Checkpoint) -> Self {
+    pub(super) fn of(request: &PlanRequest<'_>, keep: &Checkpoint) -> Self {
         let mut digest = Sha256::new();
         let mut add = |bytes: &[u8]| {
             digest.update(bytes.len().to_be_bytes());
@@ -107,12 +107,12 @@ const STEP: u8 = 1;
 
 /// The log of planning: its progress. If it can no longer be written, the service logs a warning, and the rest of the
 /// plan is in memory only.
-pub(super) struct Log<'k>(Option<Open<'k>>);
+pub(super) struct Log<'k>(Option<OpenLog<'k>>);
 
-struct Open<'k> {
+struct OpenLog<'k> {
     file: File,
     path: PathBuf,
-    kept: &'k CheckpointHeader,
+    header: &'k CheckpointHeader,
     stepped: Option<&'k Stepped>,
 }
 
@@ -123,10 +123,10 @@ impl<'k> Log<'k> {
     }
 
     /// Opens a log, and creates it if it is absent.
-    pub(super) fn open(keep: &'k Checkpoint, kept: &'k CheckpointHeader) -> Self {
+    pub(super) fn open(keep: &'k Checkpoint, header: &'k CheckpointHeader) -> Self {
         let (mut log, path) = (Self(None), keep.log_path());
         match open(&path) {
-            Ok(file) => log.0 = Some(Open { file, path, kept, stepped: keep.stepped.as_deref() }),
+            Ok(file) => log.0 = Some(OpenLog { file, path, header, stepped: keep.stepped.as_deref() }),
             Err(error) => log.give_up(&path, &error),
         }
         log
@@ -138,7 +138,7 @@ impl<'k> Log<'k> {
     }
 
     /// Does something with the log, and gives the log up if that fails.
-    fn with(&mut self, act: impl FnOnce(&mut Open<'k>) -> io::Result<()>) {
+    fn with(&mut self, act: impl FnOnce(&mut OpenLog<'k>) -> io::Result<()>) {
         if let Some(open) = &mut self.0
             && let Err(error) = act(open)
         {
@@ -154,7 +154,7 @@ impl<'k> Log<'k> {
     /// The error of `take`.
     pub(super) fn replay(
         &mut self,
-        mut take: impl FnMut(Step) -> Result<(), ExportError>,
+        mut take: impl FnMut(PlanningStep) -> Result<(), ExportError>,
     ) -> Result<(), ExportError> {
         let mut taken = Ok(());
         self.with(|open| {
@@ -169,7 +169,7 @@ impl<'k> Log<'k> {
             open.file.set_len(end)?;
             open.file.seek(SeekFrom::Start(end))?;
             if end == 0 {
-                write_frame(&mut open.file, &packed(open.kept)?)?;
+                write_frame(&mut open.file, &packed(open.header)?)?;
             }
             Ok(())
         });
@@ -180,9 +180,9 @@ impl<'k> Log<'k> {
     ///
     /// # Errors
     /// The error of the callback for stored steps.
-    pub(super) fn append(&mut self, frame: &Step) -> io::Result<()> {
+    pub(super) fn append(&mut self, frame: &PlanningStep) -> io::Result<()> {
         self.with(|open| {
-            if let Step::Segment(segment) = frame {
+            if let PlanningStep::Segment(segment) = frame {
                 let mut keys = vec![KEYS];
                 for entry in &segment.keys {
                     entry.write(&mut keys)?;
@@ -209,11 +209,11 @@ struct Steps {
 
 impl Steps {
     /// Starts to read. There is no step if the log belongs to another plan.
-    fn begin(open: &mut Open<'_>) -> io::Result<Self> {
+    fn begin(open: &mut OpenLog<'_>) -> io::Result<Self> {
         open.file.seek(SeekFrom::Start(0))?;
         let mut steps = Self { file: BufReader::with_capacity(256 * 1024, open.file.try_clone()?), end: 0 };
         match read_frame(&mut steps.file)? {
-            Some(first) if unpacked::<CheckpointHeader>(&first).as_ref() == Some(open.kept) => {
+            Some(first) if unpacked::<CheckpointHeader>(&first).as_ref() == Some(open.header) => {
                 steps.end = (HEAD + first.len()) as u64;
             }
             _ => {
@@ -223,7 +223,7 @@ impl Steps {
         Ok(steps)
     }
 
-    fn next(&mut self) -> io::Result<Option<Step>> {
+    fn next(&mut self) -> io::Result<Option<PlanningStep>> {
         let (mut keys, mut length) = (Vec::new(), 0);
         while let Some(raw) = read_frame(&mut self.file)? {
             length += HEAD + raw.len();
@@ -231,8 +231,8 @@ impl Steps {
                 // The keys of a segment come before it. If the segment is there, the keys are complete.
                 Some((&KEYS, payload)) => keys = Entry::all(payload)?,
                 Some((_, payload)) => {
-                    let Some(mut frame) = unpacked::<Step>(payload) else { return Ok(None) };
-                    if let Step::Segment(segment) = &mut frame {
+                    let Some(mut frame) = unpacked::<PlanningStep>(payload) else { return Ok(None) };
+                    if let PlanningStep::Segment(segment) = &mut frame {
                         segment.keys = keys;
                     }
                     self.end += length as u64;

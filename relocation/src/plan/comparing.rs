@@ -9,16 +9,16 @@ use std::{
 use roaring::RoaringTreemap;
 
 use super::{
-    Family, Record,
+    Record, RecordOwnership,
     addresses::{self, Addresses, Holders},
     checkpoint::Log,
     duplicates::Duplicates,
     entry::Entry,
-    family::{Linked, links},
     made_slugs::{LostSlugs, MadeSlugs, split},
     no_model, read_raw_at,
+    record_ownership::{Linked, links},
     sets::KeySet,
-    steps::Step,
+    steps::PlanningStep,
     unreferenced::Unreferenced,
 };
 use crate::{
@@ -46,7 +46,7 @@ pub(super) struct Compared {
     pub(super) more_addresses: Option<Finding>,
 }
 
-impl Family<'_> {
+impl RecordOwnership<'_> {
     /// Compares records whose keys have the same hash. Refuses those that must not have the same key, unless the filter
     /// excludes them, and finds those of which a rule keeps the first. Entries up to `behind` have been compared
     /// before.
@@ -94,7 +94,7 @@ impl Family<'_> {
             }
             compared += 1;
             if compared.is_multiple_of(COMPARED) {
-                log.append(&Step::Compared {
+                log.append(&PlanningStep::Compared {
                     last: entry,
                     repeated: std::mem::take(&mut repeated),
                     contradicting: std::mem::take(&mut contradicting),

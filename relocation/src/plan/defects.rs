@@ -6,9 +6,9 @@ use std::collections::HashMap;
 use roaring::RoaringTreemap;
 
 use super::{
-    Family, Plan,
-    family::{Linked, Whose, unsigned},
-    read_raw_at, segment,
+    Plan, RecordOwnership, read_raw_at,
+    record_ownership::{Disposition, Linked, unsigned},
+    segment,
     unreferenced::Unreferenced,
 };
 use crate::{
@@ -38,7 +38,7 @@ impl Plan {
     }
 }
 
-impl Family<'_> {
+impl RecordOwnership<'_> {
     /// Whether a record concerns only what the filter excludes. The models that it refers to must have been learned.
     pub(super) fn is_left_out(&self, model: &Model, record: &Linked, unreferenced: &Unreferenced) -> bool {
         let Some(selection) = &self.plan.selection else { return false };
@@ -53,7 +53,7 @@ impl Family<'_> {
         let verdict = self.verdict(model, record.source_pk, &record.values);
         let pk = unsigned(record.source_pk);
         let is_unreferenced = unreferenced.filtered.get(&model.position).is_some_and(|pks| pks.contains(pk));
-        verdict.is_left_out() || (verdict.whose == Whose::Nowhere && is_unreferenced)
+        verdict.is_left_out() || (verdict.disposition == Disposition::Unowned && is_unreferenced)
     }
 
     /// Refuses the file for its first defective record that concerns something that the filter selects. Returns the

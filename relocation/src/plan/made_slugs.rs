@@ -8,7 +8,9 @@ use std::{collections::BTreeMap, io};
 
 use roaring::RoaringTreemap;
 
-use super::{Family, Plan, Record, entry::Entry, no_model, sets::KeySet, unreferenced::Unreferenced};
+use super::{
+    Plan, Record, RecordOwnership, entry::Entry, no_model, sets::KeySet, unreferenced::Unreferenced,
+};
 use crate::{
     catalog::{FromColumn, Model},
     export::ExportError,
@@ -140,7 +142,7 @@ impl Plan {
     }
 }
 
-impl Family<'_> {
+impl RecordOwnership<'_> {
     /// Refuses a file with a record for which every candidate is lost, unless the filter excludes the record. Only a
     /// crafted file can have that.
     pub(super) fn check_made_slugs(

@@ -10,7 +10,7 @@ mod comparing;
 mod defects;
 mod duplicates;
 mod entry;
-mod family;
+mod extents;
 mod frame;
 mod made_slugs;
 mod not_in_database;
@@ -18,11 +18,11 @@ mod outside;
 mod pass;
 mod plan_file;
 mod reader;
+mod record_ownership;
 mod segment;
 mod selection;
 mod sets;
 mod steps;
-mod stretches;
 mod undecided;
 mod unreferenced;
 
@@ -39,14 +39,14 @@ use causeway_silo::env::Environment;
 pub use checkpoint::{Checkpoint, Stepped};
 use checkpoint::{CheckpointHeader, Log};
 use chrono::{DateTime, Utc};
-use family::{Family, unsigned};
+use extents::Extents;
 use pass::Pass;
 pub use reader::{ModelReader, Record};
+use record_ownership::{RecordOwnership, unsigned};
 use roaring::RoaringTreemap;
 pub use selection::Selection;
 pub(crate) use sets::hash_value;
 use steps::Notes;
-use stretches::Stretches;
 
 use crate::{
     catalog::{Catalog, FromColumn, Model, ORGANIZATION},
@@ -57,7 +57,7 @@ use crate::{
 
 /// The input of planning.
 #[derive(Debug)]
-pub struct Request<'a> {
+pub struct PlanRequest<'a> {
     /// The export that the region has stored; an encrypted one is decrypted while it is read.
     pub source: &'a Source,
     /// The directory for temporary files, with data that is too large for memory.
@@ -81,7 +81,7 @@ pub struct Request<'a> {
 
 /// The progress of the pass, for other threads, and a flag to stop it.
 #[derive(Debug, Default)]
-pub struct Watch {
+pub struct PlanningProgress {
     /// Records that the pass has read so far.
     pub records: AtomicI64,
     /// Bytes of the file that the pass has read so far.
@@ -94,7 +94,7 @@ pub struct Watch {
 #[derive(Debug, Default)]
 struct ModelPlan {
     seen: i64,
-    runs: Stretches,
+    runs: Extents,
     marks: Marks,
     /// By attempt: the primary keys of records without a slug that do not get the candidate of this attempt.
     lost_slugs: Vec<RoaringTreemap>,
@@ -179,25 +179,25 @@ impl Plan {
     pub fn make(
         catalog: &Catalog,
         env: &Environment,
-        request: &Request<'_>,
-        watch: &Watch,
+        request: &PlanRequest<'_>,
+        watch: &PlanningProgress,
     ) -> Result<Self, ExportError> {
         let Some(keep) = request.keep else {
             return Self::empty(catalog, request).pass(catalog, env, request, watch, &mut Log::none());
         };
-        let kept = CheckpointHeader::of(request, keep);
+        let header = CheckpointHeader::of(request, keep);
         let mut plan = Self::empty(catalog, request);
-        if plan_file::load(&keep.plan_path(), &kept, &mut plan, request.scratch_dir)? {
+        if plan_file::load(&keep.plan_path(), &header, &mut plan, request.scratch_dir)? {
             return Ok(plan);
         }
-        let mut log = Log::open(keep, &kept);
+        let mut log = Log::open(keep, &header);
         let plan = Self::empty(catalog, request).pass(catalog, env, request, watch, &mut log)?;
-        plan_file::store(&keep.plan_path(), &kept, &plan);
+        plan_file::store(&keep.plan_path(), &header, &plan);
         Ok(plan)
     }
 
     /// A plan without any record, with which a pass begins.
-    fn empty(catalog: &Catalog, request: &Request<'_>) -> Self {
+    fn empty(catalog: &Catalog, request: &PlanRequest<'_>) -> Self {
         Self {
             source: request.source.clone(),
             limits: request.limits,
@@ -217,8 +217,8 @@ impl Plan {
         self,
         catalog: &Catalog,
         env: &Environment,
-        request: &Request<'_>,
-        watch: &Watch,
+        request: &PlanRequest<'_>,
+        watch: &PlanningProgress,
         log: &mut Log<'_>,
     ) -> Result<Self, ExportError> {
         let mut pass = Pass::new(catalog, env, request, self);
@@ -227,14 +227,15 @@ impl Plan {
         let (mut plan, sets, duplicates, after) = pass.end()?;
         plan.select(catalog, env, request.filter, after.selected, watch, log)?;
         plan.check_organizations(catalog, request.most_organizations)?;
-        let mut family = Family::new(catalog, &plan, env, watch);
-        let unreferenced = family.find_unreferenced()?;
-        let undecided = family.check_defects(&unreferenced)?;
-        let compared = family.find_duplicates(&unreferenced, (&sets, duplicates), after.compared, log)?;
-        family.check_made_slugs(&unreferenced, &compared.lost_slugs)?;
-        let of_two = family.find_those_of_two()?;
-        let outside = family.find_out_of_scope()?;
-        let (not_in_database, lacking) = family.find_not_in_database(&unreferenced)?;
+        let mut record_ownership = RecordOwnership::new(catalog, &plan, env, watch);
+        let unreferenced = record_ownership.find_unreferenced()?;
+        let undecided = record_ownership.check_defects(&unreferenced)?;
+        let compared =
+            record_ownership.find_duplicates(&unreferenced, (&sets, duplicates), after.compared, log)?;
+        record_ownership.check_made_slugs(&unreferenced, &compared.lost_slugs)?;
+        let of_two = record_ownership.find_in_two_organizations()?;
+        let outside = record_ownership.find_out_of_scope()?;
+        let (not_in_database, lacking) = record_ownership.find_not_in_database(&unreferenced)?;
         let mut mark = |found: HashMap<usize, RoaringTreemap>,
                         marks: fn(&mut Marks) -> &mut RoaringTreemap|
          -> Result<(), ExportError> {
@@ -361,7 +362,7 @@ impl Plan {
 
     /// Whether the record at this offset belongs to two organizations of the file.
     #[must_use]
-    pub fn is_of_two(&self, model: &Model, offset: u64) -> bool {
+    pub fn is_in_two_organizations(&self, model: &Model, offset: u64) -> bool {
         self.models.get(model.position).is_some_and(|plan| plan.marks.of_two.contains(offset))
     }
 
@@ -416,7 +417,7 @@ fn no_model() -> ExportError {
     ExportError::inconsistent("there is no such model in the catalog or the plan")
 }
 
-fn stopped(watch: &Watch) -> Result<(), ExportError> {
+fn stopped(watch: &PlanningProgress) -> Result<(), ExportError> {
     if watch.stop.load(Ordering::Relaxed) { Err(ExportError::Stopped) } else { Ok(()) }
 }
 
@@ -437,7 +438,7 @@ fn read_raw_at<T>(
     limits: Limits,
     take: impl FnOnce(RawRecord<'_>, usize) -> Result<T, ExportError>,
 ) -> Result<T, ExportError> {
-    let mut scanner = Scanner::stretch(source.from(offset), offset, limits);
+    let mut scanner = Scanner::extent(source.from(offset), offset, limits);
     let Some((scanned, bytes)) = scanner.next_record()? else {
         return Err(ExportError::form(offset, "the record is gone"));
     };

@@ -6,7 +6,10 @@ use std::collections::HashMap;
 
 use roaring::RoaringTreemap;
 
-use super::{Family, Record, family::Linked, segment::add_note, steps::Notes, unreferenced::Unreferenced};
+use super::{
+    Record, RecordOwnership, record_ownership::Linked, segment::add_note, steps::Notes,
+    unreferenced::Unreferenced,
+};
 use crate::{
     catalog::{Lack, Model},
     export::ExportError,
@@ -16,7 +19,7 @@ use crate::{
 /// The findings, and the offsets of records in which a value is missing, by the position of their model.
 pub(super) type NotInDatabase = (Notes, HashMap<usize, RoaringTreemap>);
 
-impl Family<'_> {
+impl RecordOwnership<'_> {
     /// Finds the records for which this database has no place and which the filter does not exclude.
     ///
     /// # Errors

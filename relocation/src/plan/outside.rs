@@ -1,8 +1,8 @@
 //! Out-of-scope records that belong to something that is imported, where they will be missing.
 
 use super::{
-    Family,
-    family::{Whose, targets},
+    RecordOwnership,
+    record_ownership::{Disposition, targets},
     segment::add_note,
     steps::Notes,
 };
@@ -12,7 +12,7 @@ use crate::{
     finding::{Finding, FindingKind},
 };
 
-impl Family<'_> {
+impl RecordOwnership<'_> {
     /// Whether some records of a model may be out of scope and belong to something that is imported.
     fn may_be_out_of_scope(&self, model: &Model) -> bool {
         let is_decided_by_record = !model.rules.other_scope_when_set.is_empty();
@@ -42,7 +42,7 @@ impl Family<'_> {
                 let parent = model.columns.iter().zip(&record.values).find_map(|(column, value)| {
                     let target = column.target.filter(|target| parents.contains(target))?;
                     let (target, pk) = (catalog.models().get(target)?, value.as_int()?);
-                    (self.whose(target, pk) == Some(Whose::Here)).then_some((target, pk))
+                    (self.disposition(target, pk) == Some(Disposition::Imported)).then_some((target, pk))
                 });
                 if let Some((target, pk)) = parent {
                     let mut reason = format!(

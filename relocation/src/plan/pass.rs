@@ -15,7 +15,7 @@ use std::{
 use causeway_silo::env::Environment;
 
 use super::{
-    Plan, Request, Watch, actors,
+    Plan, PlanRequest, PlanningProgress, actors,
     checkpoint::Log,
     counted,
     duplicates::Duplicates,
@@ -23,12 +23,12 @@ use super::{
     no_model,
     segment::{Checker, UncheckedSegment, add_note, add_passed_over},
     sets::{KeySet, key_sets},
-    steps::{Notes, Segment, Selected, Step},
+    steps::{Notes, PlanningStep, Segment, Selected},
     stopped,
 };
 use crate::{
     catalog::{Catalog, Known},
-    export::{Decoder, ExportError, Part, Scanner},
+    export::{Decoder, ExportError, ExportRange, Scanner},
     finding::Finding,
 };
 
@@ -64,7 +64,7 @@ pub(super) struct After {
 pub(super) struct Pass<'a> {
     catalog: &'a Catalog,
     env: &'a Environment,
-    request: &'a Request<'a>,
+    request: &'a PlanRequest<'a>,
     plan: Plan,
     notes: Notes,
     sets: Vec<KeySet>,
@@ -80,7 +80,7 @@ impl<'a> Pass<'a> {
     pub(super) fn new(
         catalog: &'a Catalog,
         env: &'a Environment,
-        request: &'a Request<'a>,
+        request: &'a PlanRequest<'a>,
         plan: Plan,
     ) -> Self {
         Self {
@@ -99,7 +99,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Reads the rest of the file.
-    pub(super) fn read(&mut self, watch: &Watch, log: &mut Log<'_>) -> Result<(), ExportError> {
+    pub(super) fn read(&mut self, watch: &PlanningProgress, log: &mut Log<'_>) -> Result<(), ExportError> {
         if self.read {
             return Ok(());
         }
@@ -134,7 +134,7 @@ impl<'a> Pass<'a> {
     fn add_all(
         &mut self,
         cuttings: Receiver<PendingResult>,
-        watch: &Watch,
+        watch: &PlanningProgress,
         log: &mut Log<'_>,
     ) -> Result<(), ExportError> {
         let ended = || io::Error::other("a thread that reads the export has ended early");
@@ -154,7 +154,7 @@ impl<'a> Pass<'a> {
                 continue;
             }
             let last = segment.last;
-            let frame = Step::Segment(segment);
+            let frame = PlanningStep::Segment(segment);
             log.append(&frame)?;
             self.take(frame)?;
             watch.records.store(self.plan.records, Ordering::Relaxed);
@@ -169,10 +169,10 @@ impl<'a> Pass<'a> {
     }
 
     /// Adds a step to the plan.
-    pub(super) fn take(&mut self, frame: Step) -> Result<(), ExportError> {
+    pub(super) fn take(&mut self, frame: PlanningStep) -> Result<(), ExportError> {
         match frame {
-            Step::Segment(segment) => self.add(segment)?,
-            Step::Compared { last, repeated, contradicting } => {
+            PlanningStep::Segment(segment) => self.add(segment)?,
+            PlanningStep::Compared { last, repeated, contradicting } => {
                 for (position, offset) in repeated {
                     let plan = self.plan.models.get_mut(position).ok_or_else(no_model)?;
                     plan.marks.repeated.insert(offset);
@@ -183,7 +183,7 @@ impl<'a> Pass<'a> {
                 }
                 self.after.compared = Some(last);
             }
-            Step::Selected(selected) => {
+            PlanningStep::Selected(selected) => {
                 let Some(selection) = &mut self.plan.selection else {
                     return Err(ExportError::inconsistent("a plan without a filter has selected users"));
                 };
@@ -263,7 +263,7 @@ impl<'a> Pass<'a> {
 
 /// Cuts the file into segments until it ends, breaks a rule, or no receiver is left.
 fn cut(
-    mut scanner: Scanner<Part>,
+    mut scanner: Scanner<ExportRange>,
     mut begin: u64,
     to_check: &SyncSender<CheckJob>,
     to_add: &SyncSender<PendingResult>,

@@ -15,9 +15,9 @@ use super::{
     addresses::Holder,
     bitmap::{bitmap_from_bytes, bitmap_to_bytes},
     checkpoint::CheckpointHeader,
+    extents::Extent,
     frame::{open, packed, read_frame, unpacked, write_frame},
     selection::SavedSelection,
-    stretches::Stretch,
 };
 use crate::finding::Finding;
 
@@ -26,7 +26,7 @@ const AT_ONCE: usize = 16 * 1024;
 
 /// One frame: a part of a plan.
 #[derive(Debug, Serialize, Deserialize)]
-enum Piece {
+enum PlanFrame {
     /// Everything that a plan has only once.
     Whole {
         records: i64,
@@ -39,7 +39,7 @@ enum Piece {
     /// More records with a name that is the address of an earlier record: their offsets, and the earlier record.
     Addresses { position: usize, holders: Vec<(u64, Holder)> },
     /// More stretches of a model.
-    Stretches { position: usize, runs: Vec<Stretch> },
+    Extents { position: usize, runs: Vec<Extent> },
     /// More hashes of addresses that the filter selects.
     Emails(Vec<u64>),
     /// More actors that rules name.
@@ -66,13 +66,13 @@ pub(super) fn load(
     };
     let mut next = || read_frame(&mut file).ok().flatten();
     match next().and_then(|frame| unpacked::<CheckpointHeader>(&frame)) {
-        Some(kept) if kept.serves(wanted) => {}
+        Some(header) if header.serves(wanted) => {}
         Some(_) => return Ok(unusable(path, "it is of another release, file, filter or limit")),
         None => return Ok(unusable(path, "it is damaged")),
     }
     loop {
         match next().and_then(|frame| unpacked(&frame)) {
-            Some(Piece::End) => break,
+            Some(PlanFrame::End) => break,
             Some(piece) => {
                 if !take(plan, piece, scratch_dir)? {
                     return Ok(unusable(path, "it is damaged"));
@@ -90,9 +90,9 @@ fn unusable(path: &Path, reason: &str) -> bool {
 }
 
 /// Adds a part to a plan. Returns `false` if the part is invalid.
-fn take(plan: &mut Plan, piece: Piece, scratch_dir: &Path) -> io::Result<bool> {
+fn take(plan: &mut Plan, piece: PlanFrame, scratch_dir: &Path) -> io::Result<bool> {
     match piece {
-        Piece::Whole { records, passed_over, findings, selection } => {
+        PlanFrame::Whole { records, passed_over, findings, selection } => {
             (plan.records, plan.passed_over, plan.findings) = (records, passed_over, findings);
             match (&mut plan.selection, selection) {
                 (None, None) => {}
@@ -100,7 +100,7 @@ fn take(plan: &mut Plan, piece: Piece, scratch_dir: &Path) -> io::Result<bool> {
                 _ => return Ok(false),
             }
         }
-        Piece::Model { position, seen, marks, lost_slugs } => {
+        PlanFrame::Model { position, seen, marks, lost_slugs } => {
             let Some(model) = plan.models.get_mut(position) else { return Ok(false) };
             model.seen = seen;
             for (mark, bytes) in model.marks.all_mut().into_iter().zip(&marks) {
@@ -111,31 +111,31 @@ fn take(plan: &mut Plan, piece: Piece, scratch_dir: &Path) -> io::Result<bool> {
             let Ok(lost) = lost else { return Ok(false) };
             model.lost_slugs = lost;
         }
-        Piece::Addresses { position, holders } => {
+        PlanFrame::Addresses { position, holders } => {
             let Some(model) = plan.models.get_mut(position) else { return Ok(false) };
             model.addresses.extend(holders);
         }
-        Piece::Stretches { position, runs } => {
+        PlanFrame::Extents { position, runs } => {
             let Some(model) = plan.models.get_mut(position) else { return Ok(false) };
             for run in runs {
                 model.runs.push(run, scratch_dir)?;
             }
         }
-        Piece::Emails(emails) => {
+        PlanFrame::Emails(emails) => {
             let Some(selection) = &mut plan.selection else { return Ok(false) };
             selection.add(&[], &emails);
         }
-        Piece::Actors(actors) => plan.actors.restore(actors),
-        Piece::End => {}
+        PlanFrame::Actors(actors) => plan.actors.restore(actors),
+        PlanFrame::End => {}
     }
     Ok(true)
 }
 
 /// Stores a plan and deletes the log of planning. If the plan cannot be stored, it is only in memory, and the log, if
 /// it is complete, stays.
-pub(super) fn store(path: &Path, kept: &CheckpointHeader, plan: &Plan) {
+pub(super) fn store(path: &Path, header: &CheckpointHeader, plan: &Plan) {
     let part = path.with_extension("plan.part");
-    let stored = write(&part, kept, plan).and_then(|()| std::fs::rename(&part, path));
+    let stored = write(&part, header, plan).and_then(|()| std::fs::rename(&part, path));
     let log = match stored {
         Ok(()) => path.with_extension("planning"),
         Err(error) => {
@@ -148,13 +148,13 @@ pub(super) fn store(path: &Path, kept: &CheckpointHeader, plan: &Plan) {
 }
 
 /// The file is not forced to disk: if the machine loses power, the checksums show what is missing.
-fn write(path: &Path, kept: &CheckpointHeader, plan: &Plan) -> io::Result<()> {
+fn write(path: &Path, header: &CheckpointHeader, plan: &Plan) -> io::Result<()> {
     let file = open(path)?;
     file.set_len(0)?;
     let mut file = BufWriter::with_capacity(256 * 1024, file);
-    write_frame(&mut file, &packed(kept)?)?;
-    let mut put = |piece: &Piece| write_frame(&mut file, &packed(piece)?);
-    put(&Piece::Whole {
+    write_frame(&mut file, &packed(header)?)?;
+    let mut put = |piece: &PlanFrame| write_frame(&mut file, &packed(piece)?);
+    put(&PlanFrame::Whole {
         records: plan.records,
         passed_over: plan.passed_over.clone(),
         findings: plan.findings.clone(),
@@ -167,27 +167,27 @@ fn write(path: &Path, kept: &CheckpointHeader, plan: &Plan) -> io::Result<()> {
                 *bytes = bitmap_to_bytes(places)?;
             }
             let lost_slugs = model.lost_slugs.iter().map(bitmap_to_bytes).collect::<io::Result<_>>()?;
-            put(&Piece::Model { position, seen: model.seen, marks, lost_slugs })?;
+            put(&PlanFrame::Model { position, seen: model.seen, marks, lost_slugs })?;
             let mut holders = model.addresses.iter().map(|(offset, holder)| (*offset, *holder));
             loop {
                 let some: Vec<_> = holders.by_ref().take(AT_ONCE).collect();
                 if some.is_empty() {
                     break;
                 }
-                put(&Piece::Addresses { position, holders: some })?;
+                put(&PlanFrame::Addresses { position, holders: some })?;
             }
             let mut runs = model.runs.iter()?;
             loop {
-                let some: Vec<Stretch> = runs.by_ref().take(AT_ONCE).collect::<io::Result<_>>()?;
+                let some: Vec<Extent> = runs.by_ref().take(AT_ONCE).collect::<io::Result<_>>()?;
                 if some.is_empty() {
                     break;
                 }
-                put(&Piece::Stretches { position, runs: some })?;
+                put(&PlanFrame::Extents { position, runs: some })?;
             }
         }
     }
     for actors in plan.actors.all().chunks(AT_ONCE) {
-        put(&Piece::Actors(actors.to_vec()))?;
+        put(&PlanFrame::Actors(actors.to_vec()))?;
     }
     let mut emails = plan.selection.iter().flat_map(|selection| selection.emails());
     loop {
@@ -195,8 +195,8 @@ fn write(path: &Path, kept: &CheckpointHeader, plan: &Plan) -> io::Result<()> {
         if some.is_empty() {
             break;
         }
-        put(&Piece::Emails(some))?;
+        put(&PlanFrame::Emails(some))?;
     }
-    put(&Piece::End)?;
+    put(&PlanFrame::End)?;
     file.flush()
 }

@@ -4,10 +4,10 @@ use std::io::{self, BufReader};
 
 use roaring::RoaringTreemap;
 
-use super::{Plan, no_model, segment::too_large_for_control, stretches::Stretch};
+use super::{Plan, extents::Extent, no_model, segment::too_large_for_control};
 use crate::{
     catalog::{Model, Silo},
-    export::{Decoder, ExportError, Limits, Part, RawRecord, Scanner, Source},
+    export::{Decoder, ExportError, ExportRange, Limits, RawRecord, Scanner, Source},
     finding::Finding,
     value::Value,
 };
@@ -40,8 +40,8 @@ pub struct Record {
 /// Reads records of one model in the order of the file.
 pub struct ModelReader<'a> {
     source: Source,
-    runs: Box<dyn Iterator<Item = io::Result<Stretch>> + Send>,
-    scanner: Option<Scanner<BufReader<Part>>>,
+    runs: Box<dyn Iterator<Item = io::Result<Extent>> + Send>,
+    scanner: Option<Scanner<BufReader<ExportRange>>>,
     model: &'a Model,
     decoder: Decoder<'a>,
     limits: Limits,
@@ -55,7 +55,7 @@ pub struct ModelReader<'a> {
 impl<'a> ModelReader<'a> {
     pub(super) fn new(
         source: Source,
-        runs: Box<dyn Iterator<Item = io::Result<Stretch>> + Send>,
+        runs: Box<dyn Iterator<Item = io::Result<Extent>> + Send>,
         model: &'a Model,
         decoder: Decoder<'a>,
         limits: Limits,
@@ -81,8 +81,8 @@ impl<'a> ModelReader<'a> {
                     continue;
                 }
                 let part = self.source.part(run.offset..run.offset + run.length);
-                let stretch = BufReader::with_capacity(64 * 1024, part);
-                self.scanner = Some(Scanner::stretch(stretch, run.offset, self.limits));
+                let extent = BufReader::with_capacity(64 * 1024, part);
+                self.scanner = Some(Scanner::extent(extent, run.offset, self.limits));
                 continue;
             };
             let Some((scanned, bytes)) = scanner.next_record()? else {
@@ -141,8 +141,8 @@ impl Plan {
         for run in plan.runs.iter()? {
             let run = run?;
             let part = self.source.part(run.offset..run.offset + run.length);
-            let stretch = BufReader::with_capacity(64 * 1024, part);
-            let mut scanner = Scanner::stretch(stretch, run.offset, self.limits);
+            let extent = BufReader::with_capacity(64 * 1024, part);
+            let mut scanner = Scanner::extent(extent, run.offset, self.limits);
             while let Some((scanned, bytes)) = scanner.next_record()? {
                 ordinal += 1;
                 take(ordinal, scanned.offset, RawRecord::parse(bytes, scanned.offset)?)?;

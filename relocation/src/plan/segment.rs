@@ -10,10 +10,10 @@ use std::{
 use super::{
     Record, actors, addresses,
     entry::Entry,
+    extents::Extent,
     made_slugs, no_model,
     sets::{KeySet, hash_key, key_sets},
     steps::{Notes, Segment},
-    stretches::Stretch,
 };
 use crate::{
     catalog::{Catalog, Column, Known, Model, Silo},
@@ -160,7 +160,7 @@ impl<'a> Checker<'a> {
                 run.length = offset + length as u64 - run.offset;
                 run.records += 1;
             }
-            None => part.runs.push(Stretch { offset, length: length as u64, records: 1 }),
+            None => part.runs.push(Extent { offset, length: length as u64, records: 1 }),
         }
         if !model.in_organization_scope() {
             for note in self.decoder.note_fields(model, raw.fields).map_err(place)? {

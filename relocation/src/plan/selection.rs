@@ -14,11 +14,11 @@ use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
 
 use super::{
-    Plan, Watch,
+    Plan, PlanningProgress,
     bitmap::{bitmap_from_bytes, bitmap_to_bytes},
     checkpoint::Log,
-    family::unsigned,
-    steps::{Selected, Step},
+    record_ownership::unsigned,
+    steps::{PlanningStep, Selected},
     stopped,
 };
 use crate::{
@@ -199,7 +199,7 @@ impl Plan {
         env: &Environment,
         filter: Option<&BTreeSet<String>>,
         selected: Option<Selected>,
-        watch: &Watch,
+        watch: &PlanningProgress,
         log: &mut Log<'_>,
     ) -> Result<(), ExportError> {
         let (mut selection, filter) = match (self.selection.take(), filter) {
@@ -251,7 +251,12 @@ impl Plan {
                 }
                 if record.ordinal % SELECTED == 0 {
                     let (users, emails) = selection.take_new();
-                    log.append(&Step::Selected(Selected { round, ordinal: record.ordinal, users, emails }))?;
+                    log.append(&PlanningStep::Selected(Selected {
+                        round,
+                        ordinal: record.ordinal,
+                        users,
+                        emails,
+                    }))?;
                 }
             }
         }

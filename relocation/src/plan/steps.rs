@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{entry::Entry, stretches::Stretch};
+use super::{entry::Entry, extents::Extent};
 use crate::finding::{Finding, FindingKind};
 
 /// The first finding of each kind, model and field, and how many records it is about.
@@ -14,11 +14,11 @@ pub(super) type NoteKey = (FindingKind, String, String);
 
 /// The result of checking the records of one model in a segment.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct Part {
+pub(super) struct ModelPart {
     pub(super) seen: i64,
     /// Stretches of the segment. No stretch extends into the next segment, so that a reader can skip those
     /// that it does not need.
-    pub(super) runs: Vec<Stretch>,
+    pub(super) runs: Vec<Extent>,
     /// The offsets of records that break a rule. Without a filter, only those of records that are left out if their user
     /// exists; any other one ends planning.
     pub(super) defective: Vec<u64>,
@@ -32,7 +32,7 @@ pub(super) struct Segment {
     pub(super) end: u64,
     /// Whether the file ends there too.
     pub(super) last: bool,
-    pub(super) models: BTreeMap<usize, Part>,
+    pub(super) models: BTreeMap<usize, ModelPart>,
     /// Whether it ends where the file cannot be read further. Such a segment is never logged.
     #[serde(skip)]
     pub(super) is_torn: bool,
@@ -51,7 +51,7 @@ pub(super) struct Segment {
 
 /// One step of planning, which a resumed process need not repeat.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Step {
+pub(super) enum PlanningStep {
     /// A segment of the file was read.
     Segment(Segment),
     /// Records with the same hash were compared.

@@ -46,7 +46,7 @@ impl ExportFile {
     fn plan_merging(&self, filter: Option<&[&str]>, merge_users: bool) -> Result<Plan, ExportError> {
         let filter: Option<BTreeSet<String>> =
             filter.map(|slugs| slugs.iter().map(|slug| (*slug).to_owned()).collect());
-        let request = Request {
+        let request = PlanRequest {
             source: &Source::plain(&self.dir.path().join("export.json"))?,
             scratch_dir: self.dir.path(),
             filter: filter.as_ref(),
@@ -57,7 +57,7 @@ impl ExportFile {
             tables: "",
             keep: None,
         };
-        Plan::make(&self.catalog, &self.env, &request, &Watch::default())
+        Plan::make(&self.catalog, &self.env, &request, &PlanningProgress::default())
     }
 
     fn pks(&self, plan: &Plan, model: &str, from: i64) -> Vec<i64> {

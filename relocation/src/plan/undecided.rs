@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use causeway_silo::env::Environment;
 use roaring::RoaringTreemap;
 
-use super::{Plan, Record, defects::Defective, family::unsigned, segment::user_of};
+use super::{Plan, Record, defects::Defective, record_ownership::unsigned, segment::user_of};
 use crate::{
     catalog::{Catalog, Model, USER},
     export::{Decoder, ExportError},

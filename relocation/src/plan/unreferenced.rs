@@ -6,9 +6,8 @@ use std::collections::{BTreeSet, HashMap};
 use roaring::RoaringTreemap;
 
 use super::{
-    Selection,
-    family::{Family, Whose, is_selected, targets, unsigned},
-    no_model,
+    Selection, no_model,
+    record_ownership::{Disposition, RecordOwnership, is_selected, targets, unsigned},
 };
 use crate::{
     catalog::{Catalog, Model},
@@ -52,7 +51,7 @@ fn concerned(catalog: &Catalog, selection: Option<&Selection>) -> (BTreeSet<usiz
     (unreferenced, referrers)
 }
 
-impl Family<'_> {
+impl RecordOwnership<'_> {
     /// Finds the records that no imported record refers to. Reads the models concerned twice: forward, to find out what
     /// each record belongs to, and then backward, only those that refer to others.
     pub(super) fn find_unreferenced(&mut self) -> Result<Unreferenced, ExportError> {
@@ -68,25 +67,25 @@ impl Family<'_> {
         // to a record are known when it is reached.
         let mut unwanted = Pks::new();
         for position in &unreferenced {
-            unwanted.insert(*position, self.nowhere(*position)?);
+            unwanted.insert(*position, self.unowned(*position)?);
         }
         let mut missed = Pks::new();
         for position in referrers.iter().rev() {
             let model = catalog.models().get(*position).ok_or_else(no_model)?;
             self.each(model, |record| {
                 let verdict = self.verdict(model, record.source_pk, &record.values);
-                let is_wanted = match verdict.whose {
-                    Whose::Here => true,
-                    Whose::Nowhere => match unwanted.get(position) {
+                let is_wanted = match verdict.disposition {
+                    Disposition::Imported => true,
+                    Disposition::Unowned => match unwanted.get(position) {
                         // If an imported record refers to it, it is imported, and so is what it refers to.
                         Some(unwanted) => !unwanted.contains(unsigned(record.source_pk)),
                         // Without a filter, a record that may refer to nothing is imported. All others depend on what
                         // they refer to.
                         None => selection.is_none() && may_refer_to_nothing(model),
                     },
-                    Whose::Lost | Whose::Elsewhere => false,
+                    Disposition::Dropped | Disposition::FilteredOut => false,
                 };
-                let is_missed = verdict.whose == Whose::Lost && verdict.refers_to_imported;
+                let is_missed = verdict.disposition == Disposition::Dropped && verdict.refers_to_imported;
                 for (column, value) in model.columns.iter().zip(&record.values) {
                     let (Some(target), Some(pk)) = (column.target, value.as_int()) else { continue };
                     if is_wanted && let Some(unwanted) = unwanted.get_mut(&target) {

@@ -11,7 +11,7 @@ use causeway_silo::{
 use sha1::{Digest as _, Sha1};
 
 use super::{compare::column_type, models};
-use crate::catalog::{self, Catalog, Column, Condition, Kind, Model, Silo, UniqueSet};
+use crate::catalog::{self, Catalog, Column, ColumnType, Condition, Model, Silo, UniqueSet};
 
 /// The maximum length of a name in PostgreSQL, in bytes.
 const LONGEST_NAME: usize = 63;
@@ -198,14 +198,14 @@ fn default_of(model: &Model, column: &Column, dialect: Dialect) -> Result<String
     let catalog::Default::Literal(json) = &column.default else { return Err(unusable()) };
     let text = |text: &str| format!("'{}'", text.replace('\'', "''"));
     Ok(match (serde_json::from_str(json), column.kind) {
-        (Ok(value), Kind::Json) => text(&serde_json::Value::to_string(&value)),
+        (Ok(value), ColumnType::Json) => text(&serde_json::Value::to_string(&value)),
         (Ok(serde_json::Value::Bool(value)), _) => match dialect {
             Dialect::Postgres => value.to_string(),
             Dialect::Sqlite => u8::from(value).to_string(),
         },
         (Ok(serde_json::Value::Number(number)), _) => number.to_string(),
         (Ok(serde_json::Value::String(value)), _) => text(&value),
-        (Ok(serde_json::Value::Array(values)), Kind::Array(_)) if values.is_empty() => match dialect {
+        (Ok(serde_json::Value::Array(values)), ColumnType::Array(_)) if values.is_empty() => match dialect {
             Dialect::Postgres => "'{}'".to_owned(),
             Dialect::Sqlite => "'[]'".to_owned(),
         },

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::compare::{Actual, Tables, UniqueIndex};
 use crate::catalog::{
-    ArrayOf, Catalog, Column, Default, Follow, Kind, Model, Move, Silo, SqlType, TakenName, UniqueSet,
+    ArrayOf, Catalog, Column, ColumnType, Default, Follow, Model, Move, Silo, SqlType, TakenName, UniqueSet,
 };
 
 impl Catalog {
@@ -188,11 +188,12 @@ fn fit_column(column: &mut Column, actual: &Actual, of_product: bool) {
         (known, actual) => known.or(actual),
     };
     match &mut column.kind {
-        Kind::Array(ArrayOf::Text(most)) => *most = length(*most),
+        ColumnType::Array(ArrayOf::Text(most)) => *most = length(*most),
         _ => column.max_length = length(column.max_length),
     }
     // A reference gets a new primary key in any case.
-    if let (Kind::BigInt | Kind::Integer, Some(kind), None) = (column.kind, sql.integer(), &column.references)
+    if let (ColumnType::BigInt | ColumnType::Integer, Some(kind), None) =
+        (column.kind, sql.integer(), &column.references)
     {
         column.kind = kind;
     }
@@ -319,9 +320,9 @@ mod tests {
         assert!(!visibility.is_stored);
         assert_eq!(visibility.not_stored, ", which releases from 25.2 on have");
         assert_eq!(column(&fitted, "sentry.project", "slug").max_length, Some(50));
-        let texts = Kind::Array(ArrayOf::Text(Some(9)));
+        let texts = ColumnType::Array(ArrayOf::Text(Some(9)));
         assert_eq!(column(&fitted, "sentry.snubaquery", "group_by").kind, texts);
-        assert_eq!(column(&fitted, "sentry.snubaquery", "time_window").kind, Kind::SmallInt);
+        assert_eq!(column(&fitted, "sentry.snubaquery", "time_window").kind, ColumnType::SmallInt);
         assert_eq!(column(&fitted, "sentry.projectownership", "schema").sql, "jsonb");
         assert_eq!(fitted.model("sentry.organizationmemberteam").unwrap().id_type, SqlType::Integer);
         assert_ne!(narrower.fingerprint(), tables(true, |_, _, _| true).fingerprint());
@@ -399,7 +400,7 @@ mod tests {
             assert_eq!(column(&own, "sentry.team", field).max_length, known("sentry.team", field), "{field}");
         }
         let group_by = |catalog: &Catalog| column(catalog, "sentry.snubaquery", "group_by").kind;
-        assert_eq!(group_by(&of_product), Kind::Array(ArrayOf::Text(Some(900))));
+        assert_eq!(group_by(&of_product), ColumnType::Array(ArrayOf::Text(Some(900))));
         assert_eq!(group_by(&own), group_by(&catalog));
         // A member copies the address.
         assert_eq!(column(&of_product, "sentry.user", "email").max_length, Some(250));

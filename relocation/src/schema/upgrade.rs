@@ -27,7 +27,7 @@ use crate::catalog::{Catalog, Model, Silo};
 type Constraints = BTreeMap<String, BTreeMap<String, Vec<String>>>;
 
 /// What must be altered in one table.
-struct Change<'a> {
+struct TableChange<'a> {
     model: &'a Model,
     differences: Vec<Difference<'a>>,
     /// Unique constraints that the catalog does not have, by name.
@@ -133,7 +133,7 @@ fn changes<'a>(
     dialect: Dialect,
     tables: &[Row],
     constraints: &[Row],
-) -> Result<Vec<Change<'a>>, DbError> {
+) -> Result<Vec<TableChange<'a>>, DbError> {
     let tables = Tables::read(tables, false)?;
     let constraints = read_constraints(constraints)?;
     let mut differences: BTreeMap<&str, Vec<Difference<'a>>> = BTreeMap::new();
@@ -155,7 +155,7 @@ fn changes<'a>(
         }
         if !differences.is_empty() || !obsolete.is_empty() || !missing.is_empty() {
             let missing = missing.into_values().collect();
-            changes.push(Change { model, differences, obsolete, missing });
+            changes.push(TableChange { model, differences, obsolete, missing });
         }
     }
     Ok(changes)
@@ -193,7 +193,7 @@ fn read_constraints(rows: &[Row]) -> Result<Constraints, DbError> {
     Ok(constraints)
 }
 
-impl Change<'_> {
+impl TableChange<'_> {
     /// Alters the table in place, as PostgreSQL can.
     fn alter(&self, catalog: &Catalog) -> Result<Vec<String>, DbError> {
         let Self { model, .. } = self;

@@ -8,8 +8,8 @@ use causeway_silo::db::DbErrorKind;
 
 use super::{
     Row, Writer, Written,
-    apart::Breaking,
-    left_out::Place,
+    bisect::CheckViolation,
+    left_out::RecordPosition,
     table::{Kept, Table, reference_key},
 };
 use crate::{
@@ -33,7 +33,7 @@ pub(super) struct RaisedRow {
     /// Its own value.
     own: Value,
     /// The records that have raised it.
-    by: Vec<Place>,
+    by: Vec<RecordPosition>,
 }
 
 /// What the finding about a merged record says of the row that the record became.
@@ -60,7 +60,7 @@ impl Writer<'_> {
         let mut kept: Vec<Row> = Vec::with_capacity(rows.len());
         let mut places: HashMap<(i64, i64), usize> = HashMap::new();
         // The records that became rows which are in the table already, each with its rank.
-        let mut merged_here: HashMap<i64, Vec<(usize, Place)>> = HashMap::new();
+        let mut merged_here: HashMap<i64, Vec<(usize, RecordPosition)>> = HashMap::new();
         // The first record of the file becomes the row.
         rows.sort_by_key(|row| row.ordinal);
         for row in rows {
@@ -70,7 +70,7 @@ impl Writer<'_> {
             };
             let own = rank(order, row.values.get(highest));
             let holder = if let Some(id) = here.get(&row.id).copied() {
-                merged_here.entry(id).or_default().push((own, Place::of(&row)));
+                merged_here.entry(id).or_default().push((own, RecordPosition::of(&row)));
                 id
             } else if let Some(first) = places.get(&key).and_then(|place| kept.get_mut(*place)) {
                 if own < rank(order, first.values.get(highest))
@@ -79,7 +79,7 @@ impl Writer<'_> {
                 {
                     let before = std::mem::replace(slot, value.clone());
                     let raised = raised.entry(first.id).or_insert(RaisedRow { own: before, by: Vec::new() });
-                    raised.by.push(Place::of(&row));
+                    raised.by.push(RecordPosition::of(&row));
                 }
                 first.id
             } else {
@@ -101,12 +101,12 @@ impl Writer<'_> {
             written.findings.push(row.place(model, Finding::new(FindingKind::RecordMerged, reason)));
             written.merged.push((holder, row));
         }
-        let best = |records: &[(usize, Place)]| records.iter().map(|(rank, _)| *rank).min();
+        let best = |records: &[(usize, RecordPosition)]| records.iter().map(|(rank, _)| *rank).min();
         let raise = merged_here.iter().filter_map(|(id, records)| Some((*id, best(records)?))).collect();
         for Kept { id, why } in table.raise(model, highest, order, raise).await? {
             let records = merged_here.remove(&id).unwrap_or_default();
             let best = best(&records);
-            let by: Vec<Place> = records
+            let by: Vec<RecordPosition> = records
                 .into_iter()
                 .filter_map(|(rank, place)| (Some(rank) == best).then_some(place))
                 .collect();
@@ -122,7 +122,7 @@ impl Writer<'_> {
 pub(super) fn lower_breaking(
     model: &Model,
     rows: &mut [Row],
-    breaking: &mut Vec<Breaking>,
+    breaking: &mut Vec<CheckViolation>,
     raised: &mut Raised,
     findings: &mut Vec<Finding>,
 ) -> bool {
@@ -170,7 +170,7 @@ fn lower(
 fn not_raised(
     model: &Model,
     highest: usize,
-    by: &[Place],
+    by: &[RecordPosition],
     kind: DbErrorKind,
     constraint: Option<&str>,
     findings: &mut Vec<Finding>,

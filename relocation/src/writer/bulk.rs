@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Executor as _, PgConnection, SqliteConnection, sqlite:
 
 use super::{
     Row, WriteError,
-    apart::{Inserted, Rows, insert_apart},
+    bisect::{Inserted, Rows, insert_bisecting},
     copy, stage,
 };
 use crate::{catalog::Model, value::Value};
@@ -57,7 +57,7 @@ pub(super) async fn insert_free(tx: &mut Tx, model: &Model, rows: &[Row]) -> Res
         Tx::Sqlite(begun) => {
             let mut work = begun.work()?;
             let mut sqlite = SqliteRows { connection: &mut work, model, rows, inserted: 0 };
-            let breaking = insert_apart(&mut sqlite, rows.len()).await;
+            let breaking = insert_bisecting(&mut sqlite, rows.len()).await;
             let inserted = sqlite.inserted;
             let breaking = work.done(breaking)?;
             let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();

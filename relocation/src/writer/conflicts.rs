@@ -7,8 +7,8 @@ use causeway_silo::env::BASE36;
 use super::{
     Regenerated, Row, WriteError, Writer, Written,
     alike::{lower_all, lower_breaking},
-    apart::Inserted,
-    left_out::Place,
+    bisect::Inserted,
+    left_out::RecordPosition,
     no_column,
     table::Table,
 };
@@ -53,7 +53,7 @@ impl Writer<'_> {
         model: &Model,
         rows: Vec<Row>,
         written: &mut Written,
-        lost: &mut HashMap<i64, Place>,
+        lost: &mut HashMap<i64, RecordPosition>,
     ) -> Result<(), T::Error> {
         let names = |rows: &[Row]| model.rules.taken_name.map(|name| texts(rows, name.column));
         let rows = self.resolve_names(table, model, rows, written).await?;

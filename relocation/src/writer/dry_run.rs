@@ -16,7 +16,7 @@ use siphasher::sip::SipHasher13;
 
 use super::{
     Row, WriteError, Writer, Written,
-    apart::Inserted,
+    bisect::Inserted,
     no_column,
     spill_map::{Keys, SpillMap},
     table::{Kept, Table, folds},
@@ -114,14 +114,14 @@ impl DryRun {
 
 /// What a hash was computed from. It is part of the hash, so that hashes of different things differ.
 #[derive(Hash)]
-enum Kind {
+enum HashedKind {
     /// A key of a unique set.
     Unique,
     /// A value of a column.
     Asked,
 }
 
-fn hasher_of(kind: Kind, model: &Model, index: usize) -> SipHasher13 {
+fn hasher_of(kind: HashedKind, model: &Model, index: usize) -> SipHasher13 {
     let mut hasher = SipHasher13::new();
     (kind, model.position, index).hash(&mut hasher);
     hasher
@@ -144,13 +144,13 @@ fn sets_that_merge(catalog: &Catalog, model: &Model) -> Vec<usize> {
 }
 
 fn hash_unique(model: &Model, index: usize, key: &[&Value]) -> u64 {
-    let mut hasher = hasher_of(Kind::Unique, model, index);
+    let mut hasher = hasher_of(HashedKind::Unique, model, index);
     key.iter().for_each(|value| hash_value(value, &mut hasher));
     hasher.finish()
 }
 
 fn hash_text(model: &Model, column: &Column, index: usize, text: &str) -> u64 {
-    let mut hasher = hasher_of(Kind::Asked, model, index);
+    let mut hasher = hasher_of(HashedKind::Asked, model, index);
     if folds(model, column) || column.sql == "citext" {
         text.to_lowercase().hash(&mut hasher);
     } else {

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use causeway_silo::db::DbErrorKind;
 
-use super::{Row, Writer, Written, apart::Breaking};
+use super::{Row, Writer, Written, bisect::CheckViolation};
 use crate::{
     catalog::Model,
     finding::{Finding, FindingKind, only_here},
@@ -12,13 +12,13 @@ use crate::{
 
 /// Where a row was in the file.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct RecordPosition {
     ordinal: i64,
     source_pk: i64,
     offset: u64,
 }
 
-impl Place {
+impl RecordPosition {
     pub(super) fn of(row: &Row) -> Self {
         Self { ordinal: row.ordinal, source_pk: row.source_pk, offset: row.offset }
     }
@@ -49,15 +49,15 @@ impl Writer<'_> {
         &self,
         model: &Model,
         rows: Vec<Row>,
-        breaking: Vec<Breaking>,
+        breaking: Vec<CheckViolation>,
         written: &mut Written,
-        lost: &mut HashMap<i64, Place>,
+        lost: &mut HashMap<i64, RecordPosition>,
     ) -> Vec<Row> {
         if breaking.is_empty() {
             return rows;
         }
         let checks: HashMap<i64, Option<String>> =
-            breaking.into_iter().map(|Breaking { id, check }| (id, check)).collect();
+            breaking.into_iter().map(|CheckViolation { id, check }| (id, check)).collect();
         let mut others = Vec::with_capacity(rows.len());
         for row in rows {
             let Some(check) = checks.get(&row.id) else {
@@ -72,7 +72,7 @@ impl Writer<'_> {
             drop_changes(written, &row);
             written.findings.push(row.place(model, Finding::new(FindingKind::NotInDatabase, reason)));
             written.dropped += 1;
-            lost.insert(row.id, Place::of(&row));
+            lost.insert(row.id, RecordPosition::of(&row));
         }
         others
     }
@@ -83,7 +83,7 @@ impl Writer<'_> {
         model: &Model,
         rows: &[Row],
         written: &mut Written,
-        lost: &mut HashMap<i64, Place>,
+        lost: &mut HashMap<i64, RecordPosition>,
     ) {
         for row in rows {
             let reason = format!(
@@ -93,7 +93,7 @@ impl Writer<'_> {
             drop_changes(written, row);
             written.findings.push(row.place(model, Finding::new(FindingKind::DuplicateDropped, reason)));
             written.dropped += 1;
-            lost.insert(row.id, Place::of(row));
+            lost.insert(row.id, RecordPosition::of(row));
         }
     }
 
@@ -131,7 +131,7 @@ impl Writer<'_> {
 
 /// A record that was left out, and the primary keys of those that were merged into it: one of them may be written instead.
 pub(super) struct Instead {
-    place: Place,
+    place: RecordPosition,
     of: Vec<i64>,
 }
 
@@ -140,7 +140,7 @@ impl Written {
     /// database takes is written in its place.
     pub(super) fn part_from(
         &mut self,
-        mut lost: HashMap<i64, Place>,
+        mut lost: HashMap<i64, RecordPosition>,
         instead: &mut Vec<Instead>,
     ) -> Vec<Row> {
         let merged = std::mem::take(&mut self.merged);

@@ -6,7 +6,7 @@
 
 mod addresses;
 mod alike;
-mod apart;
+mod bisect;
 mod bulk;
 mod chunk;
 mod conflicts;

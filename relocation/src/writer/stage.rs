@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 
 use super::{
     Row, WriteError,
-    apart::{Breaking, Inserted, Rows, insert_apart},
+    bisect::{CheckViolation, Inserted, Rows, insert_bisecting},
     copy,
 };
 use crate::catalog::{Model, UniqueSet};
@@ -121,11 +121,11 @@ async fn insert_each(
     stage: &str,
     rows: &[Row],
     inserted: &mut Vec<i64>,
-) -> Result<Vec<Breaking>, WriteError> {
+) -> Result<Vec<CheckViolation>, WriteError> {
     let mut ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
     ids.sort_unstable();
     let mut rows = StagedRows { connection, model, names, stage, ids: &ids, inserted };
-    insert_apart(&mut rows, ids.len()).await
+    insert_bisecting(&mut rows, ids.len()).await
 }
 
 /// The rows of the stage.

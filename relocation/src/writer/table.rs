@@ -5,7 +5,7 @@ use std::{collections::HashMap, ops::Range};
 use causeway_silo::db::{self, Db, DbError, Dialect, Refused, Statement, Tx};
 use chrono::{DateTime, Utc};
 
-use super::{Row, WriteError, apart::Inserted, bulk, no_column};
+use super::{Row, WriteError, bisect::Inserted, bulk, no_column};
 use crate::catalog::{Column, Model};
 
 /// A row that keeps its value, because the database refuses the new one.
@@ -181,7 +181,7 @@ impl Table for Tx {
             }
             statement.push(&format!(" ELSE {} END", order.len()))
         };
-        let refused = self.execute_apart(known.len(), raise).await?;
+        let refused = self.execute_bisecting(known.len(), raise).await?;
         let kept = refused.into_iter();
         Ok(kept.filter_map(|why| Some(Kept { id: known.get(why.index)?.0, why })).collect())
     }

@@ -9,7 +9,7 @@
 //! a transaction that lost against another one. So its body may run more than once, and must have no effect outside the
 //! transaction.
 
-mod apart;
+mod bisect;
 mod connect;
 mod digest;
 mod disk_space;
@@ -34,7 +34,7 @@ use sqlx::{
 
 use self::disk_space::DiskSpace;
 
-pub use apart::{Parts, Refused, is_refusal, write_apart};
+pub use bisect::{Parts, Refused, is_refusal, write_bisecting};
 pub use connect::{ConnectError, Options};
 pub use digest::digest_of;
 pub use error::{DbError, DbErrorKind, count};

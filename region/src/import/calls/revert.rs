@@ -47,8 +47,8 @@ impl Imports {
         if begun {
             tracing::info!(import_id = %id, was = import.state.name(), "an import is being reverted");
         }
-        if let Some(shared) = self.engine.running(id) {
-            shared.interrupt();
+        if let Some(running_import) = self.engine.running(id) {
+            running_import.interrupt();
         }
         self.engine.spawn(id);
         Ok(())

@@ -9,7 +9,7 @@ use std::{
 use causeway_audit::Subject;
 use causeway_relocation::{
     encrypted::{BEGINNING, is_tar},
-    plan::Watch,
+    plan::PlanningProgress,
 };
 use causeway_silo::{db::count, transact};
 use sha2::{Digest as _, Sha256};
@@ -308,7 +308,7 @@ impl Upload {
         };
         if received.encrypted {
             let spooled = self.engine.context.spooled(self.part.clone(), true);
-            let open = move |watch: &Watch| spooled.open(&watch.stop);
+            let open = move |watch: &PlanningProgress| spooled.open(&watch.stop);
             let source = self.engine.context.unless_stopped(&Arc::default(), open).await?;
             received.size_bytes = count(source.size())?;
             received.sha256 = source.sha256().ok_or_else(|| {

@@ -63,7 +63,7 @@ impl Imports {
     pub(crate) async fn view(&self, id: Uuid) -> Result<ImportView, Error> {
         let import = self.with_unstored(self.import(id).await?);
         let progress = match self.engine.running(id) {
-            Some(shared) => shared.progress(import.state == ImportState::Planning),
+            Some(running_import) => running_import.progress(import.state == ImportState::Planning),
             None => Progress::default(),
         };
         let hidden_organizations = match import.state {
@@ -98,7 +98,9 @@ impl Imports {
 
     /// Adds what the import waits for, if that could not be stored.
     fn with_unstored(&self, mut import: Import) -> Import {
-        if let Some(waiting) = self.engine.running(import.id).and_then(|shared| shared.waiting()) {
+        if let Some(waiting) =
+            self.engine.running(import.id).and_then(|running_import| running_import.waiting())
+        {
             import.waiting = Some(waiting);
         }
         import

@@ -30,14 +30,14 @@ use crate::{
         counts::{check_counts, planned_counts},
         owners::{owners, without_owner},
         plan::plan,
-        run::Run,
+        run::ImportRun,
         writes::do_writes,
     },
     store,
 };
 
 /// Goes through all models and slugs, and notes what would happen to them.
-pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut Run) -> Result<(), Error> {
+pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut ImportRun) -> Result<(), Error> {
     context.register().await?;
     context.ask(context.control.plan_import(import.id)).await?;
     let plan = plan(context, import, run).await?;
@@ -71,7 +71,7 @@ pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut Run)
 
 /// Asks control what would happen to the slugs, and checks which organizations would have an owner. If several
 /// organizations come to the same slug, one that wants it unchanged gets it first; of those, the first one.
-async fn check_organizations(context: &ImportContext, import: &Import, run: &Run) -> Result<(), Error> {
+async fn check_organizations(context: &ImportContext, import: &Import, run: &ImportRun) -> Result<(), Error> {
     let needs_owner = owners(&context.catalog).is_some();
     let has_owner = |organization: &ImportedOrganization| {
         run.dry_run.as_ref().is_none_or(|dry_run| dry_run.has_one(organization.id))

@@ -30,13 +30,13 @@ use crate::{
     error::Error,
     import::{
         Import, ImportState, ModelCounts, context::ImportContext, counts::check_counts,
-        follow::forget_returned, mapped::SharedKeys, run::Run, writes::do_writes,
+        follow::forget_returned, mapped::SharedKeys, run::ImportRun, writes::do_writes,
     },
-    store::{self, books::Books, lease_transaction::LeaseTransaction, organization::constraint},
+    store::{self, lease_transaction::LeaseTransaction, organization::constraint, product_db::ProductDb},
 };
 
 /// Writes the deferred models, checks that every record is accounted for, and makes the organizations visible.
-pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut Run) -> Result<(), Error> {
+pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut ImportRun) -> Result<(), Error> {
     context.register().await?;
     do_writes(context, import, run, true).await?;
     check_counts(context, import.id).await?;
@@ -45,8 +45,8 @@ pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut Run)
     announce_rows(context, import, run).await?;
     let mut after = 0;
     loop {
-        let (hides, books) = (import.parameters.hide_organizations, context.books.as_ref());
-        let part = match hides && books.is_none() {
+        let (hides, product_db) = (import.parameters.hide_organizations, context.product_db.as_ref());
+        let part = match hides && product_db.is_none() {
             true => None,
             false => context.organizations_after(import.id, after).await?,
         };
@@ -56,9 +56,9 @@ pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut Run)
                 let refused = store::organization::restore_status(lease, after, last).await?;
                 note_still_hidden(context, lease, import, refused).await?;
             }
-            if let Some(books) = books {
+            if let Some(product_db) = product_db {
                 // Also of hidden ones: the product keeps them in its books with their status.
-                books.announce_import(lease, import.id, after, last).await?;
+                product_db.announce_import(lease, import.id, after, last).await?;
             }
             if !more {
                 let (from, to) = (ImportState::Finishing, ImportState::Succeeded);
@@ -80,16 +80,17 @@ pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut Run)
 
 /// Announces what belongs to the organizations to the product's workers, chunk by chunk as it was written, because one
 /// organization may have very many members.
-async fn announce_rows(context: &ImportContext, import: &Import, run: &mut Run) -> Result<(), Error> {
-    let Some(books) = &context.books else { return Ok(()) };
+async fn announce_rows(context: &ImportContext, import: &Import, run: &mut ImportRun) -> Result<(), Error> {
+    let Some(product_db) = &context.product_db else { return Ok(()) };
     let mut after = store::import::announced(&context.db, import.id).await?;
     loop {
         let (db, region) = (&context.db, &context.region);
-        let next = Chunk::keys_of(db, region, import.id, Books::models_of_organizations(), after, 1).await?;
+        let next =
+            Chunk::keys_of(db, region, import.id, ProductDb::models_of_organizations(), after, 1).await?;
         let Some((model, position, min_ordinal, keys)) = next.into_iter().next() else { return Ok(()) };
         let ids: Vec<i64> = keys.inserted.iter().map(|(_, id)| *id).collect();
         transact_leased!(context, import, |lease| {
-            books.announce_rows(lease, &model, ids.clone()).await?;
+            product_db.announce_rows(lease, &model, ids.clone()).await?;
             store::import::set_announced(lease, (position, min_ordinal)).await?;
         })?;
         context.env.failpoint("region.finish.rows_announced").await?;

@@ -11,14 +11,14 @@ use std::{collections::HashSet, sync::Arc};
 use causeway_proto::limits::{ORGANIZATION_IN_HAND, organization_in_hand};
 use causeway_relocation::{
     catalog::USER,
-    plan::{Plan, Watch},
+    plan::{Plan, PlanningProgress},
 };
 
 use crate::{
     error::Error,
     import::{
         Import, ImportState, context::ImportContext, counts::planned_counts, fitted::Fitted, plan::plan,
-        run::Run,
+        run::ImportRun,
     },
     store,
 };
@@ -31,7 +31,7 @@ const LONGEST_TEXTS: usize = 4 * 50 + 64;
 const USERS_AT_ONCE: usize = 1_000;
 
 /// Plans the file and stores the result.
-pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut Run) -> Result<(), Error> {
+pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut ImportRun) -> Result<(), Error> {
     let stored = store_plan(context, import, run).await;
     if stored.is_err() {
         // When it is tried again, control's tables may be others than those that the plan was made for.
@@ -41,7 +41,7 @@ pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut Run)
 }
 
 /// Makes the plan and stores its result.
-async fn store_plan(context: &ImportContext, import: &Import, run: &mut Run) -> Result<(), Error> {
+async fn store_plan(context: &ImportContext, import: &Import, run: &mut ImportRun) -> Result<(), Error> {
     let (plan, planned_for) = loop {
         let plan = plan(context, import, run).await?;
         let Fitted { fingerprint, assumed, .. } = context.fitted(import, &mut run.fitted).await?;
@@ -74,7 +74,7 @@ async fn store_plan(context: &ImportContext, import: &Import, run: &mut Run) -> 
 async fn refuse_undecided(
     context: &ImportContext,
     import: &Import,
-    run: &mut Run,
+    run: &mut ImportRun,
     plan: &Arc<Plan>,
 ) -> Result<(), Error> {
     if !plan.has_undecided() {
@@ -84,9 +84,9 @@ async fn refuse_undecided(
     let env = context.env.clone();
     let reading = {
         let (plan, catalog, env) = (Arc::clone(plan), Arc::clone(&catalog), env.clone());
-        move |_: &Watch| Ok(plan.undecided_users(&catalog, &env)?)
+        move |_: &PlanningProgress| Ok(plan.undecided_users(&catalog, &env)?)
     };
-    let users = context.unless_stopped(&run.shared.planning, reading).await?;
+    let users = context.unless_stopped(&run.running_import.planning, reading).await?;
     context.register().await?;
     context.ask(context.control.plan_import(import.id)).await?;
     let mut existing = HashSet::new();
@@ -97,8 +97,8 @@ async fn refuse_undecided(
         existing.extend(users.iter().filter(|(_, name)| rows.contains_key(name)).map(|(pk, _)| *pk));
     }
     let plan = Arc::clone(plan);
-    let refusing = move |_: &Watch| Ok(plan.refuse_undecided(&catalog, &env, &existing)?);
-    context.unless_stopped(&run.shared.planning, refusing).await
+    let refusing = move |_: &PlanningProgress| Ok(plan.refuse_undecided(&catalog, &env, &existing)?);
+    context.unless_stopped(&run.running_import.planning, refusing).await
 }
 
 /// Refuses organizations whose slugs control could never reserve in one operation, before anything is written. If
@@ -106,7 +106,7 @@ async fn refuse_undecided(
 async fn refuse_too_large(
     context: &ImportContext,
     import: &Import,
-    run: &mut Run,
+    run: &mut ImportRun,
     plan: &Arc<Plan>,
 ) -> Result<(), Error> {
     let Fitted { catalog, of_control, .. } = context.fitted(import, &mut run.fitted).await?;
@@ -117,13 +117,13 @@ async fn refuse_too_large(
         return Ok(());
     }
     let (plan, env) = (Arc::clone(plan), context.env.clone());
-    let adding = move |_: &Watch| {
+    let adding = move |_: &PlanningProgress| {
         let mut bytes: usize = 0;
         plan.each_organization(&catalog, &env, |slug, name| {
             bytes = bytes.saturating_add(organization_in_hand(slug, name));
         })?;
         Ok(bytes)
     };
-    let bytes = context.unless_stopped(&run.shared.planning, adding).await?;
+    let bytes = context.unless_stopped(&run.running_import.planning, adding).await?;
     if bytes > limit { Err(Error::OrganizationsTooLarge { bytes, limit }) } else { Ok(()) }
 }

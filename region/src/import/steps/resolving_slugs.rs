@@ -32,20 +32,24 @@ use crate::{
         Import, ImportState, ImportedOrganization, ModelCounts, SlugPlan,
         changed_slug::{candidate, changed_by_slugs, name_for_control, slug_changed},
         context::ImportContext,
-        run::Run,
+        run::ImportRun,
     },
     store::{self, lease_transaction::LeaseTransaction, organization::constraint},
 };
 
 /// One step towards confirmed slugs: an import goes through this state several times.
-pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut Run) -> Result<(), Error> {
+pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut ImportRun) -> Result<(), Error> {
     context.register().await?;
-    run.shared.begin(0);
+    run.running_import.begin(0);
     resolve_org_slugs(context, import, run).await
 }
 
 /// Chooses what to request, requests it, or confirms what was given: whichever of these comes next.
-async fn resolve_org_slugs(context: &ImportContext, import: &Import, run: &mut Run) -> Result<(), Error> {
+async fn resolve_org_slugs(
+    context: &ImportContext,
+    import: &Import,
+    run: &mut ImportRun,
+) -> Result<(), Error> {
     if import.organization_count == 0 {
         return slugs_are_final(context, import).await;
     }
@@ -74,7 +78,7 @@ pub(crate) fn operation_id(import_id: Uuid, attempt: i64) -> Uuid {
 async fn ask_or_confirm(
     context: &ImportContext,
     import: &Import,
-    run: &mut Run,
+    run: &mut ImportRun,
     operation: Uuid,
 ) -> Result<(), Error> {
     if !import.slugs_written {
@@ -123,7 +127,7 @@ async fn choose_operation(context: &ImportContext, import: &Import) -> Result<()
 async fn ask_and_write(
     context: &ImportContext,
     import: &Import,
-    run: &mut Run,
+    run: &mut ImportRun,
     operation: Uuid,
 ) -> Result<(), Error> {
     if store::imported::is_any_taken(&context.db, import.id, import.slug_attempt + 1).await? {
@@ -253,7 +257,7 @@ async fn set_slugs(
 /// Undoes the slugs that were written, and begins the next attempt, under another operation. That attempt first
 /// releases the one before it. It requests other slugs in place of those that other organizations of this region
 /// have.
-async fn ask_again(context: &ImportContext, import: &Import, run: &mut Run) -> Result<(), Error> {
+async fn ask_again(context: &ImportContext, import: &Import, run: &mut ImportRun) -> Result<(), Error> {
     let mut after = 0;
     while let Some((last, _)) = context.organizations_after(import.id, after).await? {
         transact_leased!(context, import, |lease| {

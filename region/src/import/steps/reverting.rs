@@ -19,7 +19,7 @@ use causeway_relocation::{
     catalog::{Model, ORGANIZATION, Silo},
     chunk::{Chunk, Reverted},
     finding::{Finding, FindingKind},
-    revert::{self, Going, References},
+    revert::{self, References, RowsToDelete},
     writer::is_placeholder,
 };
 use causeway_silo::{db::count, transact};
@@ -31,7 +31,7 @@ use crate::{
         chunks::keys_from_proto,
         context::ImportContext,
         follow::forget_returned,
-        run::{Run, note_waiting},
+        run::{ImportRun, note_waiting},
         steps::resolving_slugs::operation_id,
     },
     store::{self, lease_transaction::LeaseTransaction},
@@ -43,8 +43,8 @@ const RELEASED: i64 = 5_000;
 const CHUNKS: i64 = 100;
 
 /// Undoes all that an import has written, in reverse order.
-pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut Run) -> Result<(), Error> {
-    run.shared.begin(0);
+pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut ImportRun) -> Result<(), Error> {
+    run.running_import.begin(0);
     // The request has taken the lease away, also from this process. Without the lease, what the revert
     // waits for would not be stored if it begins with a call that fails.
     transact!(Error, context.db, |tx| {
@@ -146,7 +146,7 @@ async fn adopt_chunks(context: &ImportContext, import: &Import) -> Result<(), Er
 async fn revert_chunks(
     context: &ImportContext,
     import: &Import,
-    run: &mut Run,
+    run: &mut ImportRun,
     models: Vec<String>,
 ) -> Result<(), Error> {
     let catalog = context.fitted_here().await?;
@@ -160,15 +160,15 @@ async fn revert_chunks(
         let model = catalog.model(&chunk.model).ok_or_else(|| {
             Error::Internal(format!("a chunk is of {}, which the catalog no longer knows", chunk.model))
         })?;
-        run.shared.model(&model.name);
+        run.running_import.model(&model.name);
         match model.silo {
             Silo::Region if !model.has_table => note_gone(context, import, &chunk).await?,
             Silo::Region => revert_here(context, import, model, &chunk, &references).await?,
             Silo::Control => revert_at_control(context, import, &chunk).await?,
         }
-        run.shared.add(count(chunk.keys.inserted.len())?);
+        run.running_import.add(count(chunk.keys.inserted.len())?);
         if run.waiting.take().is_some() {
-            note_waiting(context, import.id, &run.shared, None).await;
+            note_waiting(context, import.id, &run.running_import, None).await;
         }
         run.pass_turn(context).await?;
     }
@@ -186,12 +186,12 @@ async fn revert_here(
     context.env.failpoint("region.revert_chunk.ready").await?;
     transact_leased!(context, import, |lease| {
         // Rows of the import that refer to these rows have been deleted before, or stay.
-        let needed = references.needed(lease, &model.table, &ids, &Going::new()).await?;
+        let needed = references.needed(lease, &model.table, &ids, &RowsToDelete::new()).await?;
         let deleting: Vec<i64> = ids.iter().copied().filter(|id| !needed.contains_key(id)).collect();
-        if let Some(books) = &context.books {
-            books.announce_rows(lease, &model.name, deleting.clone()).await?;
+        if let Some(product_db) = &context.product_db {
+            product_db.announce_rows(lease, &model.name, deleting.clone()).await?;
             if model.name == ORGANIZATION {
-                books.forget(lease, &deleting).await?;
+                product_db.forget(lease, &deleting).await?;
             }
         }
         let deleted = revert::delete(lease, model, deleting).await?;
@@ -273,7 +273,7 @@ async fn report_needed_rows(context: &ImportContext, import: &Import) -> Result<
             })?;
             let ids: Vec<i64> = chunk.keys.inserted.iter().map(|(_, new)| *new).collect();
             let needed = transact!(Error, context.db, |tx| {
-                references.needed(tx, &model.table, &ids, &Going::new()).await?
+                references.needed(tx, &model.table, &ids, &RowsToDelete::new()).await?
             })?;
             let needed: Vec<NeededRow> = needed
                 .into_iter()

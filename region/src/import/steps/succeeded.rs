@@ -16,13 +16,13 @@ use causeway_relocation::{
 use crate::{
     convert::directory_status,
     error::Error,
-    import::{Import, ImportState, context::ImportContext, run::Run},
+    import::{Import, ImportState, context::ImportContext, run::ImportRun},
     store,
 };
 
 /// Reports the organizations to control's directory. Repeating that changes nothing. Those that control refuses
 /// become findings, and do not keep the others out.
-pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut Run) -> Result<(), Error> {
+pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut ImportRun) -> Result<(), Error> {
     context.remove_spool(import.id).await;
     context.register().await?;
     let mut after = 0;

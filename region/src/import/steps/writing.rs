@@ -12,13 +12,13 @@
 use crate::{
     error::Error,
     import::{
-        Import, ImportState, context::ImportContext, owners::check_owners, run::Run, writes::do_writes,
+        Import, ImportState, context::ImportContext, owners::check_owners, run::ImportRun, writes::do_writes,
     },
     store,
 };
 
 /// Writes all models of the organization scope except the deferred ones.
-pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut Run) -> Result<(), Error> {
+pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut ImportRun) -> Result<(), Error> {
     import_in_organization_scope(context, import, run).await?;
     check_owners(context, import).await?;
     context.env.failpoint("region.models.written").await?;
@@ -33,7 +33,7 @@ pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut Run)
 async fn import_in_organization_scope(
     context: &ImportContext,
     import: &Import,
-    run: &mut Run,
+    run: &mut ImportRun,
 ) -> Result<(), Error> {
     do_writes(context, import, run, false).await
 }

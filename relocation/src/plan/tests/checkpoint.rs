@@ -42,7 +42,7 @@ impl ExportFile {
 
     pub(super) fn kept(&self, stem: &str, identity: &str, limits: Limits) -> Result<Plan, ExportError> {
         let filter = BTreeSet::from(["one".to_owned(), "none".to_owned()]);
-        let request = Request {
+        let request = PlanRequest {
             source: &Source::plain(&self.path("export.json"))?,
             scratch_dir: self.dir.path(),
             filter: Some(&filter),
@@ -53,7 +53,7 @@ impl ExportFile {
             tables: "",
             keep: Some(&Checkpoint { stem: self.path(stem), identity: identity.to_owned(), stepped: None }),
         };
-        Plan::make(&self.catalog, &self.env, &request, &Watch::default())
+        Plan::make(&self.catalog, &self.env, &request, &PlanningProgress::default())
     }
 
     /// The complete log of planning. A directory blocks the path of the plan, so that the log stays.

@@ -156,7 +156,7 @@ fn a_record_between_two_organizations_is_known_and_its_children_are_not_told_aga
         for model in file.catalog.written() {
             let mut reader = plan.reader(model, &file.env, 1).unwrap();
             while let Some(record) = reader.next_record().unwrap() {
-                if plan.is_of_two(model, record.offset) {
+                if plan.is_in_two_organizations(model, record.offset) {
                     of_two.push((model.name.as_str(), record.source_pk));
                 }
             }

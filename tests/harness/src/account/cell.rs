@@ -2,7 +2,7 @@
 //! what a database stores.
 
 use anyhow::{Context as _, bail};
-use causeway_relocation::catalog::{ArrayOf, Column, Kind};
+use causeway_relocation::catalog::{ArrayOf, Column, ColumnType};
 use causeway_silo::db::Dialect;
 use chrono::{DateTime, NaiveDateTime, Utc};
 use serde_json::Value;
@@ -70,7 +70,7 @@ fn time(text: &str) -> anyhow::Result<DateTime<Utc>> {
 
 /// The cell that a field of the file has in its column.
 pub(super) fn of_file(column: &Column, value: &Value) -> anyhow::Result<Cell> {
-    if value.is_null() && (column.null || column.kind != Kind::Json) {
+    if value.is_null() && (column.null || column.kind != ColumnType::Json) {
         return Ok(Cell::Null);
     }
     let text = || value.as_str().with_context(|| format!("{} is no text", column.field));
@@ -78,25 +78,27 @@ pub(super) fn of_file(column: &Column, value: &Value) -> anyhow::Result<Cell> {
         return Ok(Cell::Text(value.to_string()));
     }
     Ok(match column.kind {
-        Kind::BigInt | Kind::Integer | Kind::SmallInt => {
+        ColumnType::BigInt | ColumnType::Integer | ColumnType::SmallInt => {
             Cell::Int(value.as_i64().with_context(|| format!("{} is no integer", column.field))?)
         }
-        Kind::BitField => Cell::Int(match value.as_i64() {
+        ColumnType::BitField => Cell::Int(match value.as_i64() {
             Some(value) => value,
             None => text()?.parse()?,
         }),
-        Kind::Boolean => {
+        ColumnType::Boolean => {
             Cell::Bool(value.as_bool().with_context(|| format!("{} is no boolean", column.field))?)
         }
-        Kind::Float => Cell::Float(value.as_f64().with_context(|| format!("{} is no number", column.field))?),
-        Kind::Text | Kind::Inet => Cell::Text(text()?.replace('\0', "")),
-        Kind::DateTime => Cell::Time(time(text()?)?),
-        Kind::Uuid => Cell::Uuid(Uuid::try_parse(text()?)?),
+        ColumnType::Float => {
+            Cell::Float(value.as_f64().with_context(|| format!("{} is no number", column.field))?)
+        }
+        ColumnType::Text | ColumnType::Inet => Cell::Text(text()?.replace('\0', "")),
+        ColumnType::DateTime => Cell::Time(time(text()?)?),
+        ColumnType::Uuid => Cell::Uuid(Uuid::try_parse(text()?)?),
         // A text that contains JSON is compared as that JSON.
-        Kind::Json => Cell::Json(
+        ColumnType::Json => Cell::Json(
             value.as_str().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_else(|| value.clone()),
         ),
-        Kind::Array(of) => Cell::List(list(of, value)?),
+        ColumnType::Array(of) => Cell::List(list(of, value)?),
     })
 }
 
@@ -132,8 +134,8 @@ fn clean(list: Value) -> Value {
 /// Whether the import must clean a text, or a list of texts, because a database cannot store it as it is.
 pub(super) fn is_cleaned(column: &Column, value: &Value) -> bool {
     match column.kind {
-        Kind::Text => value.as_str().is_some_and(|text| text.contains('\0')),
-        Kind::Array(_) => {
+        ColumnType::Text => value.as_str().is_some_and(|text| text.contains('\0')),
+        ColumnType::Array(_) => {
             let items = match value {
                 Value::String(text) => serde_json::from_str(text).ok().or_else(|| python_list(text)),
                 other => Some(other.clone()),
@@ -186,13 +188,13 @@ fn python_list(text: &str) -> Option<Value> {
 pub(super) fn select(column: &Column, dialect: Dialect) -> String {
     let name = format!("\"{}\"", column.column);
     match (dialect, column.kind) {
-        (Dialect::Postgres, Kind::DateTime) => {
+        (Dialect::Postgres, ColumnType::DateTime) => {
             format!("to_char({name} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')")
         }
-        (Dialect::Postgres, Kind::Array(_)) => format!("to_json({name})::text"),
+        (Dialect::Postgres, ColumnType::Array(_)) => format!("to_json({name})::text"),
         (Dialect::Postgres, _) => format!("{name}::text"),
         // All significant digits. CAST drops some.
-        (Dialect::Sqlite, Kind::Float) => {
+        (Dialect::Sqlite, ColumnType::Float) => {
             format!("CASE WHEN {name} IS NOT NULL THEN format('%!.17g', {name}) END")
         }
         (Dialect::Sqlite, _) => format!("CAST({name} AS text)"),
@@ -204,21 +206,23 @@ pub(super) fn of_database(column: &Column, text: Option<String>) -> anyhow::Resu
     let Some(text) = text else { return Ok(Cell::Null) };
     let of = || format!("column {} holds {text:?}", column.column);
     Ok(match column.kind {
-        Kind::BigInt | Kind::Integer | Kind::SmallInt | Kind::BitField => {
+        ColumnType::BigInt | ColumnType::Integer | ColumnType::SmallInt | ColumnType::BitField => {
             Cell::Int(text.parse().with_context(of)?)
         }
-        Kind::Boolean => match text.as_str() {
+        ColumnType::Boolean => match text.as_str() {
             "true" | "1" => Cell::Bool(true),
             "false" | "0" => Cell::Bool(false),
             _ => bail!(of()),
         },
-        Kind::Float => Cell::Float(text.parse().with_context(of)?),
-        Kind::Text | Kind::Inet => Cell::Text(text),
-        Kind::DateTime => Cell::Time(time(&text)?),
-        Kind::Uuid => Cell::Uuid(Uuid::try_parse(&text).with_context(of)?),
-        Kind::Json => Cell::Json(serde_json::from_str(&text).with_context(of)?),
-        Kind::Array(ArrayOf::FloatRows) => Cell::List(floats(&serde_json::from_str(&text).with_context(of)?)),
-        Kind::Array(ArrayOf::Text(_)) => Cell::List(serde_json::from_str(&text).with_context(of)?),
+        ColumnType::Float => Cell::Float(text.parse().with_context(of)?),
+        ColumnType::Text | ColumnType::Inet => Cell::Text(text),
+        ColumnType::DateTime => Cell::Time(time(&text)?),
+        ColumnType::Uuid => Cell::Uuid(Uuid::try_parse(&text).with_context(of)?),
+        ColumnType::Json => Cell::Json(serde_json::from_str(&text).with_context(of)?),
+        ColumnType::Array(ArrayOf::FloatRows) => {
+            Cell::List(floats(&serde_json::from_str(&text).with_context(of)?))
+        }
+        ColumnType::Array(ArrayOf::Text(_)) => Cell::List(serde_json::from_str(&text).with_context(of)?),
     })
 }
 

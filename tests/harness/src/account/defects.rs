@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use causeway_proto::relocation::v1::FindingKind;
-use causeway_relocation::catalog::{ArrayOf, Column, Default, Kind, Model, UniqueSet};
+use causeway_relocation::catalog::{ArrayOf, Column, ColumnType, Default, Model, UniqueSet};
 use serde_json::Value;
 
 use super::{case::AuditCase, cell, file::FileRecord, taken::Taken};
@@ -34,7 +34,7 @@ fn is_broken(model: &Model, column: &Column, value: Option<&Value>) -> Taken {
         let is_pk = value.as_i64().is_some_and(|pk| (1..1 << 53).contains(&pk));
         return if is_pk { Taken::No } else { Taken::Yes };
     }
-    if value.is_null() && column.kind != Kind::Json {
+    if value.is_null() && column.kind != ColumnType::Json {
         return Taken::Yes;
     }
     let least = |bits: u32| column.min.unwrap_or(-(1 << (bits - 1)));
@@ -43,26 +43,28 @@ fn is_broken(model: &Model, column: &Column, value: Option<&Value>) -> Taken {
     };
     let text = value.as_str();
     let right = match column.kind {
-        Kind::BigInt => value.as_i64().is_some_and(|number| column.min.is_none_or(|min| number >= min)),
-        Kind::Integer => fits(value.as_i64(), 32),
-        Kind::SmallInt => fits(value.as_i64(), 16),
-        Kind::Boolean => value.is_boolean(),
-        Kind::Float => value.is_number(),
-        Kind::Text if model.name == "sentry.organization" && column.field == "slug" => text.is_some(),
-        Kind::Text if column.or_integer && value.is_i64() => true,
-        Kind::Text => text.is_some_and(|text| {
+        ColumnType::BigInt => value.as_i64().is_some_and(|number| column.min.is_none_or(|min| number >= min)),
+        ColumnType::Integer => fits(value.as_i64(), 32),
+        ColumnType::SmallInt => fits(value.as_i64(), 16),
+        ColumnType::Boolean => value.is_boolean(),
+        ColumnType::Float => value.is_number(),
+        ColumnType::Text if model.name == "sentry.organization" && column.field == "slug" => text.is_some(),
+        ColumnType::Text if column.or_integer && value.is_i64() => true,
+        ColumnType::Text => text.is_some_and(|text| {
             let length = text.replace('\0', "").chars().count();
             column.max_length.is_none_or(|most| length <= most)
         }),
-        Kind::Json => text.is_none_or(|text| {
+        ColumnType::Json => text.is_none_or(|text| {
             let looks_so = text.trim_start().starts_with(['{', '[', '"']);
             !looks_so || serde_json::from_str::<Value>(text).is_ok()
         }),
         // The importer accepts more notations than the audit knows.
-        Kind::DateTime | Kind::Array(ArrayOf::FloatRows) if cell::of_file(column, value).is_err() => {
+        ColumnType::DateTime | ColumnType::Array(ArrayOf::FloatRows)
+            if cell::of_file(column, value).is_err() =>
+        {
             return Taken::Perhaps;
         }
-        Kind::Array(ArrayOf::Text(_)) => return Taken::Perhaps,
+        ColumnType::Array(ArrayOf::Text(_)) => return Taken::Perhaps,
         _ => cell::of_file(column, value).is_ok(),
     };
     if right { Taken::No } else { Taken::Yes }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use causeway_proto::relocation::v1::{Finding, FindingCount, FindingKind, Severity};
-use causeway_relocation::catalog::{Column, Default, Kind, Known};
+use causeway_relocation::catalog::{Column, ColumnType, Default, Known};
 use serde_json::Value;
 
 use super::{
@@ -146,7 +146,7 @@ impl AuditCase<'_> {
                         if cell::is_cleaned(column, value) {
                             add(FindingKind::TextCleaned, Some(field));
                         }
-                        if column.kind == Kind::Json
+                        if column.kind == ColumnType::Json
                             && !is_outside
                             && self.after.has_column(name, &column.column)
                             && let Ok(Cell::Json(value)) = cell::of_file(column, value)

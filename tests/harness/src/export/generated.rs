@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use causeway_relocation::{
-    catalog::{ArrayOf, Catalog, CatalogError, Column, Default, Kind, Model},
+    catalog::{ArrayOf, Catalog, CatalogError, Column, ColumnType, Default, Model},
     export::MAX_PK,
 };
 use serde_json::{Map, Value, json};
@@ -157,14 +157,14 @@ fn edge(column: &Column, pick: &mut impl FnMut(usize) -> usize) -> Value {
         |pick: &mut dyn FnMut(usize) -> usize, values: Vec<Value>| values[pick(values.len())].clone();
     let least = |least: i64| json!(column.min.map_or(least, |min| min.max(least)));
     match column.kind {
-        Kind::BigInt => one_of(pick, vec![least(i64::MIN), json!(i64::MAX), json!(0)]),
-        Kind::Integer => one_of(pick, vec![least(i32::MIN.into()), json!(i32::MAX), json!(0)]),
-        Kind::SmallInt => one_of(pick, vec![least(i16::MIN.into()), json!(i16::MAX), json!(0)]),
-        Kind::BitField => {
+        ColumnType::BigInt => one_of(pick, vec![least(i64::MIN), json!(i64::MAX), json!(0)]),
+        ColumnType::Integer => one_of(pick, vec![least(i32::MIN.into()), json!(i32::MAX), json!(0)]),
+        ColumnType::SmallInt => one_of(pick, vec![least(i16::MIN.into()), json!(i16::MAX), json!(0)]),
+        ColumnType::BitField => {
             one_of(pick, vec![json!(0), json!(i64::MAX), json!("-9223372036854775808"), json!("0")])
         }
-        Kind::Boolean => json!(pick(2) == 0),
-        Kind::Float => one_of(
+        ColumnType::Boolean => json!(pick(2) == 0),
+        ColumnType::Float => one_of(
             pick,
             vec![
                 json!(0),
@@ -175,14 +175,14 @@ fn edge(column: &Column, pick: &mut impl FnMut(usize) -> usize) -> Value {
                 json!(1e15 + 0.3),
             ],
         ),
-        Kind::Text => {
+        ColumnType::Text => {
             let long: String =
                 "漢🦀é\u{301}".chars().cycle().take(column.max_length.unwrap_or(3_000)).collect();
             let odd: String =
                 "\u{1}\u{7f}\u{2028}\"\\".chars().take(column.max_length.unwrap_or(5)).collect();
             one_of(pick, vec![json!(""), json!(long), json!(odd)])
         }
-        Kind::DateTime => one_of(
+        ColumnType::DateTime => one_of(
             pick,
             vec![
                 json!("0001-01-01T00:00:00Z"),
@@ -192,7 +192,7 @@ fn edge(column: &Column, pick: &mut impl FnMut(usize) -> usize) -> Value {
                 json!("2024-02-29T23:59:59.5+14:00"),
             ],
         ),
-        Kind::Json => one_of(
+        ColumnType::Json => one_of(
             pick,
             vec![
                 json!(""),
@@ -204,9 +204,9 @@ fn edge(column: &Column, pick: &mut impl FnMut(usize) -> usize) -> Value {
                 json!(u64::MAX),
             ],
         ),
-        Kind::Uuid => json!("ffffffff-ffff-ffff-ffff-ffffffffffff"),
-        Kind::Inet => one_of(pick, vec![json!("0.0.0.0"), json!("::"), json!("ffff::1")]),
-        Kind::Array(ArrayOf::Text(_)) => one_of(
+        ColumnType::Uuid => json!("ffffffff-ffff-ffff-ffff-ffffffffffff"),
+        ColumnType::Inet => one_of(pick, vec![json!("0.0.0.0"), json!("::"), json!("ffff::1")]),
+        ColumnType::Array(ArrayOf::Text(_)) => one_of(
             pick,
             vec![
                 json!([]),
@@ -216,7 +216,7 @@ fn edge(column: &Column, pick: &mut impl FnMut(usize) -> usize) -> Value {
                 json!(["a,b", "{}\"\\", "NULL"]),
             ],
         ),
-        Kind::Array(ArrayOf::FloatRows) => {
+        ColumnType::Array(ArrayOf::FloatRows) => {
             one_of(pick, vec![json!([]), json!([[]]), json!([[0.5, 1e300], [-1, 0]])])
         }
     }

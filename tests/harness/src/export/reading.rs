@@ -13,7 +13,7 @@ use causeway_relocation::{
     finding::{FindingKind, Tense},
     keys::{ChunkKeys, KeyMap},
     mapping::{Decision, Mapping},
-    plan::{Plan, Record, Request, Watch},
+    plan::{Plan, PlanRequest, PlanningProgress, Record},
     value::Value,
 };
 use causeway_silo::env::Environment;
@@ -46,7 +46,7 @@ impl File {
     }
 
     fn plan(&self, filter: Option<&BTreeSet<String>>) -> Result<Plan, ExportError> {
-        let request = Request {
+        let request = PlanRequest {
             source: &self.source,
             scratch_dir: self.dir.path(),
             filter,
@@ -57,7 +57,7 @@ impl File {
             tables: "",
             keep: None,
         };
-        Plan::make(&CATALOG, &self.env, &request, &Watch::default())
+        Plan::make(&CATALOG, &self.env, &request, &PlanningProgress::default())
     }
 }
 
@@ -159,7 +159,7 @@ fn follow(file: &File, plan: &Plan, bytes: &[u8]) -> Option<String> {
         }
         let packed = chunk.pack().expect("it can be packed");
         let unpacked = ChunkKeys::unpack(&packed).expect("it can be read");
-        keys.absorb(model.position, &unpacked).expect("the keys are consistent");
+        keys.add_chunk(model.position, &unpacked).expect("the keys are consistent");
     }
     slug
 }

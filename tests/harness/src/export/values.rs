@@ -1,7 +1,7 @@
 //! Values for columns: never null, never the default, and the same on every run. They are derived from model, field and
 //! primary key, so rows differ where they must.
 
-use causeway_relocation::catalog::{ArrayOf, Column, Default, Kind};
+use causeway_relocation::catalog::{ArrayOf, Column, ColumnType, Default};
 use chrono::{DateTime, Duration, SecondsFormat, Utc};
 use serde_json::{Value, json};
 
@@ -36,19 +36,19 @@ pub(super) fn value(model: &str, column: &Column, pk: i64) -> Value {
         return choice;
     }
     match column.kind {
-        Kind::BigInt => json!((1_i64 << 40) + small),
-        Kind::Integer | Kind::SmallInt => json!(small),
-        Kind::BitField if seed.is_multiple_of(2) => json!((1_i64 << 35) + small),
-        Kind::BitField => json!(((1_i64 << 35) + small).to_string()),
-        Kind::Boolean => json!(column.default != Default::Literal("true".to_owned())),
-        Kind::Float => json!(f64::from(u32::try_from(seed % 1_000_000).unwrap_or(0)) / 7.0),
-        Kind::Text => json!(text(model, column, pk, seed)),
-        Kind::DateTime => json!(time(seed)),
-        Kind::Json => json_value(seed),
-        Kind::Uuid => json!(uuid(seed)),
-        Kind::Inet => json!(format!("10.{}.{}.{}", seed % 250, seed / 250 % 250, pk % 250)),
-        Kind::Array(ArrayOf::Text(_)) => texts(pk, seed),
-        Kind::Array(ArrayOf::FloatRows) => json!("[[0.1, 116201.28571428571], [-3e-7, 1234567.875]]"),
+        ColumnType::BigInt => json!((1_i64 << 40) + small),
+        ColumnType::Integer | ColumnType::SmallInt => json!(small),
+        ColumnType::BitField if seed.is_multiple_of(2) => json!((1_i64 << 35) + small),
+        ColumnType::BitField => json!(((1_i64 << 35) + small).to_string()),
+        ColumnType::Boolean => json!(column.default != Default::Literal("true".to_owned())),
+        ColumnType::Float => json!(f64::from(u32::try_from(seed % 1_000_000).unwrap_or(0)) / 7.0),
+        ColumnType::Text => json!(text(model, column, pk, seed)),
+        ColumnType::DateTime => json!(time(seed)),
+        ColumnType::Json => json_value(seed),
+        ColumnType::Uuid => json!(uuid(seed)),
+        ColumnType::Inet => json!(format!("10.{}.{}.{}", seed % 250, seed / 250 % 250, pk % 250)),
+        ColumnType::Array(ArrayOf::Text(_)) => texts(pk, seed),
+        ColumnType::Array(ArrayOf::FloatRows) => json!("[[0.1, 116201.28571428571], [-3e-7, 1234567.875]]"),
     }
 }
 

@@ -46,7 +46,7 @@ pub fn is_refusal(error: &DbError) -> bool {
 ///
 /// # Errors
 /// Any error of the database but that a row breaks a unique set or a check.
-pub async fn write_apart<P: Parts>(rows: &mut P, count: usize) -> Result<Vec<Refused>, P::Error> {
+pub async fn write_bisecting<P: Parts>(rows: &mut P, count: usize) -> Result<Vec<Refused>, P::Error> {
     let mut refused = Vec::new();
     // The last part of the list is the next one. The parts are in reverse order, so that earlier rows come first.
     let mut parts = vec![Range { start: 0, end: count }];
@@ -89,12 +89,12 @@ impl Tx {
     ///
     /// # Errors
     /// Any other error of the database.
-    pub async fn execute_apart(
+    pub async fn execute_bisecting(
         &mut self,
         count: usize,
         change: impl Fn(Range<usize>) -> Statement + Send,
     ) -> Result<Vec<Refused>, DbError> {
-        write_apart(&mut Changes { tx: self, change }, count).await
+        write_bisecting(&mut Changes { tx: self, change }, count).await
     }
 }
 
@@ -170,7 +170,7 @@ mod tests {
             tx.execute(Statement::new("CREATE TABLE number (id BIGINT, is_right BOOLEAN CHECK (is_right))"))
                 .await?;
             let mut numbers = Numbers { tx, refused: refused.clone(), statements: 0 };
-            let breaking = write_apart(&mut numbers, COUNT).await?;
+            let breaking = write_bisecting(&mut numbers, COUNT).await?;
             let statements = numbers.statements;
             let left = tx.fetch_one(Statement::new("SELECT count(*) AS n FROM number")).await?.int("n")?;
             (statements, breaking.len(), left)
@@ -214,7 +214,7 @@ mod tests {
                     .rows(dialect, "r", rows)
                     .push(" WHERE word.id = r.id")
             };
-            let refused = tx.execute_apart(words.len(), change).await?;
+            let refused = tx.execute_bisecting(words.len(), change).await?;
             let rows = tx.fetch_all(Statement::new("SELECT value FROM word ORDER BY id")).await?;
             (refused, rows.iter().map(|row| row.text("value")).collect::<Result<Vec<_>, _>>()?)
         })

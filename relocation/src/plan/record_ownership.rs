@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use causeway_silo::env::Environment;
 use roaring::RoaringTreemap;
 
-use super::{Plan, Watch, no_model, stopped};
+use super::{Plan, PlanningProgress, no_model, stopped};
 use crate::{
     catalog::{Catalog, Model, ORGANIZATION, USER},
     export::{Decoder, ExportError, RawRecord},
@@ -16,33 +16,34 @@ use crate::{
 
 /// What happens to a record, according to its references.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Whose {
+pub(super) enum Disposition {
     /// It is imported: none of its references prevents that.
-    Here,
+    Imported,
     /// It is dropped, because something that it refers to is not imported.
-    Lost,
+    Dropped,
     /// It belongs to something that the filter excludes.
-    Elsewhere,
+    FilteredOut,
     /// It belongs to nothing. The records that refer to it decide.
-    Nowhere,
+    Unowned,
 }
 
 /// What follows from the references of a record.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Verdict {
-    pub(super) whose: Whose,
+    pub(super) disposition: Disposition,
     /// It refers to a record that is imported and is not a user.
     pub(super) refers_to_imported: bool,
     /// The primary key of the organization that it belongs to.
     organization: Option<u64>,
     /// It belongs to two organizations.
-    pub(super) is_of_two: bool,
+    pub(super) is_in_two_organizations: bool,
 }
 
 impl Verdict {
     /// Whether the record concerns only what the filter excludes.
     pub(super) fn is_left_out(&self) -> bool {
-        self.whose == Whose::Elsewhere && !(self.is_of_two && self.refers_to_imported)
+        self.disposition == Disposition::FilteredOut
+            && !(self.is_in_two_organizations && self.refers_to_imported)
     }
 }
 
@@ -63,31 +64,31 @@ struct Known {
     here: RoaringTreemap,
     lost: RoaringTreemap,
     elsewhere: RoaringTreemap,
-    nowhere: RoaringTreemap,
+    unowned: RoaringTreemap,
     organizations: Organizations,
     /// The offsets of records that belong to two organizations.
     of_two: RoaringTreemap,
 }
 
 impl Known {
-    fn whose(&self, pk: u64) -> Option<Whose> {
+    fn disposition(&self, pk: u64) -> Option<Disposition> {
         // If a primary key occurs twice, it counts as excluded only if both records are.
         [
-            (&self.here, Whose::Here),
-            (&self.lost, Whose::Lost),
-            (&self.nowhere, Whose::Nowhere),
-            (&self.elsewhere, Whose::Elsewhere),
+            (&self.here, Disposition::Imported),
+            (&self.lost, Disposition::Dropped),
+            (&self.unowned, Disposition::Unowned),
+            (&self.elsewhere, Disposition::FilteredOut),
         ]
         .into_iter()
-        .find_map(|(pks, whose)| pks.contains(pk).then_some(whose))
+        .find_map(|(pks, disposition)| pks.contains(pk).then_some(disposition))
     }
 
     fn add(&mut self, pk: u64, verdict: Verdict) {
-        match verdict.whose {
-            Whose::Here => &mut self.here,
-            Whose::Lost => &mut self.lost,
-            Whose::Elsewhere => &mut self.elsewhere,
-            Whose::Nowhere => &mut self.nowhere,
+        match verdict.disposition {
+            Disposition::Imported => &mut self.here,
+            Disposition::Dropped => &mut self.lost,
+            Disposition::FilteredOut => &mut self.elsewhere,
+            Disposition::Unowned => &mut self.unowned,
         }
         .insert(pk);
     }
@@ -138,18 +139,23 @@ pub(super) fn unsigned(pk: i64) -> u64 {
 }
 
 /// Finds out what the records of a file belong to.
-pub(super) struct Family<'a> {
+pub(super) struct RecordOwnership<'a> {
     pub(super) catalog: &'a Catalog,
     pub(super) plan: &'a Plan,
     pub(super) env: &'a Environment,
-    watch: &'a Watch,
+    watch: &'a PlanningProgress,
     known: HashMap<usize, Known>,
     /// The file has several organizations. Otherwise no record belongs to two.
     several: bool,
 }
 
-impl<'a> Family<'a> {
-    pub(super) fn new(catalog: &'a Catalog, plan: &'a Plan, env: &'a Environment, watch: &'a Watch) -> Self {
+impl<'a> RecordOwnership<'a> {
+    pub(super) fn new(
+        catalog: &'a Catalog,
+        plan: &'a Plan,
+        env: &'a Environment,
+        watch: &'a PlanningProgress,
+    ) -> Self {
         let several = catalog.model(ORGANIZATION).is_some_and(|model| plan.seen(model) > 1);
         Self { catalog, plan, env, watch, known: HashMap::new(), several }
     }
@@ -193,7 +199,7 @@ impl<'a> Family<'a> {
                 if self.several {
                     known.organizations.add(unsigned(record.source_pk), verdict.organization);
                 }
-                if verdict.is_of_two {
+                if verdict.is_in_two_organizations {
                     known.of_two.insert(record.offset);
                 }
                 Ok(())
@@ -218,68 +224,75 @@ impl<'a> Family<'a> {
         if is_selected(model) {
             let taken = self.plan.selection.as_ref().is_none_or(|selection| selection.takes(model, pk, None));
             return Verdict {
-                whose: if taken { Whose::Here } else { Whose::Elsewhere },
+                disposition: if taken { Disposition::Imported } else { Disposition::FilteredOut },
                 refers_to_imported: taken,
                 organization: (model.name == ORGANIZATION).then_some(unsigned(pk)),
-                is_of_two: false,
+                is_in_two_organizations: false,
             };
         }
         let mut organization: Option<u64> = None;
-        let (mut here, mut lost, mut elsewhere, mut refers_to_imported, mut is_of_two) =
+        let (mut here, mut lost, mut elsewhere, mut refers_to_imported, mut is_in_two_organizations) =
             (false, model.rules.is_of_another_scope(values), false, false, false);
         for (index, (column, value)) in model.columns.iter().zip(values).enumerate() {
             let (Some(name), Some(pk)) = (column.references.as_deref(), value.as_int()) else { continue };
             let target = column.target.and_then(|target| self.known.get(&target));
-            let whose = target.and_then(|target| target.whose(unsigned(pk)));
-            if whose != Some(Whose::Here) && model.rules.clear_if_unmapped.contains(&index) {
+            let disposition = target.and_then(|target| target.disposition(unsigned(pk)));
+            if disposition != Some(Disposition::Imported) && model.rules.clear_if_unmapped.contains(&index) {
                 continue;
             }
-            match whose {
-                Some(Whose::Here) => {
+            match disposition {
+                Some(Disposition::Imported) => {
                     here = true;
                     refers_to_imported |= name != USER;
                 }
                 // The user who made a record does not decide what it belongs to, but the record cannot be imported
                 // without the user.
-                Some(Whose::Elsewhere) if name == USER && !model.is_user_scoped() => lost = true,
-                Some(Whose::Elsewhere) => elsewhere = true,
-                Some(Whose::Nowhere) => {}
-                Some(Whose::Lost) | None => lost = true,
+                Some(Disposition::FilteredOut) if name == USER && !model.is_user_scoped() => lost = true,
+                Some(Disposition::FilteredOut) => elsewhere = true,
+                Some(Disposition::Unowned) => {}
+                Some(Disposition::Dropped) | None => lost = true,
             }
-            let of_target = target.filter(|_| whose.is_some() && name != USER);
+            let of_target = target.filter(|_| disposition.is_some() && name != USER);
             if let Some(found) = of_target.and_then(|target| target.organizations.get(unsigned(pk))) {
-                is_of_two |= organization.is_some_and(|before| before != found);
+                is_in_two_organizations |= organization.is_some_and(|before| before != found);
                 organization = organization.or(Some(found));
             }
         }
-        let whose = match (elsewhere, lost, here) {
-            (true, _, _) => Whose::Elsewhere,
-            (_, true, _) => Whose::Lost,
-            (_, _, true) if !model.rules.only_if_referred => Whose::Here,
-            _ => Whose::Nowhere,
+        let disposition = match (elsewhere, lost, here) {
+            (true, _, _) => Disposition::FilteredOut,
+            (_, true, _) => Disposition::Dropped,
+            (_, _, true) if !model.rules.only_if_referred => Disposition::Imported,
+            _ => Disposition::Unowned,
         };
         // A record that refers to a record of two organizations counts for neither of them: one finding is enough.
-        Verdict { whose, refers_to_imported, organization: organization.filter(|_| !is_of_two), is_of_two }
+        Verdict {
+            disposition,
+            refers_to_imported,
+            organization: organization.filter(|_| !is_in_two_organizations),
+            is_in_two_organizations,
+        }
     }
 
     /// What happens to the record that a reference points to. `None` if it is not in the file, or its model has not
     /// been learned.
-    pub(super) fn whose(&self, target: &Model, pk: i64) -> Option<Whose> {
-        self.known.get(&target.position)?.whose(unsigned(pk))
+    pub(super) fn disposition(&self, target: &Model, pk: i64) -> Option<Disposition> {
+        self.known.get(&target.position)?.disposition(unsigned(pk))
     }
 
     /// The primary keys of the records of a model that belong to nothing.
     ///
     /// # Errors
     /// If the model has not been learned.
-    pub(super) fn nowhere(&self, position: usize) -> Result<RoaringTreemap, ExportError> {
+    pub(super) fn unowned(&self, position: usize) -> Result<RoaringTreemap, ExportError> {
         let known = self.known.get(&position);
         let known = known.ok_or_else(|| ExportError::inconsistent("a model was not read to its end"))?;
-        Ok(known.nowhere.clone())
+        Ok(known.unowned.clone())
     }
 
     /// Finds the records that belong to two organizations: their offsets, by the position of their model.
-    pub(super) fn find_those_of_two(&mut self) -> Result<HashMap<usize, RoaringTreemap>, ExportError> {
+    pub(super) fn find_in_two_organizations(
+        &mut self,
+    ) -> Result<HashMap<usize, RoaringTreemap>, ExportError> {
         if !self.several {
             return Ok(HashMap::new());
         }

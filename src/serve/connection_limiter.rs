@@ -51,13 +51,13 @@ pub(super) enum Full {
 
 /// The places for connections, in all and for each address.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct ConnectionLimiter {
     limits: Limits,
     all: Arc<Semaphore>,
     of_addresses: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
 
-impl Places {
+impl ConnectionLimiter {
     /// Places within these limits, all free.
     pub(super) fn new(limits: Limits) -> Self {
         Self { limits, all: Arc::new(Semaphore::new(limits.open)), of_addresses: Arc::default() }
@@ -67,7 +67,7 @@ impl Places {
     ///
     /// # Errors
     /// If there is none.
-    pub(super) fn take(&self, stream: &TcpStream) -> Result<Place, Full> {
+    pub(super) fn take(&self, stream: &TcpStream) -> Result<ConnectionPermit, Full> {
         let Ok(all) = Arc::clone(&self.all).try_acquire_owned() else {
             return Err(Full::All(self.limits.open));
         };
@@ -82,13 +82,13 @@ impl Places {
             *count += 1;
             Ok(OfAddress { address, counts: Arc::clone(&self.of_addresses) })
         });
-        Ok(Place { _all: all, _of_address: of_address.transpose()? })
+        Ok(ConnectionPermit { _all: all, _of_address: of_address.transpose()? })
     }
 }
 
 /// The place of one connection. Given back when it is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct ConnectionPermit {
     _all: OwnedSemaphorePermit,
     _of_address: Option<OfAddress>,
 }

@@ -134,14 +134,14 @@ const COMPARED: [Compared; 4] = [
 
 /// The books of a database that is the product's.
 #[derive(Debug, Clone)]
-pub(crate) struct Books {
+pub(crate) struct ProductDb {
     /// The type of the column of payloads.
     payload_type: String,
     /// Those of [`MADE_BY_WORKERS`] that the database has.
     made_by_workers: Vec<&'static str>,
 }
 
-impl Books {
+impl ProductDb {
     /// Checks whether the database has such books.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Inserts rows of which some break a constraint that the catalog does not know. Only the database knows
 //! which ones.
 
-use causeway_silo::db::{DbErrorKind, Parts, write_apart};
+use causeway_silo::db::{DbErrorKind, Parts, write_bisecting};
 
 use super::WriteError;
 
@@ -11,12 +11,12 @@ pub(super) struct Inserted {
     /// The ids of the rows that are in the table now.
     pub(super) ids: Vec<i64>,
     /// The rows that break a check of the table.
-    pub(super) breaking: Vec<Breaking>,
+    pub(super) breaking: Vec<CheckViolation>,
 }
 
 /// A row that breaks a check of the table.
 #[derive(Debug)]
-pub(super) struct Breaking {
+pub(super) struct CheckViolation {
     /// The id that the row was to have.
     pub(super) id: i64,
     /// The name of the check, if the database gives one.
@@ -31,8 +31,13 @@ pub(super) trait Rows: Parts<Error = WriteError> {
 
 /// Inserts each row that breaks no constraint together with those before it. Leaves out the others, and returns those
 /// of them that break a check.
-pub(super) async fn insert_apart(rows: &mut impl Rows, count: usize) -> Result<Vec<Breaking>, WriteError> {
-    let refused = write_apart(rows, count).await?;
+pub(super) async fn insert_bisecting(
+    rows: &mut impl Rows,
+    count: usize,
+) -> Result<Vec<CheckViolation>, WriteError> {
+    let refused = write_bisecting(rows, count).await?;
     let breaking = refused.into_iter().filter(|row| row.kind == DbErrorKind::Check);
-    Ok(breaking.filter_map(|row| Some(Breaking { id: rows.id(row.index)?, check: row.constraint })).collect())
+    Ok(breaking
+        .filter_map(|row| Some(CheckViolation { id: rows.id(row.index)?, check: row.constraint }))
+        .collect())
 }

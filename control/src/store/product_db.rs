@@ -18,7 +18,7 @@ use chrono::{DateTime, Utc};
 use super::{
     EQUALS_WITHOUT_REGION_INDEX,
     feed_transaction::FeedTransaction,
-    product_tables::{Books, texts},
+    product_tables::{ProductDb, texts},
 };
 use crate::model::{
     directory::ResolvedOrganization,
@@ -53,7 +53,7 @@ pub(crate) struct Held {
     inserted: HashSet<String>,
 }
 
-impl Books {
+impl ProductDb {
     /// Reserves those of the candidates that are free in the product, in the order of the slugs.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use crate::spill::SpillFile;
 
 /// A stretch of the file with records of one model only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Stretch {
+pub(crate) struct Extent {
     /// Where its first record begins, in bytes.
     pub(crate) offset: u64,
     /// Its length in bytes, to the end of its last record.
@@ -23,14 +23,14 @@ const BUDGET: usize = 64 * 1024;
 
 /// The runs of one model, in the order of the file.
 #[derive(Debug, Default)]
-pub(crate) struct Stretches {
-    last: Vec<Stretch>,
+pub(crate) struct Extents {
+    last: Vec<Extent>,
     spilled: Option<SpillFile<3>>,
 }
 
-impl Stretches {
+impl Extents {
     /// Adds a stretch that comes after all others.
-    pub(crate) fn push(&mut self, run: Stretch, dir: &Path) -> io::Result<()> {
+    pub(crate) fn push(&mut self, run: Extent, dir: &Path) -> io::Result<()> {
         if self.last.len() >= BUDGET {
             let file = match &mut self.spilled {
                 Some(file) => file,
@@ -43,10 +43,10 @@ impl Stretches {
     }
 
     /// All runs, from the first.
-    pub(crate) fn iter(&self) -> io::Result<impl Iterator<Item = io::Result<Stretch>> + use<>> {
+    pub(crate) fn iter(&self) -> io::Result<impl Iterator<Item = io::Result<Extent>> + use<>> {
         let spilled = self.spilled.as_ref().map(SpillFile::iter).transpose()?;
         let run = |row: io::Result<[u64; 3]>| {
-            row.map(|[offset, length, records]| Stretch { offset, length, records })
+            row.map(|[offset, length, records]| Extent { offset, length, records })
         };
         Ok(spilled.into_iter().flatten().map(run).chain(self.last.clone().into_iter().map(Ok)))
     }
@@ -59,13 +59,13 @@ mod tests {
     #[test]
     fn runs_past_the_budget_come_back_in_order() {
         let dir = tempfile::tempdir().unwrap();
-        let mut runs = Stretches::default();
+        let mut runs = Extents::default();
         let count = BUDGET as u64 * 2 + 10;
         for index in 0..count {
-            runs.push(Stretch { offset: index * 10, length: 5, records: 1 }, dir.path()).unwrap();
+            runs.push(Extent { offset: index * 10, length: 5, records: 1 }, dir.path()).unwrap();
         }
         for _ in 0..2 {
-            let all: Vec<Stretch> = runs.iter().unwrap().collect::<io::Result<_>>().unwrap();
+            let all: Vec<Extent> = runs.iter().unwrap().collect::<io::Result<_>>().unwrap();
             assert_eq!(all.len() as u64, count);
             assert!(all.iter().enumerate().all(|(index, run)| run.offset == index as u64 * 10));
         }
