@@ -20,7 +20,7 @@ use serde_json::json;
 use crate::{
     encrypted,
     revert::revert,
-    support::{MEMBER, ORGANIZATION, cluster, exhaustive, refused},
+    support::{MEMBER, ORGANIZATION, cluster, eventually, exhaustive, refused},
 };
 
 /// The tables in which a dry run keeps its own records.
@@ -119,6 +119,14 @@ fn places(findings: &[Finding]) -> Vec<Place> {
 async fn dry_run(cluster: &Cluster, bytes: &[u8], options: &ImportOptions) -> (Import, Vec<Finding>) {
     // The region receives the feed's events about its last import a little later.
     cluster.quiet(Duration::from_secs(60)).await.expect("quiet");
+    // It also stores how far it has received the feed when there was nothing in it.
+    let db = cluster.db(Silo::Region(0)).await.expect("a database");
+    let cursor = async || {
+        let cursor = Statement::new("SELECT version FROM causeway_feed_cursor");
+        db.fetch_optional(cursor).await.expect("the database answers").is_some()
+    };
+    eventually("the region has received its feed", cursor).await;
+    db.close().await;
     let before = dump_all(cluster).await;
     let region = cluster.region(0);
     let dry = region.import(bytes, &options.clone().dry_run()).await.expect("the dry run ends");
