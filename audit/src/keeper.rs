@@ -148,8 +148,8 @@ impl Keeper {
             }
             if retained.is_none_or(|at| at.elapsed() >= RETAIN_EVERY) {
                 let deleted = self.retain().await;
-                // One that failed is tried again soon.
-                if deleted.is_ok() {
+                // One that failed is tried again soon, unless the log itself is the reason.
+                if deleted.as_ref().err().is_none_or(|error| error.kind() == DbErrorKind::Other) {
                     retained = Some(Instant::now());
                 }
                 deleting.note(deleted, "old entries of the audit log cannot be deleted");

@@ -42,12 +42,14 @@ pub enum Error {
     },
     /// A record refers to a row of control that its import has not brought.
     #[error(
-        "{field} leads to {model} {id}, which import {import_id} has not brought to control; a region may write only for \
+        "record {record}: {field} leads to {model} {id}, which import {import_id} has not brought to control; a region may write only for \
          what its own import has brought, and nothing of the chunk was written"
     )]
     RowNotOfImport {
         /// The import.
         import_id: Uuid,
+        /// The ordinal of the record in the file.
+        record: i64,
         /// The field of the record.
         field: String,
         /// The model of the row.
@@ -57,10 +59,15 @@ pub enum Error {
     },
     /// A record would add to a row that imports of other regions use by now, and its own import began long ago.
     #[error(
-        "{field} leads to {model} {id}, which another region uses by now; an import adds to such rows within a week of its \
-         first chunk only, and nothing of this chunk was written"
+        "record {record}: {field} leads to {model} {id}, which another region uses by now; an import adds to such rows within \
+         a week of its first chunk only, and nothing of this chunk was written. Revert import {import_id} in its region, and \
+         import the file under a new id: the user keeps what it has"
     )]
     RowUsedElsewhere {
+        /// The import.
+        import_id: Uuid,
+        /// The ordinal of the record in the file.
+        record: i64,
         /// The field of the record.
         field: String,
         /// The model of the row.

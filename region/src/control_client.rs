@@ -444,7 +444,8 @@ impl ControlClient {
             organization_ids,
         };
         self.client
-            .call(self.client.timeouts().call, request, async |channel, request| {
+            // In a database of the product, control reads all members of these organizations.
+            .call(self.client.timeouts().bulk, request, async |channel, request| {
                 DirectoryServiceClient::new(channel).list_held_organizations(request).await
             })
             .await
@@ -522,6 +523,19 @@ mod tests {
             assert_eq!(request.get_ref().contract_revision, NEEDED_REVISION);
             Err(Failure::new(ErrorReason::ContractNotSupported, "of another release").into())
         }
+    }
+
+    #[tokio::test]
+    async fn an_older_control_need_not_know_of_a_plan() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let older = tonic::transport::Server::builder()
+            .add_service(VersionServiceServer::new(OtherRelease))
+            .serve_with_incoming(tonic::transport::server::TcpIncoming::from(listener));
+        let serving = tokio::spawn(older);
+        let client = Client::new(Service::Control, &[url], Timeouts::default()).unwrap();
+        ControlClient::new(client, "us").plan_import(Uuid::from_u128(1)).await.unwrap();
+        serving.abort();
     }
 
     #[tokio::test]

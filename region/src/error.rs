@@ -289,7 +289,10 @@ fn control_may_answer(error: &CallError) -> bool {
             | ErrorReason::ContractNotSupported
             | ErrorReason::IdentityInvalid
             | ErrorReason::RoleNotAllowed
-            | ErrorReason::NotOwnRegion,
+            | ErrorReason::NotOwnRegion
+            // Another control of an older release may have been told of the plan, or control was restored from a
+            // backup. The step that asks says so again first.
+            | ErrorReason::ImportNotPlanning,
         ) => true,
         Some(reason) => retry_after(reason).is_some(),
         // Not from control itself: a broken connection, or a proxy in between while control is being replaced.

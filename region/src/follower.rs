@@ -504,10 +504,7 @@ async fn rename(tx: &mut Tx, wanted: &[&SlugChange], now: DateTime<Utc>) -> Resu
         )),
         (_, Some(owner)) if *owner != change.organization_id => Some((
             ErrorReason::SlugTakenInRegion,
-            format!(
-                "organization {owner} of the region has the slug {}, which control does not know",
-                change.slug
-            ),
+            taken_in_region(*owner, &change.slug),
         )),
         _ => None,
     };
@@ -524,14 +521,28 @@ async fn rename(tx: &mut Tx, wanted: &[&SlugChange], now: DateTime<Utc>) -> Resu
     let mut renaming: Vec<&mut Answer> = answers.iter_mut().filter(|it| it.refusal.is_none()).collect();
     let (ids, slugs): (Vec<i64>, Vec<String>) =
         renaming.iter().map(|answer| (answer.organization_id, answer.slug.clone())).unzip();
-    for why in organization::set_slugs(tx, &ids, &slugs).await? {
+    let refused = organization::set_slugs(tx, &ids, &slugs).await?;
+    // Another writer may have taken a slug since.
+    let owners = match refused.is_empty() {
+        true => HashMap::new(),
+        false => organization::owners(tx, slugs).await?,
+    };
+    for why in refused {
         if let Some(answer) = renaming.get_mut(why.index) {
-            let message = format!("in the region, the slug {} breaks {}", answer.slug, constraint(&why));
+            let slug = &answer.slug;
+            let message = match owners.get(slug).filter(|owner| **owner != answer.organization_id) {
+                Some(owner) => taken_in_region(*owner, slug),
+                None => format!("in the region, the slug {slug} breaks {}", constraint(&why)),
+            };
             answer.refusal = Some((ErrorReason::SlugTakenInRegion, message));
         }
     }
     replica::insert_answers(tx, &answers, now).await?;
     Ok(answers)
+}
+
+fn taken_in_region(owner: i64, slug: &str) -> String {
+    format!("organization {owner} of the region has the slug {slug}, which control does not know")
 }
 
 /// Records that the region has renamed organizations, because control wants it or has given it up. The operation of each

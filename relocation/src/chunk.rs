@@ -274,6 +274,23 @@ impl Chunk {
         db.fetch_all(statement).await?.iter().map(read).collect()
     }
 
+    /// When the first chunk of an import was written, whichever records it covers; `None` if none has been.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn first_written(
+        db: &Db,
+        region: &str,
+        import_id: Uuid,
+    ) -> Result<Option<DateTime<Utc>>, DbError> {
+        let statement = Statement::new(
+            "SELECT created_at FROM causeway_import_chunk WHERE region = $1 AND import_id = $2 ORDER BY created_at LIMIT 1",
+        )
+        .with(region)
+        .with(import_id);
+        db.fetch_optional(statement).await?.map(|row| row.time("created_at")).transpose()
+    }
+
     /// The last chunk of an import, in the order of writing, that is of one of these models and has not been reverted.
     ///
     /// # Errors
@@ -315,6 +332,41 @@ impl Chunk {
         .with(model)
         .with(region)
         .with(import_id)
+        .with(after_region)
+        .with(after_import)
+        .with(after_ordinal)
+        .with(limit);
+        let read = |row: &Row| {
+            Ok(SharedChunk {
+                region: row.text("region")?,
+                import_id: row.uuid("import_id")?,
+                min_ordinal: row.int("min_ordinal")?,
+                keys: ChunkKeys::unpack(&row.bytes("keys")?)?,
+            })
+        };
+        tx.fetch_all(statement).await?.iter().map(read).collect()
+    }
+
+    /// Chunks of imports of other regions that are of this model and have mapped records to rows that existed, and have
+    /// not been reverted; by region, import and first ordinal, after the one with these.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn of_other_regions_on_existing(
+        tx: &mut Tx,
+        region: &str,
+        model: &str,
+        after: Option<(&str, Uuid, i64)>,
+        limit: i64,
+    ) -> Result<Vec<SharedChunk>, DbError> {
+        let (after_region, after_import, after_ordinal) = after.unwrap_or(("", Uuid::nil(), 0));
+        let statement = Statement::new(
+            "SELECT region, import_id, min_ordinal, keys FROM causeway_import_chunk WHERE model = $1 AND existing > 0 \
+             AND reverted_at IS NULL AND region <> $2 \
+             AND (region, import_id, min_ordinal) > ($3, $4, $5) ORDER BY region, import_id, min_ordinal LIMIT $6",
+        )
+        .with(model)
+        .with(region)
         .with(after_region)
         .with(after_import)
         .with(after_ordinal)

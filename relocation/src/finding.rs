@@ -117,7 +117,7 @@ kinds! {
     /// A key or token was missing or taken, and the record got a new one.
     KeyRegenerated = "key_regenerated", Info, "Put the new key wherever the old one is in use.";
     /// A token was taken by another row and was set to null.
-    TokenCleared = "token_cleared", Info, "If the invitation is still open, send it again.";
+    TokenCleared = "token_cleared", Info, "If it was the token of an invitation that is still open, send that again; a user without an address to sign in with signs in by username.";
     /// A record was dropped because a rule of its model requires that.
     SkippedByRule = "skipped_by_rule", Info, "";
     /// A record was dropped because it would be the second of its kind.
@@ -156,7 +156,7 @@ kinds! {
     HiddenStatus = "hidden_status", Warning, "Give the organization this status when it is approved.";
     /// A record or a value was not written, because the database has no table or column for it, or a check or an index of
     /// its own.
-    NotInDatabase = "not_in_database", Warning, "If it is needed, upgrade the application that owns the database, and import again; or make it by hand.";
+    NotInDatabase = "not_in_database", Warning, "If it is needed, upgrade the application that owns the database or remove its constraint, and import again; or make it by hand. An organization that stays hidden is approved after that: `causeway organizations approve`.";
     /// A value was left as it is that has an id in it, or what looks like one, which no rule could map.
     IdNotMapped = "id_not_mapped", Warning, "Look in the application whether the number means something there; if it is an id of the other installation, choose again there.";
     /// A row was left in place when its import was reverted, because something else needs it.

@@ -70,7 +70,7 @@ pub(super) struct List {
     /// Only entries of this caller: spiffe://NAME/ROLE/NAME, or the name of a region for what it does by itself
     #[arg(long, value_name = "NAME")]
     who: Option<String>,
-    /// Only entries about this: import/ID, operation/ID, organization/NUMBER or region/NAME
+    /// Only entries about this: import/ID, operation/ID, organization/NUMBER, region/NAME or audit/POSITION:HASH
     #[arg(long, value_name = "OBJECT")]
     object: Option<String>,
     /// Only entries of the request with this id, which error messages and logs have

@@ -146,7 +146,7 @@ pub(crate) async fn an_address_to_sign_in_with_is_cleared_if_it_is_taken(store: 
     user(&mut export, 1, "ann", json!("ann@example.com"));
     user(&mut export, 2, "bob", json!("ann@example.com"));
     user(&mut export, 3, "eve", json!(null));
-    // The product takes both for the same person.
+    // Without regard to case, as usernames: otherwise two people could have one address.
     user(&mut export, 4, "ANNA", json!("Ann@Example.com"));
     let unique = |account: &causeway_harness::account::AuditReport, pk| {
         account.row(USER, pk).expect("a row")["email_unique"].clone()

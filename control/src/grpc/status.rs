@@ -115,12 +115,12 @@ fn failure(error: &Error) -> Failure {
         Error::ImportNotPlanning { import_id } => new(ErrorReason::ImportNotPlanning)
             .with("import_id", import_id)
             .precondition("IMPORT", import_id.to_string()),
-        Error::RowNotOfImport { import_id, model, id, .. } => {
-            new(ErrorReason::RowNotOfImport).with("import_id", import_id).with("model", model).with("id", id)
-        }
-        Error::RowUsedElsewhere { model, id, .. } => {
-            new(ErrorReason::RowNotOfImport).with("model", model).with("id", id)
-        }
+        Error::RowNotOfImport { import_id, record, model, id, .. }
+        | Error::RowUsedElsewhere { import_id, record, model, id, .. } => new(ErrorReason::RowNotOfImport)
+            .with("import_id", import_id)
+            .with("ordinal", record)
+            .with("model", model)
+            .with("id", id),
         Error::ImportBeingReverted { import_id } => new(ErrorReason::ImportBeingReverted)
             .with("import_id", import_id)
             .precondition("IMPORT", import_id.to_string()),

@@ -6,7 +6,7 @@
 //! | of a model whose records are left out where a user was here before | users that this import has inserted |
 //! | of any other | users that this import has inserted or was given |
 //!
-//! The region applies the same rule when it rewrites references, so it never sends what is refused here.
+//! The region applies the same rule when it rewrites references. It does not know the rule about the week below.
 //!
 //! An import of another region may have merged into a user since. Two imports at the same time may do so, and then the
 //! first one still brings what belongs to its user; an import that began long ago does not add to that user any more.
@@ -55,13 +55,16 @@ impl ControlImports {
             self.remove_own(request, target, must_be_new, &mut unknown).await?;
             if let Some(id) = unknown.first() {
                 let import_id = request.import_id;
-                return Err(Error::RowNotOfImport { import_id, field, model, id: *id });
+                let record = record_with(records, index, *id);
+                return Err(Error::RowNotOfImport { import_id, record, field, model, id: *id });
             }
             if must_be_new
                 && self.is_late(request).await?
                 && let Some(id) = self.used_elsewhere(request, target, &referred).await?
             {
-                return Err(Error::RowUsedElsewhere { field, model, id });
+                let record = record_with(records, index, id);
+                let import_id = request.import_id;
+                return Err(Error::RowUsedElsewhere { import_id, record, field, model, id });
             }
         }
         Ok(())
@@ -70,8 +73,8 @@ impl ControlImports {
     /// Whether an import began so long ago that it does not add to what others use.
     async fn is_late(&self, request: &ImportModels) -> Result<bool, Error> {
         let (region, import) = (&request.region, request.import_id);
-        let first = Chunk::list_summaries(self.db(), region, import, (-1, 0), false, 1).await?;
-        Ok(first.first().is_some_and(|first| self.env().now() - first.created_at > ADDS_FOR))
+        let first = Chunk::first_written(self.db(), region, import).await?;
+        Ok(first.is_some_and(|first| self.env().now() - first > ADDS_FOR))
     }
 
     /// One of these rows that an import of another region found there and uses, if there is one. Read page by page,
@@ -82,20 +85,19 @@ impl ControlImports {
         target: &Model,
         ids: &BTreeSet<i64>,
     ) -> Result<Option<i64>, Error> {
-        let import = (request.region.as_str(), request.import_id);
+        let region = request.region.as_str();
         let mut page: Vec<SharedChunk> = Vec::new();
         loop {
             let after = page.last().map(|last| (last.region.clone(), last.import_id, last.min_ordinal));
             page = transact!(Error, self.db(), |tx| {
                 let after =
                     after.as_ref().map(|(region, import, ordinal)| (region.as_str(), *import, *ordinal));
-                Chunk::of_others_on_existing(tx, import, &target.name, after, CHUNKS).await?
+                Chunk::of_other_regions_on_existing(tx, region, &target.name, after, CHUNKS).await?
             })?;
             if page.is_empty() {
                 return Ok(None);
             }
-            let elsewhere = page.iter().filter(|chunk| chunk.region != request.region);
-            let mut found = elsewhere.flat_map(|chunk| chunk.keys.mapped());
+            let mut found = page.iter().flat_map(|chunk| chunk.keys.mapped());
             let used = found.find(|(kind, _, id)| *kind != KeyKind::Inserted && ids.contains(id));
             if let Some((_, _, id)) = used {
                 return Ok(Some(id));
@@ -127,4 +129,10 @@ impl ControlImports {
         }
         Ok(())
     }
+}
+
+/// The ordinal of the record that refers to a row by the column at `index`; 0 if none does.
+fn record_with(records: &[Record], index: usize, id: i64) -> i64 {
+    let refers = |record: &&Record| record.values.get(index).and_then(Value::as_int) == Some(id);
+    records.iter().find(refers).map_or(0, |record| record.ordinal)
 }

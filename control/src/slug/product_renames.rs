@@ -98,9 +98,9 @@ impl SlugReservations {
             }
             let look = self.product_checks.begin();
             let outcome = self.follow_product().await;
-            self.product_checks.end(look);
             match outcome {
                 Ok(left) => {
+                    self.product_checks.end(look);
                     for renamed in left.iter().filter(|renamed| !told.contains(renamed)) {
                         let Renamed { organization_id, region, slug, previous } = renamed;
                         tracing::warn!(

@@ -68,6 +68,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
             "addresses to sign in",
             include_str!("../../../migrations/control/postgres/0041_addresses_to_sign_in.sql"),
         ),
+        (42, "first chunks", include_str!("../../../migrations/control/postgres/0042_first_chunks.sql")),
     ],
     sqlite: &[
         (1, "model tables", include_str!("../../../migrations/control/sqlite/0001_model_tables.sql")),
@@ -104,6 +105,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
             "addresses to sign in",
             include_str!("../../../migrations/control/sqlite/0041_addresses_to_sign_in.sql"),
         ),
+        (42, "first chunks", include_str!("../../../migrations/control/sqlite/0042_first_chunks.sql")),
     ],
     of_models: &[1, 33, 41],
     statement_of_models: Some(

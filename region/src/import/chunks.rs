@@ -135,6 +135,7 @@ impl ChunkDraft {
                 changed: changed.contains(&row.source_pk),
                 taken_from_attempt: None,
                 slug_refused_by: None,
+                slug_refusals: 0,
                 slug: None,
                 slug_plan: None,
             });

@@ -213,6 +213,8 @@ pub struct ImportedOrganization {
     pub taken_from_attempt: Option<i64>,
     /// What of its table has refused the slug of an earlier attempt; `None` if nothing has.
     pub slug_refused_by: Option<String>,
+    /// How often its table has refused a slug of it.
+    pub slug_refusals: i64,
     /// The slug that control gave it, or would give it in a dry run; `None` before that.
     pub slug: Option<String>,
     /// Why it got that slug; `None` before that, and for imports of older releases.

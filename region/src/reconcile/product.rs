@@ -41,12 +41,12 @@ impl Observation {
                 ),
                 Some(Repair::MoveReservation),
             );
-        } else if let Some(Wrong { what, is_extra }) = self.wrong_reservation(theirs, primary) {
-            let remedy = match is_extra {
-                true => "delete those in the product's database".to_owned(),
-                false => format!("have control write and announce it: {DO_REPAIR}"),
+        } else if let Some(Wrong { what, too_many }) = self.wrong_reservation(theirs, primary) {
+            let remedy = match too_many {
+                Some(rows) => rows.remedy(id),
+                None => format!("have control write and announce it: {DO_REPAIR}"),
             };
-            let repair = (!is_extra).then_some(Repair::RestoreReservation);
+            let repair = too_many.is_none().then_some(Repair::RestoreReservation);
             add(DifferenceKind::ProductReservationDiffers, &what, &remedy, repair);
         }
         let elsewhere =
@@ -61,13 +61,13 @@ impl Observation {
                 ),
                 None,
             );
-        } else if let Some(Wrong { what, is_extra }) = self.wrong_mapping(theirs, organization) {
-            let remedy = match is_extra {
+        } else if let Some(Wrong { what, too_many }) = self.wrong_mapping(theirs, organization) {
+            let remedy = match too_many {
                 // No message to the workers is about a row that nobody knows.
-                true => "delete those in the product's database".to_owned(),
-                false => format!("announce the organization to the product's workers again: {DO_REPAIR}"),
+                Some(rows) => rows.remedy(id),
+                None => format!("announce the organization to the product's workers again: {DO_REPAIR}"),
             };
-            let repair = (!is_extra).then_some(Repair::Announce);
+            let repair = too_many.is_none().then_some(Repair::Announce);
             add(DifferenceKind::ProductMappingDiffers, &what, &remedy, repair);
         }
     }
@@ -84,7 +84,7 @@ impl Observation {
             }
             _ => {
                 let tokens = theirs.tokens.as_ref().map(rows);
-                copied(tokens.as_ref()?, here.tokens.as_ref()?, "auth tokens", "copy in the region")
+                copied(tokens.as_ref()?, here.tokens.as_ref()?, &TOKENS)
             }
         }
     }
@@ -109,16 +109,16 @@ impl Observation {
             return Some(Wrong::new(format!("{missing} of its {members} members have no mapping")));
         }
         let compared = [
-            (&here.members, &theirs.members, "members", "mapping"),
-            (&here.teams, &theirs.teams, "teams", "copy at control"),
-            (&here.team_members, &theirs.team_members, "memberships of teams", "copy at control"),
+            (&here.members, &theirs.members, &MEMBERS),
+            (&here.teams, &theirs.teams, &TEAMS),
+            (&here.team_members, &theirs.team_members, &TEAM_MEMBERS),
         ];
         // What can be mended comes first.
         let mut wrong: Vec<Wrong> = compared
             .into_iter()
-            .filter_map(|(ours, theirs, what, copy)| copied(ours, &rows(theirs.as_ref()?), what, copy))
+            .filter_map(|(ours, theirs, of)| copied(ours, &rows(theirs.as_ref()?), of))
             .collect();
-        wrong.sort_by_key(|wrong| wrong.is_extra);
+        wrong.sort_by_key(|wrong| wrong.too_many.is_some());
         wrong.into_iter().next()
     }
 }
@@ -127,13 +127,14 @@ impl Observation {
 struct Wrong {
     /// A sentence about it.
     what: String,
-    /// Whether there are more rows than there should be. Whoever announces what is there does not remove them.
-    is_extra: bool,
+    /// The copies of which there are too many, if that is what is wrong. Whoever announces what is there does not remove
+    /// them.
+    too_many: Option<&'static Copies>,
 }
 
 impl Wrong {
     fn new(what: impl Into<String>) -> Self {
-        Self { what: what.into(), is_extra: false }
+        Self { what: what.into(), too_many: None }
     }
 }
 
@@ -141,10 +142,54 @@ fn rows(rows: &ProductRows) -> Rows {
     Rows { count: rows.count, digest: rows.digest.clone() }
 }
 
+/// Copies that the product's workers make of rows of an organization.
+struct Copies {
+    /// What they are copies of.
+    of: &'static str,
+    /// What one of them is called.
+    copy: &'static str,
+    /// Which database has them.
+    silo: &'static str,
+    table: &'static str,
+}
+
+const MEMBERS: Copies = Copies {
+    of: "members",
+    copy: "mapping",
+    silo: "control's",
+    table: "sentry_organizationmembermapping",
+};
+const TEAMS: Copies =
+    Copies { of: "teams", copy: "copy at control", silo: "control's", table: "sentry_teamreplica" };
+const TEAM_MEMBERS: Copies = Copies {
+    of: "memberships of teams",
+    copy: "copy at control",
+    silo: "control's",
+    table: "sentry_organizationmember_teamsreplica",
+};
+const TOKENS: Copies = Copies {
+    of: "auth tokens",
+    copy: "copy in the region",
+    silo: "the region's",
+    table: "hybridcloud_orgauthtokenreplica",
+};
+
+impl Copies {
+    /// How people find the copies of which there are too many.
+    fn remedy(&self, organization_id: i64) -> String {
+        format!(
+            "in {} database, `SELECT * FROM {} WHERE organization_id = {organization_id}` lists them; delete those of which \
+             the other side has no row",
+            self.silo, self.table
+        )
+    }
+}
+
 /// Compares rows with the copies that the product has made of them.
-fn copied(of: &Rows, copies: &Rows, what: &str, copy: &str) -> Option<Wrong> {
-    let (missing, all) = (of.count - copies.count, of.count);
-    if of == copies {
+fn copied(rows: &Rows, copies: &Rows, of: &'static Copies) -> Option<Wrong> {
+    let (missing, all) = (rows.count - copies.count, rows.count);
+    let Copies { of: what, copy, .. } = of;
+    if rows == copies {
         return None;
     }
     Some(match missing {
@@ -152,7 +197,7 @@ fn copied(of: &Rows, copies: &Rows, what: &str, copy: &str) -> Option<Wrong> {
         1.. => Wrong::new(format!("{missing} of its {all} {what} have no {copy}")),
         _ => {
             let extra = missing.abs();
-            Wrong { what: format!("it has {all} {what}, and {extra} more have a {copy}"), is_extra: true }
+            Wrong { what: format!("it has {all} {what}, and {extra} more have a {copy}"), too_many: Some(of) }
         }
     })
 }

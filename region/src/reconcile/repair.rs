@@ -31,7 +31,7 @@ const ROUNDS: usize = 3;
 const ATTEMPTS: usize = 3;
 
 /// How many rows one transaction announces to the product's workers.
-const ANNOUNCED: i64 = 5_000;
+const ANNOUNCED: usize = 5_000;
 
 /// `None` if control did it; the reason if control refused. Other errors are returned.
 fn done<T>(outcome: Result<T, Error>) -> Result<Option<String>, Error> {
@@ -322,14 +322,14 @@ impl Reconciler {
         let ids: Vec<i64> = of(all, &Repair::Announce).map(|it| it.organization_id).collect();
         let Some(product_db) = context.product_db.as_ref().filter(|_| !ids.is_empty()) else { return Ok(()) };
         for model in ProductDb::copied_models() {
-            let mut after = Some((0, 0));
-            while let Some(from) = after {
-                after = transact!(Error, context.db, |tx| {
-                    let last = product_db.announce_page(tx, model, &ids, from, ANNOUNCED).await?;
+            let rows = product_db.rows_of(&context.db, model, &ids).await?;
+            for some in rows.chunks(ANNOUNCED) {
+                transact!(Error, context.db, |tx| {
+                    product_db.announce_rows(tx, model, some.to_vec()).await?;
                     context.env.failpoint("region.reconcile.product_prepared").await?;
-                    last
                 })?;
                 context.env.failpoint("region.reconcile.product_announced").await?;
+                self.renew().await?;
             }
         }
         Ok(())

@@ -66,6 +66,7 @@ fn read(row: &Row) -> Result<ImportedOrganization, DbError> {
         changed: row.bool("changed")?,
         taken_from_attempt: row.opt_int("taken_from_attempt")?,
         slug_refused_by: row.opt_text("slug_refused_by")?,
+        slug_refusals: row.int("slug_refusals")?,
         slug: row.opt_text("slug")?,
         slug_plan: match row.opt_text("slug_verdict")? {
             None => None,
@@ -236,6 +237,22 @@ pub(crate) async fn own_organizations_by_id(
     by_id(&lease.fetch_all(statement).await?)
 }
 
+/// Notes that the database refuses the status of these organizations of an import. Returns those of which that was not
+/// noted before.
+pub(crate) async fn note_status_refused(
+    lease: &mut LeaseTransaction<'_>,
+    ids: Vec<i64>,
+) -> Result<HashSet<i64>, DbError> {
+    let statement = Statement::new("UPDATE causeway_import_organization SET status_refused = ")
+        .arg(true)
+        .push(" WHERE NOT status_refused AND import_id = ")
+        .arg(lease.import_id())
+        .push(" AND organization_id IN (SELECT r.id FROM ")
+        .rows(lease.dialect(), "r", [("id", Column::Ints(ids))])
+        .push(") RETURNING organization_id");
+    lease.fetch_all(statement).await?.iter().map(|row| row.int("organization_id")).collect()
+}
+
 /// Notes which organizations of an import want a slug that another organization of this region has; only those with ids
 /// above `after`, up to `last`.
 pub(crate) async fn find_taken_in_region(
@@ -266,7 +283,7 @@ pub(crate) async fn set_taken_from(
     organizations: Vec<(i64, Option<String>)>,
 ) -> Result<(), DbError> {
     let (ids, refused_by): (Vec<i64>, Vec<Option<String>>) = organizations.into_iter().unzip();
-    let statement = Statement::new("UPDATE causeway_import_organization SET slug_refused_by = r.refused_by, taken_from_attempt = COALESCE(taken_from_attempt, ")
+    let statement = Statement::new("UPDATE causeway_import_organization SET slug_refused_by = r.refused_by, slug_refusals = slug_refusals + CASE WHEN r.refused_by IS NULL THEN 0 ELSE 1 END, taken_from_attempt = COALESCE(taken_from_attempt, ")
         .arg(attempt)
         .push(") FROM ")
         .rows(

@@ -221,43 +221,22 @@ impl ProductDb {
         ALL.iter().filter(|rows| rows.is_copied).map(|rows| rows.model)
     }
 
-    /// Announces the next `most` rows of a model that belong to these organizations, after one of them: its organization
-    /// and its id. Returns the last one, or `None` if there are no more.
+    /// The ids of a model's rows that belong to these organizations.
     ///
     /// # Errors
-    /// If the database refuses.
-    pub(crate) async fn announce_page(
+    /// If the database cannot be queried.
+    pub(crate) async fn rows_of(
         &self,
-        tx: &mut Tx,
+        db: &Db,
         model: &str,
         organization_ids: &[i64],
-        after: (i64, i64),
-        most: i64,
-    ) -> Result<Option<(i64, i64)>, DbError> {
-        let Some(rows) = ALL.iter().find(|rows| rows.model == model) else { return Ok(None) };
-        let dialect = tx.dialect();
-        let (organization, id) = (rows.organization, rows.id);
-        let bound = |statement: Statement, comparison: &str, place: (i64, i64)| {
-            let statement = statement.push(&format!(" AND ({organization}, {id}) {comparison} ("));
-            statement.arg(place.0).push(", ").arg(place.1).push(")")
-        };
-        let after = |statement: Statement| {
-            let ids = [("id", Column::Ints(organization_ids.to_vec()))];
-            bound(statement.push(" IN (SELECT r.id FROM ").rows(dialect, "r", ids).push(")"), ">", after)
-        };
-        let page = Statement::new("SELECT ").push(&format!(
-            "{organization} AS organization_id, {id} AS id FROM {} WHERE {organization}",
-            rows.from
-        ));
-        let page = after(page).push(" ORDER BY 1, 2 LIMIT ").arg(most);
-        let page = page.within(
-            "SELECT organization_id, id FROM (",
-            ") p ORDER BY organization_id DESC, id DESC LIMIT 1",
-        );
-        let Some(row) = tx.fetch_optional(page).await? else { return Ok(None) };
-        let last = (row.int("organization_id")?, row.int("id")?);
-        tx.execute(bound(after(self.announce(rows, organization)), "<=", last)).await?;
-        Ok(Some(last))
+    ) -> Result<Vec<i64>, DbError> {
+        let Some(rows) = ALL.iter().find(|rows| rows.model == model) else { return Ok(Vec::new()) };
+        let statement = Statement::new("SELECT ")
+            .push(&format!("{} AS id FROM {} WHERE {} IN (SELECT r.id FROM ", rows.id, rows.from, rows.organization))
+            .rows(db.dialect(), "r", [("id", Column::Ints(organization_ids.to_vec()))])
+            .push(")");
+        db.fetch_all(statement).await?.iter().map(|row| row.int("id")).collect()
     }
 
     /// What the product has of organizations here.

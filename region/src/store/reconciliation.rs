@@ -13,6 +13,9 @@ use super::{
 };
 use crate::{holder::Holder, import::ImportState};
 
+/// Of how many organizations one statement reads all members.
+const COMPARED_AT_ONCE: usize = 100;
+
 /// The ids above `after` of organizations that have a row or are in the replica; at most `rows`, in ascending order.
 pub(crate) async fn ids(db: &Db, after: i64, rows: i64) -> Result<Vec<i64>, DbError> {
     // Each side stops after enough rows, along its index.
@@ -73,8 +76,10 @@ pub(crate) async fn region_state(
         all.entry(row.int("id")?).or_default().replica.insert(row.text("slug")?, replicated);
     }
     if let Some(product_db) = product_db {
-        for (id, product) in product_db.state(db, ids).await? {
-            all.entry(id).or_default().product = Some(product);
+        for some in ids.chunks(COMPARED_AT_ONCE) {
+            for (id, product) in product_db.state(db, some.to_vec()).await? {
+                all.entry(id).or_default().product = Some(product);
+            }
         }
     }
     Ok(all)

@@ -280,6 +280,13 @@ impl Model {
                 lacks.then_some(Lack { column, why: "this database numbers its types and has no such type" })
             })
         })
+        .or_else(|| {
+            self.rules.references_by_type.iter().find_map(|rule| {
+                let column = self.columns.get(rule.column).filter(|it| it.is_stored && it.is_numbered())?;
+                let lacks = values.get(rule.column)?.as_text()?.parse::<i64>().is_err();
+                lacks.then_some(Lack { column, why: "there is no number, and this database needs one" })
+            })
+        })
     }
 
     /// Whether a value that this database needs may be missing in a record: see [`Self::lacks_value`].

@@ -62,7 +62,10 @@ impl Mapping<'_> {
             };
             let source =
                 record.values.get(*column).and_then(Value::as_text).filter(|source| !source.is_empty());
-            let Some(source) = source else { continue };
+            let Some(source) = source else {
+                self.number_type(model, rule, record);
+                continue;
+            };
             let (field, reason) = match (targets.get(&kind_name), source.parse::<i64>()) {
                 (None, _) if *keeps_other_types => continue,
                 (None, _) => {

@@ -73,13 +73,20 @@ impl Writer<'_> {
                 merged_here.entry(id).or_default().push((own, RecordPosition::of(&row)));
                 id
             } else if let Some(first) = places.get(&key).and_then(|place| kept.get_mut(*place)) {
-                if own < rank(order, first.values.get(highest))
+                let now = rank(order, first.values.get(highest));
+                let before = raised.get(&first.id).map_or(now, |raised| rank(order, Some(&raised.own)));
+                if own < before
                     && let (Some(slot), Some(value)) =
                         (first.values.get_mut(highest), row.values.get(highest))
                 {
-                    let before = std::mem::replace(slot, value.clone());
-                    let raised = raised.entry(first.id).or_insert(RaisedRow { own: before, by: Vec::new() });
+                    let raised = raised
+                        .entry(first.id)
+                        .or_insert_with(|| RaisedRow { own: slot.clone(), by: Vec::new() });
+                    // Also one that is below what another record has raised it to: that may be refused.
                     raised.by.push(RecordPosition::of(&row));
+                    if own < now {
+                        slot.clone_from(value);
+                    }
                 }
                 first.id
             } else {
@@ -102,15 +109,22 @@ impl Writer<'_> {
             written.merged.push((holder, row));
         }
         let best = |records: &[(usize, RecordPosition)]| records.iter().map(|(rank, _)| *rank).min();
-        let raise = merged_here.iter().filter_map(|(id, records)| Some((*id, best(records)?))).collect();
-        for Kept { id, why } in table.raise(model, highest, order, raise).await? {
-            let records = merged_here.remove(&id).unwrap_or_default();
-            let best = best(&records);
-            let by: Vec<RecordPosition> = records
-                .into_iter()
-                .filter_map(|(rank, place)| (Some(rank) == best).then_some(place))
-                .collect();
-            not_raised(model, highest, &by, why.kind, why.constraint.as_deref(), &mut written.findings);
+        let mut raise: Vec<_> =
+            merged_here.iter().filter_map(|(id, records)| Some((*id, best(records)?))).collect();
+        // If the highest value is refused, the next one is tried.
+        while !raise.is_empty() {
+            let mut next = Vec::new();
+            for Kept { id, why } in table.raise(model, highest, order, raise).await? {
+                let records = merged_here.remove(&id).unwrap_or_default();
+                let refused = best(&records);
+                let (by, rest): (Vec<_>, Vec<_>) =
+                    records.into_iter().partition(|(rank, _)| Some(*rank) == refused);
+                let by: Vec<RecordPosition> = by.into_iter().map(|(_, place)| place).collect();
+                not_raised(model, highest, &by, why.kind, why.constraint.as_deref(), &mut written.findings);
+                next.extend(best(&rest).map(|rank| (id, rank)));
+                merged_here.insert(id, rest);
+            }
+            raise = next;
         }
         kept.sort_by_key(|row| row.source_pk);
         Ok((kept, raised))
@@ -184,7 +198,7 @@ fn not_raised(
             finding.reason = finding.reason.replace(&with_highest(field), "");
         }
         let reason = format!(
-            "breaks {}; the record became an earlier one, which keeps its own {field}",
+            "breaks {}; the record became an earlier one, which does not get this {field}",
             only_here(&model.table, kind, constraint)
         );
         findings.push(place.name(model, Finding::new(FindingKind::NotInDatabase, reason).field(field)));

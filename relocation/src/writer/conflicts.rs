@@ -19,7 +19,8 @@ use crate::{
     value::Value,
 };
 
-/// How often values are replaced that other writers took in the meantime.
+/// How often values are replaced that other writers took in the meantime, and how often the next one of records that are
+/// the same is tried.
 const ROUNDS: usize = 8;
 /// How many characters a suffix has that makes a taken value unique.
 const SUFFIX: usize = 6;
@@ -34,8 +35,16 @@ impl Writer<'_> {
         table.check_ids(model, &rows).await?;
         let (mut written, mut rows) = (Written::default(), rows);
         let mut instead = Vec::new();
-        // Each time, the first of the records that are the same is left out, so this ends.
-        while !rows.is_empty() {
+        // Each time, the first of the records that are the same is left out.
+        for pass in 0.. {
+            if rows.is_empty() {
+                break;
+            }
+            // Very many that are the same and all refused: each pass would cost as much as the whole chunk.
+            if pass == ROUNDS {
+                self.drop_duplicates(model, &rows, &mut written, &mut HashMap::new());
+                break;
+            }
             let mut lost = HashMap::new();
             self.write_free(table, model, rows, &mut written, &mut lost).await?;
             rows = written.part_from(lost, &mut instead);

@@ -37,7 +37,7 @@ impl RecordPosition {
 /// table.
 fn drop_changes(written: &mut Written, row: &Row) {
     let is_change = |finding: &Finding| {
-        let kinds = [FindingKind::UsernameChanged, FindingKind::KeyRegenerated];
+        let kinds = [FindingKind::UsernameChanged, FindingKind::KeyRegenerated, FindingKind::TokenCleared];
         kinds.contains(&finding.kind) && finding.source_pk == Some(row.source_pk)
     };
     written.findings.retain(|finding| !is_change(finding));
@@ -115,10 +115,15 @@ impl Writer<'_> {
             let reason = format!(
                 "{}; a later record of the file, which is the same, {} instead, and the record {} that one",
                 why.reason,
-                self.tense.words("was written", "would be written"),
+                self.tense.words("was taken", "would be taken"),
                 self.tense.words("became", "would become"),
             );
-            let (kind, field) = match model.rules.taken_name.and_then(|name| model.columns.get(name.column)) {
+            let (kind, field) = match model
+                .rules
+                .taken_name
+                .filter(|name| name.suffix_up_to.is_some())
+                .and_then(|name| model.columns.get(name.column))
+            {
                 Some(column) => (FindingKind::UserMerged, Some(column.field.clone())),
                 None => (FindingKind::RecordMerged, None),
             };
@@ -151,7 +156,9 @@ impl Written {
         }
         let pks: HashSet<i64> = parted.iter().map(|(_, row)| row.source_pk).collect();
         let is_of_merge = |finding: &Finding| {
-            let kinds = [FindingKind::UserMerged, FindingKind::RecordMerged];
+            // A row that was merged has not been dropped, so a finding that something is not in the database is about the
+            // row that it was merged into.
+            let kinds = [FindingKind::UserMerged, FindingKind::RecordMerged, FindingKind::NotInDatabase];
             kinds.contains(&finding.kind) && finding.source_pk.is_some_and(|pk| pks.contains(&pk))
         };
         if !pks.is_empty() {

@@ -35,6 +35,9 @@ use crate::{
     store::{self, lease_transaction::LeaseTransaction, organization::constraint, product_db::ProductDb},
 };
 
+/// How many organizations get their status in one transaction: each that the database refuses costs several statements.
+const STATUSES: i64 = 1_000;
+
 /// Writes the deferred models, checks that every record is accounted for, and makes the organizations visible.
 pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut ImportRun) -> Result<(), Error> {
     context.register().await?;
@@ -48,7 +51,7 @@ pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut Impo
         let (hides, product_db) = (import.parameters.hide_organizations, context.product_db.as_ref());
         let part = match hides && product_db.is_none() {
             true => None,
-            false => context.organizations_after(import.id, after).await?,
+            false => context.organizations_after(import.id, after, Some(STATUSES)).await?,
         };
         let (last, more) = part.unwrap_or((after, false));
         transact_leased!(context, import, |lease| {
@@ -109,6 +112,10 @@ async fn note_still_hidden(
     if refused.is_empty() {
         return Ok(());
     }
+    // If the process has died between two parts, this part is tried again.
+    let ids: Vec<i64> = refused.iter().map(|(id, _)| *id).collect();
+    let new = store::imported::note_status_refused(lease, ids).await?;
+    let refused: Vec<(i64, Refused)> = refused.into_iter().filter(|(id, _)| new.contains(id)).collect();
     let ids = refused.iter().map(|(id, _)| *id).collect();
     let organizations = store::imported::own_organizations_by_id(lease, ids).await?;
     let (mut findings, mut unchanged) = (Vec::with_capacity(refused.len()), 0);

@@ -109,7 +109,7 @@ async fn slugs_are_final(context: &ImportContext, import: &Import) -> Result<(),
 /// Stores what will be requested. Control may not know of organizations that were here before Causeway.
 async fn choose_operation(context: &ImportContext, import: &Import) -> Result<(), Error> {
     let mut after = 0;
-    while let Some((last, _)) = context.organizations_after(import.id, after).await? {
+    while let Some((last, _)) = context.organizations_after(import.id, after, None).await? {
         transact_leased!(context, import, |lease| {
             store::imported::find_taken_in_region(lease, after, last).await?;
         })?;
@@ -188,7 +188,7 @@ async fn write_slugs(
         .map(|it| candidate(&it.candidate, &it.wanted_slug).to_owned())
         .collect();
     let any_taken = transact_leased!(context, import, |lease| {
-        let again = set_slugs(lease, import, &page, &ids, &slugs).await?;
+        let again = set_slugs(lease, &page, &ids, &slugs).await?;
         if again.is_empty() {
             let here = store::organization::owners(lease, here.clone()).await?;
             let (mut plans, mut findings) = (Vec::new(), Vec::new());
@@ -220,7 +220,6 @@ async fn write_slugs(
 /// organization of this region has theirs, or the database refuses it; then with what it breaks.
 async fn set_slugs(
     lease: &mut LeaseTransaction<'_>,
-    import: &Import,
     page: &[ImportedOrganization],
     ids: &[i64],
     slugs: &[String],
@@ -239,11 +238,17 @@ async fn set_slugs(
     }
     lease.execute(Statement::new("ROLLBACK TO SAVEPOINT causeway_slugs")).await?;
     lease.execute(Statement::new("RELEASE SAVEPOINT causeway_slugs")).await?;
+    // Another writer may have taken a slug since.
+    let taken = store::organization::taken_by_others(lease, slugs.to_vec()).await?;
+    let taken: HashSet<String> = taken.into_iter().collect();
     let mut again = Vec::with_capacity(refused.len());
     for why in refused {
+        if let Some((id, _)) = ids.iter().zip(slugs).nth(why.index).filter(|(_, slug)| taken.contains(*slug)) {
+            again.push((*id, None));
+            continue;
+        }
         let Some(organization) = page.get(why.index) else { continue };
-        let from = organization.taken_from_attempt.unwrap_or(i64::MAX);
-        if import.slug_attempt >= from.saturating_add(OTHER_SLUGS) {
+        if organization.slug_refusals >= OTHER_SLUGS {
             return Err(Error::SlugsRefused {
                 organization: organization.source_id,
                 constraint: constraint(&why),
@@ -259,7 +264,7 @@ async fn set_slugs(
 /// have.
 async fn ask_again(context: &ImportContext, import: &Import, run: &mut ImportRun) -> Result<(), Error> {
     let mut after = 0;
-    while let Some((last, _)) = context.organizations_after(import.id, after).await? {
+    while let Some((last, _)) = context.organizations_after(import.id, after, None).await? {
         transact_leased!(context, import, |lease| {
             // Those that counted as changed only because of their slugs will be counted again.
             let changed = store::imported::changed_by_slugs(lease, after, last).await?;
