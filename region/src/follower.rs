@@ -502,10 +502,9 @@ async fn rename(tx: &mut Tx, wanted: &[&SlugChange], now: DateTime<Utc>) -> Resu
             ErrorReason::OrganizationNotReady,
             format!("the import of organization {} has not succeeded", change.organization_id),
         )),
-        (_, Some(owner)) if *owner != change.organization_id => Some((
-            ErrorReason::SlugTakenInRegion,
-            taken_in_region(*owner, &change.slug),
-        )),
+        (_, Some(owner)) if *owner != change.organization_id => {
+            Some((ErrorReason::SlugTakenInRegion, taken_in_region(*owner, &change.slug)))
+        }
         _ => None,
     };
     let mut answers: Vec<Answer> = wanted

@@ -227,14 +227,16 @@ pub(crate) async fn a_user_whom_another_region_uses_stays_with_all_that_belongs_
 pub(crate) async fn an_import_adds_to_a_user_whom_another_region_uses_for_a_week(fixture: Fixture) {
     let (fixture, catalog) = (us_and_de(fixture).await, Catalog::load().expect("it can be read"));
     let (imports, db) = (fixture.control.imports(), fixture.db().await);
-    let ann = inserted(imports, chunk_of("us", 1, USER, 1, &user("ann"))).await;
-    let bob = inserted(imports, chunk_of("us", 1, USER, 2, &user("bob"))).await;
+    let ann = inserted(imports, chunk_of("us", 1, USER, 2, &user("ann"))).await;
+    let bob = inserted(imports, chunk_of("us", 1, USER, 3, &user("bob"))).await;
     // Another region uses one of them, and another import of the same region the other.
     for (region, name) in [("de", "ann"), ("us", "bob")] {
         let merged = imports.import_models(chunk_of(region, 2, USER, 1, &user(name))).await.expect("written");
         assert_eq!(merged.keys.existing.len(), 1);
     }
     let late = fixture.another_for_added(now() + TimeDelta::days(7) + TimeDelta::seconds(1)).await;
+    // The import is as old as its first chunk, also if a later one has earlier records.
+    inserted(late.imports(), chunk_of("us", 1, USER, 1, &user("eve"))).await;
     for model in models_of_users(&catalog).into_iter().filter(|model| model.is_user_scoped()) {
         inserted(imports, chunk_of("us", 1, &model.name, 1, &record_of(model, ann))).await;
         let mut another = record_of(model, ann);

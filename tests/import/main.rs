@@ -136,6 +136,7 @@ causeway_harness::on_each_store! {
         a_row_that_breaks_a_check_of_this_database_is_left_out,
         a_member_whose_higher_role_this_database_refuses_keeps_its_own,
         an_organization_whose_status_this_database_refuses_stays_hidden,
+        a_status_that_is_refused_twice_is_reported_once,
         a_slug_that_this_database_refuses_is_asked_for_again,
         an_import_whose_slugs_this_database_all_refuses_fails_and_says_why;
     releases:

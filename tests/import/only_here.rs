@@ -2,7 +2,7 @@
 //! them. A row that breaks one is left out and reported, and everything else arrives.
 
 use causeway_harness::{
-    cluster::{Cluster, Failpoints, ImportOptions, Silo, Store},
+    cluster::{Act, Cluster, Failpoints, ImportOptions, Silo, Store},
     export::Export,
     product::Release,
 };
@@ -249,6 +249,33 @@ pub(crate) async fn an_organization_whose_status_this_database_refuses_stays_hid
     change(&cluster, Silo::Region(0), "DROP INDEX one_active").await;
     approve(&cluster, &done).await.expect("approved");
     assert_eq!(cluster.region(0).visible_organizations().await.expect("a list").len(), 3);
+    cluster.stop().await;
+}
+
+/// The part whose statuses were refused is tried again when the next part has failed.
+pub(crate) async fn a_status_that_is_refused_twice_is_reported_once(store: Store) {
+    let failpoints = Failpoints::default();
+    let cluster = Cluster::builder(store)
+        .region("us")
+        .failpoints(&failpoints)
+        .configure_regions(|options| options.limits.organizations_a_transaction = 1)
+        .start()
+        .await
+        .expect("a cluster");
+    let index = "CREATE UNIQUE INDEX one_active ON sentry_organization (status) WHERE status = 0";
+    change(&cluster, Silo::Region(0), index).await;
+    let mut export = Export::new();
+    for (pk, slug, status) in [(1, "one", 0), (2, "two", 0), (3, "three", 1)] {
+        export.organization(pk, slug);
+        set(&mut export, "sentry.organization", pk, "status", json!(status));
+    }
+    // After the second organization, whose status is refused.
+    failpoints.arm("region.finish.part_shown", Act::Fail, 1);
+    let options = ImportOptions::default();
+    let (done, _, told) = succeeds(&cluster, &export, &options, FindingKind::NotInDatabase).await;
+    assert!(!failpoints.is_armed(), "the failpoint was not reached");
+    assert_eq!(told, [("sentry.organization".to_owned(), 2)]);
+    assert_eq!(counts(&done, "sentry.organization").changed, 1);
     cluster.stop().await;
 }
 

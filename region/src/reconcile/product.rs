@@ -153,12 +153,8 @@ struct Copies {
     table: &'static str,
 }
 
-const MEMBERS: Copies = Copies {
-    of: "members",
-    copy: "mapping",
-    silo: "control's",
-    table: "sentry_organizationmembermapping",
-};
+const MEMBERS: Copies =
+    Copies { of: "members", copy: "mapping", silo: "control's", table: "sentry_organizationmembermapping" };
 const TEAMS: Copies =
     Copies { of: "teams", copy: "copy at control", silo: "control's", table: "sentry_teamreplica" };
 const TEAM_MEMBERS: Copies = Copies {

@@ -233,7 +233,10 @@ impl ProductDb {
     ) -> Result<Vec<i64>, DbError> {
         let Some(rows) = ALL.iter().find(|rows| rows.model == model) else { return Ok(Vec::new()) };
         let statement = Statement::new("SELECT ")
-            .push(&format!("{} AS id FROM {} WHERE {} IN (SELECT r.id FROM ", rows.id, rows.from, rows.organization))
+            .push(&format!(
+                "CAST({} AS bigint) AS id FROM {} WHERE {} IN (SELECT r.id FROM ",
+                rows.id, rows.from, rows.organization
+            ))
             .rows(db.dialect(), "r", [("id", Column::Ints(organization_ids.to_vec()))])
             .push(")");
         db.fetch_all(statement).await?.iter().map(|row| row.int("id")).collect()

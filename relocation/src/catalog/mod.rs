@@ -272,21 +272,29 @@ impl Model {
             let lacks = value.is_null() && column.is_needed && column.is_stored && !is_filled_later(index);
             lacks.then_some(Lack { column, why: "there is no value, and this database needs one" })
         });
-        value.or_else(|| {
-            self.rules.references_by_type.iter().find_map(|rule| {
-                let column =
-                    self.columns.get(rule.kind).filter(|column| column.is_stored && column.is_numbered())?;
-                let lacks = rule.number_of(values.get(rule.kind)?.as_text().unwrap_or_default()).is_none();
-                lacks.then_some(Lack { column, why: "this database numbers its types and has no such type" })
+        value
+            .or_else(|| {
+                self.rules.references_by_type.iter().find_map(|rule| {
+                    let column = self
+                        .columns
+                        .get(rule.kind)
+                        .filter(|column| column.is_stored && column.is_numbered())?;
+                    let lacks =
+                        rule.number_of(values.get(rule.kind)?.as_text().unwrap_or_default()).is_none();
+                    lacks.then_some(Lack {
+                        column,
+                        why: "this database numbers its types and has no such type",
+                    })
+                })
             })
-        })
-        .or_else(|| {
-            self.rules.references_by_type.iter().find_map(|rule| {
-                let column = self.columns.get(rule.column).filter(|it| it.is_stored && it.is_numbered())?;
-                let lacks = values.get(rule.column)?.as_text()?.parse::<i64>().is_err();
-                lacks.then_some(Lack { column, why: "there is no number, and this database needs one" })
+            .or_else(|| {
+                self.rules.references_by_type.iter().find_map(|rule| {
+                    let column =
+                        self.columns.get(rule.column).filter(|it| it.is_stored && it.is_numbered())?;
+                    let lacks = values.get(rule.column)?.as_text()?.parse::<i64>().is_err();
+                    lacks.then_some(Lack { column, why: "there is no number, and this database needs one" })
+                })
             })
-        })
     }
 
     /// Whether a value that this database needs may be missing in a record: see [`Self::lacks_value`].

@@ -243,7 +243,8 @@ async fn set_slugs(
     let taken: HashSet<String> = taken.into_iter().collect();
     let mut again = Vec::with_capacity(refused.len());
     for why in refused {
-        if let Some((id, _)) = ids.iter().zip(slugs).nth(why.index).filter(|(_, slug)| taken.contains(*slug)) {
+        if let Some((id, _)) = ids.iter().zip(slugs).nth(why.index).filter(|(_, slug)| taken.contains(*slug))
+        {
             again.push((*id, None));
             continue;
         }
