@@ -43,7 +43,10 @@ use crate::{
     import::{fitted::Fitted, write::ControlImports},
     model::region::AcceptRegions,
     regions::Regions,
-    slug::{bulk_intake, reservations::SlugReservations},
+    slug::{
+        bulk_intake, product_renames::ProductRenames, renames::Renames, reservations::SlugReservations,
+        waiting::Waiting,
+    },
     store::product_tables::ProductDb,
 };
 
@@ -106,6 +109,8 @@ pub struct Control {
     db: Db,
     regions: Regions,
     slug_reservations: SlugReservations,
+    renames: Renames,
+    product_renames: ProductRenames,
     feeds: Feeds,
     directory: Directory,
     imports: ControlImports,
@@ -139,9 +144,13 @@ impl Control {
         let audit = Audit::start(db.clone(), "control", env.clone(), options.audit, page_key.clone());
         let product_db = ProductDb::find(&db).await?;
         let feeds = Feeds::start(db.clone(), env.clone(), product_db, options.feed);
-        let slug_reservations = SlugReservations::new(db.clone(), env.clone(), feeds.clone(), options.bulk);
+        let waiting = Waiting::default();
+        let renames = Renames::new(db.clone(), env.clone(), feeds.clone(), waiting.clone());
+        let slug_reservations =
+            SlugReservations::new(db.clone(), env.clone(), feeds.clone(), options.bulk, waiting);
+        let product_renames = ProductRenames::new(db.clone(), env.clone(), feeds.clone());
         if feeds.product_db().is_some() {
-            feeds.background(slug_reservations.clone().follow_product_forever());
+            feeds.background(product_renames.clone().follow_product_forever());
         }
         Ok(Self {
             imports: ControlImports::new(
@@ -154,6 +163,8 @@ impl Control {
             ),
             regions,
             slug_reservations,
+            renames,
+            product_renames,
             directory: Directory::new(db.clone(), env, feeds.clone()),
             feeds,
             audit,
@@ -168,10 +179,21 @@ impl Control {
         &self.regions
     }
 
-    /// Use cases of slugs: reservations, operations and renames.
+    /// Use cases of slugs: reservations and operations.
     #[must_use]
     pub fn slug_reservations(&self) -> &SlugReservations {
         &self.slug_reservations
+    }
+
+    /// Use cases of renames.
+    #[must_use]
+    pub fn renames(&self) -> &Renames {
+        &self.renames
+    }
+
+    /// Follows the renames of a product whose database is control's.
+    pub(crate) fn product_renames(&self) -> &ProductRenames {
+        &self.product_renames
     }
 
     /// The feeds of the regions, for readers.

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use causeway_silo::db::{DbError, Refused, Statement, Tx};
+use causeway_silo::db::{DbError, Refused, Tx};
 
 use crate::{
     replica::{ReplicaType, SlugChange},
@@ -61,23 +61,22 @@ pub(crate) async fn apply(tx: &mut Tx, told: &[&SlugChange]) -> Result<Vec<i64>,
         if moving.is_empty() {
             return Ok(Vec::new());
         }
-        tx.execute(Statement::new("SAVEPOINT causeway_primaries")).await?;
+        tx.begin_part().await?;
         let refused = move_slugs(tx, &moving, &owners).await?;
+        tx.end_part(refused.is_empty()).await?;
         if refused.is_empty() {
-            tx.execute(Statement::new("RELEASE SAVEPOINT causeway_primaries")).await?;
             break;
         }
-        tx.execute(Statement::new("ROLLBACK TO SAVEPOINT causeway_primaries")).await?;
-        tx.execute(Statement::new("RELEASE SAVEPOINT causeway_primaries")).await?;
-        for (organization_id, why) in refused {
+        for (organization_id, slug, why) in refused {
             // Not in the macro, which does not look at its values if nobody reads the log.
-            let slug = moving.remove(&organization_id);
+            let wanted = moving.remove(&organization_id);
             let constraint = constraint(&why);
             tracing::error!(
                 organization_id,
-                slug,
+                wanted,
+                refused = slug,
                 constraint,
-                "the database refuses the slug by which control knows an organization; the organization keeps its old slug, and a comparison with control reports it"
+                "the database refuses the slug by which control knows an organization, or the placeholder on the way to it; the organization keeps its old slug, and a comparison with control reports it"
             );
         }
     }
@@ -88,25 +87,26 @@ pub(crate) async fn apply(tx: &mut Tx, told: &[&SlugChange]) -> Result<Vec<i64>,
     Ok(moving.into_keys().collect())
 }
 
-/// Gives these organizations their new slugs. Returns those whose slug the database refuses.
+/// Gives these organizations their new slugs. Returns those whose slug or placeholder the database refuses, with it.
 async fn move_slugs(
     tx: &mut Tx,
     moving: &BTreeMap<i64, String>,
     owners: &HashMap<String, i64>,
-) -> Result<Vec<(i64, Refused)>, DbError> {
+) -> Result<Vec<(i64, String, Refused)>, DbError> {
     // Slugs may move from one of these organizations to another. An organization whose slug another one gets has a
     // placeholder until it gets its own new slug.
     let in_the_way: Vec<i64> = moving.values().filter_map(|slug| owners.get(slug).copied()).collect();
     let nameless: Vec<String> = in_the_way.iter().map(|id| format!("~renaming-{id}")).collect();
     let refused = organization::set_slugs(tx, &in_the_way, &nameless).await?;
     if !refused.is_empty() {
-        return Ok(of(&in_the_way, refused));
+        return Ok(of(&in_the_way, &nameless, refused));
     }
     let (ids, slugs): (Vec<i64>, Vec<String>) = moving.clone().into_iter().unzip();
     let refused = organization::set_slugs(tx, &ids, &slugs).await?;
-    Ok(of(&ids, refused))
+    Ok(of(&ids, &slugs, refused))
 }
 
-fn of(ids: &[i64], refused: Vec<Refused>) -> Vec<(i64, Refused)> {
-    refused.into_iter().filter_map(|why| Some((*ids.get(why.index)?, why))).collect()
+fn of(ids: &[i64], slugs: &[String], refused: Vec<Refused>) -> Vec<(i64, String, Refused)> {
+    let of = |why: Refused| Some((*ids.get(why.index)?, slugs.get(why.index)?.clone(), why));
+    refused.into_iter().filter_map(of).collect()
 }

@@ -232,7 +232,12 @@ pub(crate) async fn the_directory_says_what_is_reserved(fixture: Fixture) {
         require_exact: true,
         keep_alias: true,
     };
-    reservations.update_organization_slug(&rename, std::time::Duration::ZERO).await.expect("pending");
+    fixture
+        .control
+        .renames()
+        .update_organization_slug(&rename, std::time::Duration::ZERO)
+        .await
+        .expect("pending");
     reservations.confirm("us", operation(9)).await.expect("renamed");
     assert_eq!(listed(&fixture).await[0], entry(1, "arch", "us"));
     assert_eq!(reservations.release("us", operation(2)).await.expect("its alias"), 1);

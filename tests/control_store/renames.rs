@@ -36,7 +36,7 @@ fn requested_slug(number: u128, organization_id: i64, slug: &str) -> WantedRenam
 }
 
 async fn rename(control: &Control, requested_slug: &WantedRename) -> Result<Rename, Error> {
-    control.slug_reservations().update_organization_slug(requested_slug, Duration::ZERO).await
+    control.renames().update_organization_slug(requested_slug, Duration::ZERO).await
 }
 
 async fn confirm(control: &Control, number: u128) {
@@ -179,7 +179,7 @@ pub(crate) async fn an_organization_may_have_a_hundred_aliases(fixture: Fixture)
     renamed(104, "acme", true).await.expect("begun");
     confirm(control, 104).await;
     assert!(matches!(renamed(105, "one-more", true).await, Err(Error::TooManyAliases { .. })));
-    assert!(control.slug_reservations().release_alias(1, &name(2)).await.expect("released"));
+    assert!(control.renames().release_alias(1, &name(2)).await.expect("released"));
     renamed(106, "one-more", true).await.expect("begun");
     confirm(control, 106).await;
     let mut fresh = Reader::new(control, "us", 0).await;
@@ -338,10 +338,7 @@ pub(crate) async fn a_rename_is_waited_for(fixture: Fixture) {
     let (asked, other) = (fixture.control.clone(), fixture.another(2).await);
     let mut reader = Reader::new(&other, "us", 3).await;
     let waiting = tokio::spawn(async move {
-        asked
-            .slug_reservations()
-            .update_organization_slug(&requested_slug(2, 1, "dune"), Duration::from_secs(30))
-            .await
+        asked.renames().update_organization_slug(&requested_slug(2, 1, "dune"), Duration::from_secs(30)).await
     });
     reader.reach(4).await;
     confirm(&other, 2).await;
@@ -369,10 +366,7 @@ pub(crate) async fn whoever_waits_for_a_rename_costs_nothing_while_others_end(fi
         let control = control.clone();
         waiting.spawn(async move {
             let requested_slug = requested_slug(2, 1, "dune");
-            control
-                .slug_reservations()
-                .update_organization_slug(&requested_slug, Duration::from_secs(60))
-                .await
+            control.renames().update_organization_slug(&requested_slug, Duration::from_secs(60)).await
         });
     }
     for number in 10..40_u128 {
@@ -410,24 +404,24 @@ pub(crate) async fn an_alias_can_be_released(fixture: Fixture) {
     let control = &fixture.control;
     let reservations = control.slug_reservations();
     rename(control, &WantedRename { keep_alias: true, ..requested_slug(2, 1, "dune") }).await.expect("begun");
-    let refused = reservations.release_alias(1, "dune").await;
+    let refused = fixture.control.renames().release_alias(1, "dune").await;
     assert!(matches!(refused, Err(Error::SlugNotAlias { .. })), "{refused:?}");
     confirm(control, 2).await;
-    let refused = reservations.release_alias(1, "dune").await;
+    let refused = fixture.control.renames().release_alias(1, "dune").await;
     assert!(matches!(refused, Err(Error::SlugNotAlias { .. })), "{refused:?}");
 
     rename(control, &requested_slug(3, 1, "acme")).await.expect("begun");
-    let refused = reservations.release_alias(1, "acme").await;
+    let refused = fixture.control.renames().release_alias(1, "acme").await;
     assert!(matches!(refused, Err(Error::RenameInFlight { .. })), "{refused:?}");
     reservations.release("us", operation(3)).await.expect("released");
 
     // A slug of another organization, or a free one: nothing to release.
     for (id, slug) in [(2, "acme"), (1, "nobody"), (1, "cord")] {
-        assert!(!reservations.release_alias(id, slug).await.expect("nothing"));
+        assert!(!fixture.control.renames().release_alias(id, slug).await.expect("nothing"));
     }
     let mut reader = Reader::new(control, "us", 0).await;
-    assert!(reservations.release_alias(1, "ACME").await.expect("released"));
-    assert!(!reservations.release_alias(1, "acme").await.expect("again"));
+    assert!(fixture.control.renames().release_alias(1, "ACME").await.expect("released"));
+    assert!(!fixture.control.renames().release_alias(1, "acme").await.expect("again"));
     assert_eq!(leads(control, "acme").await, None);
     reader.reach(9).await;
     assert_eq!(reader.slugs(), ["bolt", "dune"]);

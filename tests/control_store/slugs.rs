@@ -170,7 +170,7 @@ pub(crate) async fn an_answer_is_the_same_whatever_becomes_of_the_slugs(fixture:
         require_exact: true,
         keep_alias: false,
     };
-    reservations.update_organization_slug(&rename, Duration::ZERO).await.expect("pending");
+    fixture.control.renames().update_organization_slug(&rename, Duration::ZERO).await.expect("pending");
     assert_eq!(reservations.confirm("us", operation(2)).await.expect("renamed"), 1);
     assert_eq!(again().await.expect("4 slugs"), first);
     reservations.release_organizations("us", vec![2]).await.expect("released");

@@ -28,13 +28,13 @@ use crate::{
     directory::{Directory, Refused},
     import::write::ControlImports,
     model::directory,
-    slug::reservations::SlugReservations,
+    slug::product_renames::ProductRenames,
 };
 
 #[derive(Debug)]
 pub(super) struct Handler {
     directory: Directory,
-    slug_reservations: SlugReservations,
+    product_renames: ProductRenames,
     imports: ControlImports,
     page_key: PageKey,
 }
@@ -42,11 +42,11 @@ pub(super) struct Handler {
 impl Handler {
     pub(super) fn new(
         directory: Directory,
-        slug_reservations: SlugReservations,
+        product_renames: ProductRenames,
         imports: ControlImports,
         page_key: PageKey,
     ) -> Self {
-        Self { directory, slug_reservations, imports, page_key }
+        Self { directory, product_renames, imports, page_key }
     }
 }
 
@@ -214,7 +214,7 @@ impl DirectoryService for Handler {
         let page_request = PageRequest { limit: list.limit(page_size)?, after: list.after(&page_token)? };
         if page_request.after.is_none() && organization_ids.is_empty() {
             // A comparison must not take the product's renames for differences. What is left is one.
-            self.slug_reservations.product_is_followed().await;
+            self.product_renames.product_is_followed().await;
         }
         let found = self.directory.held(&region, organization_ids, &page_request).await?;
         let key = |item: &directory::HeldOrganization| item.organization_id;

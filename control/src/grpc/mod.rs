@@ -32,12 +32,13 @@ pub(crate) fn add_services(control: &Control, routes: &mut RoutesBuilder, insecu
     let regions = region_service::Handler::new(control.regions().clone(), page_key());
     let reservations = slug_reservation_service::Handler::new(
         control.slug_reservations().clone(),
+        control.renames().clone(),
         control.feeds().clone(),
         page_key(),
     );
     let directory = directory_service::Handler::new(
         control.directory().clone(),
-        control.slug_reservations().clone(),
+        control.product_renames().clone(),
         control.imports().clone(),
         page_key(),
     );

@@ -39,7 +39,10 @@ use crate::{
         rename::{self, Refusal, WantedRename},
         reservation::{self, ListFilter},
     },
-    slug::{renames, reservations::SlugReservations},
+    slug::{
+        renames::{self, Renames},
+        reservations::SlugReservations,
+    },
 };
 
 /// How long a call waits for the end of a rename if the caller sets no time.
@@ -50,13 +53,19 @@ const MAX_RENAME_WAIT: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Handler {
     reservations: SlugReservations,
+    renames: Renames,
     feeds: Feeds,
     page_key: PageKey,
 }
 
 impl Handler {
-    pub(super) fn new(reservations: SlugReservations, feeds: Feeds, page_key: PageKey) -> Self {
-        Self { reservations, feeds, page_key }
+    pub(super) fn new(
+        reservations: SlugReservations,
+        renames: Renames,
+        feeds: Feeds,
+        page_key: PageKey,
+    ) -> Self {
+        Self { reservations, renames, feeds, page_key }
     }
 }
 
@@ -251,7 +260,7 @@ impl SlugReservationService for Handler {
             require_exact: request.require_exact,
             keep_alias: request.keep_alias,
         };
-        let rename = self.reservations.update_organization_slug(&wanted, wait).await?;
+        let rename = self.renames.update_organization_slug(&wanted, wait).await?;
         let state = match rename.state {
             rename::RenameState::Pending => RenameState::Pending,
             _ => RenameState::Confirmed,
@@ -270,7 +279,7 @@ impl SlugReservationService for Handler {
         request: Request<GetSlugRenameRequest>,
     ) -> Result<Response<GetSlugRenameResponse>, Status> {
         let operation_id = uuid("operation_id", &request.into_inner().operation_id)?;
-        let rename = self.reservations.rename(operation_id).await?;
+        let rename = self.renames.get(operation_id).await?;
         let (state, refusal) = match rename.state {
             rename::RenameState::Pending => (RenameState::Pending, None),
             rename::RenameState::Confirmed => (RenameState::Confirmed, None),
@@ -296,7 +305,7 @@ impl SlugReservationService for Handler {
         request: Request<ReleaseSlugAliasRequest>,
     ) -> Result<Response<ReleaseSlugAliasResponse>, Status> {
         let ReleaseSlugAliasRequest { organization_id, slug } = request.into_inner();
-        let released = self.reservations.release_alias(organization_id, &slug).await?;
+        let released = self.renames.release_alias(organization_id, &slug).await?;
         Ok(Response::new(ReleaseSlugAliasResponse { released }))
     }
 

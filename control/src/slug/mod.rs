@@ -1,5 +1,5 @@
 //! Slugs: which ones are valid and how control picks one ([`rules`], [`operation`]), which organization has which
-//! ([`reservations`]), and how an organization gets another one ([`renames`]).
+//! ([`reservations`]), and how an organization gets another one ([`renames`], [`product_renames`]).
 //!
 //! An operation passes through these states. Work in progress is done in parts, each in one transaction that has the
 //! lock of the region's feed. If it ends half way, for whatever reason, the same call continues it.
@@ -33,4 +33,4 @@ pub mod product_renames;
 pub mod renames;
 pub mod reservations;
 pub mod rules;
-mod waiting;
+pub(crate) mod waiting;

@@ -11,20 +11,28 @@
 
 use std::{
     collections::HashMap,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use causeway_audit::{Call, Subject};
-use causeway_silo::{env::BASE36, transact};
+use causeway_silo::{
+    db::Db,
+    env::{BASE36, Environment},
+    transact,
+};
 use tokio::{
     sync::{Notify, watch},
     time::{sleep, timeout},
 };
 
-use super::{renames, reservations::SlugReservations, rules};
+use super::{renames, rules};
 use crate::{
     Error,
+    feed::Feeds,
     model::{
         rename::{Rename, RenameState},
         reservation::{Candidates, Selection},
@@ -36,14 +44,28 @@ use crate::{
 
 /// How many renames are read at once.
 const PAGE: i64 = 1_000;
-/// The pause before a look that somebody asks for, so that callers cannot make control do nothing else.
+/// The pause before a check that somebody asks for, so that callers cannot make control do nothing else.
 const LEAST_PAUSE: Duration = Duration::from_millis(500);
-/// How long a caller waits for a look.
+/// How long a caller waits for a check.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The length of the random end of a slug for the moment: long enough that nobody has it.
 const ASIDE: usize = 12;
 
-impl SlugReservations {
+/// Follows the renames of a product whose database is control's. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct ProductRenames {
+    db: Db,
+    env: Environment,
+    feeds: Feeds,
+    /// The checks for renames, which callers may wait for.
+    checks: Arc<ProductChecks>,
+}
+
+impl ProductRenames {
+    pub(crate) fn new(db: Db, env: Environment, feeds: Feeds) -> Self {
+        Self { db, env, feeds, checks: Arc::default() }
+    }
+
     /// Takes over the renames that the product has made. Returns those that cannot be taken over: control is renaming the
     /// organization as well, or another one has the slug. Does nothing if the database is not the product's.
     ///
@@ -94,13 +116,13 @@ impl SlugReservations {
         loop {
             tokio::select! {
                 () = sleep(interval) => {}
-                () = self.product_checks.asked.notified() => sleep(interval.min(LEAST_PAUSE)).await,
+                () = self.checks.asked.notified() => sleep(interval.min(LEAST_PAUSE)).await,
             }
-            let look = self.product_checks.begin();
+            let check = self.checks.begin();
             let outcome = self.follow_product().await;
             match outcome {
                 Ok(left) => {
-                    self.product_checks.end(look);
+                    self.checks.end(check);
                     for renamed in left.iter().filter(|renamed| !told.contains(renamed)) {
                         let Renamed { organization_id, region, slug, previous } = renamed;
                         tracing::warn!(
@@ -114,17 +136,17 @@ impl SlugReservations {
                     }
                     told = left;
                 }
-                Err(error) => tracing::warn!(%error, "control cannot look for renames of the product"),
+                Err(error) => tracing::warn!(%error, "control cannot check for renames of the product"),
             }
         }
     }
 
-    /// Waits until a look for the product's renames has ended that began after this call, but not for long. However many
-    /// callers ask, there is one look for all of them, and a short pause before each. Returns at once if the database is
+    /// Waits until a check for the product's renames has ended that began after this call, but not for long. However many
+    /// callers ask, there is one check for all of them, and a short pause before each. Returns at once if the database is
     /// not the product's.
     pub(crate) async fn product_is_followed(&self) {
-        if self.feeds.product_db().is_some() && timeout(PATIENCE, self.product_checks.next()).await.is_err() {
-            tracing::debug!("a look for renames of the product takes long; nobody waits for it any more");
+        if self.feeds.product_db().is_some() && timeout(PATIENCE, self.checks.next()).await.is_err() {
+            tracing::debug!("a check for renames of the product takes long; nobody waits for it any more");
         }
     }
 
@@ -205,9 +227,9 @@ impl SlugReservations {
     }
 }
 
-/// The looks for renames of the product, which one task makes, numbered from 1.
+/// The checks for renames of the product, which one task makes, numbered from 1.
 #[derive(Debug, Default)]
-pub(crate) struct ProductChecks {
+struct ProductChecks {
     /// The number of the last one that has begun.
     begun: AtomicU64,
     /// The number of the last one that has ended.
@@ -221,11 +243,11 @@ impl ProductChecks {
         self.begun.fetch_add(1, Ordering::SeqCst) + 1
     }
 
-    fn end(&self, look: u64) {
-        self.ended.send_replace(look);
+    fn end(&self, check: u64) {
+        self.ended.send_replace(check);
     }
 
-    /// Asks for a look, and waits for the end of one that begins after this call.
+    /// Asks for a check, and waits for the end of one that begins after this call.
     async fn next(&self) {
         let mut ended = self.ended.subscribe();
         let next = self.begun.load(Ordering::SeqCst) + 1;
@@ -275,7 +297,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_caller_waits_for_a_look_that_begins_after_it_asked() {
+    async fn a_caller_waits_for_a_check_that_begins_after_it_asked() {
         let product_checks = Arc::new(ProductChecks::default());
         let before = product_checks.begin();
         let waiting = tokio::spawn({
@@ -285,7 +307,7 @@ mod tests {
         product_checks.asked.notified().await;
         product_checks.end(before);
         tokio::task::yield_now().await;
-        assert!(!waiting.is_finished(), "that look may have read before the caller asked");
+        assert!(!waiting.is_finished(), "that check may have read before the caller asked");
         let after = product_checks.begin();
         product_checks.end(after);
         waiting.await.expect("it ends");

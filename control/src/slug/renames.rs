@@ -15,7 +15,11 @@ use std::time::Duration;
 use causeway_audit::Subject;
 use causeway_proto::limits::{MAX_ALIASES, MAX_REFUSAL_BYTES, MAX_TEXT_BYTES};
 use causeway_proto::relocation::v1::ErrorReason;
-use causeway_silo::{db::DbError, transact};
+use causeway_silo::{
+    db::{Db, DbError},
+    env::Environment,
+    transact,
+};
 use chrono::{DateTime, Utc};
 use tokio::{
     sync::watch,
@@ -25,11 +29,12 @@ use uuid::Uuid;
 
 use super::{
     operation::{Incoming, Rounds},
-    reservations::SlugReservations,
     rules::{self as slug, Outcome, SuffixReason},
+    waiting::Waiting,
 };
 use crate::{
     Error,
+    feed::Feeds,
     model::{
         region::MAX_ID,
         rename::{Refusal, Rename, RenameState, WantedRename},
@@ -56,7 +61,22 @@ pub fn refusal(reason: ErrorReason, message: &str) -> Result<Refusal, Error> {
     Ok(Refusal { reason, message: message.to_owned() })
 }
 
-impl SlugReservations {
+/// The use cases of renames. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Renames {
+    db: Db,
+    env: Environment,
+    feeds: Feeds,
+    /// The callers that wait for the end of a rename.
+    waiting: Waiting<Rename>,
+}
+
+impl Renames {
+    /// Renames by these feeds. Whoever ends a rename wakes its callers in `waiting`.
+    pub(crate) fn new(db: Db, env: Environment, feeds: Feeds, waiting: Waiting<Rename>) -> Self {
+        Self { db, env, feeds, waiting }
+    }
+
     /// Gives an organization another slug, and waits at most `wait` for its region to confirm it. The same operation
     /// again returns the same state, or a later one.
     ///
@@ -79,13 +99,13 @@ impl SlugReservations {
         let deadline = Instant::now() + wait;
         let mut rename = match rename::get(&self.db, wanted.operation_id).await? {
             Some(rename) => rename,
-            None => self.begin_rename(wanted).await?,
+            None => self.begin(wanted).await?,
         };
         if !wanted.is(&rename) {
             return Err(Error::OperationContentDiffers { operation_id: wanted.operation_id });
         }
         if rename.state == RenameState::Pending && Instant::now() < deadline {
-            let mut ended = self.end_of_rename(rename.operation_id);
+            let mut ended = self.end_of(rename.operation_id);
             let waited = timeout_at(deadline, ended.wait_for(Option::is_some));
             tokio::select! {
                 waited = waited => {
@@ -106,21 +126,21 @@ impl SlugReservations {
     ///
     /// # Errors
     /// If there is none.
-    pub async fn rename(&self, operation_id: Uuid) -> Result<Rename, Error> {
+    pub async fn get(&self, operation_id: Uuid) -> Result<Rename, Error> {
         rename::get(&self.db, operation_id).await?.ok_or(Error::RenameNotFound { operation_id })
     }
 
     /// Returns a receiver that gets the rename as soon as it has ended.
-    fn end_of_rename(&self, operation_id: Uuid) -> watch::Receiver<Option<Rename>> {
+    fn end_of(&self, operation_id: Uuid) -> watch::Receiver<Option<Rename>> {
         let (db, env) = (self.db.clone(), self.env.clone());
-        let look = move || {
+        let read = move || {
             let (db, env) = (db.clone(), env.clone());
             async move {
-                let looked = async {
+                let read = async {
                     env.failpoint("control.rename.checked").await?;
                     rename::get(&db, operation_id).await
                 };
-                match looked.await {
+                match read.await {
                     Ok(rename) => rename.filter(|rename| rename.state != RenameState::Pending),
                     Err(error) => {
                         tracing::warn!(%error, %operation_id, "control cannot check whether a rename has ended, and tries again");
@@ -129,10 +149,10 @@ impl SlugReservations {
                 }
             }
         };
-        self.waiting.wait_for(operation_id, &self.env, look, |watching| self.feeds.background(watching))
+        self.waiting.wait_for(operation_id, &self.env, read, |watching| self.feeds.background(watching))
     }
 
-    async fn begin_rename(&self, wanted: &WantedRename) -> Result<Rename, Error> {
+    async fn begin(&self, wanted: &WantedRename) -> Result<Rename, Error> {
         let not_found = || Error::OrganizationNotFound { organization_id: wanted.organization_id };
         let primary = store::slug_reservation::primary(&self.db, wanted.organization_id).await?;
         let region = primary

@@ -1,7 +1,7 @@
 //! Which slug belongs to which organization. The changes of reservations are in other files: `bulk_creation`,
 //! `confirmation` and [`renames`](super::renames).
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
 use causeway_audit::Subject;
 use causeway_silo::{
@@ -13,7 +13,6 @@ use uuid::Uuid;
 use super::{
     bulk_intake::{self, BulkIntake},
     operation::Incoming,
-    product_renames::ProductChecks,
     waiting::Waiting,
 };
 use crate::{
@@ -40,20 +39,18 @@ pub struct SlugReservations {
     pub(crate) intake: BulkIntake,
     /// The callers that wait for the end of renames.
     pub(crate) waiting: Waiting<Rename>,
-    /// The looks for renames of the product.
-    pub(crate) product_checks: Arc<ProductChecks>,
 }
 
 impl SlugReservations {
-    pub(crate) fn new(db: Db, env: Environment, feeds: Feeds, bulk: bulk_intake::Options) -> Self {
-        Self {
-            db,
-            env,
-            feeds,
-            intake: BulkIntake::new(bulk),
-            waiting: Waiting::default(),
-            product_checks: Arc::default(),
-        }
+    /// Reservations in these feeds. The confirmation of a rename wakes its callers in `waiting`.
+    pub(crate) fn new(
+        db: Db,
+        env: Environment,
+        feeds: Feeds,
+        bulk: bulk_intake::Options,
+        waiting: Waiting<Rename>,
+    ) -> Self {
+        Self { db, env, feeds, intake: BulkIntake::new(bulk), waiting }
     }
 
     /// Begins to receive a bulk creation. [`Incoming::add`] adds the organizations, [`SlugReservations::bulk_create`]

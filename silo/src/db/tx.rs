@@ -263,6 +263,26 @@ impl Tx {
         Ok(())
     }
 
+    /// Begins a part of the transaction, which ends with [`Self::end_part`] and can be undone there. Parts of this kind
+    /// are not nested.
+    ///
+    /// # Errors
+    /// If the database cannot be reached.
+    pub async fn begin_part(&mut self) -> Result<(), DbError> {
+        self.execute(Statement::new("SAVEPOINT causeway_undoable")).await.map(|_| ())
+    }
+
+    /// Ends a part of the transaction, and undoes what it did unless it `keeps` that.
+    ///
+    /// # Errors
+    /// If the database cannot be reached.
+    pub async fn end_part(&mut self, keeps: bool) -> Result<(), DbError> {
+        if !keeps {
+            self.execute(Statement::new("ROLLBACK TO SAVEPOINT causeway_undoable")).await?;
+        }
+        self.execute(Statement::new("RELEASE SAVEPOINT causeway_undoable")).await.map(|_| ())
+    }
+
     /// Ends the transaction and keeps what it did.
     ///
     /// # Errors

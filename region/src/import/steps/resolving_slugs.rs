@@ -23,7 +23,6 @@ use causeway_relocation::{
     finding::{Finding, Tense},
     generate::derived_uuid,
 };
-use causeway_silo::db::Statement;
 use uuid::Uuid;
 
 use crate::{
@@ -230,14 +229,12 @@ async fn set_slugs(
         let given = ids.iter().zip(slugs);
         return Ok(given.filter(|(_, slug)| taken.contains(*slug)).map(|(id, _)| (*id, None)).collect());
     }
-    lease.execute(Statement::new("SAVEPOINT causeway_slugs")).await?;
+    lease.begin_part().await?;
     let refused = store::organization::set_slugs(lease, ids, slugs).await?;
+    lease.end_part(refused.is_empty()).await?;
     if refused.is_empty() {
-        lease.execute(Statement::new("RELEASE SAVEPOINT causeway_slugs")).await?;
         return Ok(Vec::new());
     }
-    lease.execute(Statement::new("ROLLBACK TO SAVEPOINT causeway_slugs")).await?;
-    lease.execute(Statement::new("RELEASE SAVEPOINT causeway_slugs")).await?;
     // Another writer may have taken a slug since.
     let taken = store::organization::taken_by_others(lease, slugs.to_vec()).await?;
     let taken: HashSet<String> = taken.into_iter().collect();
