@@ -5,4 +5,5 @@ pub(crate) mod fitted;
 mod own_rows;
 pub mod planned;
 pub mod revert;
+mod searches;
 pub mod write;

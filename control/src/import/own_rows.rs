@@ -23,9 +23,11 @@ use causeway_relocation::{
 use causeway_silo::transact;
 use chrono::TimeDelta;
 
-use super::{revert::CHUNKS, write::ControlImports};
+use super::{revert::CHUNKS, searches::BEGINNING, write::ControlImports};
 use crate::{Error, model::import::ImportModels};
 
+/// How many chunks are read at first: usually they have all that a chunk of addresses or options refers to.
+const FIRST_CHUNKS: i64 = 4;
 /// How long after its first chunk an import adds to users whom other regions use by now.
 const ADDS_FOR: TimeDelta = TimeDelta::days(7);
 
@@ -113,21 +115,47 @@ impl ControlImports {
         must_be_new: bool,
         ids: &mut BTreeSet<i64>,
     ) -> Result<(), Error> {
-        let mut after = (-1, 0);
+        let of = (request.region.clone(), request.import_id, target.name.clone());
+        let start = self.searches().start(&of);
+        let mut found = self.remove_from(request, target, must_be_new, ids, start).await?;
+        if !ids.is_empty() && start != BEGINNING {
+            found = self.remove_from(request, target, must_be_new, ids, BEGINNING).await?.or(found);
+        }
+        if let Some(found) = found {
+            self.searches().set_start(of, found);
+        }
+        Ok(())
+    }
+
+    /// The same with the chunks after one of them. Returns where to begin in order to find the first of these ids again.
+    async fn remove_from(
+        &self,
+        request: &ImportModels,
+        target: &Model,
+        must_be_new: bool,
+        ids: &mut BTreeSet<i64>,
+        start: (i64, i64),
+    ) -> Result<Option<(i64, i64)>, Error> {
+        let (mut after, mut found, mut limit) = (start, None, FIRST_CHUNKS);
         while !ids.is_empty() {
             let models = vec![target.name.clone()];
             let (region, import) = (&request.region, request.import_id);
-            let chunks = Chunk::keys_of(self.db(), region, import, models, after, CHUNKS).await?;
-            let Some((_, position, ordinal, _)) = chunks.last() else { return Ok(()) };
+            let chunks = Chunk::keys_of(self.db(), region, import, models, after, limit).await?;
+            let Some((_, position, ordinal, _)) = chunks.last() else { break };
             after = (*position, *ordinal);
-            for (_, _, _, keys) in &chunks {
+            for (_, position, ordinal, keys) in &chunks {
+                let before = ids.len();
                 let given = keys.existing.iter().filter(|_| !must_be_new);
                 for (_, new) in keys.inserted.iter().chain(given) {
                     ids.remove(new);
                 }
+                if ids.len() < before && found.is_none() {
+                    found = Some((*position, *ordinal - 1));
+                }
             }
+            limit = CHUNKS;
         }
-        Ok(())
+        Ok(found)
     }
 }
 

@@ -31,7 +31,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use super::fitted::Fitted;
+use super::{fitted::Fitted, searches::Searches};
 use crate::{
     Error,
     model::import::{ImportModels, ImportRecord, ImportedModels},
@@ -52,6 +52,7 @@ pub struct ControlImports {
     regions: Regions,
     slug_reservations: SlugReservations,
     address: String,
+    searches: Searches,
 }
 
 /// A chunk that is being written.
@@ -128,12 +129,17 @@ impl ControlImports {
         slug_reservations: SlugReservations,
         address: String,
     ) -> Self {
-        Self { db, env, fitted, regions, slug_reservations, address }
+        Self { db, env, fitted, regions, slug_reservations, address, searches: Searches::default() }
     }
 
     /// The product's books, if the database is the product's.
     pub(crate) fn product_db(&self) -> Option<&ProductDb> {
         self.slug_reservations.feeds.product_db()
+    }
+
+    /// Where the search for rows that an import has brought begins.
+    pub(super) fn searches(&self) -> &Searches {
+        &self.searches
     }
 
     pub(crate) fn db(&self) -> &Db {
