@@ -71,8 +71,8 @@ fn what_is_issued_is_what_services_and_commands_accept() {
     };
     let with = flags(&of_operator).join(" ");
     let add = line.split("`causeway ").last().and_then(|add| add.split('`').next()).expect("a command");
-    assert_eq!(add, "regions add us", "{line}");
-    done(dir, &format!("{add} --control {control} {with}"));
+    assert_eq!(add, format!("regions add us --control {control}"), "{line}");
+    done(dir, &format!("{add} {with}"));
     process.logged("registered with control").expect("it was added");
     let output = run(dir, &format!("regions list --control {control} {with}"));
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("it is text");

@@ -225,7 +225,7 @@ fn a_region_whose_certificate_names_nobody_waits_for_a_better_one() {
     pki.issue("region", &pki.parameters(Role::Region, "us").expect("a name")).expect("issued");
     // The log contains each reason once for which the region waits.
     let line = region.logged("no operator has added region us").expect("it is refused for something else");
-    assert!(line.contains("`causeway regions add us`"), "{line}");
+    assert!(line.contains(&format!("`causeway regions add us --control {url}`")), "{line}");
     let operator = pki.pair(Role::Operator, "me").expect("issued");
     let mut add = command(&["regions", "add", "us", "--control", &url]);
     add.arg("--tls-cert").arg(&operator.cert).arg("--tls-key").arg(&operator.key);
