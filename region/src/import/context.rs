@@ -91,14 +91,10 @@ impl ImportContext {
         &self,
         id: Uuid,
         after: i64,
-        at_most: Option<i64>,
     ) -> Result<Option<(i64, bool)>, Error> {
         let mut most = i64::from(self.limits.organizations_a_transaction.max(1));
         if self.product_db.is_some() {
             most = most.min(ANNOUNCED);
-        }
-        if let Some(at_most) = at_most {
-            most = most.min(at_most);
         }
         Ok(store::imported::page_end(&self.db, id, after, most)
             .await?

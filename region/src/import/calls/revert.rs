@@ -22,7 +22,7 @@ impl Imports {
         if import.parameters.dry_run {
             return Err(Error::ImportIsDryRun(id));
         }
-        let (first, more) = self.context.organizations_after(id, 0, None).await?.unwrap_or((0, false));
+        let (first, more) = self.context.organizations_after(id, 0).await?.unwrap_or((0, false));
         let begun = transact!(Error, self.context.db, |tx| {
             let begun = store::import::begin_revert(tx, id, self.context.env.now()).await?;
             if begun {
@@ -35,7 +35,7 @@ impl Imports {
         // A caller that asks again also gets its answer only when nothing is visible.
         if more {
             let mut after = 0;
-            while let Some((last, _)) = self.context.organizations_after(id, after, None).await? {
+            while let Some((last, _)) = self.context.organizations_after(id, after).await? {
                 transact!(Error, self.context.db, |tx| {
                     let hidden = store::organization::hide_for_request(tx, id, after, last).await?;
                     self.context.announce_organizations(tx, hidden).await?;

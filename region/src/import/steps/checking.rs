@@ -43,7 +43,7 @@ pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut Impo
     let plan = plan(context, import, run).await?;
     let counts = planned_counts(context, &plan)?;
     let mut after = 0;
-    while let Some((last, _)) = context.organizations_after(import.id, after, None).await? {
+    while let Some((last, _)) = context.organizations_after(import.id, after).await? {
         transact_leased!(context, import, |lease| {
             store::imported::forget_organizations(lease, after, last).await?;
         })?;

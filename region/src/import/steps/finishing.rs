@@ -35,9 +35,6 @@ use crate::{
     store::{self, lease_transaction::LeaseTransaction, organization::constraint, product_db::ProductDb},
 };
 
-/// How many organizations get their status in one transaction: each that the database refuses costs several statements.
-const STATUSES: i64 = 1_000;
-
 /// Writes the deferred models, checks that every record is accounted for, and makes the organizations visible.
 pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut ImportRun) -> Result<(), Error> {
     context.register().await?;
@@ -51,7 +48,7 @@ pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut Impo
         let (hides, product_db) = (import.parameters.hide_organizations, context.product_db.as_ref());
         let part = match hides && product_db.is_none() {
             true => None,
-            false => context.organizations_after(import.id, after, Some(STATUSES)).await?,
+            false => context.organizations_after(import.id, after).await?,
         };
         let (last, more) = part.unwrap_or((after, false));
         transact_leased!(context, import, |lease| {

@@ -108,7 +108,7 @@ async fn slugs_are_final(context: &ImportContext, import: &Import) -> Result<(),
 /// Stores what will be requested. Control may not know of organizations that were here before Causeway.
 async fn choose_operation(context: &ImportContext, import: &Import) -> Result<(), Error> {
     let mut after = 0;
-    while let Some((last, _)) = context.organizations_after(import.id, after, None).await? {
+    while let Some((last, _)) = context.organizations_after(import.id, after).await? {
         transact_leased!(context, import, |lease| {
             store::imported::find_taken_in_region(lease, after, last).await?;
         })?;
@@ -262,7 +262,7 @@ async fn set_slugs(
 /// have.
 async fn ask_again(context: &ImportContext, import: &Import, run: &mut ImportRun) -> Result<(), Error> {
     let mut after = 0;
-    while let Some((last, _)) = context.organizations_after(import.id, after, None).await? {
+    while let Some((last, _)) = context.organizations_after(import.id, after).await? {
         transact_leased!(context, import, |lease| {
             // Those that counted as changed only because of their slugs will be counted again.
             let changed = store::imported::changed_by_slugs(lease, after, last).await?;

@@ -84,7 +84,7 @@ pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut Impo
 /// Hides the organizations of an import that is being reverted.
 async fn hide_organizations(context: &ImportContext, import: &Import) -> Result<(), Error> {
     let mut after = 0;
-    while let Some((last, _)) = context.organizations_after(import.id, after, None).await? {
+    while let Some((last, _)) = context.organizations_after(import.id, after).await? {
         transact_leased!(context, import, |lease| {
             let hidden = store::organization::hide(lease, after, last).await?;
             context.announce_organizations(lease, hidden).await?;
