@@ -409,13 +409,13 @@ impl Follower {
             }
             let mut told = Vec::with_capacity(due.len());
             let outcome = self.tell(&due, &mut told).await;
-            // Also if control could not be told of all.
+            // Also if control has not answered for all.
             self.note_told(&told).await?;
             outcome?;
         }
     }
 
-    /// Tells control what has become of renames, one after the other. Adds to `told` those that it has heard of, and
+    /// Reports the outcome of renames to control, one after the other. Adds to `told` those that it has answered, and
     /// whether it has given the rename up that the region has done.
     async fn tell<'a>(&self, due: &'a [Answer], told: &mut Vec<(&'a Answer, bool)>) -> Result<(), Error> {
         let context = self.context();

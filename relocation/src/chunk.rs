@@ -74,6 +74,23 @@ pub struct ListedChunk {
     pub created_at: DateTime<Utc>,
 }
 
+/// Whose chunks are meant.
+#[derive(Debug, Clone, Copy)]
+pub enum Others<'a> {
+    /// Those of all imports but this one.
+    Imports {
+        /// The import's region.
+        region: &'a str,
+        /// Its id.
+        import_id: Uuid,
+    },
+    /// Those of imports of all regions but this one.
+    Regions {
+        /// The region.
+        region: &'a str,
+    },
+}
+
 /// The keys of a chunk that an import mapped to rows that were there before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SharedChunk {
@@ -311,66 +328,42 @@ impl Chunk {
         db.fetch_optional(statement).await?.as_ref().map(Self::read).transpose()
     }
 
-    /// The chunks of other imports that mapped records of a model to existing rows, and have not been reverted, after
-    /// the one of this region and import that begins at this ordinal.
+    /// Chunks that mapped records of a model to existing rows, and have not been reverted; by region, import and first
+    /// ordinal, after the one with these.
     ///
     /// # Errors
     /// If the database cannot be read.
-    pub async fn of_others_on_existing(
+    pub async fn on_existing(
         tx: &mut Tx,
-        (region, import_id): (&str, Uuid),
+        of: Others<'_>,
         model: &str,
         after: Option<(&str, Uuid, i64)>,
         limit: i64,
     ) -> Result<Vec<SharedChunk>, DbError> {
         let (after_region, after_import, after_ordinal) = after.unwrap_or(("", Uuid::nil(), 0));
         let statement = Statement::new(
-            "SELECT region, import_id, min_ordinal, keys FROM causeway_import_chunk WHERE model = $1 AND existing > 0 \
-             AND reverted_at IS NULL AND NOT (region = $2 AND import_id = $3) \
-             AND (region, import_id, min_ordinal) > ($4, $5, $6) ORDER BY region, import_id, min_ordinal LIMIT $7",
+            "SELECT region, import_id, min_ordinal, keys FROM causeway_import_chunk WHERE existing > 0 \
+             AND reverted_at IS NULL AND model = ",
         )
-        .with(model)
-        .with(region)
-        .with(import_id)
-        .with(after_region)
-        .with(after_import)
-        .with(after_ordinal)
-        .with(limit);
-        let read = |row: &Row| {
-            Ok(SharedChunk {
-                region: row.text("region")?,
-                import_id: row.uuid("import_id")?,
-                min_ordinal: row.int("min_ordinal")?,
-                keys: ChunkKeys::unpack(&row.bytes("keys")?)?,
-            })
+        .arg(model);
+        let statement = match of {
+            Others::Imports { region, import_id } => statement
+                .push(" AND NOT (region = ")
+                .arg(region)
+                .push(" AND import_id = ")
+                .arg(import_id)
+                .push(")"),
+            Others::Regions { region } => statement.push(" AND region <> ").arg(region),
         };
-        tx.fetch_all(statement).await?.iter().map(read).collect()
-    }
-
-    /// Chunks of imports of other regions that are of this model and have mapped records to rows that existed, and have
-    /// not been reverted; by region, import and first ordinal, after the one with these.
-    ///
-    /// # Errors
-    /// If the database cannot be read.
-    pub async fn of_other_regions_on_existing(
-        tx: &mut Tx,
-        region: &str,
-        model: &str,
-        after: Option<(&str, Uuid, i64)>,
-        limit: i64,
-    ) -> Result<Vec<SharedChunk>, DbError> {
-        let (after_region, after_import, after_ordinal) = after.unwrap_or(("", Uuid::nil(), 0));
-        let statement = Statement::new(
-            "SELECT region, import_id, min_ordinal, keys FROM causeway_import_chunk WHERE model = $1 AND existing > 0 \
-             AND reverted_at IS NULL AND region <> $2 \
-             AND (region, import_id, min_ordinal) > ($3, $4, $5) ORDER BY region, import_id, min_ordinal LIMIT $6",
-        )
-        .with(model)
-        .with(region)
-        .with(after_region)
-        .with(after_import)
-        .with(after_ordinal)
-        .with(limit);
+        let statement = statement
+            .push(" AND (region, import_id, min_ordinal) > (")
+            .arg(after_region)
+            .push(", ")
+            .arg(after_import)
+            .push(", ")
+            .arg(after_ordinal)
+            .push(") ORDER BY region, import_id, min_ordinal LIMIT ")
+            .arg(limit);
         let read = |row: &Row| {
             Ok(SharedChunk {
                 region: row.text("region")?,

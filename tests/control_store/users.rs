@@ -101,7 +101,7 @@ async fn us_and_de(fixture: Fixture) -> Fixture {
     fixture
 }
 
-/// Whether it was refused because its user is none of the import; the user.
+/// Whether it was refused because its import did not bring the user; the user.
 fn refused_for(written: Result<ImportedModels, Error>) -> i64 {
     match written {
         Err(Error::RowNotOfImport { model, id, .. }) if model == USER => id,

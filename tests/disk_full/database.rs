@@ -195,7 +195,7 @@ impl DatabaseServer {
         match (self.way, &self.postgres) {
             (Way::SqliteLimit, _) => limit(service, "0:"),
             (Way::PostgresReadOnly, Some(postgres)) => {
-                postgres.set_read_only(true).await.expect("it is told");
+                postgres.set_read_only(true).await.expect("it is reported");
             }
             _ => {
                 let mut ballast = File::create(self.ballast(service)).expect("it can be made");
@@ -219,7 +219,7 @@ impl DatabaseServer {
         match (self.way, &self.postgres) {
             (Way::SqliteLimit, _) => limit(service, "unlimited:"),
             (Way::PostgresReadOnly, Some(postgres)) => {
-                postgres.set_read_only(false).await.expect("it is told");
+                postgres.set_read_only(false).await.expect("it is reported");
             }
             _ => fs::remove_file(self.ballast(service)).expect("it is there"),
         }

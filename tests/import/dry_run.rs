@@ -308,7 +308,7 @@ pub(crate) async fn a_dry_run_says_who_has_a_slug(store: Store) {
     export.push(ORGANIZATION, 90, &json!({"name": "From Its Name"}));
     let (dry, real) = agree(&cluster, &export, &ImportOptions::default()).await;
     let of = |import: &Import, pk: i64| {
-        let found = import.organizations.iter().find(|it| it.source_id == pk).expect("it is told");
+        let found = import.organizations.iter().find(|it| it.source_id == pk).expect("it is reported");
         let plan = found.slug_plan.clone().expect("a plan");
         (plan.verdict(), plan.taken_by_region.clone(), plan.taken_by_organization_id)
     };
@@ -344,7 +344,7 @@ pub(crate) async fn a_dry_run_says_who_has_a_slug(store: Store) {
         (9, "`Über_Räume` is no valid slug".to_owned()),
         (15, "the organization has no slug".to_owned()),
     ] {
-        let found = findings.iter().find(|it| it.field == "slug" && it.source_pk == pk).expect("it is told");
+        let found = findings.iter().find(|it| it.field == "slug" && it.source_pk == pk).expect("it is reported");
         assert_eq!(found.reason, format!("{why}; the organization is `{}` now", new(pk).slug));
     }
 

@@ -181,7 +181,7 @@ pub(crate) async fn what_a_filter_leaves_out_cannot_refuse_the_file(store: Store
     for (model, pk) in [("sentry.project", 22), ("sentry.team", 12), ("sentry.projectkey", 31), (MEMBER, 3)] {
         assert_eq!(account.outcome(model, pk), Some(Outcome::Filtered), "{model} {pk}");
     }
-    let finding = account.findings.iter().find(|it| it.source_pk == 22).expect("it is told");
+    let finding = account.findings.iter().find(|it| it.source_pk == 22).expect("it is reported");
     assert!(finding.reason.contains("110 characters") && finding.field == "slug", "{finding:?}");
     assert!(finding.ordinal == 2 && finding.byte_offset > 0, "{finding:?}");
 
@@ -208,7 +208,7 @@ pub(crate) async fn a_record_between_two_organizations_is_told(store: Store) {
     export.push("sentry.projectteam", 1, &json!({"project": 22, "team": 1}));
     let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
     assert_eq!(kinds(&account), [("TWO_ORGANIZATIONS", 2)].into());
-    let finding = account.findings.iter().find(|it| it.model == "sentry.monitor").expect("it is told");
+    let finding = account.findings.iter().find(|it| it.model == "sentry.monitor").expect("it is reported");
     assert!(finding.reason.contains("organization_id and project_id lead to two"), "{finding:?}");
     for slug in ["one", "two"] {
         let (_, account) = import(&cluster, &export, &ImportOptions::default().filter(&[slug])).await;

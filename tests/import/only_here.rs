@@ -86,7 +86,7 @@ pub(crate) async fn a_user_whom_an_index_of_this_database_keeps_out_is_left_out(
     let options = options.merge_users();
     let (done, findings, told) = succeeds(&cluster, &export, &options, FindingKind::UserMerged).await;
     assert_eq!(told, [(USER.to_owned(), 21)]);
-    let told = findings.iter().find(|it| it.kind() == FindingKind::UserMerged).expect("it is told");
+    let told = findings.iter().find(|it| it.kind() == FindingKind::UserMerged).expect("it is reported");
     for part in ["another row is the same to a unique set", "a later record of the file", "became that one"] {
         assert!(told.reason.contains(part), "{part} is not in {}", told.reason);
     }
@@ -98,7 +98,7 @@ pub(crate) async fn a_user_whom_an_index_of_this_database_keeps_out_is_left_out(
     let names = "SELECT username AS line FROM auth_user WHERE username IN ('dan', 'DAN')";
     assert_eq!(ask(&cluster, Silo::Control, names).await, ["DAN"]);
 
-    // If the database takes none of them, each is told for itself.
+    // If the database takes none of them, each is reported.
     let mut export = Export::new();
     export.organization(4, "three").user(21, "fay").user(22, "FAY").user(23, "Fay").member(31, 4, 23);
     for pk in [21, 22, 23] {
@@ -306,7 +306,7 @@ pub(crate) async fn a_slug_that_this_database_refuses_is_asked_for_again(store: 
     cluster.stop().await;
 }
 
-/// A database that takes no slug of an organization is told, and the import goes on when that is mended.
+/// The import reports a database that takes no slug of an organization, and goes on when that is mended.
 pub(crate) async fn an_import_whose_slugs_this_database_all_refuses_fails_and_says_why(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let options = ImportOptions::default();

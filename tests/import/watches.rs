@@ -32,7 +32,7 @@ pub(crate) async fn a_hundred_who_watch_one_import_share_one_reader(store: Store
     for watch in &mut watches {
         let mut heard = 0;
         while heard < attempts(&waits) + ATTEMPTS {
-            let message = watch.message().await.expect("it is told").expect("it goes on");
+            let message = watch.message().await.expect("it is reported").expect("it goes on");
             heard = attempts(&message.import.unwrap_or_default());
         }
         last = last.max(heard);
@@ -48,7 +48,7 @@ pub(crate) async fn a_hundred_who_watch_one_import_share_one_reader(store: Store
     cluster.start_control().await.expect("it starts");
     for watch in &mut watches {
         let mut state = ImportState::Unspecified;
-        while let Some(message) = watch.message().await.expect("it is told") {
+        while let Some(message) = watch.message().await.expect("it is reported") {
             state = message.import.unwrap_or_default().state();
         }
         assert_eq!(state, ImportState::Succeeded);

@@ -253,7 +253,7 @@ async fn names_are_looked_up_one_by_one_in_a_table_that_was_never_analyzed() {
                 }
             }
         };
-        let entries = tokio::time::timeout(Duration::from_secs(30), told).await.expect("it is told");
+        let entries = tokio::time::timeout(Duration::from_secs(30), told).await.expect("it is reported");
         // A name that exists is queried twice: to see that it exists, and again for its id.
         assert!((1_000..=2_000).contains(&entries), "{entries} entries of indexes were read for 1,000 users");
     })

@@ -1,4 +1,4 @@
-//! TLS: who is let in, what those who are not are told, and certificates that change while services run.
+//! TLS: who is let in, what a refused caller gets to read, and certificates that change while services run.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "all of this is test code, the helpers too")]
 

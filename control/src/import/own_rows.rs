@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 
 use causeway_relocation::{
     catalog::{Catalog, Model, Silo},
-    chunk::{Chunk, SharedChunk},
+    chunk::{Chunk, Others, SharedChunk},
     keys::KeyKind,
     plan::Record,
     value::Value,
@@ -94,7 +94,7 @@ impl ControlImports {
             page = transact!(Error, self.db(), |tx| {
                 let after =
                     after.as_ref().map(|(region, import, ordinal)| (region.as_str(), *import, *ordinal));
-                Chunk::of_other_regions_on_existing(tx, region, &target.name, after, CHUNKS).await?
+                Chunk::on_existing(tx, Others::Regions { region }, &target.name, after, CHUNKS).await?
             })?;
             if page.is_empty() {
                 return Ok(None);

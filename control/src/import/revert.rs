@@ -7,7 +7,7 @@ use causeway_audit::Subject;
 use causeway_proto::limits::MAX_NEEDED_ROWS;
 use causeway_relocation::{
     catalog::{Catalog, EMAIL, Model, Silo, USER, USER_EMAIL},
-    chunk::{Chunk, Reverted, SharedChunk},
+    chunk::{Chunk, Others, Reverted, SharedChunk},
     finding::{Finding, FindingKind},
     keys::KeyKind,
     revert::{self, Needed, References, RowsToDelete},
@@ -223,11 +223,11 @@ impl Undoing<'_> {
         needed: &mut Needed,
     ) -> Result<(), Error> {
         let wanted: BTreeSet<i64> = ids.iter().copied().collect();
-        let import = (self.region, self.import_id);
+        let others = Others::Imports { region: self.region, import_id: self.import_id };
         let mut page: Vec<SharedChunk> = Vec::new();
         loop {
             let after = page.last().map(|last| (last.region.as_str(), last.import_id, last.min_ordinal));
-            page = Chunk::of_others_on_existing(tx, import, &model.name, after, CHUNKS).await?;
+            page = Chunk::on_existing(tx, others, &model.name, after, CHUNKS).await?;
             if page.is_empty() {
                 return Ok(());
             }

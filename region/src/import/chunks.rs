@@ -202,6 +202,22 @@ impl ChunkSilo for RegionChunk<'_> {
     }
 }
 
+/// What writes the chunks of an import, or goes through them in a dry run. `emails` is the model of addresses, for users.
+pub(super) fn writer<'a>(
+    context: &'a ImportContext,
+    import: &Import,
+    emails: Option<&'a Model>,
+) -> Writer<'a> {
+    Writer {
+        env: &context.env,
+        now: import.created_at,
+        merge_users: import.parameters.merge_users,
+        tense: import.tense(),
+        emails,
+        token_owners: HashMap::new(),
+    }
+}
+
 /// Writes a chunk into this region's database.
 pub(super) async fn write_here(
     context: &ImportContext,
@@ -210,15 +226,8 @@ pub(super) async fn write_here(
     records: Vec<Record>,
     draft: ChunkDraft,
 ) -> Result<ChunkKeys, Error> {
-    let writer = Writer {
-        env: &context.env,
-        now: import.created_at,
-        merge_users: import.parameters.merge_users,
-        tense: import.tense(),
-        // Control writes the users.
-        emails: None,
-        token_owners: HashMap::new(),
-    };
+    // Control writes the users.
+    let writer = writer(context, import, None);
     let here = RegionChunk { context, import, draft };
     context.env.failpoint("region.chunk.ready").await?;
     let written = write_chunk(&context.db, &writer, model, records, &here).await?;

@@ -7,14 +7,14 @@ use causeway_relocation::{
     catalog::{Column, Model, Silo},
     keys::ChunkKeys,
     plan::Record,
-    writer::{DryRun, RowLookup, Writer, find_rows},
+    writer::{DryRun, RowLookup, find_rows},
 };
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use super::{
     Import,
-    chunks::{ChunkDraft, merged},
+    chunks::{ChunkDraft, merged, writer},
     context::ImportContext,
 };
 use crate::{error::Error, store};
@@ -55,14 +55,7 @@ pub(super) async fn dry_run(
     emails: Option<&Model>,
     dry_run: &Mutex<Option<DryRun>>,
 ) -> Result<ChunkKeys, Error> {
-    let writer = Writer {
-        env: &context.env,
-        now: import.created_at,
-        merge_users: import.parameters.merge_users,
-        tense: import.tense(),
-        emails,
-        token_owners: HashMap::new(),
-    };
+    let writer = writer(context, import, emails);
     let mut dry_run = dry_run.lock().await;
     let Some(dry_run) = dry_run.as_mut() else {
         return Err(Error::Internal("a dry run goes on without its beginning".to_owned()));

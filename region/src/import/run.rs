@@ -26,7 +26,7 @@ pub(super) struct ImportRun {
     pub(super) done: HashMap<usize, i64>,
     /// The current size of batches.
     pub(super) sizes: Sizes,
-    /// What a dry run has gone through; made again each time that the dry run begins.
+    /// The progress of a dry run; made again each time that the dry run begins.
     pub(super) dry_run: Option<DryRun>,
     /// Why the last attempt failed; `None` if it did not.
     pub(super) waiting: Option<Waiting>,

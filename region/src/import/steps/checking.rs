@@ -7,7 +7,7 @@
 //! | some chunks or slugs | their counts, organizations and findings | forgets them and starts over |
 //! | the end of the dry run | everything, and the file | removes the file |
 //!
-//! It starts over because what it has gone through is in the memory of the process.
+//! It starts over because its progress is in the memory of the process.
 
 use std::{
     collections::HashSet,

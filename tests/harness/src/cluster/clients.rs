@@ -17,7 +17,7 @@ impl Cluster {
     /// The URL of a service. It stays the same when the service is stopped and started.
     ///
     /// # Panics
-    /// If there is none of this number.
+    /// If there is no service of this number.
     #[must_use]
     pub fn url(&self, service: Service) -> String {
         self.node(service).url()

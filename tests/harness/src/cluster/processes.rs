@@ -19,7 +19,7 @@ impl Cluster {
     /// Whether a service runs at this moment.
     ///
     /// # Panics
-    /// If there is none of this number.
+    /// If there is no service of this number.
     #[must_use]
     pub fn is_running(&self, service: Service) -> bool {
         self.node(service).is_alive()
@@ -32,7 +32,7 @@ impl Cluster {
     /// serves.
     ///
     /// # Panics
-    /// If there is none of this number.
+    /// If there is no service of this number.
     pub async fn start_service(&self, service: Service) -> anyhow::Result<()> {
         let node = self.node(service);
         if node.is_alive() {
@@ -123,7 +123,7 @@ impl Cluster {
     /// If the service has never been a process.
     ///
     /// # Panics
-    /// If there is none of this number.
+    /// If there is no service of this number.
     pub fn log(&self, service: Service) -> std::io::Result<String> {
         std::fs::read_to_string(self.log_file(service))
     }
@@ -134,7 +134,7 @@ impl Cluster {
     /// If the service is not a process, or does not run.
     ///
     /// # Panics
-    /// If there is none of this number.
+    /// If there is no service of this number.
     pub fn signal(&self, service: Service, signal: &str) -> anyhow::Result<()> {
         self.trace.note(format!("{service}: SIG{signal}"));
         self.node(service).signal(signal)
@@ -146,7 +146,7 @@ impl Cluster {
     /// If the service is not a process, or has not ended after 30 seconds.
     ///
     /// # Panics
-    /// If there is none of this number.
+    /// If there is no service of this number.
     pub async fn ended(&self, service: Service) -> anyhow::Result<ExitStatus> {
         self.node(service).ended().await
     }
@@ -186,7 +186,7 @@ impl Cluster {
     /// Stops a service gracefully: it finishes the current chunk. Everything that is not in its database is lost.
     ///
     /// # Panics
-    /// If there is none of this number.
+    /// If there is no service of this number.
     pub async fn stop_service(&self, service: Service) {
         self.trace.note(format!("{service}: stop"));
         self.node(service).stop().await;
@@ -195,7 +195,7 @@ impl Cluster {
     /// Kills a service. A process gets SIGKILL; for a service in this process see the [module](super).
     ///
     /// # Panics
-    /// If there is none of this number.
+    /// If there is no service of this number.
     pub async fn kill(&self, service: Service) {
         self.trace.note(format!("{service}: kill"));
         self.node(service).kill().await;
