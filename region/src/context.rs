@@ -24,7 +24,7 @@ pub(crate) struct Context(Arc<Shared>);
 pub(crate) struct Shared {
     /// The region's database, with its own tables and those of the models.
     pub(crate) db: Db,
-    /// The product's books, if the database is the product's.
+    /// The product's own tables, if the database is the product's.
     pub(crate) product_db: Option<ProductDb>,
     /// What the product calls the region, if that was given.
     pub(crate) product_name: Option<String>,

@@ -290,8 +290,8 @@ fn control_may_answer(error: &CallError) -> bool {
             | ErrorReason::IdentityInvalid
             | ErrorReason::RoleNotAllowed
             | ErrorReason::NotOwnRegion
-            // Another control of an older release may have been told of the plan, or control was restored from a
-            // backup. The step that asks says so again first.
+            // Another control of an older release may have received the plan, or control was restored from a
+            // backup. The step that asks announces the plan again first.
             | ErrorReason::ImportNotPlanning,
         ) => true,
         Some(reason) => retry_after(reason).is_some(),

@@ -291,7 +291,7 @@ impl Region {
             lifecycle: Lifecycle::default(),
         });
         let engine = Engine::new(ImportContext::new(&context, options.spool_dir, lock, keys));
-        engine.continue_left_over().await.map_err(StartError::Resume)?;
+        engine.recover().await.map_err(StartError::Resume)?;
         context.register_in_background();
         let imports = Imports::new(engine.clone());
         let follower = Follower::start(&context);

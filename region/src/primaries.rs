@@ -19,23 +19,23 @@ use crate::{
 
 /// Renames the organizations whose primary slug in the replica differs from the one that the feed has just reported.
 /// Call this before the replica is updated. Returns those that it has renamed.
-pub(crate) async fn apply(tx: &mut Tx, told: &[&SlugChange]) -> Result<Vec<i64>, DbError> {
-    let primary = told.iter().filter(|change| change.kind == Some(ReplicaType::Primary));
-    let told: HashMap<i64, &str> =
+pub(crate) async fn apply(tx: &mut Tx, changes: &[&SlugChange]) -> Result<Vec<i64>, DbError> {
+    let primary = changes.iter().filter(|change| change.kind == Some(ReplicaType::Primary));
+    let reported: HashMap<i64, &str> =
         primary.map(|change| (change.organization_id, change.slug.as_str())).collect();
-    if told.is_empty() {
+    if reported.is_empty() {
         return Ok(Vec::new());
     }
     // Most changes come from imports of this region. For those, the replica has no primary slug yet, or the same one.
-    let mut before = replica::primaries(tx, told.keys().copied().collect()).await?;
-    before.retain(|id, slug| told.get(id) != Some(&slug.as_str()));
+    let mut before = replica::primaries(tx, reported.keys().copied().collect()).await?;
+    before.retain(|id, slug| reported.get(id) != Some(&slug.as_str()));
     if before.is_empty() {
         return Ok(Vec::new());
     }
     let mut moving: BTreeMap<i64, String> = BTreeMap::new();
     for (id, slug) in organization::slugs(tx, before.keys().copied().collect()).await? {
         if before.get(&id) == Some(&slug)
-            && let Some(new) = told.get(&id)
+            && let Some(new) = reported.get(&id)
         {
             moving.insert(id, (*new).to_owned());
         }
@@ -68,7 +68,7 @@ pub(crate) async fn apply(tx: &mut Tx, told: &[&SlugChange]) -> Result<Vec<i64>,
             break;
         }
         for (organization_id, slug, why) in refused {
-            // Not in the macro, which does not look at its values if nobody reads the log.
+            // Not in the macro, which does not evaluate its values if nobody reads the log.
             let wanted = moving.remove(&organization_id);
             let constraint = constraint(&why);
             tracing::error!(

@@ -143,7 +143,7 @@ impl KeyRange {
 struct ModelKeys {
     /// Sorted by `first`, so that a primary key is found by binary search.
     ranges: Vec<KeyRange>,
-    /// For each segment: the largest `last` of it and of all segments before it.
+    /// For each range: the largest `last` of it and of all ranges before it.
     reach: Vec<i64>,
     others: BTreeMap<i64, (i64, KeyKind)>,
     filtered: RoaringTreemap,
@@ -163,10 +163,10 @@ impl ModelKeys {
             + self.out_of_scope.serialized_size()
     }
 
-    /// Sorts in the segments that were added at the end. Chunks mostly come in the order of their pks. If they do not,
-    /// the sort is still fast, because most segments are in order already.
+    /// Sorts in the ranges that were added at the end. Chunks mostly come in the order of their pks. If they do not,
+    /// the sort is still fast, because most ranges are in order already.
     fn settle(&mut self, added_from: usize) {
-        // The segment before the added ones, if there is one, must not come after them either.
+        // The range before the added ones, if there is one, must not come after them either.
         let checked = self.ranges.iter().skip(added_from.saturating_sub(1));
         let keep = if checked.is_sorted_by_key(|range| range.first) {
             added_from
@@ -244,7 +244,7 @@ impl KeyMap {
         let mut inserted = chunk.inserted.clone();
         inserted.sort_unstable();
         for block in inserted.chunk_by(|a, b| b.1 == a.1 + 1 && b.0 > a.0) {
-            // Old pks without gaps need no list. If there are many gaps, one list is smaller than many segments.
+            // Old pks without gaps need no list. If there are many gaps, one list is smaller than many ranges.
             let dense: Vec<&[(i64, i64)]> = block.chunk_by(|a, b| b.0 == a.0 + 1).collect();
             if dense.len() <= 1 + block.len() / 16 {
                 for run in dense {

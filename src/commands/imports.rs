@@ -33,6 +33,7 @@ use crate::output::{
 const PAGE_SIZE: i32 = MAX_PAGE as i32;
 /// Keys per page: the most that the region allows.
 const KEYS_PAGE_SIZE: i32 = MAX_KEYS_PAGE as i32;
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// List the imports of a region, the newest first

@@ -344,7 +344,8 @@ pub(crate) async fn a_dry_run_says_who_has_a_slug(store: Store) {
         (9, "`Über_Räume` is no valid slug".to_owned()),
         (15, "the organization has no slug".to_owned()),
     ] {
-        let found = findings.iter().find(|it| it.field == "slug" && it.source_pk == pk).expect("it is reported");
+        let found =
+            findings.iter().find(|it| it.field == "slug" && it.source_pk == pk).expect("it is reported");
         assert_eq!(found.reason, format!("{why}; the organization is `{}` now", new(pk).slug));
     }
 

@@ -481,6 +481,14 @@ pub(crate) async fn an_import_says_what_the_directory_does_not_take(store: Store
     assert_eq!(told.len(), 1, "{findings:?}");
     assert_eq!(told[0].source_pk, import.organizations[0].source_id);
     assert!(told[0].reason.contains("holds no confirmed slug"), "{}", told[0].reason);
+    // Reported again, as after an approval, the finding is there once.
+    cluster.stop_region(0).await;
+    let unreported = Statement::new("UPDATE causeway_import SET reported = $1").with(false);
+    change(&cluster, HERE, unreported).await;
+    cluster.start_region(0).await.expect("it starts");
+    cluster.quiet(PATIENCE).await.expect("quiet");
+    let again = cluster.region(0).findings(&import.import_id).await.expect("a list");
+    assert_eq!(again.iter().filter(|it| it.kind() == FindingKind::NotInDirectory).count(), 1, "{again:?}");
     let import = cluster.region(0).wait(&import.import_id).await.expect("it has ended");
     assert_eq!(import.state(), ImportState::Succeeded);
     // The advice in the finding works.

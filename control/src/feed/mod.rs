@@ -128,7 +128,7 @@ pub struct Feeds(Arc<Inner>);
 struct Inner {
     db: Db,
     env: Environment,
-    /// The product's books, if the database is the product's.
+    /// The product's own tables, if the database is the product's.
     product_db: Option<ProductDb>,
     options: Options,
     versions: watch::Sender<Versions>,
@@ -197,7 +197,7 @@ impl Feeds {
         RegionFeed::new(&self.0.db, region, &self.0.changed, self.0.product_db.as_ref(), writer)
     }
 
-    /// The product's books, if the database is the product's.
+    /// The product's own tables, if the database is the product's.
     pub(crate) fn product_db(&self) -> Option<&ProductDb> {
         self.0.product_db.as_ref()
     }

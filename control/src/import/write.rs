@@ -60,7 +60,7 @@ struct Writing<'a> {
     env: &'a Environment,
     request: &'a ImportModels,
     digest: Vec<u8>,
-    /// The product's books, if the database is the product's.
+    /// The product's own tables, if the database is the product's.
     product_db: Option<&'a ProductDb>,
     /// The organizations to which the records belong. They must not be of another region.
     organizations: Vec<i64>,
@@ -132,7 +132,7 @@ impl ControlImports {
         Self { db, env, fitted, regions, slug_reservations, address, searches: Searches::default() }
     }
 
-    /// The product's books, if the database is the product's.
+    /// The product's own tables, if the database is the product's.
     pub(crate) fn product_db(&self) -> Option<&ProductDb> {
         self.slug_reservations.feeds.product_db()
     }

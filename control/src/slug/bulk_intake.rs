@@ -127,18 +127,17 @@ impl IntakeSlot {
             return Err(Error::OperationTooLarge { limit: self.intake.most_bytes() });
         }
         let mut state = self.intake.state();
+        let all = state.all.bytes + bytes;
         let of = state.of.entry(self.region.clone()).or_default();
-        if of.bytes + bytes > limit / 2 {
-            return Err(Error::TooMuchInHand { limit: limit / 2, of: "region" });
+        let limit_of_region = self.intake.most_bytes();
+        if of.bytes + bytes > limit_of_region {
+            return Err(Error::TooMuchInHand { limit: limit_of_region, of: "region" });
         }
-        of.bytes += bytes;
-        if state.all.bytes + bytes > limit {
-            if let Some(of) = state.of.get_mut(&self.region) {
-                of.bytes -= bytes;
-            }
+        if all > limit {
             return Err(Error::TooMuchInHand { limit, of: "control" });
         }
-        state.all.bytes += bytes;
+        of.bytes += bytes;
+        state.all.bytes = all;
         drop(state);
         self.bytes += bytes;
         Ok(())

@@ -71,7 +71,7 @@ impl ProductRenames {
     ///
     /// # Errors
     /// If the database fails.
-    pub async fn follow_product(&self) -> Result<Vec<Renamed>, Error> {
+    async fn follow_product(&self) -> Result<Vec<Renamed>, Error> {
         let Some(product_db) = self.feeds.product_db() else { return Ok(Vec::new()) };
         loop {
             let (mut after, mut left, mut blocked, mut followed) = (0, Vec::new(), Vec::new(), false);

@@ -122,7 +122,7 @@ impl<'a> FeedTransaction<'a> {
         self.feed.region
     }
 
-    /// The product's books, which follow each change of reservations.
+    /// The product's own tables, which follow each change of reservations.
     pub(crate) fn product_db(&self) -> Option<&'a ProductDb> {
         self.feed.product_db
     }

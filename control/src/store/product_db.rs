@@ -33,15 +33,15 @@ pub(super) const AUTH_TOKEN: i64 = 33;
 
 /// An organization to which the product has given another slug than control knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Renamed {
+pub(crate) struct Renamed {
     /// The id of the organization.
-    pub organization_id: i64,
+    pub(crate) organization_id: i64,
     /// The name of the region that owns the organization.
-    pub region: String,
+    pub(crate) region: String,
     /// Its slug in the product.
-    pub slug: String,
+    pub(crate) slug: String,
     /// Its primary slug at control.
-    pub previous: String,
+    pub(crate) previous: String,
 }
 
 /// Slugs that the product keeps for the organizations that want them.

@@ -13,7 +13,7 @@ const MADE_BY_WORKERS: [&str; 4] = [
     "sentry_organizationmember_teamsreplica",
 ];
 
-/// The books of a database that is the product's.
+/// The product's own tables in a database that is the product's.
 #[derive(Debug, Clone)]
 pub(crate) struct ProductDb {
     /// Those of [`MADE_BY_WORKERS`] that the database has.
@@ -21,7 +21,7 @@ pub(crate) struct ProductDb {
 }
 
 impl ProductDb {
-    /// Checks whether the database has such books.
+    /// Checks whether the database is the product's and has the tables for this.
     ///
     /// # Errors
     /// If the database cannot be queried.

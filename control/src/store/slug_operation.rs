@@ -124,7 +124,7 @@ pub(crate) async fn lock(
 const SUMMARY: &str = "SELECT region, operation_id, state, under_way, organization_count, confirmed_count, \
     released_count, created_at, updated_at FROM causeway_slug_operation";
 
-/// The values of `state` and `in_progress` in the database for a progress. An empty list means that `in_progress` is null.
+/// The values of the columns `state` and `under_way` for a progress. An empty list means that `under_way` is null.
 fn stored(progress: Progress) -> (&'static str, &'static [&'static str]) {
     match progress {
         Progress::Reserving => ("reserved", &["reserving", "withdrawing"]),

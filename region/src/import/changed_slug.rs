@@ -12,8 +12,8 @@ use causeway_silo::db::{DbError, count};
 use super::{ImportedOrganization, ModelCounts};
 
 /// The slug that an organization would get without a suffix. Control leaves that empty if it is the wanted slug itself.
-pub(super) fn candidate<'a>(told: &'a str, wanted: &'a str) -> &'a str {
-    if told.is_empty() { wanted } else { told }
+pub(super) fn candidate<'a>(given: &'a str, wanted: &'a str) -> &'a str {
+    if given.is_empty() { wanted } else { given }
 }
 
 /// Why an organization cannot have its wanted slug; `None` if it can. `taken` says in words

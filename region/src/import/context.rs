@@ -14,8 +14,8 @@ use crate::{
     context::Context, control_client::ControlTables, decryption_key::DecryptionKeys, error::Error, store,
 };
 
-/// How many organizations one transaction changes at most in a database of the product, where it also announces all that
-/// belongs to them.
+/// How many organizations one transaction changes at most in a database of the product, where it also announces them to
+/// the workers.
 const ANNOUNCED: i64 = 1_000;
 
 /// What the parts of an import share. Cheap to clone.

@@ -82,7 +82,7 @@ impl Engine {
         {
             let mut running = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(running) = running.get(&id) {
-                running.ask_again();
+                running.request_recheck();
                 return;
             }
             running.insert(id, Arc::clone(&running_import));

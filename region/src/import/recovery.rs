@@ -10,7 +10,7 @@ use crate::{error::Error, store};
 
 impl Engine {
     /// Continues all imports that a former process left.
-    pub(crate) async fn continue_left_over(&self) -> Result<(), Error> {
+    pub(crate) async fn recover(&self) -> Result<(), Error> {
         let spool = self.context.holder.spool;
         transact!(Error, self.context.db, |tx| { store::import::forget_receiving(tx, None, spool).await? })?;
         self.clear_spool().await?;
@@ -35,13 +35,13 @@ impl Engine {
             let id = endings
                 .filter_map(|ending| name.strip_suffix(ending))
                 .find_map(|id| Uuid::try_parse(id).ok());
-            let leftover = match id {
+            let is_unneeded = match id {
                 Some(id) => {
                     !store::import::get(&self.context.db, id).await?.is_some_and(|import| import.keeps_file())
                 }
                 None => name.ends_with(".part"),
             };
-            if leftover {
+            if is_unneeded {
                 match fs::remove_file(entry.path()).await {
                     Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                         return Err(Error::SpoolFailed(error));

@@ -59,6 +59,13 @@ impl ImportRun {
         self.sizes = Sizes::default();
     }
 
+    /// Notes that the import no longer waits, if it did, because something of it has been done.
+    pub(super) async fn note_progress(&mut self, context: &ImportContext, id: Uuid) {
+        if self.waiting.take().is_some() {
+            note_waiting(context, id, &self.running_import, None).await;
+        }
+    }
+
     /// Gives the turn to another import if one waits; see [`Turn::pass`].
     pub(super) async fn pass_turn(&mut self, context: &ImportContext) -> Result<(), Error> {
         match &mut self.turn {

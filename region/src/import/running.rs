@@ -34,7 +34,7 @@ pub(crate) struct RunningImport {
     /// How many steps have ended. Watchers are notified of each change.
     changed: watch::Sender<u64>,
     /// Whether this run must check the import once more before it ends.
-    again: AtomicBool,
+    recheck: AtomicBool,
     /// Notified when the import has been moved to another state: the current work should end soon, and what it waits
     /// for no longer matters.
     interrupted: Notify,
@@ -50,7 +50,7 @@ impl Default for RunningImport {
             done: AtomicI64::new(0),
             total: AtomicI64::new(0),
             changed: watch::Sender::new(0),
-            again: AtomicBool::new(false),
+            recheck: AtomicBool::new(false),
             interrupted: Notify::new(),
             waiting: Mutex::default(),
         }
@@ -78,13 +78,13 @@ impl RunningImport {
     }
 
     /// Requests one more check before this run ends, because the run may be about to end.
-    pub(crate) fn ask_again(&self) {
-        self.again.store(true, Ordering::Release);
+    pub(crate) fn request_recheck(&self) {
+        self.recheck.store(true, Ordering::Release);
     }
 
     /// Whether that was requested since this was last called.
     pub(crate) fn take_recheck(&self) -> bool {
-        self.again.swap(false, Ordering::Acquire)
+        self.recheck.swap(false, Ordering::Acquire)
     }
 
     /// Ends planning or a pause, because the import has been moved to another state.

@@ -132,7 +132,7 @@ const COMPARED: [Compared; 4] = [
     },
 ];
 
-/// The books of a database that is the product's.
+/// The product's own tables in a database that is the product's.
 #[derive(Debug, Clone)]
 pub(crate) struct ProductDb {
     /// The type of the column of payloads.
@@ -142,7 +142,7 @@ pub(crate) struct ProductDb {
 }
 
 impl ProductDb {
-    /// Checks whether the database has such books.
+    /// Checks whether the database is the product's and has the tables for this.
     ///
     /// # Errors
     /// If the database cannot be queried.
@@ -180,18 +180,17 @@ impl ProductDb {
         after: i64,
         last: i64,
     ) -> Result<(), DbError> {
-        for rows in ALL.iter().filter(|rows| rows.model == ORGANIZATION) {
-            let statement = self
-                .announce(rows, rows.organization)
-                .push(" IN (SELECT organization_id FROM causeway_import_organization WHERE import_id = ")
-                .arg(import_id)
-                .push(" AND organization_id > ")
-                .arg(after)
-                .push(" AND organization_id <= ")
-                .arg(last)
-                .push(")");
-            tx.execute(statement).await?;
-        }
+        let Some(rows) = ALL.iter().find(|rows| rows.model == ORGANIZATION) else { return Ok(()) };
+        let statement = self
+            .announce(rows, rows.organization)
+            .push(" IN (SELECT organization_id FROM causeway_import_organization WHERE import_id = ")
+            .arg(import_id)
+            .push(" AND organization_id > ")
+            .arg(after)
+            .push(" AND organization_id <= ")
+            .arg(last)
+            .push(")");
+        tx.execute(statement).await?;
         Ok(())
     }
 

@@ -86,7 +86,7 @@ fn sentence(rule: &Rule) -> String {
             )
         }
         Rule::IdsIn { field, at, forgets: true, .. } => format!(
-            "ids in `{field}` at {} become null: nothing reads them, and their records are written later",
+            "ids in `{field}` at {} become null: nothing reads them, and their new ids are not known then",
             all(at)
         ),
         Rule::IdsIn { field, when, at, of, targets, terms, removes_element, .. } => {

@@ -39,8 +39,8 @@ pub enum Limit {
 }
 
 const BUFFER: usize = 256 * 1024;
-/// The first size of the buffer for a stretch, in bytes: small, because a stretch may be a single record.
-const STRETCH_BUFFER: usize = 16 * 1024;
+/// The first size of the buffer for an extent, in bytes: small, because an extent may be a single record.
+const EXTENT_BUFFER: usize = 16 * 1024;
 
 /// Why a record cannot be read.
 const OUTSIDE: &str = "a record is outside of the buffer that it was read into";
@@ -78,7 +78,7 @@ pub struct Scanned {
     pub length: usize,
 }
 
-/// Reads the elements of one array, or of a stretch of one.
+/// Reads the elements of one array, or of an extent of one.
 pub struct Scanner<R> {
     reader: R,
     limits: Limits,
@@ -112,9 +112,9 @@ impl<R: Read> Scanner<R> {
         Self { begun: true, offset, ..Self::new(reader, limits) }
     }
 
-    /// The elements of a stretch that begins at `offset`, in a file that has been read as a whole before.
+    /// The elements of an extent that begins at `offset`, in a file that has been read as a whole before.
     pub fn extent(reader: R, offset: u64, limits: Limits) -> Self {
-        let buffer = vec![0; STRETCH_BUFFER];
+        let buffer = vec![0; EXTENT_BUFFER];
         Self { reader, limits, buffer, start: 0, end: 0, offset, whole: false, begun: true }
     }
 
@@ -460,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stretch_gives_the_same_elements() {
+    fn an_extent_gives_the_same_elements() {
         let text = br#"[{"a":1}, {"b":2},{"c":3}]"#;
         let mut scanner = Scanner::extent(&text[8..17], 8, Limits::default());
         let mut offsets = Vec::new();

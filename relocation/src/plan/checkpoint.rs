@@ -176,10 +176,10 @@ impl<'k> Log<'k> {
         taken
     }
 
-    /// Adds a step.
+    /// Adds a step to the log. A log that cannot be written is given up, which is no error.
     ///
     /// # Errors
-    /// The error of the callback for stored steps.
+    /// The error of the callback, which is called after each step.
     pub(super) fn append(&mut self, frame: &PlanningStep) -> io::Result<()> {
         self.with(|open| {
             if let PlanningStep::Segment(segment) = frame {

@@ -1,5 +1,5 @@
-//! Where the records of one model are in the file: stretches that contain no other model. A file that is grouped by
-//! model has one stretch per model. Any other file may have one per record, so stretches go to disk beyond a budget.
+//! Where the records of one model are in the file: extents that contain no other model. A file that is grouped by
+//! model has one extent per model. Any other file may have one per record, so extents go to disk beyond a budget.
 
 use std::{io, path::Path};
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::spill::SpillFile;
 
-/// A stretch of the file with records of one model only.
+/// A part of the file with records of one model only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Extent {
     /// Where its first record begins, in bytes.
@@ -29,7 +29,7 @@ pub(crate) struct Extents {
 }
 
 impl Extents {
-    /// Adds a stretch that comes after all others.
+    /// Adds an extent that comes after all others.
     pub(crate) fn push(&mut self, run: Extent, dir: &Path) -> io::Result<()> {
         if self.last.len() >= BUDGET {
             let file = match &mut self.spilled {

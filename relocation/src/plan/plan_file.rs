@@ -21,7 +21,7 @@ use super::{
 };
 use crate::finding::Finding;
 
-/// How many stretches, actors or hashes of addresses one frame has.
+/// How many extents, actors or hashes of addresses one frame has.
 const AT_ONCE: usize = 16 * 1024;
 
 /// One frame: a part of a plan.
@@ -38,7 +38,7 @@ enum PlanFrame {
     Model { position: usize, seen: i64, marks: [Vec<u8>; MARKS], lost_slugs: Vec<Vec<u8>> },
     /// More records with a name that is the address of an earlier record: their offsets, and the earlier record.
     Addresses { position: usize, holders: Vec<(u64, Holder)> },
-    /// More stretches of a model.
+    /// More extents of a model.
     Extents { position: usize, runs: Vec<Extent> },
     /// More hashes of addresses that the filter selects.
     Emails(Vec<u64>),

@@ -16,7 +16,7 @@ pub(super) type NoteKey = (FindingKind, String, String);
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct ModelPart {
     pub(super) seen: i64,
-    /// Stretches of the segment. No stretch extends into the next segment, so that a reader can skip those
+    /// Extents of the segment. None of them extends into the next segment, so that a reader can skip those
     /// that it does not need.
     pub(super) runs: Vec<Extent>,
     /// The offsets of records that break a rule. Without a filter, only those of records that are left out if their user

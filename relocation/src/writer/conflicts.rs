@@ -47,9 +47,9 @@ impl Writer<'_> {
             }
             let mut lost = HashMap::new();
             self.write_free(table, model, rows, &mut written, &mut lost).await?;
-            rows = written.part_from(lost, &mut instead);
+            rows = written.take_back_merges(lost, &mut instead);
         }
-        self.follow_those_instead(model, instead, &mut written);
+        self.map_replaced(model, instead, &mut written);
         written.keys.inserted.sort_unstable();
         written.keys.existing.sort_unstable();
         Ok(written)

@@ -31,7 +31,7 @@ use crate::{
 
 /// What a dry run stores about its rows cannot be written to disk, or read from it.
 #[derive(Debug, thiserror::Error)]
-#[error("what a dry run remembers cannot be kept on disk: {0}")]
+#[error("what a dry run stores about its rows cannot be written to the disk or read from it: {0}")]
 pub struct ScratchError(#[from] io::Error);
 
 /// Looks up rows in the silo that has a model.

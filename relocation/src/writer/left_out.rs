@@ -33,12 +33,11 @@ impl RecordPosition {
     }
 }
 
-/// Drops the findings about values that a row got instead of those that others have: the row is not in the
-/// table.
-fn drop_changes(written: &mut Written, row: &Row) {
+/// Drops the findings about values that rows got instead of those that others have: the rows are not in the table.
+fn drop_changes(written: &mut Written, pks: &HashSet<i64>) {
     let is_change = |finding: &Finding| {
         let kinds = [FindingKind::UsernameChanged, FindingKind::KeyRegenerated, FindingKind::TokenCleared];
-        kinds.contains(&finding.kind) && finding.source_pk == Some(row.source_pk)
+        kinds.contains(&finding.kind) && finding.source_pk.is_some_and(|pk| pks.contains(&pk))
     };
     written.findings.retain(|finding| !is_change(finding));
 }
@@ -58,6 +57,8 @@ impl Writer<'_> {
         }
         let checks: HashMap<i64, Option<String>> =
             breaking.into_iter().map(|CheckViolation { id, check }| (id, check)).collect();
+        let dropped = rows.iter().filter(|row| checks.contains_key(&row.id));
+        drop_changes(written, &dropped.map(|row| row.source_pk).collect());
         let mut others = Vec::with_capacity(rows.len());
         for row in rows {
             let Some(check) = checks.get(&row.id) else {
@@ -69,7 +70,6 @@ impl Writer<'_> {
                 only_here(&model.table, DbErrorKind::Check, check.as_deref()),
                 self.tense.words("was not written", "would not be written")
             );
-            drop_changes(written, &row);
             written.findings.push(row.place(model, Finding::new(FindingKind::NotInDatabase, reason)));
             written.dropped += 1;
             lost.insert(row.id, RecordPosition::of(&row));
@@ -85,26 +85,26 @@ impl Writer<'_> {
         written: &mut Written,
         lost: &mut HashMap<i64, RecordPosition>,
     ) {
+        drop_changes(written, &rows.iter().map(|row| row.source_pk).collect());
         for row in rows {
             let reason = format!(
                 "another row is the same to a unique set of the table (as after a merge of users); the record {}",
                 self.tense.words("was not written", "would not be written")
             );
-            drop_changes(written, row);
             written.findings.push(row.place(model, Finding::new(FindingKind::DuplicateDropped, reason)));
             written.dropped += 1;
             lost.insert(row.id, RecordPosition::of(row));
         }
     }
 
-    /// Maps the records that were left out to the record that was written instead, one that is the same.
-    pub(super) fn follow_those_instead(&self, model: &Model, instead: Vec<Instead>, written: &mut Written) {
+    /// Maps each record that was left out to the row of the record that was written in its place.
+    pub(super) fn map_replaced(&self, model: &Model, instead: Vec<Replaced>, written: &mut Written) {
         if instead.is_empty() {
             return;
         }
         let keys = written.keys.inserted.iter().chain(&written.keys.existing).copied();
         let ids: HashMap<i64, i64> = keys.collect();
-        for Instead { place, of } in instead {
+        for Replaced { place, of } in instead {
             let Some(id) = of.iter().find_map(|source_pk| ids.get(source_pk)) else { continue };
             let is_of_record = |finding: &Finding| finding.source_pk == Some(place.source_pk);
             let is_why = |kind| matches!(kind, FindingKind::DuplicateDropped | FindingKind::NotInDatabase);
@@ -135,7 +135,7 @@ impl Writer<'_> {
 }
 
 /// A record that was left out, and the primary keys of those that were merged into it: one of them may be written instead.
-pub(super) struct Instead {
+pub(super) struct Replaced {
     place: RecordPosition,
     of: Vec<i64>,
 }
@@ -143,18 +143,19 @@ pub(super) struct Instead {
 impl Written {
     /// Takes back that rows were merged into one that was not written after all. Returns these rows: the first that the
     /// database takes is written in its place.
-    pub(super) fn part_from(
+    pub(super) fn take_back_merges(
         &mut self,
         mut lost: HashMap<i64, RecordPosition>,
-        instead: &mut Vec<Instead>,
+        instead: &mut Vec<Replaced>,
     ) -> Vec<Row> {
         let merged = std::mem::take(&mut self.merged);
-        let parted: Vec<(i64, Row)> = merged.into_iter().filter(|(id, _)| lost.contains_key(id)).collect();
+        let taken_back: Vec<(i64, Row)> =
+            merged.into_iter().filter(|(id, _)| lost.contains_key(id)).collect();
         let mut of: HashMap<i64, Vec<i64>> = HashMap::new();
-        for (id, row) in &parted {
+        for (id, row) in &taken_back {
             of.entry(*id).or_default().push(row.source_pk);
         }
-        let pks: HashSet<i64> = parted.iter().map(|(_, row)| row.source_pk).collect();
+        let pks: HashSet<i64> = taken_back.iter().map(|(_, row)| row.source_pk).collect();
         let is_of_merge = |finding: &Finding| {
             // A row that was merged has not been dropped, so a finding that something is not in the database is about the
             // row that it was merged into.
@@ -166,9 +167,9 @@ impl Written {
             self.keys.existing.retain(|(pk, _)| !pks.contains(pk));
         }
         for (id, of) in of {
-            instead.extend(lost.remove(&id).map(|place| Instead { place, of }));
+            instead.extend(lost.remove(&id).map(|place| Replaced { place, of }));
         }
         instead.sort_by_key(|instead| instead.place.ordinal);
-        parted.into_iter().map(|(_, row)| row).collect()
+        taken_back.into_iter().map(|(_, row)| row).collect()
     }
 }

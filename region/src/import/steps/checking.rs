@@ -139,7 +139,7 @@ async fn check_page(
             again.push(index);
         }
     }
-    let take_recheck: Vec<OrganizationSlugRequest> = again
+    let rechecked: Vec<OrganizationSlugRequest> = again
         .iter()
         .filter_map(|index| {
             let request = requests.get_mut(*index)?;
@@ -148,7 +148,7 @@ async fn check_page(
         })
         .collect();
     let answers =
-        if again.is_empty() { Vec::new() } else { ask_for_checks(context, import, take_recheck).await? };
+        if again.is_empty() { Vec::new() } else { ask_for_checks(context, import, rechecked).await? };
     for (index, answer) in again.into_iter().zip(answers) {
         if let Some(check) = checks.get_mut(index) {
             *check = answer;

@@ -1,7 +1,7 @@
 //! FINISHING: the region writes the deferred models, then makes all organizations visible.
 //!
 //! Organizations become visible in the transaction that ends the import. If there are more than one transaction may
-//! change (20,000), the first ones become visible in parts right before it, when nothing can fail any more:
+//! change (20,000, or 1,000 in a database of the product), the first ones become visible in parts right before it, when nothing can fail any more:
 //!
 //! | died after | what is left | what the restarted region does |
 //! | --- | --- | --- |
@@ -84,6 +84,9 @@ async fn announce_rows(context: &ImportContext, import: &Import, run: &mut Impor
     let Some(product_db) = &context.product_db else { return Ok(()) };
     let mut after = store::import::announced(&context.db, import.id).await?;
     loop {
+        if context.lifecycle.is_stopping() {
+            return Err(Error::Stopping);
+        }
         let (db, region) = (&context.db, &context.region);
         let next =
             Chunk::keys_of(db, region, import.id, ProductDb::models_of_organizations(), after, 1).await?;
@@ -95,6 +98,7 @@ async fn announce_rows(context: &ImportContext, import: &Import, run: &mut Impor
         })?;
         context.env.failpoint("region.finish.rows_announced").await?;
         after = (position, min_ordinal);
+        run.note_progress(context, import.id).await;
         run.pass_turn(context).await?;
     }
 }

@@ -27,12 +27,8 @@ use causeway_silo::{db::count, transact};
 use crate::{
     error::Error,
     import::{
-        Import, ImportState, ModelCounts,
-        chunks::keys_from_proto,
-        context::ImportContext,
-        follow::forget_returned,
-        run::{ImportRun, note_waiting},
-        steps::resolving_slugs::operation_id,
+        Import, ImportState, ModelCounts, chunks::keys_from_proto, context::ImportContext,
+        follow::forget_returned, run::ImportRun, steps::resolving_slugs::operation_id,
     },
     store::{self, lease_transaction::LeaseTransaction},
 };
@@ -167,9 +163,7 @@ async fn revert_chunks(
             Silo::Control => revert_at_control(context, import, &chunk).await?,
         }
         run.running_import.add(count(chunk.keys.inserted.len())?);
-        if run.waiting.take().is_some() {
-            note_waiting(context, import.id, &run.running_import, None).await;
-        }
+        run.note_progress(context, import.id).await;
         run.pass_turn(context).await?;
     }
 }

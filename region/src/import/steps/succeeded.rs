@@ -54,8 +54,9 @@ pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut Impo
     }
     context.env.failpoint("region.report.answered").await?;
     transact_leased!(context, import, |lease| {
-        // If control is asked again, it answers the same. The findings contain what to do, and a
-        // comparison reports these organizations.
+        // An import may be reported several times, and control answers the same again: the findings of an earlier report
+        // are replaced. They contain what to do, and a comparison reports these organizations.
+        store::finding::forget(lease, ImportState::Succeeded).await?;
         context.add_findings(lease, ImportState::Succeeded, &findings).await?;
         store::import::set_reported(lease, import.approvals).await?;
     })?;

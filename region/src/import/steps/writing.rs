@@ -1,4 +1,4 @@
-//! WRITING: the models of the organization scope, each after all that it refers to, then a look for organizations that
+//! WRITING: the models of the organization scope, each after all that it refers to, then a check for organizations that
 //! have no owner.
 //!
 //! | died after | what is left | what the restarted region does |
