@@ -29,7 +29,7 @@ fn main() -> ExitCode {
         Err(error) => return output::failed(&error.into(), None),
     };
     let place = line.cli.place();
-    let outcome = runtime.block_on(commands::run(line.cli, &line.settings));
+    let outcome = runtime.block_on(commands::run(line.cli, &line.settings, line.servers));
     // The command has waited for what it needs. A thread that still hangs must not keep the process alive.
     runtime.shutdown_background();
     match outcome {

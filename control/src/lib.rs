@@ -265,6 +265,25 @@ impl Control {
     }
 }
 
+/// The extensions of PostgreSQL that control's tables need.
+const EXTENSIONS: [&str; 1] = ["citext"];
+
+/// Looks at a database as a control with these options would find it, and changes nothing. The database must exist: a
+/// SQLite file is created otherwise.
+///
+/// # Errors
+/// If the database cannot be reached or queried, or is that of another service or of a newer release.
+pub async fn examine(
+    database_url: &db::DatabaseUrl,
+    options: &db::Options,
+) -> Result<schema::Examination, StartError> {
+    let catalog = Catalog::load()?;
+    let db = Db::connect(database_url.secret(), options).await?;
+    let (db, examination) = schema::examine(db, &catalog, store::MIGRATIONS, &EXTENSIONS).await?;
+    db.close().await;
+    Ok(examination)
+}
+
 /// Why a control does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {

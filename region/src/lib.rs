@@ -359,6 +359,44 @@ impl Region {
     }
 }
 
+/// What the database of a region says of the region.
+#[derive(Debug, Clone)]
+pub struct Recorded {
+    /// The region's name when the database was first opened. A region of another name does not start on it.
+    pub name: String,
+    /// The version of control's feed that the region has applied; 0 if it has applied nothing.
+    pub feed_version: i64,
+    /// When control last reported that there is nothing more in the feed; `None` if it never did.
+    pub up_to_date_at: Option<chrono::DateTime<chrono::Utc>>,
+}
+
+/// Looks at a database as a region with these options would find it, and changes nothing. The database must exist: a
+/// SQLite file is created otherwise. What the database says of its region is there once a region has started on it.
+///
+/// # Errors
+/// If the database cannot be reached or queried, or is that of another service or of a newer release.
+pub async fn examine(
+    database_url: &db::DatabaseUrl,
+    options: &db::Options,
+) -> Result<(schema::Examination, Option<Recorded>), StartError> {
+    let catalog = Catalog::load()?;
+    let db = Db::connect(database_url.secret(), options).await?;
+    let (db, examination) = schema::examine(db, &catalog, store::MIGRATIONS, &[]).await?;
+    let recorded = match examination.migration {
+        Some(_) => store::recorded_name(&db).await?,
+        None => None,
+    };
+    let recorded = match recorded {
+        Some(name) => {
+            let cursor = store::replica::cursor(&db).await?;
+            Some(Recorded { name, feed_version: cursor.version, up_to_date_at: cursor.heard_at })
+        }
+        None => None,
+    };
+    db.close().await;
+    Ok((examination, recorded))
+}
+
 /// How long a starting region waits for a former process to release the spool directory.
 const LOCK_PATIENCE: Duration = Duration::from_secs(15);
 

@@ -8,10 +8,10 @@ mod tests;
 use std::ffi::OsString;
 
 use anyhow::anyhow;
-use clap::{Command, CommandFactory as _, FromArgMatches as _, error::ErrorKind};
+use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches as _, error::ErrorKind};
 
 use crate::{
-    commands::{self, Cli},
+    commands::{self, Cli, doctor::FileServer},
     settings::{
         File, SERVERS,
         effective::{Setting, settings_of},
@@ -26,6 +26,8 @@ pub(crate) struct Line {
     pub(crate) cli: Cli,
     /// The settings of the log and of the servers that the command is about, each with its source.
     pub(crate) settings: Vec<Setting>,
+    /// The servers that `causeway doctor` finds in the file, each as it would be started.
+    pub(crate) servers: Vec<FileServer>,
 }
 
 /// Why a command line cannot be run.
@@ -90,9 +92,22 @@ pub(crate) fn parse(line: &[OsString]) -> Result<Line, Refusal> {
         Err(error) => return Err(root.try_get_matches_from(line).err().unwrap_or(error).into()),
     };
     let (path, _) = innermost(&first);
-    let checks = path.first().is_some_and(|name| name == "config");
+    let examines = path.first().is_some_and(|name| name == "doctor");
+    let checks = examines || path.first().is_some_and(|name| name == "config");
     let server = path.last().and_then(|name| SERVERS.into_iter().find(|server| server == name));
+    let mut servers = Vec::new();
     let file = match option_of_file(&first) {
+        Some(path) if examines && server.is_none() => match File::read(&path, &root) {
+            Ok(file) => {
+                servers = servers_to_examine(&root, &file);
+                None
+            }
+            // What is wrong with the file is a finding like others.
+            Err(error) => {
+                servers.push(FileServer { name: path.display().to_string(), command: Err(error) });
+                None
+            }
+        },
         Some(path) if checks || server.is_some() => Some(File::read(&path, &root)?),
         _ => None,
     };
@@ -106,10 +121,24 @@ pub(crate) fn parse(line: &[OsString]) -> Result<Line, Refusal> {
         _ => Refusal::Usage(error),
     })?;
     let mut settings = settings_of(&root, server, &matches, file.as_ref());
-    if checks && server.is_none() {
+    if checks && !examines && server.is_none() {
         settings.extend(each_server(&root, file.as_ref())?);
     }
-    Ok(Line { cli: Cli::from_arg_matches(&matches)?, settings })
+    Ok(Line { cli: Cli::from_arg_matches(&matches)?, settings, servers })
+}
+
+/// The command that would start a server with what the file has for it, and its arguments.
+fn start_of(root: &Command, file: &File, server: &str) -> anyhow::Result<(Cli, ArgMatches)> {
+    let wrong = |error: clap::Error| anyhow!("[{server}]: {}", words(&error));
+    let filled = with_file(root.clone(), file, Some(server), &[server.to_owned()]);
+    let matches = filled.try_get_matches_from([root.get_name(), server]).map_err(wrong)?;
+    Ok((Cli::from_arg_matches(&matches).map_err(wrong)?, matches))
+}
+
+/// The servers that the file has a table for.
+fn servers_to_examine(root: &Command, file: &File) -> Vec<FileServer> {
+    let start = |server: &str| start_of(root, file, server).map(|(cli, _)| cli);
+    file.servers().map(|server| FileServer { name: server.to_owned(), command: start(server) }).collect()
 }
 
 /// The settings of each server that the file has a table for.
@@ -117,13 +146,7 @@ fn each_server(root: &Command, file: Option<&File>) -> anyhow::Result<Vec<Settin
     let mut settings = Vec::new();
     let Some(file) = file else { return Ok(settings) };
     for server in file.servers() {
-        let path = [server.to_owned()];
-        let filled = with_file(root.clone(), file, Some(server), &path);
-        let matches = filled
-            .try_get_matches_from([root.get_name(), server])
-            .map_err(|error| anyhow!("[{server}]: {}", words(&error)))?;
-        let cli =
-            Cli::from_arg_matches(&matches).map_err(|error| anyhow!("[{server}]: {}", words(&error)))?;
+        let (cli, matches) = start_of(root, file, server)?;
         commands::check(&cli, true).map_err(|error| error.context(format!("[{server}]")))?;
         let of_server = settings_of(root, Some(server), &matches, Some(file));
         settings.extend(of_server.into_iter().filter(|setting| setting.server.is_some()));

@@ -5,6 +5,7 @@ mod certs;
 mod config;
 mod control;
 mod decrypt;
+pub(crate) mod doctor;
 mod encrypt;
 mod findings_file;
 mod import;
@@ -79,6 +80,9 @@ enum Command {
     /// Check the configuration of a server.
     #[command(subcommand)]
     Config(config::Command),
+    /// Check what a server needs on this machine, and whether running services are well. Says what to do about each fault.
+    /// Exit code 10 if something does not work, 11 if something should be looked at.
+    Doctor(Box<doctor::Args>),
     /// Make certificates for development: a CA, and certificates of services and callers.
     #[command(subcommand)]
     Certs(certs::Command),
@@ -102,6 +106,7 @@ impl Cli {
             Command::Control(_)
             | Command::Region(_)
             | Command::Config(_)
+            | Command::Doctor(_)
             | Command::Certs(_)
             | Command::Encrypt(_)
             | Command::Decrypt(_) => None,
@@ -135,13 +140,19 @@ pub(crate) fn check(cli: &Cli, reads_files: bool) -> anyhow::Result<()> {
 }
 
 /// Runs the command.
-pub(crate) async fn run(cli: Cli, settings: &[Setting]) -> anyhow::Result<Outcome> {
+pub(crate) async fn run(
+    cli: Cli,
+    settings: &[Setting],
+    servers: Vec<doctor::FileServer>,
+) -> anyhow::Result<Outcome> {
     let env = Environment::system();
     #[cfg(feature = "failpoints")]
     let env = crate::failpoints::armed(env)?;
     let is_check = matches!(cli.command, Command::Config(_));
-    if cli.command.is_server() || is_check {
+    if cli.command.is_server() || is_check || matches!(cli.command, Command::Doctor(_)) {
         effective::warn_of_unknown_variables(&Cli::command());
+    }
+    if cli.command.is_server() || is_check {
         check(&cli, is_check)?;
     }
     if cli.command.is_server() {
@@ -158,6 +169,7 @@ pub(crate) async fn run(cli: Cli, settings: &[Setting]) -> anyhow::Result<Outcom
         Command::Reconcile(args) => reconcile::run(args, env).await,
         Command::Audit(command) => audit::run(command, env).await,
         Command::Config(config::Command::Check(_)) => config::run(settings),
+        Command::Doctor(args) => doctor::run(*args, servers, env).await,
         Command::Certs(command) => certs::run(command, &env),
         Command::Encrypt(args) => encrypt::run(args, env).await,
         Command::Decrypt(args) => decrypt::run(args, env).await,

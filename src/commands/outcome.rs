@@ -11,12 +11,14 @@ pub(crate) enum Outcome {
     Failed,
     /// A dry run shows that the import would fail: exit code 10.
     WouldFail,
-    /// A dry run shows that the import would succeed, and has warnings: exit code 11.
+    /// A dry run shows that the import would succeed, or a check that all works, and has warnings: exit code 11.
     Warnings,
     /// An organization got another slug than the requested one: exit code 11.
     OtherSlug,
     /// Region and control differ, and not all of it was repaired: exit code 10.
     Differences,
+    /// A check has found something that does not work: exit code 10.
+    Faults,
 }
 
 impl From<Outcome> for ExitCode {
@@ -24,7 +26,7 @@ impl From<Outcome> for ExitCode {
         match outcome {
             Outcome::Done => Self::SUCCESS,
             Outcome::Failed => Self::FAILURE,
-            Outcome::WouldFail | Outcome::Differences => Self::from(10),
+            Outcome::WouldFail | Outcome::Differences | Outcome::Faults => Self::from(10),
             Outcome::Warnings | Outcome::OtherSlug => Self::from(11),
         }
     }

@@ -1,10 +1,10 @@
 //! `causeway region`.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use causeway::serve::serve_region;
-use causeway_client::Timeouts;
+use causeway_client::{ClientTls, Timeouts};
 use causeway_region::{Limits, Options};
 use causeway_relocation::export;
 use causeway_silo::{env::Environment, region_name};
@@ -176,6 +176,16 @@ impl Args {
         self.server.check(self.listen, reads_files)?;
         self.control_tls.check(&self.server.tls, &self.control)
     }
+
+    /// The certificates for calls to control, if its URLs need any.
+    pub(super) fn control_tls(&self, env: &Environment) -> anyhow::Result<Option<Arc<ClientTls>>> {
+        self.control_tls.load(&self.server.tls, &self.control, env)
+    }
+
+    /// The directory for uploads.
+    pub(super) fn spool_dir(&self) -> PathBuf {
+        self.spool_dir.clone().unwrap_or_else(|| ["causeway-spool", &self.name].iter().collect())
+    }
 }
 
 fn name(text: &str) -> Result<String, String> {
@@ -198,11 +208,11 @@ pub(super) async fn run(args: Args, env: Environment) -> anyhow::Result<Outcome>
     let decryption_keys =
         args.decryption_key.iter().map(|path| keys::private(path)).collect::<Result<_, _>>()?;
     let tls = args.server.tls.load(args.listen, &env)?;
-    let control_tls = args.control_tls.load(&args.server.tls, &args.control, &env)?;
+    let control_tls = args.control_tls(&env)?;
     let port = args.server.bind(args.listen).await?;
     log::commands_go_to(CommandTarget::Region(port.advertised.clone()), args.control.clone());
     let database_url = args.server.database_url()?;
-    let spool_dir = args.spool_dir.unwrap_or_else(|| ["causeway-spool", &args.name].iter().collect());
+    let spool_dir = args.spool_dir();
     let options = Options {
         control_tls,
         audit: args.server.audit(),

@@ -1,6 +1,7 @@
 //! What the command prints: text for people, JSON for programs, progress on stderr.
 
 mod counts;
+pub(crate) mod diagnosis;
 pub(crate) mod lists;
 pub(crate) mod place;
 pub(crate) mod progress;

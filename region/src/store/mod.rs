@@ -124,6 +124,12 @@ pub(crate) async fn instance(db: &Db, fresh: Uuid, name: &str) -> Result<Instanc
     })
 }
 
+/// The name that a database's region had when the database was first opened; `None` if no region has started on it.
+pub(crate) async fn recorded_name(db: &Db) -> Result<Option<String>, DbError> {
+    let row = db.fetch_optional(Statement::new("SELECT name FROM causeway_region")).await?;
+    row.map(|row| row.text("name")).transpose()
+}
+
 /// The secret of this database for page tokens.
 pub(crate) async fn page_key(db: &Db) -> Result<PageKey, DbError> {
     let statement = Statement::new("SELECT value FROM causeway_secret WHERE name = 'page_tokens'");

@@ -5,6 +5,7 @@
 
 mod compare;
 mod create;
+mod examine;
 mod fit;
 mod upgrade;
 
@@ -15,6 +16,7 @@ use crate::catalog::{Catalog, Model, Silo};
 
 pub use compare::{Actual, Tables, UniqueIndex};
 pub use create::create_missing_tables;
+pub use examine::{Examination, examine};
 pub use upgrade::upgrade_tables;
 
 /// Why a database cannot be used.

@@ -55,6 +55,12 @@ impl Migrations {
         }
     }
 
+    /// The number of the last migration; 0 if there is none.
+    #[must_use]
+    pub fn newest(self, dialect: Dialect) -> i64 {
+        self.of(dialect).iter().map(|(version, ..)| *version).max().unwrap_or(0)
+    }
+
     fn migrator(self, dialect: Dialect) -> Migrator {
         let migrations = self
             .of(dialect)
@@ -183,7 +189,7 @@ impl Db {
             }
         };
         done.map_err(|error| self.why_not(error, migrations))?;
-        let known = last(migrations, self.dialect());
+        let known = migrations.newest(self.dialect());
         if before != Some(known) {
             tracing::info!(migration = known, "the schema of the database is up to date");
         }
@@ -230,7 +236,7 @@ impl Db {
                     Some(version) => Err(MigrateError::Newer {
                         place: place(),
                         version: *version,
-                        known: last(migrations, self.dialect()),
+                        known: migrations.newest(self.dialect()),
                     }),
                     None => Ok(applied.last().copied()),
                 };
@@ -244,7 +250,7 @@ impl Db {
         let place = self.place.to_string();
         match error {
             Why::VersionMissing(version) => {
-                MigrateError::Newer { place, version, known: last(migrations, self.dialect()) }
+                MigrateError::Newer { place, version, known: migrations.newest(self.dialect()) }
             }
             Why::VersionMismatch(version) => MigrateError::Changed { place, version },
             Why::ExecuteMigration(error, version) => {
@@ -254,9 +260,4 @@ impl Db {
             error => MigrateError::Other { place, error: DbError::inconsistent(error.to_string()) },
         }
     }
-}
-
-/// The number of the last migration.
-fn last(migrations: Migrations, dialect: Dialect) -> i64 {
-    migrations.of(dialect).iter().map(|(version, ..)| *version).max().unwrap_or(0)
 }

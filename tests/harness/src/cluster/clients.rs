@@ -96,6 +96,15 @@ impl Cluster {
         ControlApi::new(self.client_links[index].client())
     }
 
+    /// The URL of a silo's database.
+    ///
+    /// # Panics
+    /// If there is no region of this number.
+    #[must_use]
+    pub fn database_url(&self, silo: Silo) -> &str {
+        self.database_of(silo).database_url()
+    }
+
     /// Opens new connections to the database of a silo, separate from those of its service.
     ///
     /// # Errors
