@@ -97,6 +97,23 @@ impl CallError {
         }
     }
 
+    /// What happened, without the name and the address of the service: for callers that do not know which of the two
+    /// services they have called.
+    #[must_use]
+    pub fn cause(&self) -> String {
+        let status = match self.cause.as_ref() {
+            Cause::Connect(error) => return root(error).to_string(),
+            Cause::Call(_, Some(trouble)) => return trouble.clone(),
+            Cause::Call(status, None) => status,
+        };
+        match (reason_of(status), status.source()) {
+            (Some(reason), _) => format!("{} ({})", status.message(), reason_name(reason)),
+            (None, Some(source)) => root(source).to_string(),
+            (None, None) if status.message().is_empty() => format!("it answered {:?}", status.code()),
+            (None, None) => format!("it answered {:?}: {}", status.code(), status.message()),
+        }
+    }
+
     /// Whether the same call may succeed a little later: the connection broke, or the reason is one that may
     /// be retried.
     #[must_use]
@@ -185,6 +202,25 @@ mod tests {
         assert!(!error.is_transient());
         let error = failed(Status::deadline_exceeded(""));
         assert!(error.to_string().ends_with("did not answer within 30 s"), "{error}");
+    }
+
+    #[test]
+    fn a_cause_does_not_name_the_service() {
+        for (status, cause) in [
+            (
+                Failure::new(ErrorReason::ImportNotFound, "no import x").into(),
+                "no import x (IMPORT_NOT_FOUND)",
+            ),
+            (Status::unavailable("gone"), "it answered Unavailable: gone"),
+            (Status::unimplemented(""), "it answered Unimplemented"),
+            (Status::from_error(Box::new(std::io::Error::other("broken pipe"))), "broken pipe"),
+        ] {
+            assert_eq!(failed(status).cause(), cause);
+        }
+        let with_trouble = Status::from_error(Box::new(std::io::Error::other("eof")));
+        let trouble = Some("the server speaks TLS".to_owned());
+        let error = CallError::call(Service::Region, "http://r:1", Duration::ZERO, with_trouble, trouble);
+        assert_eq!(error.cause(), "the server speaks TLS");
     }
 
     #[test]

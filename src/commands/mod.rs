@@ -8,6 +8,7 @@ mod decrypt;
 pub(crate) mod doctor;
 mod encrypt;
 mod findings_file;
+mod health;
 mod import;
 mod imports;
 mod keys;
@@ -77,6 +78,8 @@ enum Command {
     /// List and check the audit log of a service: who changed what.
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Ask a service whether it serves. Exit code 0 if it does, and 1 if not.
+    Health(health::Args),
     /// Check the configuration of a server.
     #[command(subcommand)]
     Config(config::Command),
@@ -105,6 +108,7 @@ impl Cli {
             Command::Audit(command) => Some(command.place()),
             Command::Control(_)
             | Command::Region(_)
+            | Command::Health(_)
             | Command::Config(_)
             | Command::Doctor(_)
             | Command::Certs(_)
@@ -168,6 +172,7 @@ pub(crate) async fn run(
         Command::Imports(command) => imports::run(command, env).await,
         Command::Reconcile(args) => reconcile::run(args, env).await,
         Command::Audit(command) => audit::run(command, env).await,
+        Command::Health(args) => health::run(args, env).await,
         Command::Config(config::Command::Check(_)) => config::run(settings),
         Command::Doctor(args) => doctor::run(*args, servers, env).await,
         Command::Certs(command) => certs::run(command, &env),

@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, reason = "all of this is test code, the helpers too")]
 
 mod fake;
+mod health;
 mod registration;
 #[cfg(unix)]
 mod start;

@@ -6,6 +6,7 @@ mod access;
 mod certs;
 mod cluster;
 mod handshake;
+mod health;
 mod identities;
 mod plain;
 mod readme;

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::support::{ask, ask_lazily, says};
 
 /// A process with a control, with TLS or without, and its address.
-fn control(directory: &TempDir, pki: Option<&Pki>) -> (Process, SocketAddr) {
+pub(crate) fn control(directory: &TempDir, pki: Option<&Pki>) -> (Process, SocketAddr) {
     let mut command = process::command(env!("CARGO_BIN_EXE_causeway"));
     let database = format!("sqlite:{}", directory.path().join("control.db").display());
     command.args(["control", "--listen", "127.0.0.1:0", "--database-url", &database]);
