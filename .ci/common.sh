@@ -37,3 +37,21 @@ as_root() {
 apt_install() {
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends "$@" >&2
 }
+
+# Programs that are built from crates are kept here, between checkouts too: a build of one takes a minute.
+rust_tools=${CAUSEWAY_CI_TOOLS:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/causeway-ci}
+
+# rust_tool CRATE VERSION [OPTION...]: makes sure that a program of a crate is on the path, in this version.
+rust_tool() {
+  local crate=$1 version=$2 place
+  shift 2
+  place=$rust_tools/$crate-$version
+  if [[ ! -x $place/bin/$crate ]]; then
+    say "building $crate $version"
+    # In debug mode, because it runs for a second and builds for a minute.
+    cargo install --quiet --locked --debug --root "$place" --target-dir "$place/build" "$@" "$crate@$version" >&2 \
+      || fail "$crate $version could not be built"
+    rm -rf "$place/build"
+  fi
+  PATH=$place/bin:$PATH
+}
