@@ -9,6 +9,8 @@ mod settings;
 
 use std::{ffi::OsString, process::ExitCode};
 
+use commands::Outcome;
+
 /// jemalloc gives unused memory back to the system after some seconds, whichever thread had it. The C library's
 /// allocator keeps much of it for each thread that has ever allocated.
 #[global_allocator]
@@ -21,15 +23,26 @@ fn main() -> ExitCode {
         Err(command_line::Refusal::Usage(error)) => error.exit(),
         Err(command_line::Refusal::Settings(error)) => return output::failed(&error, None),
     };
-    if let Err(error) = commands::log::start(&line.cli) {
-        return output::failed(&error, None);
-    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return output::failed(&error.into(), None),
     };
+    let entered = runtime.enter();
+    let traces = match commands::log::start(&line.cli) {
+        Ok(traces) => traces,
+        Err(error) => return output::failed(&error, None),
+    };
+    drop(entered);
     let place = line.cli.place();
-    let outcome = runtime.block_on(commands::run(line.cli, &line.settings, line.servers));
+    let outcome = runtime.block_on(async {
+        let outcome = commands::run(line.cli, &line.settings, line.servers).await;
+        match traces {
+            // Whoever has sent a second signal waits for nothing.
+            Some(traces) if !matches!(outcome, Ok(Outcome::Cut)) => traces.stop().await,
+            _ => {}
+        }
+        outcome
+    });
     // The command has waited for what it needs. A thread that still hangs must not keep the process alive.
     runtime.shutdown_background();
     match outcome {

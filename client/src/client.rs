@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use causeway_proto::{
-    calls::REQUEST_ID,
+    calls::{REQUEST_ID, TRACE_PARENT},
     control::v1::{
         control_import_service_client::ControlImportServiceClient,
         directory_service_client::DirectoryServiceClient, region_service_client::RegionServiceClient,
@@ -88,15 +88,24 @@ pub struct Client {
     endpoints: Endpoints,
     timeouts: Timeouts,
     trouble: Trouble,
-    request_id: RequestId,
+    origin: Origin,
 }
 
 /// Gives the id of the request that a call is made for.
 type RequestId = fn() -> Option<Uuid>;
 
-fn no_request_id() -> Option<Uuid> {
-    None
+/// Gives the trace context of what a call is made for, as W3C trace context writes it.
+type TraceParent = fn() -> Option<String>;
+
+/// What calls are made for: the functions that know it.
+#[derive(Debug, Clone, Copy)]
+struct Origin {
+    request_id: RequestId,
+    trace_parent: TraceParent,
 }
+
+/// Calls are made for nothing that the service should know.
+const NO_ORIGIN: Origin = Origin { request_id: || None, trace_parent: || None };
 
 fn configure(endpoint: Endpoint, timeouts: Timeouts) -> Endpoint {
     endpoint
@@ -106,13 +115,18 @@ fn configure(endpoint: Endpoint, timeouts: Timeouts) -> Endpoint {
         .tcp_nodelay(true)
 }
 
-/// A request with the id of the request that it is made for.
-fn request_of<M>(message: M, request_id: Option<Uuid>) -> Request<M> {
+/// A request that says what it is made for.
+fn request_of<M>(message: M, origin: Origin) -> Request<M> {
     let mut request = Request::new(message);
-    if let Some(id) = request_id
+    if let Some(id) = (origin.request_id)()
         && let Ok(id) = id.to_string().parse()
     {
         request.metadata_mut().insert(REQUEST_ID, id);
+    }
+    if let Some(context) = (origin.trace_parent)()
+        && let Ok(context) = context.parse()
+    {
+        request.metadata_mut().insert(TRACE_PARENT, context);
     }
     request
 }
@@ -121,11 +135,11 @@ fn request_of<M>(message: M, request_id: Option<Uuid>) -> Request<M> {
 /// of the answer; this one covers all that `call` awaits.
 async fn within<M, T, F: Future<Output = Result<T, Status>>>(
     limit: Duration,
-    request_id: Option<Uuid>,
+    origin: Origin,
     message: M,
     call: impl FnOnce(Request<M>) -> F,
 ) -> Result<T, Status> {
-    let mut request = request_of(message, request_id);
+    let mut request = request_of(message, origin);
     request.set_timeout(limit);
     match tokio::time::timeout(limit, call(request)).await {
         Ok(answer) => answer,
@@ -174,7 +188,7 @@ impl Client {
             configure(endpoint, timeouts).connect_with_connector_lazy(connector.clone())
         })?;
         let urls = urls.into();
-        Ok(Self { service, urls, endpoints, timeouts, trouble, request_id: no_request_id })
+        Ok(Self { service, urls, endpoints, timeouts, trouble, origin: NO_ORIGIN })
     }
 
     /// Connects to the service at `url` now, so that an address where nobody listens is an error at once.
@@ -203,14 +217,21 @@ impl Client {
         let channel =
             configure(endpoint, timeouts).connect_with_connector(connector).await.map_err(failed)?;
         let (urls, endpoints) = ([url.to_owned()].into(), channel.into());
-        Ok(Self { service, urls, endpoints, timeouts, trouble, request_id: no_request_id })
+        Ok(Self { service, urls, endpoints, timeouts, trouble, origin: NO_ORIGIN })
     }
 
     /// The same client, which sends the id of the request with each call, if there is one: the service then has it in
     /// its log and in its audit log.
     #[must_use]
     pub fn with_request_ids(self, request_id: fn() -> Option<Uuid>) -> Self {
-        Self { request_id, ..self }
+        Self { origin: Origin { request_id, ..self.origin }, ..self }
+    }
+
+    /// The same client, which sends a W3C trace context with each call, if there is one: the service then adds its part
+    /// to the trace.
+    #[must_use]
+    pub fn with_trace_context(self, trace_parent: fn() -> Option<String>) -> Self {
+        Self { origin: Origin { trace_parent, ..self.origin }, ..self }
     }
 
     /// The addresses, in the order in which they were given.
@@ -257,9 +278,7 @@ impl Client {
             let limit = deadline.saturating_duration_since(Instant::now());
             let answer = self
                 .endpoints
-                .call(|channel| {
-                    within(limit, (self.request_id)(), message.clone(), |request| call(channel, request))
-                })
+                .call(|channel| within(limit, self.origin, message.clone(), |request| call(channel, request)))
                 .await;
             match answer {
                 Ok(answer) => return Ok(answer.into_inner()),
@@ -271,10 +290,14 @@ impl Client {
         }
     }
 
-    /// A request with the deadline of a unary call. Uploads and watches have none: an upload takes as long as its file
-    /// is big.
+    /// A request without a deadline, for uploads and watches: an upload takes as long as its file is big.
+    pub fn request<M>(&self, message: M) -> Request<M> {
+        request_of(message, self.origin)
+    }
+
+    /// A request with the deadline of a unary call.
     pub fn unary<M>(&self, message: M) -> Request<M> {
-        let mut request = request_of(message, (self.request_id)());
+        let mut request = self.request(message);
         request.set_timeout(self.timeouts.call);
         request
     }
@@ -361,7 +384,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_does_not_come_is_not_waited_for() {
         let limit = Duration::from_millis(1);
-        let status = within(limit, None, (), |_| std::future::pending::<Result<(), Status>>()).await;
+        let status = within(limit, NO_ORIGIN, (), |_| std::future::pending::<Result<(), Status>>()).await;
         let urls = ["http://127.0.0.1:7".to_owned()];
         let client = Client::new(Service::Control, &urls, Timeouts::default()).expect("a client");
         let error = client.failed(status.expect_err("there is no answer"));

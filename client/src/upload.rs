@@ -136,7 +136,7 @@ pub async fn upload(
         .chain(data)
         .map(|part| ImportOrganizationsRequest { part: Some(part) });
 
-    let answer = region.answer(region.imports().import_organizations(messages)).await;
+    let answer = region.answer(region.imports().import_organizations(region.request(messages))).await;
     match lock(&failed).take() {
         // The region only saw an export that ended early; this is why it did.
         Some(error) => Err(UploadError::File(error)),

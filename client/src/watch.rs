@@ -73,7 +73,10 @@ impl Watch {
             None => {
                 // No deadline: the answer begins at once and ends when the import does.
                 let request = WatchImportRequest { import_id: self.import_id.clone() };
-                let opened = self.region.answer(self.region.imports().watch_import(request)).await?;
+                let opened = self
+                    .region
+                    .answer(self.region.imports().watch_import(self.region.request(request)))
+                    .await?;
                 self.stream.insert(opened)
             }
         };

@@ -7,6 +7,10 @@ use crate::json::NoContract;
 /// The metadata of requests and answers that has the id of the request, a UUID. A service that gets none makes one.
 pub const REQUEST_ID: &str = "causeway-request-id";
 
+/// The metadata of requests that has the trace context of the caller: <https://www.w3.org/TR/trace-context/>. A service
+/// that sends traces adds its part to that trace.
+pub const TRACE_PARENT: &str = "traceparent";
+
 /// The full names of the rpcs that may change something, such as `causeway.region.v1.ImportService/RevertImport`: all
 /// but those whose idempotency level is `NO_SIDE_EFFECTS`.
 ///

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
+    time::Duration,
 };
 
 use causeway_client::{
@@ -32,7 +33,8 @@ use causeway_relocation::{
     chunk::Reverted,
     schema::{self, Actual, Tables},
 };
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Request, Response, Status, transport::Channel};
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::convert;
@@ -93,6 +95,31 @@ impl ControlClient {
         Self { client, region: region.to_owned() }
     }
 
+    /// Makes a call to the rpc of that full name, as a span of the current trace.
+    async fn call<M: Clone, T, F>(
+        &self,
+        rpc: &'static str,
+        limit: Duration,
+        message: M,
+        call: impl Fn(Channel, Request<M>) -> F,
+    ) -> Result<T, CallError>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let span = causeway_traces::client_call(rpc);
+        let answer = self.client.call(limit, message, call).instrument(span.clone()).await;
+        match &answer {
+            Ok(_) => causeway_traces::ended(&span, Code::Ok, None),
+            // Without a connection, there is no code.
+            Err(error) => causeway_traces::ended(
+                &span,
+                error.code().unwrap_or(Code::Unavailable),
+                error.reason().map(|reason| reason.as_str_name()),
+            ),
+        }
+        answer
+    }
+
     /// Where control is, for people who have to go there.
     pub(crate) fn urls(&self) -> &[String] {
         self.client.urls()
@@ -116,16 +143,20 @@ impl ControlClient {
         };
         // One that serves another contract would take the rest for something else.
         let ours = GetVersionRequest { contract_revision: NEEDED_REVISION, ..GetVersionRequest::default() };
-        self.client
-            .call(self.client.timeouts().call, ours, async |channel, request| {
-                VersionServiceClient::new(channel).get_version(request).await
-            })
-            .await?;
+        self.call(
+            "causeway.relocation.v1.VersionService/GetVersion",
+            self.client.timeouts().call,
+            ours,
+            async |channel, request| VersionServiceClient::new(channel).get_version(request).await,
+        )
+        .await?;
         let answer = self
-            .client
-            .call(self.client.timeouts().call, request, async |channel, request| {
-                RegionServiceClient::new(channel).register_region(request).await
-            })
+            .call(
+                "causeway.control.v1.RegionService/RegisterRegion",
+                self.client.timeouts().call,
+                request,
+                async |channel, request| RegionServiceClient::new(channel).register_region(request).await,
+            )
             .await?;
         Ok(answer.conflicts)
     }
@@ -146,10 +177,12 @@ impl ControlClient {
             above,
         };
         let block = self
-            .client
-            .call(self.client.timeouts().call, request, async |channel, request| {
-                RegionServiceClient::new(channel).lease_ids(request).await
-            })
+            .call(
+                "causeway.control.v1.RegionService/LeaseIds",
+                self.client.timeouts().call,
+                request,
+                async |channel, request| RegionServiceClient::new(channel).lease_ids(request).await,
+            )
             .await?;
         Ok((block.first_id, i64::from(block.count)))
     }
@@ -159,20 +192,26 @@ impl ControlClient {
         mut request: ImportModelsRequest,
     ) -> Result<ImportModelsResponse, CallError> {
         request.region.clone_from(&self.region);
-        self.client
-            .call(self.client.timeouts().call, request, async |channel, request| {
-                ControlImportServiceClient::new(channel).import_models(request).await
-            })
-            .await
+        self.call(
+            "causeway.control.v1.ControlImportService/ImportModels",
+            self.client.timeouts().call,
+            request,
+            async |channel, request| ControlImportServiceClient::new(channel).import_models(request).await,
+        )
+        .await
     }
 
     /// Control's tables of models.
     pub(crate) async fn describe_tables(&self) -> Result<ControlTables, CallError> {
         let answer = self
-            .client
-            .call(self.client.timeouts().call, DescribeTablesRequest {}, async |channel, request| {
-                ControlImportServiceClient::new(channel).describe_tables(request).await
-            })
+            .call(
+                "causeway.control.v1.ControlImportService/DescribeTables",
+                self.client.timeouts().call,
+                DescribeTablesRequest {},
+                async |channel, request| {
+                    ControlImportServiceClient::new(channel).describe_tables(request).await
+                },
+            )
             .await?;
         let column = |column: TableColumn| {
             let TableColumn { name, r#type: sql, nullable: null, has_default } = column;
@@ -208,10 +247,12 @@ impl ControlClient {
     pub(crate) async fn plan_import(&self, import_id: Uuid) -> Result<(), CallError> {
         let request = PlanImportRequest { region: self.region.clone(), import_id: import_id.to_string() };
         let told = self
-            .client
-            .call(self.client.timeouts().call, request, async |channel, request| {
-                ControlImportServiceClient::new(channel).plan_import(request).await
-            })
+            .call(
+                "causeway.control.v1.ControlImportService/PlanImport",
+                self.client.timeouts().call,
+                request,
+                async |channel, request| ControlImportServiceClient::new(channel).plan_import(request).await,
+            )
             .await;
         match told {
             Err(error) if error.code() == Some(Code::Unimplemented) => Ok(()),
@@ -237,10 +278,14 @@ impl ControlClient {
                 import_id: import_id.to_string(),
             };
             let rows = self
-                .client
-                .call(self.client.timeouts().call, request, async |channel, request| {
-                    ControlImportServiceClient::new(channel).find_rows(request).await
-                })
+                .call(
+                    "causeway.control.v1.ControlImportService/FindRows",
+                    self.client.timeouts().call,
+                    request,
+                    async |channel, request| {
+                        ControlImportServiceClient::new(channel).find_rows(request).await
+                    },
+                )
                 .await?
                 .rows;
             found.extend(rows.into_iter().map(|row| (row.value, row.id)));
@@ -262,10 +307,12 @@ impl ControlClient {
             ..CheckSlugsRequest::default()
         };
         let answer = self
-            .client
-            .call(self.client.timeouts().call, request, async |channel, request| {
-                DirectoryServiceClient::new(channel).check_slugs(request).await
-            })
+            .call(
+                "causeway.control.v1.DirectoryService/CheckSlugs",
+                self.client.timeouts().call,
+                request,
+                async |channel, request| DirectoryServiceClient::new(channel).check_slugs(request).await,
+            )
             .await?;
         Ok(answer.checks)
     }
@@ -309,7 +356,13 @@ impl ControlClient {
             }
             Err(Status::unavailable("the answer ended before its last message"))
         };
-        self.client.call(self.client.timeouts().bulk, parts, call).await
+        self.call(
+            "causeway.control.v1.SlugReservationService/BulkCreateOrganizationSlugReservations",
+            self.client.timeouts().bulk,
+            parts,
+            call,
+        )
+        .await
     }
 
     /// Confirms an operation, and returns how many reservations that made primary.
@@ -319,12 +372,16 @@ impl ControlClient {
             operation_id: operation_id.to_string(),
         };
         let answer = self
-            .client
-            .call(self.client.timeouts().bulk, request, async |channel, request| {
-                SlugReservationServiceClient::new(channel)
-                    .confirm_organization_slug_reservations(request)
-                    .await
-            })
+            .call(
+                "causeway.control.v1.SlugReservationService/ConfirmOrganizationSlugReservations",
+                self.client.timeouts().bulk,
+                request,
+                async |channel, request| {
+                    SlugReservationServiceClient::new(channel)
+                        .confirm_organization_slug_reservations(request)
+                        .await
+                },
+            )
             .await?;
         Ok(answer.reservation_count)
     }
@@ -348,24 +405,32 @@ impl ControlClient {
             operation_id: operation_id.to_string(),
             refusal,
         };
-        self.client
-            .call(self.client.timeouts().bulk, request, async |channel, request| {
+        self.call(
+            "causeway.control.v1.SlugReservationService/ReleaseOrganizationSlugReservations",
+            self.client.timeouts().bulk,
+            request,
+            async |channel, request| {
                 SlugReservationServiceClient::new(channel)
                     .release_organization_slug_reservations(request)
                     .await
-            })
-            .await?;
+            },
+        )
+        .await?;
         Ok(())
     }
 
     /// Frees the slugs of organizations that this region has no more.
     pub(crate) async fn release_organizations(&self, organization_ids: Vec<i64>) -> Result<(), CallError> {
         let request = ReleaseOrganizationsRequest { region: self.region.clone(), organization_ids };
-        self.client
-            .call(self.client.timeouts().call, request, async |channel, request| {
+        self.call(
+            "causeway.control.v1.SlugReservationService/ReleaseOrganizations",
+            self.client.timeouts().call,
+            request,
+            async |channel, request| {
                 SlugReservationServiceClient::new(channel).release_organizations(request).await
-            })
-            .await?;
+            },
+        )
+        .await?;
         Ok(())
     }
 
@@ -377,11 +442,13 @@ impl ControlClient {
     ) -> Result<(), CallError> {
         let request =
             RevertImportRequest { region: self.region.clone(), import_id: import_id.to_string(), needed };
-        self.client
-            .call(self.client.timeouts().call, request, async |channel, request| {
-                ControlImportServiceClient::new(channel).revert_import(request).await
-            })
-            .await?;
+        self.call(
+            "causeway.control.v1.ControlImportService/RevertImport",
+            self.client.timeouts().call,
+            request,
+            async |channel, request| ControlImportServiceClient::new(channel).revert_import(request).await,
+        )
+        .await?;
         Ok(())
     }
 
@@ -398,11 +465,15 @@ impl ControlClient {
             page_token,
             with_keys: true,
         };
-        self.client
-            .call(self.client.timeouts().call, request, async |channel, request| {
+        self.call(
+            "causeway.control.v1.ControlImportService/ListImportChunks",
+            self.client.timeouts().call,
+            request,
+            async |channel, request| {
                 ControlImportServiceClient::new(channel).list_import_chunks(request).await
-            })
-            .await
+            },
+        )
+        .await
     }
 
     /// Has control take back one of its chunks.
@@ -419,10 +490,14 @@ impl ControlClient {
             min_ordinal,
         };
         let answer = self
-            .client
-            .call(self.client.timeouts().call, request, async |channel, request| {
-                ControlImportServiceClient::new(channel).revert_import_chunk(request).await
-            })
+            .call(
+                "causeway.control.v1.ControlImportService/RevertImportChunk",
+                self.client.timeouts().call,
+                request,
+                async |channel, request| {
+                    ControlImportServiceClient::new(channel).revert_import_chunk(request).await
+                },
+            )
             .await?;
         Ok(Reverted {
             deleted: answer.deleted,
@@ -443,12 +518,16 @@ impl ControlClient {
             page_token,
             organization_ids,
         };
-        self.client
-            // In a database of the product, control reads all members of these organizations.
-            .call(self.client.timeouts().bulk, request, async |channel, request| {
+        // In a database of the product, control reads all members of these organizations.
+        self.call(
+            "causeway.control.v1.DirectoryService/ListHeldOrganizations",
+            self.client.timeouts().bulk,
+            request,
+            async |channel, request| {
                 DirectoryServiceClient::new(channel).list_held_organizations(request).await
-            })
-            .await
+            },
+        )
+        .await
     }
 
     /// Opens the feed of this region after the version up to which it has been read; 0 for a snapshot.
@@ -474,10 +553,14 @@ impl ControlClient {
                 restore_product,
             };
             let answer = self
-                .client
-                .call(self.client.timeouts().call, request, async |channel, request| {
-                    DirectoryServiceClient::new(channel).report_organizations(request).await
-                })
+                .call(
+                    "causeway.control.v1.DirectoryService/ReportOrganizations",
+                    self.client.timeouts().call,
+                    request,
+                    async |channel, request| {
+                        DirectoryServiceClient::new(channel).report_organizations(request).await
+                    },
+                )
                 .await?;
             refused.extend(answer.refused);
         }

@@ -268,7 +268,8 @@ impl Region {
         let tls = options.control_tls;
         let client = Client::with_tls(Service::Control, &options.control_urls, options.control_timeouts, tls)
             .map_err(|InvalidUrl(url)| StartError::ControlUrl(url))?
-            .with_request_ids(causeway_audit::current_request_id);
+            .with_request_ids(causeway_audit::current_request_id)
+            .with_trace_context(causeway_traces::current_trace_parent);
         let control = ControlClient::new(client, &options.name);
         let product_db = ProductDb::find(&db).await?;
         let audit = Audit::start(db.clone(), &options.name, env.clone(), options.audit, page_key.clone());

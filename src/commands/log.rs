@@ -6,10 +6,13 @@ use std::{
 };
 
 use anyhow::Context as _;
+use causeway_traces::{NOT_IN_LOG, Traces};
 use clap::ValueEnum;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{
+    EnvFilter, Layer as _, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
 
-use super::Cli;
+use super::{Cli, traces};
 use crate::output::place::{COMMAND, CommandTarget};
 
 /// Where the commands in lines of the log go: the service or command that this process is, and the addresses of control.
@@ -76,22 +79,33 @@ fn filter(text: &str) -> Result<String, tracing_subscriber::filter::ParseError> 
     EnvFilter::try_new(text).map(|_| text.to_owned())
 }
 
-/// Starts the log. By default a server logs what it does; any other command logs only warnings, because its output is
-/// the result.
-pub(crate) fn start(cli: &Cli) -> anyhow::Result<()> {
+/// Starts the log, and the traces if there is a collector for them. By default a server logs what it does; any other
+/// command logs only warnings, because its output is the result.
+pub(crate) fn start(cli: &Cli) -> anyhow::Result<Option<Traces>> {
     let default = if cli.command.is_server() { "info" } else { "warn" };
     let filter = cli.log.log_filter.as_deref().filter(|filter| !filter.is_empty()).unwrap_or(default);
     let filter = EnvFilter::try_new(filter).context("that is no filter for the log")?;
+    let filter = filter.add_directive(NOT_IN_LOG.parse().context("that is no directive for the log")?);
     let format = cli.log.log_format;
     if let Some(place) = cli.place() {
         commands_go_to(place, Vec::new());
     }
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || Lines(format));
-    match format {
-        Format::Text => builder.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).init(),
-        Format::Json => builder.json().init(),
+    let lines = fmt::layer().with_writer(move || Lines(format));
+    let lines = match format {
+        Format::Text => lines.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).boxed(),
+        Format::Json => lines.json().boxed(),
+    };
+    match traces::start(cli)? {
+        // A filter of the whole subscriber: what it leaves out costs nothing.
+        None => {
+            tracing_subscriber::registry().with(lines).with(filter).try_init()?;
+            Ok(None)
+        }
+        Some((traces, spans)) => {
+            tracing_subscriber::registry().with(lines.with_filter(filter)).with(spans).try_init()?;
+            Ok(Some(traces))
+        }
     }
-    Ok(())
 }
 
 #[cfg(test)]

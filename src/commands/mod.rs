@@ -28,17 +28,19 @@ mod target;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod traces;
 mod watching;
 
 use causeway_silo::env::Environment;
 use clap::{CommandFactory as _, Parser, Subcommand};
+use tracing::Instrument as _;
 
 use crate::{
     output::place::CommandTarget,
     settings::effective::{self, Setting},
 };
 
-use outcome::Outcome;
+pub(crate) use outcome::Outcome;
 
 /// Imports organizations from an export file into one region, with slugs that are unique across all regions.
 #[derive(Debug, Parser)]
@@ -48,6 +50,8 @@ pub(crate) struct Cli {
     command: Command,
     #[command(flatten)]
     log: log::LogArgs,
+    #[command(flatten)]
+    traces: traces::TraceArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -162,7 +166,14 @@ pub(crate) async fn run(
     if cli.command.is_server() {
         effective::log(settings);
     }
-    match cli.command {
+    let span = cli.command.span();
+    let outcome = dispatch(cli.command, env, settings).instrument(span.clone()).await;
+    traces::ended(&span, &outcome);
+    outcome
+}
+
+async fn dispatch(command: Command, env: Environment, settings: &[Setting]) -> anyhow::Result<Outcome> {
+    match command {
         Command::Control(args) => control::run(args, env).await,
         Command::Region(args) => region::run(*args, env).await,
         Command::Import(import::Command::Organizations(args)) => import::run(args, env).await,

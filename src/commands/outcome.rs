@@ -9,6 +9,8 @@ pub(crate) enum Outcome {
     Done,
     /// The command tried and did not succeed; it has printed why: exit code 1.
     Failed,
+    /// A second signal has stopped a server, and nothing more may be waited for: exit code 1.
+    Cut,
     /// A dry run shows that the import would fail: exit code 10.
     WouldFail,
     /// A dry run shows that the import would succeed, or a check that all works, and has warnings: exit code 11.
@@ -25,7 +27,7 @@ impl From<Outcome> for ExitCode {
     fn from(outcome: Outcome) -> Self {
         match outcome {
             Outcome::Done => Self::SUCCESS,
-            Outcome::Failed => Self::FAILURE,
+            Outcome::Failed | Outcome::Cut => Self::FAILURE,
             Outcome::WouldFail | Outcome::Differences | Outcome::Faults => Self::from(10),
             Outcome::Warnings | Outcome::OtherSlug => Self::from(11),
         }

@@ -6,7 +6,6 @@ use causeway_proto::{
     region::v1::{ReconcileMode, ReconcileRequest, ReconcileResponse},
 };
 use causeway_silo::env::Environment;
-use tonic::Request;
 
 use super::{
     outcome::Outcome,
@@ -39,7 +38,7 @@ pub(super) async fn run(args: Args, env: Environment) -> anyhow::Result<Outcome>
 async fn reconcile(region: &Client, args: &Args) -> anyhow::Result<Outcome> {
     let mode = if args.repair { ReconcileMode::Repair } else { ReconcileMode::Check };
     // No deadline, because the comparison takes as long as it takes. The stream ends with the summary.
-    let request = Request::new(ReconcileRequest { mode: mode.into() });
+    let request = region.request(ReconcileRequest { mode: mode.into() });
     let mut parts = region.answer(region.reconciliation().reconcile(request)).await?;
     let mut all = ReconcileResponse::default();
     while let Some(part) = parts.message().await.map_err(|status| region.failed(status))? {

@@ -298,7 +298,7 @@ impl ServerArgs {
             () = running.stop_within(self.shutdown_timeout) => Ok(outcome),
             () = signals.next() => {
                 warn!("stopped at once");
-                Ok(Outcome::Failed)
+                Ok(Outcome::Cut)
             }
         }
     }

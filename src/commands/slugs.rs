@@ -18,7 +18,6 @@ use causeway_proto::{
 };
 use causeway_silo::env::Environment;
 use clap::Subcommand;
-use tonic::Request;
 use uuid::Uuid;
 
 use super::{
@@ -233,7 +232,7 @@ async fn renamed_organization_id(control: &Client, args: &Rename) -> anyhow::Res
 
 async fn rename(control: &Client, args: &Rename, fresh: Uuid) -> anyhow::Result<Outcome> {
     let operation_id = args.operation_id.unwrap_or(fresh);
-    let mut request = Request::new(UpdateOrganizationSlugRequest {
+    let mut request = control.request(UpdateOrganizationSlugRequest {
         organization_id: renamed_organization_id(control, args).await?,
         desired_slug: args.slug.clone(),
         require_exact: args.exact,

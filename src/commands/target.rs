@@ -107,8 +107,9 @@ impl Target {
     ) -> anyhow::Result<Self> {
         if let Some(url) = url {
             let tls = data.tls.load(url, &env)?;
+            let client = Client::connect_with_tls(service, url, Timeouts::default(), tls).await?;
             return Ok(Self {
-                client: Client::connect_with_tls(service, url, Timeouts::default(), tls).await?,
+                client: client.with_trace_context(causeway_traces::current_trace_parent),
                 embedded: None,
             });
         }
@@ -138,7 +139,10 @@ impl Target {
             Service::Region => embedded.region().await,
         };
         match connected {
-            Ok(client) => Ok(Self { client, embedded: Some(embedded) }),
+            Ok(client) => Ok(Self {
+                client: client.with_trace_context(causeway_traces::current_trace_parent),
+                embedded: Some(embedded),
+            }),
             Err(error) => {
                 embedded.stop().await;
                 Err(error.into())

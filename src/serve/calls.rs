@@ -1,4 +1,4 @@
-//! What happens around every call: a span, a log line when it has ended, and the count of open calls. Nothing
+//! What happens around every call: a span of the log and one of a trace, a log line when it has ended, and the count of open calls. Nothing
 //! of a body is read but the status in the trailers.
 
 use std::{
@@ -27,7 +27,10 @@ use tower::{Layer, Service};
 use tracing::{Instrument as _, Span, debug, info_span};
 use uuid::Uuid;
 
-use super::connections::{OpenCall, Origin};
+use super::{
+    connections::{OpenCall, Origin},
+    traced::{self, call_span},
+};
 
 /// The most bytes of an error message as a header, where one byte may take three. Clients accept at least 8 KiB of
 /// headers, which include the error details.
@@ -120,6 +123,7 @@ where
         let call = Call::new(request_id, caller.as_deref().unwrap_or_default(), address, method);
         request.extensions_mut().insert(call);
         let span = info_span!("call", method, region = self.calls.region.as_deref(), caller, request_id = %request_id);
+        let trace = call_span(method, self.calls.region.as_deref(), request_id, request.headers());
         let mut ending = CallGuard {
             _open: (!is_endless(method)).then(|| self.calls.open.token()),
             _on_connection: on_connection,
@@ -127,8 +131,9 @@ where
             code: None,
             request_id: HeaderValue::from_str(&request_id.to_string()).ok(),
             span: span.clone(),
+            trace: trace.clone(),
         };
-        let answer = span.in_scope(|| self.inner.call(request));
+        let answer = span.in_scope(|| trace.in_scope(|| self.inner.call(request)));
         Box::pin(
             async move {
                 let mut response = answer.await?;
@@ -137,6 +142,7 @@ where
                 ending.note(response.headers());
                 Ok(response.map(|body| Body::new(CountedBody { body, ending })))
             }
+            .instrument(trace)
             .instrument(span),
         )
     }
@@ -174,6 +180,8 @@ struct CallGuard {
     /// The id of the request, which is always a valid value.
     request_id: Option<HeaderValue>,
     span: Span,
+    /// Its span in a trace.
+    trace: Span,
 }
 
 impl CallGuard {
@@ -188,11 +196,15 @@ impl CallGuard {
     fn note(&mut self, headers: &HeaderMap) {
         let code = headers.get("grpc-status").and_then(|code| code.to_str().ok());
         self.code = code.and_then(|code| code.parse().ok()).or(self.code);
+        traced::note(&self.trace, headers);
     }
 }
 
 impl Drop for CallGuard {
     fn drop(&mut self) {
+        if self.code.is_none() {
+            traced::given_up(&self.trace);
+        }
         let code = self.code.map_or("given up".to_owned(), |code| format!("{:?}", tonic::Code::from(code)));
         debug!(parent: &self.span, code, elapsed = ?self.begun.elapsed(), "ended");
     }
@@ -212,8 +224,8 @@ impl HttpBody for CountedBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         // A stream fetches and sends its rows in here, so their log events belong to the call too.
-        let span = self.ending.span.clone();
-        let mut polled = span.in_scope(|| Pin::new(&mut self.body).poll_frame(cx));
+        let (span, trace) = (self.ending.span.clone(), self.ending.trace.clone());
+        let mut polled = span.in_scope(|| trace.in_scope(|| Pin::new(&mut self.body).poll_frame(cx)));
         if let Poll::Ready(Some(Ok(frame))) = &mut polled
             && let Some(trailers) = frame.trailers_mut()
         {

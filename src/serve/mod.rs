@@ -20,6 +20,7 @@ pub mod open_files;
 mod reflection;
 #[cfg(test)]
 mod tests;
+mod traced;
 mod transport;
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};

@@ -15,6 +15,7 @@ use causeway_relocation::{
     writer::WriteError,
 };
 use causeway_silo::db::HasDbError as _;
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::{
@@ -23,6 +24,7 @@ use super::{
     run::{ImportRun, note_waiting},
     running::RunningImport,
     steps,
+    traced::{import_span, step_ended, step_span},
 };
 use crate::{error::Error, permits::Permits, store};
 
@@ -93,8 +95,10 @@ impl Engine {
                 if engine.context.take_lease(id).await {
                     let kept = engine.context.keep_lease(id);
                     let call = Call::own(id, &engine.context.region, "import");
-                    causeway_audit::scope(call, engine.import_organizations(id, Arc::clone(&running_import)))
-                        .await;
+                    let span = import_span(&engine.context, id).await;
+                    let importing =
+                        engine.import_organizations(id, Arc::clone(&running_import)).instrument(span);
+                    causeway_audit::scope(call, importing).await;
                     drop(kept);
                     engine.context.give_lease_back(id).await;
                 }
@@ -182,7 +186,6 @@ impl Engine {
     }
 
     async fn step(&self, id: Uuid, run: &mut ImportRun) -> Result<StepOutcome, Error> {
-        let context = &self.context;
         let import = store::import::get(&self.context.db, id).await?.ok_or(Error::ImportNotFound(id))?;
         // Planning is one turn however large the file is. It has turns of its own, so that imports that write do not
         // wait for it.
@@ -190,20 +193,31 @@ impl Engine {
             if import.state == ImportState::Planning { &self.permits().plans } else { &self.permits().turns };
         run.turn = Some(turns.turn(&self.context).await?);
         let import = store::import::get(&self.context.db, id).await?.ok_or(Error::ImportNotFound(id))?;
+        if import.needs_no_process() {
+            return Ok(StepOutcome::Done);
+        }
+        let span = step_span(&import);
+        let stepped = self.work(&import, run).instrument(span.clone()).await;
+        step_ended(&span, &stepped);
+        stepped
+    }
+
+    /// The work of the state that an import is in.
+    async fn work(&self, import: &Import, run: &mut ImportRun) -> Result<StepOutcome, Error> {
+        let context = &self.context;
         match import.state {
-            _ if import.needs_no_process() => return Ok(StepOutcome::Done),
             ImportState::Receiving | ImportState::Failed | ImportState::Planned | ImportState::Reverted => {
                 return Ok(StepOutcome::Done);
             }
-            ImportState::Checking => steps::checking::run(context, &import, run).await?,
-            ImportState::Planning => steps::planning::run(context, &import, run).await?,
-            ImportState::Writing => steps::writing::run(context, &import, run).await?,
-            ImportState::ResolvingSlugs => steps::resolving_slugs::run(context, &import, run).await?,
-            ImportState::Finishing => steps::finishing::run(context, &import, run).await?,
-            ImportState::Succeeded => steps::succeeded::run(context, &import, run).await?,
+            ImportState::Checking => steps::checking::run(context, import, run).await?,
+            ImportState::Planning => steps::planning::run(context, import, run).await?,
+            ImportState::Writing => steps::writing::run(context, import, run).await?,
+            ImportState::ResolvingSlugs => steps::resolving_slugs::run(context, import, run).await?,
+            ImportState::Finishing => steps::finishing::run(context, import, run).await?,
+            ImportState::Succeeded => steps::succeeded::run(context, import, run).await?,
             ImportState::Reverting => {
-                let call = Call::own(id, &self.context.region, "revert");
-                causeway_audit::scope(call, steps::reverting::run(context, &import, run)).await?;
+                let call = Call::own(import.id, &context.region, "revert");
+                causeway_audit::scope(call, steps::reverting::run(context, import, run)).await?;
             }
         }
         Ok(StepOutcome::Next)

@@ -4,7 +4,7 @@
 //!
 //! 1. [`state`] and [`types`]; and `pace`, which uses none of the others;
 //! 2. `context`: what the parts of an import share, with `lease`, `spool`, `findings` and `fitted`;
-//! 3. chunks: `leased_ids`, `batches`, `chunks`, `mapped`;
+//! 3. chunks: `leased_ids`, `batches`, `chunks`, `mapped`; and `traced`, the spans of an import in its trace;
 //! 4. `running`, the part of a run that watchers see, and `run`: what one process has in memory of an import;
 //! 5. what the steps do with records: `plan`, `keys`, `follow`, `dry_run`, `writes`; and with organizations: `owners`,
 //!    `changed_slug`, `counts`;
@@ -39,6 +39,7 @@ mod running;
 mod spool;
 mod state;
 mod steps;
+mod traced;
 mod types;
 mod writes;
 

@@ -21,6 +21,7 @@ use causeway_relocation::{
 use causeway_silo::db::Dialect;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::Mutex as AsyncMutex;
+use tracing::{Instrument as _, Span};
 
 use super::{
     Import, Waiting,
@@ -35,6 +36,7 @@ use super::{
     plan::plan,
     run::{ImportRun, note_waiting},
     running::RunningImport,
+    traced::{self, chunk_span},
 };
 use crate::{control_client::ControlTables, error::Error, permits::Turn};
 
@@ -228,13 +230,16 @@ impl Writes<'_> {
             first = false;
             self.running_import.model(&model.name);
             let mapped = batch??;
+            let chunk = chunk_span(&model.name, model.silo, &mapped);
             if model.silo == Silo::Control && !self.import.parameters.dry_run {
                 // Sending comes first, because everything waits for control.
-                let (sent, noted) = tokio::join!(self.send(model, mapped), self.note(model, unnoted.take()));
+                let sending = self.send(model, mapped).instrument(chunk.clone());
+                let (sent, noted) = tokio::join!(sending, self.note(model, unnoted.take()));
                 noted?;
-                unnoted = Some(sent?);
+                let (sent, covered) = sent?;
+                unnoted = Some((sent, covered, chunk));
             } else {
-                self.write(model, mapped).await?;
+                self.write(model, mapped).instrument(chunk).await?;
             }
         }
         self.note(model, unnoted).await?;
@@ -283,15 +288,19 @@ impl Writes<'_> {
         Ok((sent, covered))
     }
 
-    /// Records a batch that control has written, if there is one.
-    async fn note(&self, model: &Model, unnoted: Option<(ControlChunk, Covered)>) -> Result<(), Error> {
-        let Some((sent, covered)) = unnoted else { return Ok(()) };
-        let keys = note_chunk_of_control(self.context, self.import, model, sent).await?;
-        self.written(model, &keys, covered).await
+    /// Records a batch that control has written, if there is one, as the rest of the span of its chunk.
+    async fn note(&self, model: &Model, unnoted: Option<(ControlChunk, Covered, Span)>) -> Result<(), Error> {
+        let Some((sent, covered, chunk)) = unnoted else { return Ok(()) };
+        let noting = async {
+            let keys = note_chunk_of_control(self.context, self.import, model, sent).await?;
+            self.written(model, &keys, covered).await
+        };
+        noting.instrument(chunk).await
     }
 
     /// Takes note of a batch that has been committed, here too.
     async fn written(&self, model: &Model, keys: &ChunkKeys, covered: Covered) -> Result<(), Error> {
+        traced::rows(&Span::current(), keys);
         let absorbed =
             self.keys.write().unwrap_or_else(PoisonError::into_inner).add_chunk(model.position, keys);
         absorbed.map_err(|error| Error::Internal(error.to_string()))?;

@@ -4,6 +4,7 @@ pub(crate) mod compared;
 pub(crate) mod finding;
 pub(crate) mod id_block;
 pub mod import;
+pub(crate) mod import_trace;
 pub(crate) mod imported;
 pub(crate) mod lease;
 pub mod lease_transaction;
@@ -61,6 +62,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
         (38, "begun by", include_str!("../../../migrations/region/postgres/0038_begun_by.sql")),
         (39, "refused slugs", include_str!("../../../migrations/region/postgres/0039_refused_slugs.sql")),
         (40, "announced", include_str!("../../../migrations/region/postgres/0040_announced.sql")),
+        (42, "traces", include_str!("../../../migrations/region/postgres/0042_traces.sql")),
     ],
     sqlite: &[
         (1, "model tables", include_str!("../../../migrations/region/sqlite/0001_model_tables.sql")),
@@ -99,6 +101,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
         (38, "begun by", include_str!("../../../migrations/region/sqlite/0038_begun_by.sql")),
         (39, "refused slugs", include_str!("../../../migrations/region/sqlite/0039_refused_slugs.sql")),
         (40, "announced", include_str!("../../../migrations/region/sqlite/0040_announced.sql")),
+        (42, "traces", include_str!("../../../migrations/region/sqlite/0042_traces.sql")),
     ],
     of_models: &[1, 33],
     statement_of_models: None,

@@ -12,6 +12,7 @@ use causeway_relocation::{
     plan::PlanningProgress,
 };
 use causeway_silo::{db::count, transact};
+use causeway_traces::TraceContext;
 use sha2::{Digest as _, Sha256};
 use tokio::{fs, io::AsyncWriteExt as _, task::JoinHandle};
 use uuid::Uuid;
@@ -46,6 +47,8 @@ pub struct Upload {
     import_id: Uuid,
     parameters: Parameters,
     requester: Requester,
+    /// That of the call which sends it; the trace of the import, if this upload begins it.
+    trace: Option<TraceContext>,
     announced: Announced,
     file: Option<fs::File>,
     part: PathBuf,
@@ -128,12 +131,17 @@ impl Imports {
         }
         // Not cut off if the caller goes away: the row could then be written after the clean-up that removes it.
         let imports = self.clone();
-        self.context
+        // The task is not a part of the current span.
+        let trace = TraceContext::current();
+        let mut upload = self
+            .context
             .lifecycle
             .to_its_end(async move {
                 imports.begin_upload(place, import_id, parameters, requester, announced).await
             })
-            .await
+            .await?;
+        upload.trace = trace;
+        Ok(upload)
     }
 
     async fn begin_upload(
@@ -152,6 +160,7 @@ impl Imports {
             import_id,
             parameters,
             requester,
+            trace: None,
             announced,
             file: None,
             part,
@@ -357,6 +366,9 @@ impl Upload {
             let won = store::import::receive(tx, id, &self.parameters, by, received, spool, now).await?;
             if won {
                 causeway_audit::append(tx, &Subject::import(self.import_id), now).await?;
+                if let Some(trace) = self.trace {
+                    store::import_trace::set(tx, self.import_id, trace).await?;
+                }
             }
             // The row is locked, so nobody else can move a file here. If the commit fails, the file is moved here
             // again, or is removed when the service starts.

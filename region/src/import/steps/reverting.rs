@@ -23,12 +23,18 @@ use causeway_relocation::{
     writer::is_placeholder,
 };
 use causeway_silo::{db::count, transact};
+use tracing::Instrument as _;
 
 use crate::{
     error::Error,
     import::{
-        Import, ImportState, ModelCounts, chunks::keys_from_proto, context::ImportContext,
-        follow::forget_returned, run::ImportRun, steps::resolving_slugs::operation_id,
+        Import, ImportState, ModelCounts,
+        chunks::keys_from_proto,
+        context::ImportContext,
+        follow::forget_returned,
+        run::ImportRun,
+        steps::resolving_slugs::operation_id,
+        traced::{self, reverted_chunk_span},
     },
     store::{self, lease_transaction::LeaseTransaction},
 };
@@ -157,11 +163,16 @@ async fn revert_chunks(
             Error::Internal(format!("a chunk is of {}, which the catalog no longer knows", chunk.model))
         })?;
         run.running_import.model(&model.name);
-        match model.silo {
-            Silo::Region if !model.has_table => note_gone(context, import, &chunk).await?,
-            Silo::Region => revert_here(context, import, model, &chunk, &references).await?,
-            Silo::Control => revert_at_control(context, import, &chunk).await?,
-        }
+        let span = reverted_chunk_span(&model.name, model.silo, chunk.min_ordinal, chunk.max_ordinal);
+        traced::rows(&span, &chunk.keys);
+        let reverting = async {
+            match model.silo {
+                Silo::Region if !model.has_table => note_gone(context, import, &chunk).await,
+                Silo::Region => revert_here(context, import, model, &chunk, &references).await,
+                Silo::Control => revert_at_control(context, import, &chunk).await,
+            }
+        };
+        reverting.instrument(span).await?;
         run.running_import.add(count(chunk.keys.inserted.len())?);
         run.note_progress(context, import.id).await;
         run.pass_turn(context).await?;
