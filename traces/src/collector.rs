@@ -195,3 +195,6 @@ impl Report {
         );
     }
 }
+
+#[cfg(test)]
+mod tests;

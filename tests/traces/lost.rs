@@ -1,0 +1,74 @@
+//! A collector that is away or slow: nothing waits for it, and what it does not take is counted and reported.
+
+use std::time::Duration;
+
+use causeway_harness::cluster::{Failpoints, Service, Store};
+use tokio::{io::AsyncReadExt as _, net::TcpListener, time::Instant};
+
+use crate::support::{cluster, import, run, stderr};
+
+/// How much longer a process may take to end than it would without a collector.
+const STOP: Duration = Duration::from_secs(2);
+
+/// Imports with services and a command that send their traces to `endpoint`, and checks that all goes well and that all
+/// of them report what was dropped.
+async fn all_goes_well_with(endpoint: &str) {
+    let argument = format!("--otlp-endpoint={endpoint}");
+    let cluster = cluster(Store::Sqlite, &argument, &Failpoints::default()).await;
+    let output = import(cluster.region(0).url(), &[&argument]).await;
+    let log = stderr(&output);
+    assert_eq!(output.status.code(), Some(0), "{log}");
+    assert!(log.contains("spans of traces were dropped"), "{log}");
+    assert!(log.contains(&format!("endpoint={endpoint}")), "{log}");
+    for service in [Service::Region(0), Service::Control(0)] {
+        let begun = Instant::now();
+        cluster.signal(service, "TERM").expect("it runs");
+        let status = cluster.ended(service).await.expect("it ends");
+        assert_eq!(status.code(), Some(0));
+        // Without a drain, and with nothing to do, it ends at once.
+        assert!(begun.elapsed() < STOP + Duration::from_secs(8), "{:?}", begun.elapsed());
+        let log = cluster.log(service).expect("it has logged");
+        assert_eq!(log.matches("spans of traces were dropped").count(), 1, "{log}");
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_waits_for_a_collector_that_is_away() {
+    // A port that was free a moment ago, so nobody listens on it.
+    let free = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address");
+    all_goes_well_with(&format!("http://{free}")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_waits_for_a_collector_that_does_not_answer() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let silent = tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((mut connection, _)) = listener.accept().await {
+            open.push(tokio::spawn(async move {
+                let mut bytes = [0; 1024];
+                while connection.read(&mut bytes).await.is_ok_and(|count| count > 0) {}
+            }));
+        }
+    });
+    all_goes_well_with(&url).await;
+    silent.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_that_is_no_collector_is_refused() {
+    for (endpoint, why) in [
+        ("https://127.0.0.1:4317", "TLS to a collector is not supported"),
+        ("http://127.0.0.1:4318/v1/traces", "it must have no path"),
+        ("http://me:hunter2@127.0.0.1:4317", "it must have no user and no password"),
+        ("127.0.0.1:4317", "it must be http://HOST:PORT"),
+        ("", "it must be http://HOST:PORT"),
+    ] {
+        let output = run(&["imports", "list", "--otlp-endpoint", endpoint]).await;
+        let log = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{endpoint}: {log}");
+        assert!(log.contains(why), "{endpoint}: {log}");
+    }
+}
