@@ -24,7 +24,7 @@ use crate::{
 pub(crate) struct Line {
     /// The command and its arguments.
     pub(crate) cli: Cli,
-    /// The settings of the log and of the servers that the command is about, each with its source.
+    /// The settings of the log, of traces and of the servers that the command is about, each with its source.
     pub(crate) settings: Vec<Setting>,
     /// The servers that `causeway doctor` finds in the file, each as it would be started.
     pub(crate) servers: Vec<FileServer>,
@@ -63,7 +63,7 @@ fn change(command: Command, path: &[String], with: &dyn Fn(Command) -> Command) 
     }
 }
 
-/// The command with the values of the file as defaults: those of the log at its root, those of a server at `path`.
+/// The command with the values of the file as defaults: those of the log and of traces at its root, those of a server at `path`.
 fn with_file(root: Command, file: &File, server: Option<&str>, path: &[String]) -> Command {
     let filled = |command: Command, section: Option<&str>| {
         command.mut_args(|arg| match file.get(section, arg.get_id().as_str()) {

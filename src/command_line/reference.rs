@@ -103,7 +103,7 @@ fn configuration() -> String {
     let mut page = HEAD.to_owned();
     for server in [None].into_iter().chain(SERVERS.map(Some)) {
         let title = match server {
-            None => "The log: top of the file".to_owned(),
+            None => "The log and traces: top of the file".to_owned(),
             Some(server) => format!("`causeway {server}`: table `[{server}]`"),
         };
         page.push_str(&format!("\n## {title}\n\n"));

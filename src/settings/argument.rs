@@ -10,9 +10,9 @@ pub(crate) const SERVERS: [&str; 2] = ["control", "region"];
 /// The option that names the configuration file.
 #[derive(Debug, clap::Args)]
 pub(crate) struct FileArgs {
-    /// The TOML configuration file. Settings of the log are at its top, those of a server in the table [control] or
-    /// [region]. A key is the name of an option here, with underscores. Environment variables and options override the
-    /// file
+    /// The TOML configuration file. Settings of the log and of traces are at its top, those of a server in the table
+    /// [control] or [region]. A key is the name of an option here, with underscores. Environment variables and options
+    /// override the file
     #[arg(long, value_name = "FILE", env = "CAUSEWAY_CONFIG")]
     pub(crate) config: Option<PathBuf>,
 }

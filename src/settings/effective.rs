@@ -38,7 +38,7 @@ impl fmt::Display for Source {
 /// A setting that has a value. Secrets are removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Setting {
-    /// `control` or `region`; `None` for a setting of the log.
+    /// `control` or `region`; `None` for a setting of the log or of traces.
     pub(crate) server: Option<&'static str>,
     /// Its key in the file.
     pub(crate) key: String,
@@ -48,7 +48,7 @@ pub(crate) struct Setting {
     pub(crate) source: Source,
 }
 
-/// The settings of the log and of `server`, in the order of the help.
+/// The settings of the log, of traces and of `server`, in the order of the help.
 pub(crate) fn settings_of(
     root: &Command,
     server: Option<&'static str>,

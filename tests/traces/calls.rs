@@ -1,6 +1,6 @@
 //! Trace contexts that callers send.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, io::Write as _};
 
 use causeway_harness::cluster::{Failpoints, Store};
 use causeway_proto::{
@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::{
     collector::{Collector, Span},
-    support::{cluster, run, stderr},
+    support::{cluster, run_with, stderr},
 };
 
 const RPC: &str = "causeway.relocation.v1.VersionService/GetVersion";
@@ -88,12 +88,17 @@ async fn a_forged_or_overlong_trace_context_is_ignored() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_call_that_is_refused_says_so_in_its_span_on_both_sides() {
+async fn a_call_that_is_refused_says_so_in_its_span() {
     let collector = Collector::start().await;
-    let cluster = cluster(Store::Sqlite, &collector.argument(), &Failpoints::default()).await;
+    // Here the address is in a file, and for the command in a variable.
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
+    writeln!(file, "otlp_endpoint = {:?}", collector.url).expect("it is written");
+    let config = format!("--config={}", file.path().display());
+    let cluster = cluster(Store::Sqlite, &config, &Failpoints::default()).await;
     let id = "00000000-0000-4000-8000-000000000001";
     let region = cluster.region(0).url().to_owned();
-    let output = run(&["imports", "show", id, "--region", &region, &collector.argument()]).await;
+    let variable = [("CAUSEWAY_OTLP_ENDPOINT", collector.url.as_str())];
+    let output = run_with(&variable, &["imports", "show", id, "--region", &region]).await;
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
     // Probes are not traced.
     let channel = Channel::from_shared(region).expect("a URL").connect().await.expect("it listens");

@@ -32,6 +32,11 @@ pub(crate) async fn import(region: &str, arguments: &[&str]) -> Output {
 }
 
 pub(crate) async fn run(arguments: &[&str]) -> Output {
+    run_with(&[], arguments).await
+}
+
+/// Runs the command with these variables in its environment.
+pub(crate) async fn run_with(variables: &[(&str, &str)], arguments: &[&str]) -> Output {
     let mut command = Command::from(process::command(env!("CARGO_BIN_EXE_causeway")));
     // Variables of OpenTelemetry change nothing: no header, no compression, no sampling, no other name.
     for (name, value) in [
@@ -44,7 +49,7 @@ pub(crate) async fn run(arguments: &[&str]) -> Output {
     ] {
         command.env(name, value);
     }
-    command.args(arguments).kill_on_drop(true);
+    command.envs(variables.iter().copied()).args(arguments).kill_on_drop(true);
     tokio::time::timeout(PATIENCE, command.output()).await.expect("it ends").expect("it runs")
 }
 
