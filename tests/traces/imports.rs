@@ -68,6 +68,9 @@ pub(crate) async fn an_import_is_one_connected_trace(store: Store) {
     assert_connected(&trace);
     assert_eq!(trace.services(), BTreeSet::from(["causeway", "causeway-control", "causeway-region"]));
 
+    let watch = trace.named("causeway.region.v1.ImportService/WatchImport");
+    assert!(!watch.is_empty() && watch.iter().all(|watch| trace.path_to(watch) == [COMMAND]), "{watch:?}");
+
     // A span for each state, in the import that the upload began.
     let imports = trace.named("import");
     assert_eq!(imports.len(), 1);

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use causeway_harness::cluster::{Failpoints, Service, Store};
-use tokio::{io::AsyncReadExt as _, net::TcpListener, time::Instant};
+use causeway_harness::{
+    cluster::{Failpoints, Service, Store},
+    process::{self, Process},
+};
+use tokio::{io::AsyncReadExt as _, net::TcpListener, task::JoinHandle, time::Instant};
 
 use crate::support::{cluster, import, run, stderr};
 
@@ -40,11 +43,11 @@ async fn nothing_waits_for_a_collector_that_is_away() {
     all_goes_well_with(&format!("http://{free}")).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_waits_for_a_collector_that_does_not_answer() {
+/// A collector that accepts connections and never answers, and its URL.
+async fn silent() -> (JoinHandle<()>, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
-    let silent = tokio::spawn(async move {
+    let accepting = tokio::spawn(async move {
         let mut open = Vec::new();
         while let Ok((mut connection, _)) = listener.accept().await {
             open.push(tokio::spawn(async move {
@@ -53,8 +56,37 @@ async fn nothing_waits_for_a_collector_that_does_not_answer() {
             }));
         }
     });
+    (accepting, url)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_waits_for_a_collector_that_does_not_answer() {
+    let (accepting, url) = silent().await;
     all_goes_well_with(&url).await;
-    silent.abort();
+    accepting.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_signal_does_not_wait_for_the_collector() {
+    let (accepting, url) = silent().await;
+    let mut control = process::command(env!("CARGO_BIN_EXE_causeway"));
+    let directory = tempfile::tempdir().expect("a directory");
+    control.args(["control", "--listen", "127.0.0.1:0", "--database-url", "sqlite:control.db"]);
+    control.args(["--shutdown-drain", "30s", "--shutdown-timeout", "30s", "--otlp-endpoint", &url]);
+    control.current_dir(directory.path());
+    let ended = tokio::task::spawn_blocking(move || {
+        let mut control = Process::start(control)?;
+        control.served_at()?;
+        control.signal("TERM")?;
+        control.logged("a second signal stops at once")?;
+        control.signal("TERM")?;
+        control.ended()
+    });
+    let (status, log) = ended.await.expect("it does not panic").expect("it ends");
+    assert_eq!(status.code(), Some(1), "{log}");
+    // Its last line comes before the collector is waited for, and before what was dropped is logged.
+    assert!(log.trim_end().ends_with("stopped at once"), "{log}");
+    accepting.abort();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
