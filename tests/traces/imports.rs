@@ -134,7 +134,7 @@ pub(crate) async fn an_import_that_another_process_continues_stays_in_its_trace(
     let command = tokio::spawn(async move { import(&url, &[&argument]).await });
     crate::support::eventually("the import waits", async || {
         let region = cluster.region(0);
-        matches!(region.wait_until(ID, |import| import.waiting.is_some()).await, Ok(_))
+        region.wait_until(ID, |import| import.waiting.is_some()).await.is_ok()
     })
     .await;
     cluster.stop_region(0).await;
@@ -153,7 +153,7 @@ pub(crate) async fn an_import_that_another_process_continues_stays_in_its_trace(
     }
     // The step that failed says why.
     let failed: Vec<_> =
-        trace.0.iter().filter(|span| span.has_failed && span.attribute("state") != "").collect();
+        trace.0.iter().filter(|span| span.has_failed && !span.attribute("state").is_empty()).collect();
     assert!(!failed.is_empty(), "{trace:#?}");
     for step in failed {
         assert_eq!(step.attribute("reason"), "ERROR_REASON_CONTROL_UNAVAILABLE");

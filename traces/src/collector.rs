@@ -53,9 +53,6 @@ impl SpanProcessor for Queue {
     fn on_start(&self, _: &mut Span, _: &Context) {}
 
     fn on_end(&self, span: SpanData) {
-        if !span.span_context.is_sampled() {
-            return;
-        }
         self.counts.ended();
         if self.spans.try_send(span).is_err() {
             self.counts.settled(1, 1, "the collector is slower than spans end");

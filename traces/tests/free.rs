@@ -1,7 +1,5 @@
 //! What a span costs while traces are off, as they are by default: nothing.
 
-#![expect(clippy::unwrap_used, reason = "all of this is test code")]
-
 use allocation_counter::measure;
 use causeway_traces::{NOT_IN_LOG, TraceContext, client_call, dropped_spans, ended, start};
 use tonic::{Code, codegen::http::HeaderMap};

@@ -1,7 +1,5 @@
 //! The end of a process waits for the collector, but not long.
 
-#![expect(clippy::unwrap_used, reason = "all of this is test code")]
-
 use std::time::Duration;
 
 use causeway_traces::{TraceContext, are_on, dropped_spans, span, start};
