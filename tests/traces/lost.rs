@@ -76,7 +76,11 @@ async fn a_second_signal_does_not_wait_for_the_collector() {
     control.current_dir(directory.path());
     let ended = tokio::task::spawn_blocking(move || {
         let mut control = Process::start(control)?;
-        control.served_at()?;
+        let url = control.served_at()?;
+        // A call whose span the collector does not take.
+        let mut list = process::command(env!("CARGO_BIN_EXE_causeway"));
+        let listed = list.args(["regions", "list", "--control", &url]).output()?;
+        anyhow::ensure!(listed.status.success(), "{listed:?}");
         control.signal("TERM")?;
         control.logged("a second signal stops at once")?;
         control.signal("TERM")?;
