@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use causeway_harness::cluster::{Act, Failpoints, LinkState, Store};
+use causeway_harness::cluster::{Act, Failpoints, LinkState, Silo, Store};
+use causeway_silo::db::Statement;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 
 use crate::{
     collector::{Collector, Trace},
-    support::{ID, REGION, cluster, example, import, stderr},
+    support::{ID, REGION, cluster, eventually, example, import, stderr},
 };
 
 const COMMAND: &str = "causeway import organizations";
@@ -61,6 +62,14 @@ pub(crate) async fn an_import_is_one_connected_trace(store: Store) {
     let cluster = cluster(store, &collector.argument(), &Failpoints::default()).await;
     let output = import(cluster.region(0).url(), &[&collector.argument()]).await;
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    // The region reports to control's directory after the import has succeeded, and a stop would cut that call off.
+    let db = cluster.db(Silo::Region(0)).await.expect("a database");
+    eventually("the import is reported", async || {
+        let row = db.fetch_optional(Statement::new("SELECT reported FROM causeway_import")).await;
+        row.expect("it answers").expect("an import").bool("reported").expect("a flag")
+    })
+    .await;
+    db.close().await;
     // Services send their last spans when they stop.
     cluster.stop().await;
 
@@ -132,7 +141,7 @@ pub(crate) async fn an_import_that_another_process_continues_stays_in_its_trace(
     cluster.set_link_state(0, LinkState::Cut);
     let (url, argument) = (cluster.region(0).url().to_owned(), collector.argument());
     let command = tokio::spawn(async move { import(&url, &[&argument]).await });
-    crate::support::eventually("the import waits", async || {
+    eventually("the import waits", async || {
         let region = cluster.region(0);
         region.wait_until(ID, |import| import.waiting.is_some()).await.is_ok()
     })
