@@ -19,6 +19,7 @@ mod files;
 mod migrate;
 mod own_schema;
 mod place;
+mod probe;
 mod retry;
 mod row;
 mod statement;
@@ -43,6 +44,7 @@ pub use examine::{LackingRights, OLDEST_POSTGRES, SequenceBehind, ServerFacts, a
 pub use migrate::{MigrateError, Migrations};
 pub use own_schema::OwnTables;
 pub use place::{check_url, redact};
+pub use probe::{Probe, ProbeError};
 pub use retry::{Attempts, HasDbError, retried};
 pub use row::Row;
 pub use statement::{Arg, Column, Statement, time_text};
