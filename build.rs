@@ -22,6 +22,7 @@ const FILES: &[&str] = &[
     "causeway/region/v1/import_service.proto",
     "causeway/region/v1/organization_service.proto",
     "causeway/region/v1/reconciliation_service.proto",
+    "causeway/region/v1/throttle_service.proto",
 ];
 
 /// The option of a call that defines who may make it.

@@ -13,6 +13,7 @@ use causeway_proto::{
     region::v1::{
         import_service_client::ImportServiceClient, organization_service_client::OrganizationServiceClient,
         reconciliation_service_client::ReconciliationServiceClient,
+        throttle_service_client::ThrottleServiceClient,
     },
     relocation::v1::{ErrorReason, audit_service_client::AuditServiceClient},
 };
@@ -338,6 +339,12 @@ impl Client {
     #[must_use]
     pub fn organizations(&self) -> OrganizationServiceClient<Channel> {
         OrganizationServiceClient::new(self.channel())
+    }
+
+    /// What holds a region's imports back.
+    #[must_use]
+    pub fn throttle(&self) -> ThrottleServiceClient<Channel> {
+        ThrottleServiceClient::new(self.channel())
     }
 
     /// A region's comparison with control.

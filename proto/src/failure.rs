@@ -60,6 +60,8 @@ pub const fn code(reason: ErrorReason) -> Code {
         | R::ImportNotPlanning
         | R::ControlNotOfProduct
         | R::RegionSuspended
+        | R::ImportPaused
+        | R::ImportEnded
         | R::RegionHasRegistered => Code::FailedPrecondition,
         R::SpoolFailed
         | R::UploadTooLarge

@@ -76,6 +76,15 @@ pub const MAX_SUSPENSION_BYTES: usize = 500;
 /// The most ids of one lease.
 pub const MAX_LEASE: usize = 1_000_000;
 
+/// The most rows in a second that a limit on writing may name.
+pub const MAX_ROWS_PER_SECOND: u64 = 1_000_000_000;
+
+/// The most bytes in a second that a limit on writing may name: 1 TiB.
+pub const MAX_BYTES_PER_SECOND: u64 = 1 << 40;
+
+/// The longest latency of a probe statement that a limit may name, in milliseconds.
+pub const MAX_PROBE_LATENCY_MS: u64 = 60_000;
+
 /// The largest page of most lists.
 pub const MAX_PAGE: u16 = 1_000;
 
@@ -96,7 +105,7 @@ mod tests {
     use super::*;
 
     /// Where the contract names a limit: a message, field, call or reason, by its full name.
-    const NAMED: [(&str, usize); 56] = [
+    const NAMED: [(&str, usize); 59] = [
         ("causeway.control.v1.SlugReservationService", MAX_SLUG),
         ("causeway.control.v1.OrganizationSlugRequest.slug", MAX_TEXT_BYTES),
         ("causeway.control.v1.OrganizationSlugRequest.name", MAX_TEXT_BYTES),
@@ -129,6 +138,9 @@ mod tests {
         ("causeway.region.v1.ListImportsRequest.page_size", MAX_PAGE as usize),
         ("causeway.region.v1.ListFindingsRequest.page_size", MAX_PAGE as usize),
         ("causeway.region.v1.ApproveOrganizationsRequest.organization_ids", MAX_NAMES_PER_CALL),
+        ("causeway.region.v1.SetThrottleRequest.max_rows_per_second", MAX_ROWS_PER_SECOND as usize),
+        ("causeway.region.v1.SetThrottleRequest.max_bytes_per_second", MAX_BYTES_PER_SECOND as usize),
+        ("causeway.region.v1.SetThrottleRequest.max_probe_latency_ms", MAX_PROBE_LATENCY_MS as usize),
         ("causeway.relocation.v1.ErrorReason.ERROR_REASON_TOO_MANY_SLUGS", MAX_ORGANIZATIONS),
         ("causeway.control.v1.ListSlugReservationsRequest.page_size", DEFAULT_PAGE as usize),
         ("causeway.control.v1.ListSlugOperationsRequest.page_size", DEFAULT_PAGE as usize),

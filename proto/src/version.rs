@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The contract revision of this release. A change that adds to the contract raises it by one.
-pub const CONTRACT_REVISION: i32 = 7;
+pub const CONTRACT_REVISION: i32 = 8;
 
 /// The oldest revision whose clients this release serves.
 pub const OLDEST_CONTRACT_REVISION: i32 = 1;

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::{
     control_client::ControlClient, error::Error, holder::Holder, lifecycle::Lifecycle, limits::Limits,
-    registration::Registration, store::product_db::ProductDb,
+    registration::Registration, store::product_db::ProductDb, throttle::Throttle,
 };
 
 /// What all parts of a region share. Cheap to clone.
@@ -42,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) instance_id: Uuid,
     /// How much imports, uploads and streams may use.
     pub(crate) limits: Limits,
+    /// What holds imports back.
+    pub(crate) throttle: Throttle,
     /// Whether importers may use `merge_users`.
     pub(crate) allow_merge: bool,
     /// How long it waits before it tries something again.

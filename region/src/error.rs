@@ -16,7 +16,7 @@ use causeway_silo::db::{DbError, DbErrorKind, HasDbError};
 use tonic::Code;
 use uuid::Uuid;
 
-use crate::import::ImportState;
+use crate::import::{ImportState, Pause};
 
 /// Why a call or a step of an import failed. The message says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -216,6 +216,17 @@ pub enum Error {
     /// The import cannot be resumed: it did not fail.
     #[error("import {0} has not failed, it is {name}; there is nothing to resume", name = .1.name().replace('_', " "))]
     ImportNotFailed(Uuid, ImportState),
+    /// The import cannot be resumed: it is paused.
+    #[error("{}", paused(.id, .pause))]
+    ImportPaused {
+        /// The id of the import.
+        id: Uuid,
+        /// Since when, and by whom.
+        pause: Pause,
+    },
+    /// The import cannot be paused: it has ended.
+    #[error("import {0} has ended, it is {name}; there is nothing to pause", name = .1.name().replace('_', " "))]
+    ImportEnded(Uuid, ImportState),
     /// The import cannot be resumed: it is being reverted, or was.
     #[error("import {0} is being reverted, or was; import the file again under a new id")]
     ImportBeingReverted(Uuid),
@@ -264,6 +275,15 @@ fn spool_advice(error: &std::io::Error) -> &'static str {
         }
         _ => "the region's log says why",
     }
+}
+
+/// That an import is paused, since when, by whom, and how to continue it.
+pub(crate) fn paused(id: &Uuid, pause: &Pause) -> String {
+    let by = pause.by.as_ref().map_or_else(|| "an operator".to_owned(), |by| shown(by));
+    let since = pause.since.format("%Y-%m-%d %H:%M:%S UTC");
+    format!(
+        "import {id} has been paused by {by} since {since}; continue it with `causeway imports resume {id}`"
+    )
 }
 
 /// What control answered, or why it did not answer.
@@ -373,6 +393,8 @@ impl Error {
             Self::MergeNotAllowed => ErrorReason::MergeNotAllowed,
             Self::Superseded(_) => ErrorReason::DatabaseContention,
             Self::ImportNotFailed(..) => ErrorReason::ImportNotFailed,
+            Self::ImportPaused { .. } => ErrorReason::ImportPaused,
+            Self::ImportEnded(..) => ErrorReason::ImportEnded,
             Self::ImportBeingReverted(_) => ErrorReason::ImportBeingReverted,
             Self::ImportIsDryRun(_) => ErrorReason::ImportIsDryRun,
             Self::ImportFileGone(_) | Self::ImportFileNotKept(_) => ErrorReason::ImportFileGone,

@@ -4,11 +4,12 @@
 //! A module uses only modules above it in this list:
 //!
 //! 1. plain types: `error`, `limits`, `holder`, `replica`, `registration`, `decryption_key`, the types of [`import`];
-//!    and `convert`, from and to messages of the contract;
+//!    `convert`, from and to messages of the contract; and [`throttle`], which holds imports back;
 //! 2. `store`: the SQL, one file for each table;
 //! 3. `context`: what all parts share (database, catalog, environment, control client, limits, backoff), with
 //!    `lifecycle` and `control_client`, which makes all calls to control; control never calls a region; then
-//!    `permits` (turns and places of imports) and `primaries` (confirmed slugs, for the follower);
+//!    `permits` (turns and places of imports), `primaries` (confirmed slugs, for the follower), and `probing`, which keeps
+//!    the throttle up to date;
 //! 4. the parts: `register`, `follower`, `reconcile`, and [`import`] with its engine. They do not use each other,
 //!    except that a comparison uses the follower, and that all of them register. Each state of an import is a file in
 //!    `import/steps`;
@@ -28,6 +29,7 @@ mod lifecycle;
 mod limits;
 mod permits;
 mod primaries;
+mod probing;
 mod reconcile;
 mod register;
 mod registration;
@@ -35,6 +37,7 @@ mod replica;
 // Public only for the doc examples of `store::lease_transaction`, one of which must not compile.
 #[doc(hidden)]
 pub mod store;
+pub mod throttle;
 
 use std::{
     fs::{DirBuilder, File, TryLockError},
@@ -58,7 +61,7 @@ use causeway_silo::{
     region_name,
 };
 pub use error::Error;
-pub use limits::Limits;
+pub use limits::{ControlBatch, Limits};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -73,6 +76,7 @@ use crate::{
     reconcile::Reconciler,
     registration::Registration,
     store::product_db::ProductDb,
+    throttle::{Throttle, ThrottleStatus},
 };
 
 /// The failpoints of a region: places between two writes where a test can make the process fail or die. The trials in
@@ -143,6 +147,13 @@ pub const FAILPOINTS_OF_OTHER_TESTS: &[(&str, &str)] = &[
     ("region.finish.rows_announced", "tests/import/books/made.rs"),
     ("region.reconcile.product_prepared", "tests/import/books/compared.rs"),
     ("region.reconcile.product_announced", "tests/import/books/compared.rs"),
+    // Reached only by calls of operators, not by an import.
+    ("region.pause.prepared", "tests/import/pause.rs"),
+    ("region.pause.committed", "tests/import/pause.rs"),
+    ("region.unpause.prepared", "tests/import/pause.rs"),
+    ("region.unpause.committed", "tests/import/pause.rs"),
+    ("region.throttle.prepared", "tests/import/throttle.rs"),
+    ("region.throttle.committed", "tests/import/throttle.rs"),
 ];
 
 /// The settings of a region.
@@ -184,6 +195,8 @@ pub struct Options {
     pub allow_merge: bool,
     /// How long entries of the audit log are stored.
     pub audit: causeway_audit::Options,
+    /// What holds imports back.
+    pub throttle: throttle::Options,
 }
 
 impl Options {
@@ -215,6 +228,7 @@ impl Options {
             decryption_keys: Vec::new(),
             allow_merge: false,
             audit: causeway_audit::Options::default(),
+            throttle: throttle::Options::default(),
         }
     }
 }
@@ -232,12 +246,13 @@ pub struct Region {
 
 impl Region {
     /// The full names of the gRPC services, for health checks.
-    pub const SERVICES: [&str; 5] = [
+    pub const SERVICES: [&str; 6] = [
         "causeway.relocation.v1.AuditService",
         "causeway.relocation.v1.VersionService",
         "causeway.region.v1.ImportService",
         "causeway.region.v1.OrganizationService",
         "causeway.region.v1.ReconciliationService",
+        "causeway.region.v1.ThrottleService",
     ];
 
     /// The services that work only after the region has registered with control: before that, an import can only wait.
@@ -284,6 +299,7 @@ impl Region {
             address: options.address,
             instance_id: instance.id,
             limits: options.limits,
+            throttle: Throttle::new(options.throttle),
             allow_merge: options.allow_merge,
             backoff: options.backoff,
             comparison_wait: options.comparison_wait,
@@ -292,7 +308,10 @@ impl Region {
             lifecycle: Lifecycle::default(),
         });
         let engine = Engine::new(ImportContext::new(&context, options.spool_dir, lock, keys));
+        context.throttle.choose(store::throttle::get(&context.db).await?);
         engine.recover().await.map_err(StartError::Resume)?;
+        engine.look_for_unpaused();
+        probing::start(&context, &options.database_url)?;
         context.register_in_background();
         let imports = Imports::new(engine.clone());
         let follower = Follower::start(&context);
@@ -312,6 +331,12 @@ impl Region {
     #[must_use]
     pub fn audit(&self) -> &Audit {
         &self.audit
+    }
+
+    /// What holds the imports of this process back now, and how much they have written, for its metrics.
+    #[must_use]
+    pub fn throttle(&self) -> ThrottleStatus {
+        self.engine.context().throttle.status()
     }
 
     /// Checks that the database accepts a write. Waits at most `patience` for its turn to write.

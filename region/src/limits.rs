@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use causeway_proto::limits::MAX_ORGANIZATIONS;
+use causeway_proto::limits::{MAX_CHUNK_RECORDS, MAX_ORGANIZATIONS};
 use causeway_relocation::export;
 
 /// Bounds of a region. The defaults suit most regions.
@@ -35,6 +35,27 @@ pub struct Limits {
     /// How many organizations one transaction changes, 20,000 by default; 0 counts as 1. It keeps transactions short,
     /// however many organizations an import has.
     pub organizations_a_transaction: u32,
+    /// How large the batches for control are of imports that begin with this process. An import keeps the sizes that it
+    /// began with.
+    pub control_batch: ControlBatch,
+}
+
+/// How an import cuts its records into batches for control. A chunk that control has committed and the region has not
+/// recorded must be requested as the same chunk, so an import stores the sizes and keeps them, also when a release with
+/// other sizes continues it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ControlBatch {
+    /// The most records: as many as control takes in one message, by default, and never more.
+    pub records: u32,
+    /// The most bytes that the records have in the file, 2 MiB by default, so that they fit into one message. A larger
+    /// record is a batch of its own.
+    pub bytes: u32,
+}
+
+impl Default for ControlBatch {
+    fn default() -> Self {
+        Self { records: u32::try_from(MAX_CHUNK_RECORDS).unwrap_or(u32::MAX), bytes: 2 * 1024 * 1024 }
+    }
 }
 
 impl Default for Limits {
@@ -51,6 +72,7 @@ impl Default for Limits {
             imports_at_once: 2,
             organizations: MAX_ORGANIZATIONS,
             organizations_a_transaction: 20_000,
+            control_batch: ControlBatch::default(),
         }
     }
 }

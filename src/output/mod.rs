@@ -8,6 +8,7 @@ pub(crate) mod progress;
 pub(crate) mod regions;
 pub(crate) mod report;
 mod table;
+pub(crate) mod throttle;
 
 use std::{
     io::{self, Write},

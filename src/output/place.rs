@@ -55,7 +55,7 @@ impl Goes {
     fn of(command: &str) -> Self {
         match command.split_whitespace().nth(1) {
             Some("slugs" | "regions") => Self::ToControl,
-            Some("import" | "imports" | "reconcile") => Self::ToRegion,
+            Some("import" | "imports" | "reconcile" | "throttle") => Self::ToRegion,
             Some("audit") => Self::ToAudit,
             Some("organizations") => Self::ToEither,
             _ => Self::Nowhere,

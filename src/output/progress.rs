@@ -9,7 +9,7 @@ use causeway_proto::region::v1::{Import, ImportState};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::Instant;
 
-use super::{note, place::CommandTarget, report, table::clean};
+use super::{note, place::CommandTarget, report, table::clean, throttle};
 
 /// Least time between two lines about an import that stays in the same state.
 const QUIET: Duration = Duration::from_secs(5);
@@ -22,6 +22,8 @@ struct Step {
     state: String,
     /// What it waits for; empty if it does not wait. A change of it gets a line too.
     waiting: String,
+    /// What holds it back; empty if nothing does. A change of it comes with the next line.
+    held: String,
     /// The model that is worked on; empty if there is none.
     what: String,
     done: u64,
@@ -46,7 +48,8 @@ impl Step {
         } else {
             (number(progress.records_done), number(progress.records_total), "records")
         };
-        Self { state: report::state(import), waiting, what: clean(&progress.model), done, total, unit }
+        let held = progress.throttled.as_ref().map_or_else(String::new, throttle::held);
+        Self { state: report::state(import), waiting, held, what: clean(&progress.model), done, total, unit }
     }
 
     /// The step as text, with `rate` as its progress per second.
@@ -62,6 +65,9 @@ impl Step {
         }
         if let Some(rate) = rate.filter(|rate| *rate > 0) {
             parts.push(format!("{rate}/s"));
+        }
+        if !self.held.is_empty() {
+            parts.push(self.held.clone());
         }
         if !self.waiting.is_empty() {
             parts.push(self.waiting.clone());
@@ -149,6 +155,7 @@ impl Progress {
             &Step {
                 state: "SENDING".to_owned(),
                 waiting: String::new(),
+                held: String::new(),
                 what: String::new(),
                 done: sent,
                 total: size,
@@ -215,7 +222,7 @@ mod tests {
                 model: "sentry.project".to_owned(),
                 records_done: done,
                 records_total: 500,
-                bytes_done: 0,
+                ..Default::default()
             }),
             ..Default::default()
         }

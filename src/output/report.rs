@@ -18,6 +18,7 @@ use super::{
         Align::{Left, Right},
         Table, clean,
     },
+    throttle,
 };
 
 /// The model of organizations.
@@ -61,7 +62,12 @@ pub(crate) fn render(import: &Import, findings: &Findings, place: &CommandTarget
         clean(&import.region),
         state(import)
     )];
-    if let Some(waiting) = &import.waiting {
+    if let Some(throttled) = import.progress.as_ref().and_then(|progress| progress.throttled.as_ref()) {
+        sections.push(format!("The import is {}\n", throttle::held(throttled)));
+    }
+    if let Some(waiting) = import.waiting.as_ref().filter(|_| import.pause.is_some()) {
+        sections.push(format!("Paused: {} ({})\n", message(&waiting.message), reason(waiting.reason)));
+    } else if let Some(waiting) = &import.waiting {
         sections.push(format!(
             "Waiting after {} failed attempts: {} ({})\n",
             waiting.attempts,

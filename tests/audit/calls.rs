@@ -15,7 +15,8 @@ use causeway_proto::{
         ResumeRegionRequest, SuspendRegionRequest, TakeOverRegionRequest, UpdateOrganizationSlugRequest,
     },
     region::v1::{
-        ApproveOrganizationsRequest, ImportState, ReconcileMode, ResumeImportRequest, RevertImportRequest,
+        ApproveOrganizationsRequest, ImportState, PauseImportsRequest, ReconcileMode, ResumeImportRequest,
+        RevertImportRequest, SetThrottleRequest, UnpauseImportsRequest,
     },
     relocation::v1::{AuditEntry, ListAuditEntriesRequest},
 };
@@ -92,6 +93,12 @@ async fn make_every_call(cluster: &Cluster, failpoints: &Failpoints) {
     let begun = region.begin(&bytes, &ImportOptions::default()).await.expect("it begins").import;
     let import_id = begun.unwrap_or_default().import_id;
     failpoints.held().await;
+    let pause = PauseImportsRequest { import_id: import_id.clone(), all: false };
+    region.imports().pause_imports(pause).await.expect("paused");
+    let unpause = UnpauseImportsRequest { import_id: import_id.clone(), all: false };
+    region.imports().unpause_imports(unpause).await.expect("it continues");
+    let limit = SetThrottleRequest { max_rows_per_second: Some(1_000_000), ..Default::default() };
+    region.throttle().set_throttle(limit).await.expect("set");
     let counts = |sign| {
         let statement = Statement::new("UPDATE causeway_import_model SET seen = seen + ").arg(sign);
         statement.push(" WHERE model = 'sentry.organization'")

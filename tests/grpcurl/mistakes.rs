@@ -78,6 +78,9 @@ const WATCH: &str = "causeway.region.v1.ImportService/WatchImport";
 const FINDINGS: &str = "causeway.region.v1.ImportService/ListFindings";
 const KEYS: &str = "causeway.region.v1.ImportService/ListMappedKeys";
 const RESUME: &str = "causeway.region.v1.ImportService/ResumeImport";
+const PAUSE: &str = "causeway.region.v1.ImportService/PauseImports";
+const UNPAUSE: &str = "causeway.region.v1.ImportService/UnpauseImports";
+const SET_THROTTLE: &str = "causeway.region.v1.ThrottleService/SetThrottle";
 const REVERT: &str = "causeway.region.v1.ImportService/RevertImport";
 const PUBLIC_KEY: &str = "causeway.region.v1.ImportService/GetPublicKey";
 const ORGANIZATION: &str = "causeway.region.v1.OrganizationService/GetOrganization";
@@ -316,6 +319,9 @@ impl Caller {
                 (IMPORT, encrypted, "DECRYPTION_KEY_MISMATCH"),
                 (IMPORT, damaged, "ENCRYPTED_EXPORT_INVALID"),
                 (RESUME, vec![import_id(1)], "IMPORT_NOT_FAILED"),
+                (PAUSE, vec![import_id(1)], "IMPORT_ENDED"),
+                (UNPAUSE, vec![json!({})], "INVALID_ARGUMENT"),
+                (SET_THROTTLE, vec![json!({"maxRowsPerSecond": "0"})], "INVALID_ARGUMENT"),
             ],
         )
         .await;
@@ -368,6 +374,19 @@ impl Caller {
             self.meets(reason);
         }
         self.fails(Some(0), &[(RESUME, vec![import_id(50)], "IMPORT_FILE_GONE")]).await;
+        // An import that is slow enough to be paused.
+        self.us.one(SET_THROTTLE, json!({"maxBytesPerSecond": "1"})).await.expect("it is set");
+        let header = json!({"importId": id(55), "scope": "SCOPE_ORGANIZATION"});
+        let messages = self.shell.messages("examples/acme.json", &header).await;
+        self.us.call(IMPORT, &messages).await.expect("the file is taken");
+        self.us.one(PAUSE, import_id(55)).await.expect("it is paused");
+        self.fails(Some(0), &[(RESUME, vec![import_id(55)], "IMPORT_PAUSED")]).await;
+        self.us.one(REVERT, import_id(55)).await.expect("it is taken back");
+        self.us.one(UNPAUSE, import_id(55)).await.expect("it goes on");
+        let lifted = json!({"unlimited": ["THROTTLE_KIND_BYTES"]});
+        self.us.one(SET_THROTTLE, lifted).await.expect("it is set");
+        let seen = self.us.call(WATCH, &[import_id(55)]).await.expect("it can be watched");
+        assert_eq!(seen.last().expect("it was seen")["import"]["state"], "IMPORT_STATE_REVERTED");
         // A resume is accepted, because the region's limit may have been raised since. It was not.
         self.us.one(RESUME, import_id(51)).await.expect("it is taken up");
         let seen = self.us.call(WATCH, &[import_id(51)]).await.expect("it can be watched");

@@ -37,7 +37,10 @@ async fn cluster(store: Store, failpoints: &Failpoints) -> Cluster {
 }
 
 /// Repeats a request until there is an answer, and restarts services that have died.
-async fn retry_until_ok<T, E: std::fmt::Debug>(cluster: &Cluster, ask: impl AsyncFn() -> Result<T, E>) -> T {
+pub(crate) async fn retry_until_ok<T, E: std::fmt::Debug>(
+    cluster: &Cluster,
+    ask: impl AsyncFn() -> Result<T, E>,
+) -> T {
     let mut last = None;
     for _ in 0..PATIENCE {
         match ask().await {

@@ -7,6 +7,7 @@
 mod again;
 mod application;
 mod approve;
+mod batch_sizes;
 mod books;
 mod calls;
 mod dry_run;
@@ -23,6 +24,7 @@ mod only_here;
 mod owners;
 mod paging;
 mod pairs;
+mod pause;
 mod product;
 mod real;
 mod refused;
@@ -35,6 +37,7 @@ mod sizes;
 mod support;
 mod survive;
 mod suspended;
+mod throttle;
 mod turns;
 mod upgraded;
 mod uploads;
@@ -92,6 +95,22 @@ causeway_harness::on_each_store! {
         what_a_process_without_the_lease_wants_to_commit_is_refused,
         what_a_process_without_the_lease_wants_to_take_back_stays,
         a_process_that_comes_back_late_changes_nothing;
+    batch_sizes:
+        an_import_goes_on_under_a_release_with_other_batches;
+    pause:
+        an_import_can_be_paused_in_each_state_and_continues_where_it_was,
+        paused_imports_take_no_place_and_others_go_on,
+        a_pause_that_fails_or_dies_once_is_one,
+        a_paused_import_is_only_continued_by_ending_the_pause,
+        what_cannot_be_paused_is_refused,
+        a_pause_holds_for_all_processes_of_a_region;
+    throttle:
+        an_import_that_waits_for_a_limit_holds_nothing_open,
+        imports_write_no_faster_than_their_limits,
+        a_limit_that_cannot_be_one_is_refused,
+        limits_that_are_set_are_stored_and_recorded,
+        imports_give_way_while_the_application_is_slow,
+        a_probe_statement_that_is_no_good_does_no_harm;
     turns:
         a_small_import_ends_while_a_large_one_is_being_written,
         many_organizations_become_visible_in_parts,

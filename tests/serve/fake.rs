@@ -11,8 +11,9 @@ use causeway_proto::{
         GetImportRequest, GetImportResponse, GetPublicKeyRequest, GetPublicKeyResponse, Import, ImportHeader,
         ImportOrganizationsRequest, ImportOrganizationsResponse, ImportState, ImportedOrganization,
         ListFindingsRequest, ListFindingsResponse, ListImportsRequest, ListImportsResponse,
-        ListMappedKeysRequest, ListMappedKeysResponse, ResumeImportRequest, ResumeImportResponse,
-        RevertImportRequest, RevertImportResponse, WatchImportRequest, WatchImportResponse,
+        ListMappedKeysRequest, ListMappedKeysResponse, PauseImportsRequest, PauseImportsResponse,
+        ResumeImportRequest, ResumeImportResponse, RevertImportRequest, RevertImportResponse,
+        UnpauseImportsRequest, UnpauseImportsResponse, WatchImportRequest, WatchImportResponse,
         import_organizations_request::Part,
         import_service_server::{ImportService, ImportServiceServer},
     },
@@ -144,6 +145,20 @@ impl ImportService for FakeRegion {
         _: Request<RevertImportRequest>,
     ) -> Result<Response<RevertImportResponse>, Status> {
         Ok(Response::new(RevertImportResponse { import: Some(state(ImportState::Reverting)) }))
+    }
+
+    async fn pause_imports(
+        &self,
+        _: Request<PauseImportsRequest>,
+    ) -> Result<Response<PauseImportsResponse>, Status> {
+        Err(Failure::new(ErrorReason::ImportNotFound, "there is no import of that id").into())
+    }
+
+    async fn unpause_imports(
+        &self,
+        _: Request<UnpauseImportsRequest>,
+    ) -> Result<Response<UnpauseImportsResponse>, Status> {
+        Err(Failure::new(ErrorReason::ImportNotFound, "there is no import of that id").into())
     }
 
     async fn list_findings(

@@ -6,8 +6,13 @@ use causeway_relocation::{export::MAX_PK, keys::KeyKind};
 use crate::{
     context::Context,
     convert::{kind_to_proto, severity_to_proto},
-    import::{Failure, Import, ImportView, ImportedOrganization, Lease, ModelCounts, ModelKey, Waiting},
+    error::paused,
+    import::{
+        Failure, Import, ImportView, ImportedOrganization, Lease, ModelCounts, ModelKey, Pause, Throttled,
+        Waiting,
+    },
     store::organization::Organization,
+    throttle::ThrottleKind,
 };
 
 fn waiting_to_proto(waiting: Waiting) -> api::Waiting {
@@ -16,6 +21,33 @@ fn waiting_to_proto(waiting: Waiting) -> api::Waiting {
         message: waiting.message,
         since: Some(to_proto(waiting.since)),
         attempts: i32::try_from(waiting.attempts).unwrap_or(i32::MAX),
+    }
+}
+
+/// What a paused import waits for, which is not stored as such.
+fn waiting_of_pause(import: &Import, pause: &Pause) -> api::Waiting {
+    api::Waiting {
+        reason: contract::ErrorReason::ImportPaused.into(),
+        message: paused(&import.id, pause),
+        since: Some(to_proto(pause.since)),
+        attempts: 0,
+    }
+}
+
+/// Encodes which limit it is.
+pub(super) fn throttle_kind_to_proto(kind: ThrottleKind) -> api::ThrottleKind {
+    match kind {
+        ThrottleKind::Rows => api::ThrottleKind::Rows,
+        ThrottleKind::Bytes => api::ThrottleKind::Bytes,
+        ThrottleKind::Latency => api::ThrottleKind::Latency,
+    }
+}
+
+fn throttled_to_proto(throttled: Throttled) -> api::Throttled {
+    api::Throttled {
+        by: throttle_kind_to_proto(throttled.by).into(),
+        limit: i64::try_from(throttled.limit).unwrap_or(i64::MAX),
+        write_percent: i32::try_from(throttled.percent).unwrap_or(i32::MAX),
     }
 }
 
@@ -73,6 +105,13 @@ fn counts_to_proto(counts: ModelCounts) -> contract::ModelCounts {
 
 /// Encodes an import for a caller, without its filter, progress, counts and organizations.
 pub(crate) fn import_to_proto(import: Import, context: &Context) -> api::Import {
+    let waiting = match &import.pause {
+        Some(pause) => Some(waiting_of_pause(&import, pause)),
+        None => import.waiting.map(waiting_to_proto),
+    };
+    let pause = import
+        .pause
+        .map(|pause| api::Pause { since: Some(to_proto(pause.since)), by: pause.by.unwrap_or_default() });
     api::Import {
         import_id: import.id.to_string(),
         region: context.region.clone(),
@@ -95,7 +134,8 @@ pub(crate) fn import_to_proto(import: Import, context: &Context) -> api::Import 
         organizations: Vec::new(),
         organization_count: import.organization_count,
         finding_counts: Vec::new(),
-        waiting: import.waiting.map(waiting_to_proto),
+        waiting,
+        pause,
         failure: import.failure.map(failure_to_proto),
         dry_run: import.parameters.dry_run,
         // An import that has ended may still have a lease, to tidy up. Callers do not see that one.
@@ -117,6 +157,7 @@ pub(crate) fn view_to_proto(mut view: ImportView, context: &Context) -> api::Imp
             records_done: view.progress.records_done,
             records_total: view.progress.records_total,
             bytes_done: view.progress.bytes_done,
+            throttled: view.progress.throttled.map(throttled_to_proto),
         }),
         hidden_organization_count: view.hidden_organizations,
         models: view.models.into_iter().map(counts_to_proto).collect(),

@@ -12,7 +12,8 @@ use causeway_proto::{
         GetImportRequest, GetImportResponse, GetPublicKeyRequest, GetPublicKeyResponse, ImportHeader,
         ImportOrganizationsRequest, ImportOrganizationsResponse, ListFindingsRequest, ListFindingsResponse,
         ListImportsRequest, ListImportsResponse, ListMappedKeysRequest, ListMappedKeysResponse,
-        ResumeImportRequest, ResumeImportResponse, RevertImportRequest, RevertImportResponse,
+        PauseImportsRequest, PauseImportsResponse, ResumeImportRequest, ResumeImportResponse,
+        RevertImportRequest, RevertImportResponse, UnpauseImportsRequest, UnpauseImportsResponse,
         WatchImportRequest, WatchImportResponse, import_organizations_request::Part,
         import_service_server::ImportService,
     },
@@ -35,6 +36,7 @@ use crate::{
     convert::{finding_to_proto, kind_from_proto, severity_from_proto},
     error::Error,
     import::{Announced, Import, Imports, Pace, Parameters, Upload},
+    store::pause::Which,
 };
 
 /// Handles the calls of the service.
@@ -218,6 +220,20 @@ impl std::str::FromStr for LineKey {
     }
 }
 
+/// The imports that a request to pause them, or to end that, is about.
+fn which(id: &str, all: bool) -> Result<Which, Error> {
+    match (id.is_empty(), all) {
+        (true, true) => Ok(Which::All),
+        (false, false) => Ok(Which::One(import_id(id)?)),
+        (false, true) => Err(Error::invalid("import_id", "must be empty with `all`")),
+        (true, false) => Err(Error::invalid("import_id", "must be the id of an import, or empty with `all`")),
+    }
+}
+
+fn texts(ids: &[Uuid]) -> Vec<String> {
+    ids.iter().map(Uuid::to_string).collect()
+}
+
 type Watched = Pin<Box<dyn Stream<Item = Result<WatchImportResponse, Status>> + Send>>;
 
 #[tonic::async_trait]
@@ -332,6 +348,31 @@ impl ImportService for Handler {
         self.imports.revert_import(id).await?;
         let view = self.imports.view(id).await?;
         Ok(Response::new(RevertImportResponse { import: Some(view_to_proto(view, self.imports.context())) }))
+    }
+
+    async fn pause_imports(
+        &self,
+        request: Request<PauseImportsRequest>,
+    ) -> Result<Response<PauseImportsResponse>, Status> {
+        let requester = requester(&request);
+        let PauseImportsRequest { import_id, all } = request.into_inner();
+        let paused = self.imports.pause(which(&import_id, all)?, &requester).await?;
+        Ok(Response::new(PauseImportsResponse {
+            paused_import_ids: texts(&paused.changed),
+            already_paused_import_ids: texts(&paused.unchanged),
+        }))
+    }
+
+    async fn unpause_imports(
+        &self,
+        request: Request<UnpauseImportsRequest>,
+    ) -> Result<Response<UnpauseImportsResponse>, Status> {
+        let UnpauseImportsRequest { import_id, all } = request.into_inner();
+        let unpaused = self.imports.unpause(which(&import_id, all)?).await?;
+        Ok(Response::new(UnpauseImportsResponse {
+            unpaused_import_ids: texts(&unpaused.changed),
+            not_paused_import_ids: texts(&unpaused.unchanged),
+        }))
     }
 
     async fn list_findings(

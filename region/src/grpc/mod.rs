@@ -6,6 +6,7 @@ mod organization_service;
 mod reconciliation_service;
 mod requester;
 mod status;
+mod throttle_service;
 mod watch;
 
 use causeway_proto::{
@@ -13,6 +14,7 @@ use causeway_proto::{
     region::v1::{
         import_service_server::ImportServiceServer, organization_service_server::OrganizationServiceServer,
         reconciliation_service_server::ReconciliationServiceServer,
+        throttle_service_server::ThrottleServiceServer,
     },
     relocation::v1::{Capability, ServiceKind, version_service_server::VersionServiceServer},
     version::Service,
@@ -40,6 +42,7 @@ pub(crate) fn add_services(
             page_key.clone(),
         )))
         .add_service(VersionServiceServer::new(version_info(imports, insecure)))
+        .add_service(ThrottleServiceServer::new(throttle_service::Handler::new(imports.clone())))
         .add_service(ReconciliationServiceServer::new(reconciliation_service::Handler::new(
             reconciler.clone(),
         )));

@@ -26,7 +26,8 @@ fn failure(error: &Error) -> Failure {
     match error {
         Error::InvalidArgument { field, description } => Failure::invalid_field(field, description.clone()),
         Error::ImportNotFound(id) => new().with("import_id", id),
-        Error::ImportNotFailed(id, state) => {
+        Error::ImportPaused { id, .. } => new().with("import_id", id).precondition("IMPORT", id.to_string()),
+        Error::ImportNotFailed(id, state) | Error::ImportEnded(id, state) => {
             new().with("import_id", id).with("state", state.name()).precondition("IMPORT", id.to_string())
         }
         Error::ImportBeingReverted(id) | Error::ImportIsDryRun(id) => {

@@ -5,7 +5,6 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use causeway_proto::limits::MAX_CHUNK_RECORDS;
 use causeway_relocation::{
     catalog::{Catalog, Model, Silo},
     export::ExportError,
@@ -14,14 +13,14 @@ use causeway_relocation::{
 use causeway_silo::env::Environment;
 use tokio::{sync::mpsc, task::JoinHandle};
 
+use crate::{limits::ControlBatch, throttle::Throttle};
+
 /// The most records of a batch that this region writes itself.
 const MOST: usize = 5_000;
 /// Records of the first batch when an import starts or continues, and again after a failure.
 const FIRST: usize = 250;
 /// The most bytes in the file of a batch that this region writes itself.
 const BYTES: usize = 1024 * 1024;
-/// The most bytes in the file of a batch for control, which must fit into one message.
-const BYTES_FOR_CONTROL: usize = 2 * 1024 * 1024;
 
 /// How many records the next batches have. A region that is killed before it has written a whole batch would make no
 /// progress. So the first batches are small, and the size doubles with each batch that is written.
@@ -41,13 +40,26 @@ impl Sizes {
         let grown = self.0.load(Ordering::Relaxed).saturating_mul(2).min(MOST);
         self.0.store(grown, Ordering::Relaxed);
     }
+}
 
-    fn of(&self, model: &Model) -> usize {
+/// How large the batches of an import are.
+#[derive(Debug, Clone)]
+pub(super) struct BatchLimits {
+    pub(super) sizes: Sizes,
+    /// The sizes for control that the import began with: a chunk that control has committed and this region has not
+    /// recorded must be requested again as the same chunk.
+    pub(super) control: ControlBatch,
+    /// Makes batches of the region smaller.
+    pub(super) throttle: Throttle,
+}
+
+impl BatchLimits {
+    /// The most records of a batch, and the most bytes that they have in the file.
+    fn of(&self, model: &Model) -> (usize, usize) {
+        let size = |size: u32| usize::try_from(size).unwrap_or(usize::MAX);
         match model.silo {
-            Silo::Region => self.0.load(Ordering::Relaxed),
-            // Fixed: a chunk that control has committed and this region has not recorded must be requested again as the
-            // same chunk.
-            Silo::Control => MAX_CHUNK_RECORDS,
+            Silo::Region => self.throttle.largest_batch(self.sizes.0.load(Ordering::Relaxed), BYTES),
+            Silo::Control => (size(self.control.records), size(self.control.bytes)),
         }
     }
 }
@@ -65,7 +77,7 @@ pub(super) fn read<T: Send + 'static>(
     catalog: Arc<Catalog>,
     plan: Arc<Plan>,
     env: Environment,
-    sizes: Sizes,
+    limits: BatchLimits,
     position: usize,
     from: i64,
     shape: impl Fn(Batch) -> T + Send + 'static,
@@ -73,7 +85,7 @@ pub(super) fn read<T: Send + 'static>(
     let (sender, receiver) = mpsc::channel(1);
     let reading = tokio::task::spawn_blocking(move || {
         let take = |batch| sender.blocking_send(Ok(shape(batch))).is_ok();
-        if let Err(error) = send(&catalog, &plan, &env, &sizes, position, from, take) {
+        if let Err(error) = send(&catalog, &plan, &env, &limits, position, from, take) {
             // This fails only if the receiver is gone, and then nobody needs the error.
             let _unheard = sender.blocking_send(Err(error));
         }
@@ -85,23 +97,20 @@ fn send(
     catalog: &Catalog,
     plan: &Plan,
     env: &Environment,
-    sizes: &Sizes,
+    limits: &BatchLimits,
     position: usize,
     from: i64,
     take: impl Fn(Batch) -> bool,
 ) -> Result<(), ExportError> {
     let Some(model) = catalog.models().get(position) else { return Ok(()) };
     let mut reader = plan.reader(model, env, from)?;
-    let most_bytes = match model.silo {
-        Silo::Region => BYTES,
-        Silo::Control => BYTES_FOR_CONTROL,
-    };
     let mut records: Vec<Record> = Vec::new();
     let mut bytes = 0;
     loop {
         let record = reader.next_record()?;
         let length = record.as_ref().map_or(0, |record| record.length);
-        let full = record.is_none() || records.len() >= sizes.of(model) || bytes + length > most_bytes;
+        let (most, most_bytes) = limits.of(model);
+        let full = record.is_none() || records.len() >= most || bytes + length > most_bytes;
         if full && let (Some(first), Some(last)) = (records.first(), records.last()) {
             let batch = Batch { min_ordinal: first.ordinal, max_ordinal: last.ordinal, records: Vec::new() };
             let batch = Batch { records: std::mem::take(&mut records), ..batch };
@@ -119,19 +128,31 @@ fn send(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::throttle::{Choice, Chosen};
 
     #[test]
     fn batches_of_a_region_begin_small_and_grow_and_those_for_control_stay_what_they_are() {
         let catalog = Catalog::load().expect("the catalog is sound");
         let team = catalog.models().iter().find(|model| model.name == "sentry.team").expect("it is known");
         let user = catalog.models().iter().find(|model| model.name == "sentry.user").expect("it is known");
-        let sizes = Sizes::default();
-        let mut seen = vec![sizes.of(team)];
+        let (sizes, throttle) = (Sizes::default(), Throttle::new(crate::throttle::Options::default()));
+        let control = ControlBatch::default();
+        let limits = BatchLimits { sizes: sizes.clone(), control, throttle: throttle.clone() };
+        let mut seen = vec![limits.of(team)];
         for _ in 0..6 {
             sizes.grow();
-            seen.push(sizes.of(team));
-            assert_eq!(sizes.of(user), 2_500);
+            seen.push(limits.of(team));
+            // These are stored with each import; see the migration with the defaults for older ones.
+            assert_eq!(limits.of(user), (2_500, 2 << 20));
         }
-        assert_eq!(seen, [250, 500, 1_000, 2_000, 4_000, 5_000, 5_000]);
+        let records: Vec<usize> = seen.iter().map(|(records, _)| *records).collect();
+        assert_eq!(records, [250, 500, 1_000, 2_000, 4_000, 5_000, 5_000]);
+        assert!(seen.iter().all(|(_, bytes)| *bytes == 1 << 20));
+        // What the import began with, however slowly imports may write.
+        let slow = Choice::Limit(std::num::NonZeroU64::MIN);
+        throttle.choose(Chosen { rows: slow, bytes: slow, ..Chosen::default() });
+        let other = BatchLimits { control: ControlBatch { records: 3, bytes: 700 }, ..limits };
+        assert_eq!(other.of(user), (3, 700));
+        assert_eq!(other.of(team), (50, 16 << 10));
     }
 }

@@ -93,7 +93,7 @@ impl Engine {
         self.context.lifecycle.background(async move {
             loop {
                 if engine.context.take_lease(id).await {
-                    let kept = engine.context.keep_lease(id);
+                    let kept = engine.context.keep_lease(id, Arc::clone(&running_import));
                     let call = Call::own(id, &engine.context.region, "import");
                     let span = import_span(&engine.context, id).await;
                     let importing =
@@ -112,9 +112,44 @@ impl Engine {
         });
     }
 
+    /// Continues the imports whose pause has ended, perhaps by a call to another process of the region that does not have
+    /// their files. Looks for them until the region stops.
+    pub(crate) fn look_for_unpaused(&self) {
+        let engine = self.clone();
+        self.context.lifecycle.background(async move {
+            let context = &engine.context;
+            loop {
+                tokio::select! {
+                    () = tokio::time::sleep(context.throttle.options().look_interval) => {}
+                    () = context.lifecycle.stopping() => return,
+                }
+                let looked = tokio::select! {
+                    looked = engine.continue_unpaused() => looked,
+                    () = context.lifecycle.stopping() => return,
+                };
+                if let Err(error) = looked {
+                    tracing::debug!(%error, "imports whose pause has ended cannot be looked for now");
+                }
+            }
+        });
+    }
+
+    /// Continues the imports whose pause has ended, as far as this process can run them.
+    pub(super) async fn continue_unpaused(&self) -> Result<(), Error> {
+        for id in store::pause::unpaused(&self.context.db).await? {
+            if let Some(import) = store::import::get(&self.context.db, id).await?
+                && !import.needs_no_process()
+                && self.context.can_run(&import)
+            {
+                self.spawn(id);
+            }
+        }
+        Ok(())
+    }
+
     /// Runs an import that has not ended: the caller that began it may not know that it was accepted.
     pub(super) fn continue_import(&self, import: &Import) {
-        if !import.state.is_final() && self.context.can_run(import) {
+        if !import.needs_no_process() && self.context.can_run(import) {
             self.spawn(import.id);
         }
     }
@@ -135,7 +170,7 @@ impl Engine {
                 }
                 Ok(StepOutcome::Done) => return,
                 Err(error) if error.is_stop() && self.context.lifecycle.is_stopping() => return,
-                // Its plan was stopped, because the import is to be reverted.
+                // Its plan was stopped, because the import is to be reverted, or was paused.
                 Err(error) if error.is_stop() => continue,
                 Err(error) => error,
             };
@@ -186,12 +221,21 @@ impl Engine {
     }
 
     async fn step(&self, id: Uuid, run: &mut ImportRun) -> Result<StepOutcome, Error> {
+        // Before the state is read, so that no later change of it is missed.
+        run.moved = run.running_import.take_interruption();
         let import = store::import::get(&self.context.db, id).await?.ok_or(Error::ImportNotFound(id))?;
+        if import.needs_no_process() {
+            return Ok(StepOutcome::Done);
+        }
         // Planning is one turn however large the file is. It has turns of its own, so that imports that write do not
         // wait for it.
         let turns =
             if import.state == ImportState::Planning { &self.permits().plans } else { &self.permits().turns };
-        run.turn = Some(turns.turn(&self.context).await?);
+        run.turn = tokio::select! {
+            turn = turns.turn(&self.context) => Some(turn?),
+            // So that it does not queue for nothing.
+            _ = run.moved.changed() => return Ok(StepOutcome::Next),
+        };
         let import = store::import::get(&self.context.db, id).await?.ok_or(Error::ImportNotFound(id))?;
         if import.needs_no_process() {
             return Ok(StepOutcome::Done);

@@ -2,13 +2,13 @@
 //! with [`Error::Superseded`] if another process has it by now or has moved the import to another state. So two
 //! processes on one database never both write, whatever their clocks and spool directories are.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use causeway_silo::{db::Tx, transact};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
-use super::{Import, Worker, context::ImportContext};
+use super::{Import, Worker, context::ImportContext, running::RunningImport};
 use crate::{
     error::Error,
     store::{self, lease_transaction::LeaseTransaction},
@@ -60,8 +60,9 @@ impl ImportContext {
         Ok(import.is_none_or(|import| import.needs_no_process()).then_some(false))
     }
 
-    /// Renews the lease of an import while the guard lives, because a step may take longer than a lease lasts.
-    pub(super) fn keep_lease(&self, id: Uuid) -> DropGuard {
+    /// Renews the lease of an import while the guard lives, because a step may take longer than a lease lasts. Ends the
+    /// step if the import has been paused, by a call to another process.
+    pub(super) fn keep_lease(&self, id: Uuid, running_import: Arc<RunningImport>) -> DropGuard {
         let ended = CancellationToken::new();
         let (context, until) = (self.clone(), ended.clone());
         self.lifecycle.background(async move {
@@ -70,10 +71,21 @@ impl ImportContext {
                 let renewed = transact!(Error, context.db, |tx| {
                     store::lease::renew(tx, id, &context.holder, now).await?
                 });
-                // If another process has the lease, the next transaction finds out. This process may get it again
-                // later.
-                if let Err(error) = renewed {
-                    tracing::warn!(import_id = %id, %error, "the lease of an import was not renewed");
+                match renewed {
+                    Ok(true) => {}
+                    // If another process has the lease, the next transaction finds out. This process may get it again
+                    // later.
+                    Ok(false) => {
+                        if store::import::get(&context.db, id)
+                            .await
+                            .is_ok_and(|import| import.is_some_and(|import| import.pause.is_some()))
+                        {
+                            running_import.interrupt();
+                        }
+                    }
+                    Err(error) => {
+                        tracing::warn!(import_id = %id, %error, "the lease of an import was not renewed");
+                    }
                 }
             }
         });

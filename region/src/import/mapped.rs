@@ -14,7 +14,7 @@ use causeway_relocation::{
 };
 
 use super::{ImportState, batches::Batch, chunks::ChunkDraft};
-use crate::error::Error;
+use crate::{error::Error, throttle::Cost};
 
 /// The primary key map of an import. Some models are read with it while others are being written.
 pub(super) type SharedKeys = Arc<RwLock<KeyMap>>;
@@ -24,6 +24,8 @@ pub(super) type SharedKeys = Arc<RwLock<KeyMap>>;
 pub(super) struct Covered {
     pub(super) count: i64,
     pub(super) max_ordinal: i64,
+    /// What those of them write that are to be written.
+    pub(super) cost: Cost,
 }
 
 /// A batch after mapping.
@@ -76,9 +78,10 @@ impl Mapper {
         let model = model.ok_or_else(|| Error::Internal("a batch is of an unknown model".to_owned()))?;
         let mut draft = ChunkDraft::new(self.state, model, &batch)?;
         let mut records = Vec::with_capacity(batch.records.len());
+        let mut cost = Cost::default();
         let chunk_begins = batch.records.first().map_or(0, |record| record.offset);
         for record in batch.records {
-            let source_pk = record.source_pk;
+            let (source_pk, length) = (record.source_pk, record.length);
             // Locked for one record only, because a task that adds the keys of a chunk waits for the lock.
             let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
             let mapping = Mapping {
@@ -96,6 +99,8 @@ impl Mapper {
                     if changed || made.any(|finding| finding.kind.changes_record()) {
                         draft.changed.insert(source_pk);
                     }
+                    cost.rows = cost.rows.saturating_add(1);
+                    cost.bytes = cost.bytes.saturating_add(u64::try_from(length).unwrap_or(u64::MAX));
                     records.push(*record);
                 }
                 Decision::Filtered => draft.keys.filtered.push(source_pk),
@@ -108,6 +113,6 @@ impl Mapper {
             }
         }
         let count = batch.max_ordinal - batch.min_ordinal + 1;
-        Ok(Mapped { covered: Covered { count, max_ordinal: batch.max_ordinal }, records, draft })
+        Ok(Mapped { covered: Covered { count, max_ordinal: batch.max_ordinal, cost }, records, draft })
     }
 }

@@ -48,7 +48,9 @@ pub use calls::{Announced, ImportView, ModelKey, Requester, Upload};
 pub(crate) use context::ImportContext;
 pub(crate) use engine::Engine;
 pub(crate) use pace::Pace;
-pub use running::Progress;
+pub use running::{Progress, Throttled};
 pub use state::{ImportState, Worker};
-pub(crate) use types::Approved;
-pub use types::{Failure, Import, ImportedOrganization, Lease, ModelCounts, Parameters, SlugPlan, Waiting};
+pub(crate) use types::{Approved, Begun};
+pub use types::{
+    Failure, Import, ImportedOrganization, Lease, ModelCounts, Parameters, Pause, SlugPlan, Waiting,
+};

@@ -15,7 +15,9 @@ impl Engine {
         transact!(Error, self.context.db, |tx| { store::import::forget_receiving(tx, None, spool).await? })?;
         self.clear_spool().await?;
         for import in store::import::unfinished(&self.context.db).await? {
-            if self.context.can_run(&import) {
+            if import.pause.is_some() {
+                tracing::info!(import_id = %import.id, state = import.state.name(), "an import is paused; continue it with `causeway imports resume {}`", import.id);
+            } else if self.context.can_run(&import) {
                 tracing::info!(import_id = %import.id, state = import.state.name(), "continuing an import");
                 self.spawn(import.id);
             } else {

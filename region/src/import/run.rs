@@ -4,13 +4,19 @@ use std::{collections::HashMap, sync::Arc};
 
 use causeway_relocation::{plan::Plan, writer::DryRun};
 use causeway_silo::transact;
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::{
     Waiting, batches::Sizes, context::ImportContext, fitted::Fitted, mapped::SharedKeys,
     running::RunningImport,
 };
-use crate::{error::Error, permits::Turn, store};
+use crate::{
+    error::Error,
+    permits::Turn,
+    store,
+    throttle::{Cost, Pass},
+};
 
 /// What a process has in memory of an import between its steps. All of it can be made again from the file and the
 /// store.
@@ -30,6 +36,8 @@ pub(super) struct ImportRun {
     pub(super) dry_run: Option<DryRun>,
     /// Why the last attempt failed; `None` if it did not.
     pub(super) waiting: Option<Waiting>,
+    /// Changes when the import has been moved to another state, or paused, since the step began.
+    pub(super) moved: watch::Receiver<u64>,
     /// The import's turn, while a step runs.
     pub(super) turn: Option<Turn>,
 }
@@ -38,6 +46,7 @@ impl ImportRun {
     /// A run that has read nothing yet.
     pub(super) fn new(running_import: Arc<RunningImport>) -> Self {
         Self {
+            moved: running_import.take_interruption(),
             running_import,
             fitted: None,
             plan: None,
@@ -66,12 +75,44 @@ impl ImportRun {
         }
     }
 
+    /// Waits until the throttle lets a chunk pass.
+    ///
+    /// # Errors
+    /// If the service stops, or the import has been moved or paused meanwhile.
+    pub(super) async fn pass_throttle(
+        &mut self,
+        context: &ImportContext,
+        id: Uuid,
+        cost: Cost,
+    ) -> Result<Pass, Error> {
+        pass_throttle(context, id, &self.running_import, &mut self.moved, cost).await
+    }
+
     /// Gives the turn to another import if one waits; see [`Turn::pass`].
     pub(super) async fn pass_turn(&mut self, context: &ImportContext) -> Result<(), Error> {
         match &mut self.turn {
             Some(turn) => turn.pass(context).await,
             None => Ok(()),
         }
+    }
+}
+
+/// Waits until the throttle lets a chunk of an import pass; `moved` is that of its run.
+///
+/// # Errors
+/// If the service stops, or the import has been moved or paused meanwhile.
+pub(super) async fn pass_throttle(
+    context: &ImportContext,
+    id: Uuid,
+    running_import: &RunningImport,
+    moved: &mut watch::Receiver<u64>,
+    cost: Cost,
+) -> Result<Pass, Error> {
+    tokio::select! {
+        pass = context.throttle.pass(cost, |held| running_import.throttled(held)) => Ok(pass),
+        () = context.lifecycle.stopping() => Err(Error::Stopping),
+        // Never an error: the sender lives as long as the import runs.
+        _ = moved.changed() => Err(Error::Superseded(id)),
     }
 }
 

@@ -9,6 +9,7 @@ use causeway_relocation::plan::PlanningProgress;
 use tokio::sync::{Notify, watch};
 
 use super::types::Waiting;
+use crate::throttle::{Held, ThrottleKind};
 
 /// The progress of an import in its current state.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,6 +22,19 @@ pub struct Progress {
     pub records_total: i64,
     /// Bytes of the file read; only while planning.
     pub bytes_done: i64,
+    /// What holds the import back; `None` if nothing does.
+    pub throttled: Option<Throttled>,
+}
+
+/// What holds an import back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Throttled {
+    /// Which limit.
+    pub by: ThrottleKind,
+    /// The limit: rows or bytes in a second, or the latency of the probe statement in milliseconds.
+    pub limit: u64,
+    /// The part of the time in which imports may write because of that latency, in percent.
+    pub percent: u32,
 }
 
 /// An import that is running in this process.
@@ -38,6 +52,10 @@ pub(crate) struct RunningImport {
     /// Notified when the import has been moved to another state: the current work should end soon, and what it waits
     /// for no longer matters.
     interrupted: Notify,
+    /// How often that has happened. A step that waits for the throttle or for its turn ends then.
+    moves: watch::Sender<u64>,
+    /// What holds it back.
+    throttled: Mutex<Option<Throttled>>,
     /// What it waits for, while the store itself is what it waits for and cannot store that.
     waiting: Mutex<Option<Waiting>>,
 }
@@ -52,6 +70,8 @@ impl Default for RunningImport {
             changed: watch::Sender::new(0),
             recheck: AtomicBool::new(false),
             interrupted: Notify::new(),
+            moves: watch::Sender::new(0),
+            throttled: Mutex::default(),
             waiting: Mutex::default(),
         }
     }
@@ -62,6 +82,7 @@ impl RunningImport {
     pub(crate) fn begin(&self, total: i64) {
         self.done.store(0, Ordering::Relaxed);
         self.total.store(total, Ordering::Relaxed);
+        *self.throttled.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.model("");
     }
 
@@ -90,7 +111,26 @@ impl RunningImport {
     /// Ends planning or a pause, because the import has been moved to another state.
     pub(crate) fn interrupt(&self) {
         self.planning.stop.store(true, Ordering::Relaxed);
+        self.moves.send_modify(|moves| *moves += 1);
         self.interrupted.notify_one();
+    }
+
+    /// Lets planning begin again. Call this before the state of the import is read: an interruption comes after the change
+    /// of the state.
+    pub(crate) fn take_interruption(&self) -> watch::Receiver<u64> {
+        let moves = self.moves.subscribe();
+        self.planning.stop.store(false, Ordering::Relaxed);
+        moves
+    }
+
+    /// Sets what holds the import back.
+    pub(crate) fn throttled(&self, held: Option<Held>) {
+        let held = held.map(|Held { by, limit, percent }| Throttled { by, limit, percent });
+        let before =
+            std::mem::replace(&mut *self.throttled.lock().unwrap_or_else(PoisonError::into_inner), held);
+        if before != held {
+            self.changed();
+        }
     }
 
     /// Returns when the import has been moved to another state.
@@ -137,6 +177,7 @@ impl RunningImport {
             records_done: self.done.load(Ordering::Relaxed),
             records_total: self.total.load(Ordering::Relaxed),
             bytes_done: 0,
+            throttled: *self.throttled.lock().unwrap_or_else(PoisonError::into_inner),
         }
     }
 }

@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::state::{ImportState, Worker};
+use crate::limits::ControlBatch;
 
 /// What an import is to do. A repeated call for the same import must have the same parameters.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -44,6 +45,26 @@ pub struct Failure {
     pub message: String,
     /// The state in which the import failed.
     pub state: ImportState,
+}
+
+/// Who begins an import, where its file is, and how its records are cut into batches for control.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Begun<'a> {
+    /// Who begins it, as the URI of an identity; `None` if callers need no identity.
+    pub(crate) by: Option<&'a str>,
+    /// The spool directory that gets its file.
+    pub(crate) spool_id: Uuid,
+    /// The sizes that it keeps from now on.
+    pub(crate) control_batch: ControlBatch,
+}
+
+/// That an operator has paused an import.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pause {
+    /// Since when.
+    pub since: DateTime<Utc>,
+    /// Who has, as the URI of an identity; `None` if callers needed no identity.
+    pub by: Option<String>,
 }
 
 /// One run of one export into this region.
@@ -97,6 +118,10 @@ pub struct Import {
     pub approvals: i64,
     /// Who began it, as the URI of an identity; `None` if callers needed no identity then.
     pub begun_by: Option<String>,
+    /// That it is paused; `None` if it is not. No process works on it then.
+    pub pause: Option<Pause>,
+    /// How its records are cut into batches for control.
+    pub control_batch: ControlBatch,
 }
 
 impl Import {
@@ -106,13 +131,14 @@ impl Import {
         Tense::of(self.parameters.dry_run)
     }
 
-    /// Whether no process needs to work on it.
+    /// Whether no process needs to work on it now: it has ended, or is paused.
     #[must_use]
     pub fn needs_no_process(&self) -> bool {
-        match self.state.worker() {
-            Worker::UntilReported => self.reported,
-            _ => !self.state.is_unfinished(),
-        }
+        self.pause.is_some()
+            || match self.state.worker() {
+                Worker::UntilReported => self.reported,
+                _ => !self.state.is_unfinished(),
+            }
     }
 
     /// Whether its file may still be needed.

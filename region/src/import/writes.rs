@@ -20,12 +20,13 @@ use causeway_relocation::{
 };
 use causeway_silo::db::Dialect;
 use futures::stream::{FuturesUnordered, StreamExt as _};
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span};
 
 use super::{
     Import, Waiting,
-    batches::{self, Sizes},
+    batches::{self, BatchLimits},
     chunks::{ControlChunk, note_chunk_of_control, write_at_control, write_here},
     context::ImportContext,
     dry_run::dry_run,
@@ -34,11 +35,16 @@ use super::{
     keys::load_keys,
     mapped::{Covered, Mapped, Mapper, SharedKeys},
     plan::plan,
-    run::{ImportRun, note_waiting},
+    run::{ImportRun, note_waiting, pass_throttle},
     running::RunningImport,
     traced::{self, chunk_span},
 };
-use crate::{control_client::ControlTables, error::Error, permits::Turn};
+use crate::{
+    control_client::ControlTables,
+    error::Error,
+    permits::Turn,
+    throttle::{Cost, Pass},
+};
 
 /// Models of one silo that are written at once on PostgreSQL.
 const AT_ONCE: usize = 3;
@@ -66,13 +72,15 @@ struct Writes<'a> {
     /// What a dry run has gone through; `None` for any other import.
     dry_run: AsyncMutex<Option<DryRun>>,
     waiting: Mutex<Option<Waiting>>,
-    sizes: Sizes,
+    limits: BatchLimits,
+    /// Changes when the import has been moved to another state, or paused.
+    moved: watch::Receiver<u64>,
     turn: AsyncMutex<Option<Turn>>,
     /// Another import waits for its turn: all models end after the current chunk, and continue in the next turn.
     passing: AtomicBool,
     /// One of the models has failed. The others end after the current chunk, because a COPY that is cut off in the
-    /// middle would leave its connection out of step.
-    ending: AtomicBool,
+    /// middle would leave its connection out of step. One that waits for the throttle ends at once.
+    ending: CancellationToken,
 }
 
 /// Writes models in the order of the catalog, whatever their order in the file: the deferred ones, or the others.
@@ -102,10 +110,15 @@ pub(super) async fn do_writes(
         done: Mutex::new(std::mem::take(&mut run.done)),
         dry_run: AsyncMutex::new(run.dry_run.take()),
         waiting: Mutex::new(run.waiting.take()),
-        sizes: run.sizes.clone(),
+        limits: BatchLimits {
+            sizes: run.sizes.clone(),
+            control: import.control_batch,
+            throttle: context.throttle.clone(),
+        },
+        moved: run.moved.clone(),
         turn: AsyncMutex::new(run.turn.take()),
         passing: AtomicBool::new(false),
-        ending: AtomicBool::new(false),
+        ending: CancellationToken::new(),
     };
     let written = writes.models(models).await;
     run.waiting = writes.waiting.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -174,7 +187,7 @@ impl Writes<'_> {
                     unwritten.remove(&model.position);
                 }
                 Err(error) => {
-                    self.ending.store(true, Ordering::Relaxed);
+                    self.ending.cancel();
                     // The first error is the reason; later ones are those of chunks that were in progress.
                     outcome = outcome.and(Err(error));
                 }
@@ -189,7 +202,7 @@ impl Writes<'_> {
             self.passing.store(true, Ordering::Relaxed);
         }
         let passes = !first && self.passing.load(Ordering::Relaxed);
-        passes || self.context.lifecycle.is_stopping() || self.ending.load(Ordering::Relaxed)
+        passes || self.context.lifecycle.is_stopping() || self.ending.is_cancelled()
     }
 
     /// Writes one model to its end, or until its turn ends.
@@ -211,7 +224,7 @@ impl Writes<'_> {
             Arc::clone(&self.catalog),
             Arc::clone(&self.plan),
             self.context.env.clone(),
-            self.sizes.clone(),
+            self.limits.clone(),
             model.position,
             done + 1,
             move |batch| mapper.map(batch),
@@ -230,6 +243,9 @@ impl Writes<'_> {
             first = false;
             self.running_import.model(&model.name);
             let mapped = batch??;
+            let Some(_pass) = self.pass_throttle(&mapped, &mut unnoted, model).await? else {
+                return Ok(());
+            };
             let chunk = chunk_span(&model.name, model.silo, &mapped);
             if model.silo == Silo::Control && !self.import.parameters.dry_run {
                 // Sending comes first, because everything waits for control.
@@ -249,6 +265,30 @@ impl Writes<'_> {
             return Err(Error::Internal(format!("{what} ended early")));
         }
         Ok(())
+    }
+
+    /// Waits until the throttle lets a batch pass. `None` if another model has failed meanwhile. What control has written
+    /// is recorded before, because the wait may be long.
+    async fn pass_throttle(
+        &self,
+        mapped: &Mapped,
+        unnoted: &mut Option<(ControlChunk, Covered, Span)>,
+        model: &Model,
+    ) -> Result<Option<Pass>, Error> {
+        let (context, id) = (self.context, self.import.id);
+        // A dry run only reads.
+        let cost = if self.import.parameters.dry_run { Cost::default() } else { mapped.covered.cost };
+        if context.throttle.holds(cost) {
+            self.note(model, unnoted.take()).await?;
+        }
+        let mut moved = self.moved.clone();
+        tokio::select! {
+            pass = pass_throttle(context, id, &self.running_import, &mut moved, cost) => pass.map(Some),
+            () = self.ending.cancelled() => {
+                self.note(model, unnoted.take()).await?;
+                Ok(None)
+            }
+        }
     }
 
     fn done(&self, model: &Model) -> i64 {
@@ -306,7 +346,7 @@ impl Writes<'_> {
         absorbed.map_err(|error| Error::Internal(error.to_string()))?;
         self.done.lock().unwrap_or_else(PoisonError::into_inner).insert(model.position, covered.max_ordinal);
         self.running_import.add(covered.count);
-        self.sizes.grow();
+        self.limits.sizes.grow();
         self.note_progress().await;
         Ok(())
     }

@@ -11,7 +11,10 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::lease_transaction::LeaseTransaction;
-use crate::import::{Approved, Failure, Import, ImportState, Lease, Parameters, Waiting};
+use crate::{
+    import::{Approved, Begun, Failure, Import, ImportState, Lease, Parameters, Pause, Waiting},
+    limits::ControlBatch,
+};
 
 fn unreadable(what: impl std::fmt::Display) -> DbError {
     DbError::inconsistent(format!("a row of causeway_import: {what}"))
@@ -31,6 +34,13 @@ fn filter_text(filter: Option<&BTreeSet<String>>) -> Result<Option<String>, DbEr
 
 fn filter_slugs(parameters: &Parameters) -> Result<Option<i64>, DbError> {
     parameters.filter.as_ref().map(|slugs| count(slugs.len())).transpose()
+}
+
+/// A size that is stored as a number above zero.
+fn size(row: &Row, column: &str) -> Result<u32, DbError> {
+    let stored = row.int(column)?;
+    let size = u32::try_from(stored).ok().filter(|size| *size > 0);
+    size.ok_or_else(|| unreadable(format!("{column} is {stored}")))
 }
 
 fn read(row: &Row) -> Result<Import, DbError> {
@@ -62,6 +72,10 @@ fn read(row: &Row) -> Result<Import, DbError> {
             until: row.time("lease_until")?,
         }),
     };
+    let pause = match row.opt_time("paused_at")? {
+        None => None,
+        Some(since) => Some(Pause { since, by: row.opt_text("paused_by")? }),
+    };
     Ok(Import {
         id: row.uuid("import_id")?,
         state: state(&row.text("state")?)?,
@@ -91,6 +105,11 @@ fn read(row: &Row) -> Result<Import, DbError> {
         resumes: row.int("resumes")?,
         approvals: row.int("approvals")?,
         begun_by: row.opt_text("begun_by")?,
+        pause,
+        control_batch: ControlBatch {
+            records: size(row, "control_batch_records")?,
+            bytes: size(row, "control_batch_bytes")?,
+        },
     })
 }
 
@@ -101,7 +120,8 @@ macro_rules! columns {
          i.sha256, i.upload_sha256, i.encrypted, i.created_at, i.updated_at, i.records, i.planned_for, i.slug_attempt, \
          i.slugs_written, i.reported, i.waiting_reason, i.waiting_message, i.waiting_since, i.waiting_attempts, \
          i.failure_reason, i.failure_message, i.failure_state, i.lease_holder, i.lease_place, i.lease_acquired_at, \
-         i.lease_renewed_at, i.lease_until, i.spool_id, i.resumes, i.approvals, i.begun_by, \
+         i.lease_renewed_at, i.lease_until, i.spool_id, i.resumes, i.approvals, i.begun_by, i.paused_at, i.paused_by, \
+         i.control_batch_records, i.control_batch_bytes, \
          (SELECT count(*) FROM causeway_import_organization o WHERE o.import_id = i.import_id) AS organization_count, "
     };
 }
@@ -165,14 +185,14 @@ pub(crate) async fn begin(
     tx: &mut Tx,
     id: Uuid,
     parameters: &Parameters,
-    begun_by: Option<&str>,
-    spool_id: Uuid,
+    begun: Begun<'_>,
     now: DateTime<Utc>,
 ) -> Result<(), DbError> {
     let statement = Statement::new(
         "INSERT INTO causeway_import (import_id, state, filter, merge_users, hide_organizations, size_bytes, sha256, created_at, updated_at, \
-         records, slug_attempt, slugs_written, reported, spool_id, dry_run, filter_slugs, begun_by) \
-         VALUES ($1, $11, $2, $3, $4, 0, '', $5, $5, 0, 0, $6, $6, $7, $8, $9, $10) ON CONFLICT (import_id) DO NOTHING",
+         records, slug_attempt, slugs_written, reported, spool_id, dry_run, filter_slugs, begun_by, control_batch_records, \
+         control_batch_bytes) \
+         VALUES ($1, $11, $2, $3, $4, 0, '', $5, $5, 0, 0, $6, $6, $7, $8, $9, $10, $12, $13) ON CONFLICT (import_id) DO NOTHING",
     )
     .with(id)
     .with(filter_text(parameters.filter.as_ref())?)
@@ -180,11 +200,13 @@ pub(crate) async fn begin(
     .with(parameters.hide_organizations)
     .with(now)
     .with(false)
-    .with(spool_id)
+    .with(begun.spool_id)
     .with(parameters.dry_run)
     .with(filter_slugs(parameters)?)
-    .with(begun_by)
-    .with(ImportState::Receiving.name());
+    .with(begun.by)
+    .with(ImportState::Receiving.name())
+    .with(i64::from(begun.control_batch.records))
+    .with(i64::from(begun.control_batch.bytes));
     tx.execute(statement).await?;
     Ok(())
 }
@@ -204,12 +226,11 @@ pub(crate) async fn receive(
     tx: &mut Tx,
     id: Uuid,
     parameters: &Parameters,
-    begun_by: Option<&str>,
+    begun: Begun<'_>,
     received: &Received,
-    spool_id: Uuid,
     now: DateTime<Utc>,
 ) -> Result<bool, DbError> {
-    begin(tx, id, parameters, begun_by, spool_id, now).await?;
+    begin(tx, id, parameters, begun, now).await?;
     let statement = Statement::new(
         "UPDATE causeway_import SET state = $14, filter = $2, merge_users = $3, hide_organizations = $4, size_bytes = $5, \
          sha256 = $6, updated_at = $7, spool_id = $8, upload_sha256 = $9, encrypted = $10, dry_run = $11, \
@@ -223,12 +244,12 @@ pub(crate) async fn receive(
     .with(received.size_bytes)
     .with(&received.sha256)
     .with(now)
-    .with(spool_id)
+    .with(begun.spool_id)
     .with(&received.upload_sha256)
     .with(received.encrypted)
     .with(parameters.dry_run)
     .with(filter_slugs(parameters)?)
-    .with(begun_by)
+    .with(begun.by)
     .with(ImportState::Planning.name())
     .with(ImportState::Receiving.name());
     Ok(tx.execute(statement).await? == 1)

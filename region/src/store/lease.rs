@@ -12,7 +12,7 @@ use crate::{holder::Holder, import::Import};
 pub(super) const LENGTH: TimeDelta = TimeDelta::seconds(30);
 
 /// Takes the lease if no other process has it: it is free, has expired, is this process's own, or belongs to a process
-/// that used this process's spool directory before and so is dead.
+/// that used this process's spool directory before and so is dead. Nobody can have the lease of a paused import.
 pub(crate) async fn take(
     tx: &mut Tx,
     id: Uuid,
@@ -21,15 +21,16 @@ pub(crate) async fn take(
 ) -> Result<bool, DbError> {
     let statement = Statement::new(
         "UPDATE causeway_import SET lease_holder = $2, lease_place = $3, lease_spool = $4, lease_renewed_at = $5, lease_until = $6, \
-         lease_acquired_at = CASE WHEN lease_holder = $2 THEN lease_acquired_at ELSE $5 END WHERE import_id = $1 \
-         AND (lease_holder IS NULL OR lease_holder = $2 OR lease_spool = $4 OR lease_until <= $5)",
+         lease_acquired_at = CASE WHEN lease_holder = $2 THEN lease_acquired_at ELSE $5 END, unpaused = $7 WHERE import_id = $1 \
+         AND paused_at IS NULL AND (lease_holder IS NULL OR lease_holder = $2 OR lease_spool = $4 OR lease_until <= $5)",
     )
     .with(id)
     .with(holder.id)
     .with(&holder.place)
     .with(holder.spool)
     .with(now)
-    .with(now + LENGTH);
+    .with(now + LENGTH)
+    .with(false);
     Ok(tx.execute(statement).await? == 1)
 }
 

@@ -13,6 +13,8 @@
 //! | `import::begin_revert` | takes the lease away: the new state refuses what its holder still wants to commit |
 //! | `organization::hide_for_request` | after `begin_revert`: what is being reverted must not be visible any more |
 //! | `import::note_approval`, `organization::show` | only of imports that have succeeded, whose rows no step changes |
+//! | `pause::pause` | takes the lease away, and nobody can take it: its former holder can commit nothing any more |
+//! | `pause::unpause` | only of a paused import, on which nobody works |
 //! | `import::set_waiting` | changes no state; names its holder in the statement |
 //!
 //! ```no_run

@@ -10,9 +10,11 @@ pub(crate) mod lease;
 pub mod lease_transaction;
 pub(crate) mod model_counts;
 pub(crate) mod organization;
+pub(crate) mod pause;
 pub(crate) mod product_db;
 pub(crate) mod reconciliation;
 pub(crate) mod replica;
+pub(crate) mod throttle;
 
 use causeway_proto::page::PageKey;
 use causeway_relocation::catalog::Silo;
@@ -62,7 +64,13 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
         (38, "begun by", include_str!("../../../migrations/region/postgres/0038_begun_by.sql")),
         (39, "refused slugs", include_str!("../../../migrations/region/postgres/0039_refused_slugs.sql")),
         (40, "announced", include_str!("../../../migrations/region/postgres/0040_announced.sql")),
+        (
+            41,
+            "batches and pauses",
+            include_str!("../../../migrations/region/postgres/0041_batches_and_pauses.sql"),
+        ),
         (42, "traces", include_str!("../../../migrations/region/postgres/0042_traces.sql")),
+        (45, "throttle", include_str!("../../../migrations/region/postgres/0045_throttle.sql")),
     ],
     sqlite: &[
         (1, "model tables", include_str!("../../../migrations/region/sqlite/0001_model_tables.sql")),
@@ -101,7 +109,13 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
         (38, "begun by", include_str!("../../../migrations/region/sqlite/0038_begun_by.sql")),
         (39, "refused slugs", include_str!("../../../migrations/region/sqlite/0039_refused_slugs.sql")),
         (40, "announced", include_str!("../../../migrations/region/sqlite/0040_announced.sql")),
+        (
+            41,
+            "batches and pauses",
+            include_str!("../../../migrations/region/sqlite/0041_batches_and_pauses.sql"),
+        ),
         (42, "traces", include_str!("../../../migrations/region/sqlite/0042_traces.sql")),
+        (45, "throttle", include_str!("../../../migrations/region/sqlite/0045_throttle.sql")),
     ],
     of_models: &[1, 33],
     statement_of_models: None,

@@ -1,9 +1,11 @@
 //! What callers can do with imports, one file for each call or kind of call.
 
 mod approve;
+mod pause;
 mod requester;
 mod resume;
 mod revert;
+mod throttle;
 mod upload;
 mod view;
 

@@ -17,12 +17,15 @@ impl Imports {
     /// that has already been resumed is left as it is.
     ///
     /// # Errors
-    /// If there is no such import, it has not failed, it is being reverted, or its file is not here.
+    /// If there is no such import, it has not failed, it is paused or being reverted, or its file is not here.
     pub(crate) async fn resume_import(&self, id: Uuid) -> Result<(), Error> {
         let subject = causeway_audit::about(Subject::import(id));
         let import = self.import(id).await?;
         if matches!(import.state, ImportState::Reverting | ImportState::Reverted) {
             return Err(Error::ImportBeingReverted(id));
+        }
+        if let Some(pause) = import.pause {
+            return Err(Error::ImportPaused { id, pause });
         }
         if import.state != ImportState::Failed {
             if import.resumes == 0 {

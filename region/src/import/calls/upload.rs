@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::{Imports, Requester};
 use crate::{
     error::Error,
-    import::{Import, ImportState, Parameters, engine::Engine, spool::spool_path},
+    import::{Begun, Import, ImportState, Parameters, engine::Engine, spool::spool_path},
     permits::UploadPlace,
     store::{self, import::Received},
 };
@@ -173,9 +173,8 @@ impl Imports {
             _place: place,
         };
         transact!(Error, self.context.db, |tx| {
-            let (spool, now) = (self.context.holder.spool, self.context.env.now());
-            let by = upload.requester.uri.as_deref();
-            store::import::begin(tx, import_id, &upload.parameters, by, spool, now).await?;
+            let now = self.context.env.now();
+            store::import::begin(tx, import_id, &upload.parameters, upload.begun(), now).await?;
         })?;
         // An export contains secrets of everybody in it, so nobody else may read it.
         let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&upload.part).await;
@@ -357,13 +356,21 @@ impl Upload {
         Ok((self.import_id, true))
     }
 
+    /// What the row of the import gets when it begins.
+    fn begun(&self) -> Begun<'_> {
+        Begun {
+            by: self.requester.uri.as_deref(),
+            spool_id: self.engine.context.holder.spool,
+            control_batch: self.engine.context.limits.control_batch,
+        }
+    }
+
     /// Accepts the import, unless another upload has, and moves the file to its final place. Returns whether it did.
     async fn commit(&self, received: &Received, path: &Path) -> Result<bool, Error> {
         transact!(Error, self.engine.context.db, |tx| {
             let now = self.engine.context.env.now();
-            let spool = self.engine.context.holder.spool;
-            let (id, by) = (self.import_id, self.requester.uri.as_deref());
-            let won = store::import::receive(tx, id, &self.parameters, by, received, spool, now).await?;
+            let (id, begun) = (self.import_id, self.begun());
+            let won = store::import::receive(tx, id, &self.parameters, begun, received, now).await?;
             if won {
                 causeway_audit::append(tx, &Subject::import(self.import_id), now).await?;
                 if let Some(trace) = self.trace {

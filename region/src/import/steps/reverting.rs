@@ -37,6 +37,7 @@ use crate::{
         traced::{self, reverted_chunk_span},
     },
     store::{self, lease_transaction::LeaseTransaction},
+    throttle::Cost,
 };
 
 /// How many organizations control releases in one call.
@@ -165,6 +166,8 @@ async fn revert_chunks(
         run.running_import.model(&model.name);
         let span = reverted_chunk_span(&model.name, model.silo, chunk.min_ordinal, chunk.max_ordinal);
         traced::rows(&span, &chunk.keys);
+        let rows = u64::try_from(chunk.keys.inserted.len()).unwrap_or(u64::MAX);
+        let pass = run.pass_throttle(context, import.id, Cost { rows, bytes: 0 }).await?;
         let reverting = async {
             match model.silo {
                 Silo::Region if !model.has_table => note_gone(context, import, &chunk).await,
@@ -173,6 +176,7 @@ async fn revert_chunks(
             }
         };
         reverting.instrument(span).await?;
+        drop(pass);
         run.running_import.add(count(chunk.keys.inserted.len())?);
         run.note_progress(context, import.id).await;
         run.pass_turn(context).await?;

@@ -1,0 +1,304 @@
+//! What a throttle knows, without a clock of its own: every function is told the time.
+
+use std::time::Duration;
+
+use causeway_silo::db::ProbeError;
+use tokio::time::Instant;
+
+use super::{Chosen, ThrottleKind, ThrottleLimits, ThrottleStatus, bucket::Bucket, giving_way::GivingWay};
+
+/// What a chunk writes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Cost {
+    /// Rows that are written or deleted.
+    pub(crate) rows: u64,
+    /// Bytes of their records in the file.
+    pub(crate) bytes: u64,
+}
+
+/// What holds a chunk back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) by: ThrottleKind,
+    /// Rows or bytes in a second, or milliseconds.
+    pub(crate) limit: u64,
+    /// The part of the time in which imports may write, in percent.
+    pub(crate) percent: u32,
+}
+
+/// The state of a throttle.
+#[derive(Debug)]
+pub(super) struct State {
+    rows: Bucket,
+    bytes: Bucket,
+    giving_way: GivingWay,
+    /// Until when nothing may begin, so that the application has its share.
+    rest_until: Option<Instant>,
+    /// Chunks that are being written.
+    writing: u32,
+    /// The limits, and the numbers of this process. Its step and percentage are those of `giving_way`.
+    status: ThrottleStatus,
+}
+
+impl State {
+    pub(super) fn new(limits: ThrottleLimits, now: Instant) -> Self {
+        Self {
+            rows: Bucket::new(now),
+            bytes: Bucket::new(now),
+            giving_way: GivingWay::default(),
+            rest_until: None,
+            writing: 0,
+            status: ThrottleStatus { limits, ..ThrottleStatus::default() },
+        }
+    }
+
+    pub(super) fn limits(&self) -> ThrottleLimits {
+        self.status.limits
+    }
+
+    pub(super) fn step(&self) -> u32 {
+        self.giving_way.step()
+    }
+
+    /// Sets the limits of a process that was started with `started`.
+    pub(super) fn choose(&mut self, chosen: Chosen, started: ThrottleLimits, now: Instant) {
+        let limits = chosen.over(started);
+        self.pay(now);
+        let before = std::mem::replace(&mut self.status.limits, limits);
+        self.status.chosen = chosen;
+        // What was written without a limit is not owed.
+        if limits.rows_per_second.is_none() || before.rows_per_second.is_none() {
+            self.rows.clear(now);
+        }
+        if limits.bytes_per_second.is_none() || before.bytes_per_second.is_none() {
+            self.bytes.clear(now);
+        }
+        if limits.probe_latency.is_none() {
+            self.giving_way = GivingWay::default();
+            self.rest_until = None;
+            self.status.latency = None;
+            self.status.probe_error = None;
+        }
+    }
+
+    fn pay(&mut self, now: Instant) {
+        if let Some(rate) = self.status.limits.rows_per_second {
+            self.rows.pay(rate, now);
+        }
+        if let Some(rate) = self.status.limits.bytes_per_second {
+            self.bytes.pay(rate, now);
+        }
+    }
+
+    /// What holds a chunk back, and until when at least; `None` if it may begin. What writes nothing waits for the
+    /// application only.
+    pub(super) fn held(&mut self, now: Instant, cost: Cost) -> Option<(Held, Instant)> {
+        self.pay(now);
+        let limits = self.status.limits;
+        let mut longest: Option<(ThrottleKind, u64, Instant)> = None;
+        let mut add = |by, limit, until: Option<Instant>| {
+            if let Some(until) = until
+                && until > now
+                && longest.is_none_or(|(_, _, longest)| until > longest)
+            {
+                longest = Some((by, limit, until));
+            }
+        };
+        if let Some(rate) = limits.rows_per_second.filter(|_| cost.rows > 0) {
+            add(ThrottleKind::Rows, rate.get(), self.rows.free_at(rate));
+        }
+        if let Some(rate) = limits.bytes_per_second.filter(|_| cost.bytes > 0) {
+            add(ThrottleKind::Bytes, rate.get(), self.bytes.free_at(rate));
+        }
+        if let Some(bound) = limits.probe_latency {
+            add(ThrottleKind::Latency, u64::try_from(bound.as_millis()).unwrap_or(u64::MAX), self.rest_until);
+        }
+        let (by, limit, until) = longest?;
+        Some((Held { by, limit, percent: self.giving_way.percent() }, until))
+    }
+
+    /// A chunk begins that has waited so long.
+    pub(super) fn begin(&mut self, cost: Cost, waited: Duration) {
+        if self.status.limits.rows_per_second.is_some() {
+            self.rows.take(cost.rows);
+        }
+        if self.status.limits.bytes_per_second.is_some() {
+            self.bytes.take(cost.bytes);
+        }
+        self.writing += 1;
+        let status = &mut self.status;
+        status.rows = status.rows.saturating_add(cost.rows);
+        status.bytes = status.bytes.saturating_add(cost.bytes);
+        status.waited = status.waited.saturating_add(waited);
+    }
+
+    /// A chunk has ended that began at `begun`.
+    pub(super) fn end(&mut self, begun: Instant, now: Instant) {
+        let rest = self.giving_way.rest(now.saturating_duration_since(begun), self.writing);
+        self.writing = self.writing.saturating_sub(1);
+        if !rest.is_zero() {
+            self.rest_until = Some(self.rest_until.map_or(now, |until| until.max(now)) + rest);
+        }
+    }
+
+    /// Takes a measurement. Returns whether that lets imports write faster or slower. One that failed says nothing of the
+    /// application, so imports go back to full speed by the same steps as after quick ones.
+    pub(super) fn measured(&mut self, outcome: Result<Duration, ProbeError>, now: Instant) -> bool {
+        let Some(bound) = self.status.limits.probe_latency else { return false };
+        let status = &mut self.status;
+        status.probes = status.probes.saturating_add(1);
+        let (latency, error) = match outcome {
+            Ok(latency) => (latency, None),
+            // At least so long.
+            Err(ProbeError::Slow(limit)) => (limit.max(bound + Duration::from_millis(1)), None),
+            Err(error) => (Duration::ZERO, Some(error.to_string())),
+        };
+        match &error {
+            Some(error) if status.probe_error.as_ref() != Some(error) => {
+                tracing::warn!(%error, "the probe statement cannot be measured, so imports do not give way to the application; mend --probe-statement, or the database");
+            }
+            None if status.probe_error.is_some() => {
+                tracing::info!("the probe statement can be measured again");
+            }
+            _ => {}
+        }
+        if error.is_some() {
+            status.failed_probes = status.failed_probes.saturating_add(1);
+        } else if latency > bound {
+            status.slow_probes = status.slow_probes.saturating_add(1);
+        }
+        status.latency = error.is_none().then_some(latency);
+        status.probe_error = error;
+        let before = self.giving_way.step();
+        if !self.giving_way.measured(latency, bound) {
+            return false;
+        }
+        let step = self.giving_way.step();
+        let percent = self.giving_way.percent();
+        if step < before {
+            // A rest that has begun gets shorter as well.
+            self.rest_until = self
+                .rest_until
+                .filter(|until| step > 0 && *until > now)
+                .map(|until| now + until.saturating_duration_since(now) / 2);
+            tracing::info!(
+                ?latency,
+                ?bound,
+                step,
+                percent,
+                "the application is quick again, so imports write faster"
+            );
+        } else {
+            tracing::warn!(
+                ?latency,
+                ?bound,
+                step,
+                percent,
+                "the application is slow, so imports give way to it"
+            );
+        }
+        true
+    }
+
+    pub(super) fn status(&self) -> ThrottleStatus {
+        ThrottleStatus {
+            step: self.giving_way.step(),
+            percent: self.giving_way.percent(),
+            ..self.status.clone()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU64;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const BOUND: Duration = Duration::from_millis(20);
+    const COST: Cost = Cost { rows: 100, bytes: 1_000 };
+
+    fn limits(rows: u64, bytes: u64, bound: Option<Duration>) -> ThrottleLimits {
+        ThrottleLimits {
+            rows_per_second: NonZeroU64::new(rows),
+            bytes_per_second: NonZeroU64::new(bytes),
+            probe_latency: bound,
+        }
+    }
+
+    fn held_by(state: &mut State, now: Instant, cost: Cost) -> Option<(ThrottleKind, Instant)> {
+        state.held(now, cost).map(|(held, until)| (held.by, until))
+    }
+
+    #[test]
+    fn the_stricter_limit_holds_and_what_writes_nothing_passes() {
+        let now = Instant::now();
+        let mut state = State::new(limits(100, 500, None), now);
+        assert_eq!(state.held(now, COST), None);
+        state.begin(COST, Duration::ZERO);
+        assert_eq!(held_by(&mut state, now, COST), Some((ThrottleKind::Bytes, now + 2 * SECOND)));
+        assert_eq!(
+            held_by(&mut state, now, Cost { rows: 1, bytes: 0 }),
+            Some((ThrottleKind::Rows, now + SECOND))
+        );
+        assert_eq!(held_by(&mut state, now, Cost::default()), None);
+        assert_eq!(held_by(&mut state, now + 2 * SECOND, COST), None);
+    }
+
+    #[test]
+    fn what_was_written_without_a_limit_is_not_owed() {
+        let now = Instant::now();
+        let mut state = State::new(limits(0, 0, None), now);
+        state.begin(COST, Duration::ZERO);
+        state.end(now, now + SECOND);
+        state.choose(Chosen::default(), limits(1, 1, None), now);
+        assert_eq!(state.held(now, COST), None);
+    }
+
+    #[test]
+    fn imports_rest_while_the_application_is_slow_and_less_when_it_is_quick() {
+        let now = Instant::now();
+        let mut state = State::new(limits(0, 0, Some(BOUND)), now);
+        for _ in 0..3 {
+            assert!(state.measured(Ok(2 * BOUND), now));
+        }
+        state.begin(COST, Duration::ZERO);
+        state.end(now, now + SECOND);
+        let now = now + SECOND;
+        // Also what writes nothing, because it reads.
+        assert_eq!(
+            held_by(&mut state, now, Cost::default()),
+            Some((ThrottleKind::Latency, now + 7 * SECOND))
+        );
+        let held = state.held(now, COST).expect("it is held").0;
+        assert_eq!((held.limit, held.percent), (20, 13));
+        for quick in 1..=5 {
+            assert_eq!(state.measured(Ok(BOUND), now), quick == 5);
+        }
+        assert_eq!(held_by(&mut state, now, COST), Some((ThrottleKind::Latency, now + 7 * SECOND / 2)));
+        state.choose(Chosen::default(), limits(0, 0, None), now);
+        assert_eq!(state.held(now, COST), None);
+        assert_eq!((state.status().step, state.status().latency), (0, None));
+    }
+
+    #[test]
+    fn an_answer_that_does_not_come_is_slow_and_a_refused_statement_is_no_reason_to_wait() {
+        let now = Instant::now();
+        let mut state = State::new(limits(0, 0, Some(BOUND)), now);
+        assert!(state.measured(Err(ProbeError::Slow(SECOND)), now));
+        assert!(state.measured(Err(ProbeError::Slow(Duration::ZERO)), now));
+        let status = state.status();
+        assert_eq!((status.step, status.slow_probes, status.failed_probes), (2, 2, 0));
+        assert!(status.latency > Some(BOUND) && status.probe_error.is_none(), "{status:?}");
+        for _ in 0..10 {
+            state.measured(Err(ProbeError::Refused("no such table".to_owned())), now);
+        }
+        let status = state.status();
+        assert_eq!((status.step, status.probes, status.slow_probes, status.failed_probes), (0, 12, 2, 10));
+        assert!(status.probe_error.is_some_and(|error| error.contains("no such table")));
+        assert_eq!(status.latency, None);
+        state.measured(Ok(BOUND), now);
+        assert_eq!(state.status().probe_error, None);
+    }
+}

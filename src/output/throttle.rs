@@ -1,0 +1,130 @@
+//! What holds imports back, as text.
+
+use std::time::Duration;
+
+use causeway_proto::{
+    region::v1::{Throttle, ThrottleKind, Throttled},
+    time::from_proto,
+};
+
+use super::table::{Align::Left, Table, clean, time};
+use crate::settings::units::Size;
+
+fn number(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}
+
+fn latency(micros: i64) -> String {
+    humantime::format_duration(Duration::from_micros(number(micros))).to_string()
+}
+
+/// A limit and its unit.
+fn shown(kind: ThrottleKind, limit: i64) -> String {
+    match kind {
+        ThrottleKind::Rows => format!("{limit} rows/s"),
+        ThrottleKind::Bytes => format!("{}/s", sized(limit)),
+        ThrottleKind::Latency => format!("{limit}ms"),
+        ThrottleKind::Unspecified => limit.to_string(),
+    }
+}
+
+fn sized(bytes: i64) -> String {
+    match Size(number(bytes)).to_string() {
+        size if size.ends_with('B') => size,
+        bytes => format!("{bytes} bytes"),
+    }
+}
+
+/// The limits of a region, and what they do.
+pub(crate) fn render(throttle: &Throttle) -> String {
+    let mut table = Table::new(&[("limit", Left), ("value", Left), ("from", Left)]);
+    let limits = [
+        ("rows", ThrottleKind::Rows, throttle.max_rows_per_second),
+        ("bytes", ThrottleKind::Bytes, throttle.max_bytes_per_second),
+        ("probe latency", ThrottleKind::Latency, throttle.max_probe_latency_ms),
+    ];
+    for (name, kind, limit) in limits {
+        let set = throttle.set_by_call().any(|it| it == kind);
+        table.row([
+            name.to_owned(),
+            limit.map_or_else(|| "none".to_owned(), |limit| shown(kind, limit)),
+            if set { "throttle set" } else { "start of the region" }.to_owned(),
+        ]);
+    }
+    let mut text = table.render();
+    if throttle.set_time.is_some() {
+        let by = if throttle.set_by.is_empty() { "somebody" } else { &throttle.set_by };
+        let at = time(throttle.set_time.as_ref().and_then(from_proto));
+        text.push_str(&format!("last set by {} at {at}\n", clean(by)));
+    }
+    if throttle.max_probe_latency_ms.is_some() {
+        text.push_str(&match throttle.probe_latency_us {
+            Some(micros) => format!("the probe statement took {}", latency(micros)),
+            None if throttle.probe_error.is_empty() => "the probe statement was not measured yet".to_owned(),
+            None => format!("{}, so imports do not give way", clean(&throttle.probe_error)),
+        });
+        text.push_str(&format!("; imports write {}% of the time\n", throttle.write_percent));
+    }
+    text.push_str(&format!(
+        "since the start of this process: {} rows, {}, chunks have waited {}\n",
+        throttle.rows,
+        sized(throttle.bytes),
+        humantime::format_duration(Duration::from_millis(number(throttle.waited_ms)))
+    ));
+    text
+}
+
+/// What holds an import back, in a line about its progress.
+pub(super) fn held(throttled: &Throttled) -> String {
+    match throttled.by() {
+        ThrottleKind::Latency => format!(
+            "held back: the application takes more than {}, so imports write {}% of the time",
+            shown(ThrottleKind::Latency, throttled.limit),
+            throttled.write_percent
+        ),
+        kind => format!("held back to {}", shown(kind, throttled.limit)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_shown_with_where_they_come_from() {
+        let throttle = Throttle {
+            max_rows_per_second: Some(1_000),
+            max_bytes_per_second: Some(2 << 20),
+            set_by_call: vec![ThrottleKind::Rows.into(), ThrottleKind::Latency.into()],
+            set_time: Some(Default::default()),
+            set_by: "spiffe://prod.example/operator/ann".to_owned(),
+            write_percent: 100,
+            rows: 7,
+            bytes: 1_000,
+            waited_ms: 1_500,
+            ..Default::default()
+        };
+        let text = render(&throttle);
+        let words = |line: usize| {
+            text.lines().nth(line).unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(words(1), "rows 1000 rows/s throttle set", "{text}");
+        assert_eq!(words(2), "bytes 2MiB/s start of the region", "{text}");
+        assert_eq!(words(3), "probe latency none throttle set", "{text}");
+        assert!(text.contains("last set by spiffe://prod.example/operator/ann at 1970-01-01"), "{text}");
+        assert!(text.ends_with("7 rows, 1000 bytes, chunks have waited 1s 500ms\n"), "{text}");
+        let slow = Throttle {
+            max_probe_latency_ms: Some(20),
+            probe_latency_us: Some(21_500),
+            write_percent: 50,
+            ..Default::default()
+        };
+        let text = render(&slow);
+        assert!(
+            text.contains("the probe statement took 21ms 500us; imports write 50% of the time"),
+            "{text}"
+        );
+        let failed = Throttle { probe_latency_us: None, probe_error: "no such table".to_owned(), ..slow };
+        assert!(render(&failed).contains("no such table, so imports do not give way"));
+    }
+}
