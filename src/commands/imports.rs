@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::{
     findings_file,
     outcome::Outcome,
-    resume, revert,
+    pause, resume, revert,
     target::{RegionArgs, Target},
     watching::first_findings,
 };
@@ -42,7 +42,9 @@ pub(super) enum Command {
     Show(Show),
     /// List the new primary key of each old one, by model in the order of writing
     Keys(Keys),
-    /// Resume a failed import once the cause is gone, and wait until it has ended
+    /// Pause imports: they keep what they have written, and no process works on them until they are resumed
+    Pause(pause::Args),
+    /// Resume an import that is paused, or that has failed once the cause is gone, and wait until it has ended
     Resume(resume::Args),
     /// Revert an import: delete what it inserted, in the region and in control, and free its slugs. Asks first
     Revert(revert::Args),
@@ -97,6 +99,7 @@ impl Command {
             Self::List(List { region, .. })
             | Self::Show(Show { region, .. })
             | Self::Keys(Keys { region, .. })
+            | Self::Pause(pause::Args { region, .. })
             | Self::Resume(resume::Args { region, .. })
             | Self::Revert(revert::Args { region, .. }) => region.place(),
         }
@@ -116,6 +119,9 @@ pub(super) async fn run(command: Command, env: Environment) -> anyhow::Result<Ou
         }
         Command::Keys(args) => {
             open(&args.region, env).await?.ask(async |region| keys(region, args).await).await
+        }
+        Command::Pause(args) => {
+            open(&args.region, env).await?.ask(async |region| pause::pause(region, args).await).await
         }
         Command::Resume(args) => resume::run(args, env).await,
         Command::Revert(args) => revert::run(args, env).await,

@@ -16,6 +16,7 @@ pub(crate) mod log;
 mod organizations;
 mod outcome;
 mod outgoing;
+mod pause;
 mod reconcile;
 mod region;
 mod regions;
@@ -27,6 +28,8 @@ mod slugs;
 mod target;
 #[cfg(test)]
 mod tests;
+mod throttle;
+mod throttle_args;
 mod tls;
 mod traces;
 mod watching;
@@ -73,9 +76,12 @@ enum Command {
     /// List organizations, and make those visible that an import has left hidden.
     #[command(subcommand)]
     Organizations(organizations::Command),
-    /// List, show, resume and revert the imports of a region.
+    /// List, show, pause, resume and revert the imports of a region.
     #[command(subcommand)]
     Imports(imports::Command),
+    /// Show and set what holds the imports of a region back.
+    #[command(subcommand)]
+    Throttle(throttle::Command),
     /// Compare the organizations of a region with what control has stored for them. Exit code 10 if differences are
     /// left.
     Reconcile(reconcile::Args),
@@ -108,6 +114,7 @@ impl Cli {
             Command::Regions(command) => Some(command.control().place()),
             Command::Organizations(command) => Some(command.place()),
             Command::Imports(command) => Some(command.place()),
+            Command::Throttle(command) => Some(command.place()),
             Command::Reconcile(args) => Some(args.region.place()),
             Command::Audit(command) => Some(command.place()),
             Command::Control(_)
@@ -181,6 +188,7 @@ async fn dispatch(command: Command, env: Environment, settings: &[Setting]) -> a
         Command::Regions(command) => regions::run(command, env).await,
         Command::Organizations(command) => organizations::run(command, env).await,
         Command::Imports(command) => imports::run(command, env).await,
+        Command::Throttle(command) => throttle::run(command, env).await,
         Command::Reconcile(args) => reconcile::run(args, env).await,
         Command::Audit(command) => audit::run(command, env).await,
         Command::Health(args) => health::run(args, env).await,

@@ -9,7 +9,9 @@ use causeway_region::{Limits, Options};
 use causeway_relocation::export;
 use causeway_silo::{env::Environment, region_name};
 
-use super::{keys, log, outcome::Outcome, server::ServerArgs, target, tls::ControlTlsArgs};
+use super::{
+    keys, log, outcome::Outcome, server::ServerArgs, target, throttle_args::ThrottleArgs, tls::ControlTlsArgs,
+};
 use crate::{
     output::place::CommandTarget,
     settings::units::{self, Size},
@@ -167,6 +169,8 @@ pub(super) struct Args {
     )]
     pub(super) reconcile_every: Duration,
     #[command(flatten)]
+    throttle: ThrottleArgs,
+    #[command(flatten)]
     pub(super) server: ServerArgs,
 }
 
@@ -239,6 +243,7 @@ pub(super) async fn run(args: Args, env: Environment) -> anyhow::Result<Outcome>
         },
         decryption_keys,
         allow_merge: args.allow_merge,
+        throttle: args.throttle.options(),
         product_name: args.product_region_name,
         reconcile_every: args.reconcile_every,
         ..Options::new(args.name, port.advertised, database_url, args.control, spool_dir)

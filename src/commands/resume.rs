@@ -1,22 +1,30 @@
 //! `causeway imports resume`.
 
-use causeway_client::Client;
-use causeway_proto::region::v1::{ImportState, ResumeImportRequest};
+use anyhow::Context as _;
+use causeway_client::{Client, Service};
+use causeway_proto::region::v1::{
+    GetImportRequest, Import, ImportState, ResumeImportRequest, UnpauseImportsRequest,
+};
 use causeway_silo::env::Environment;
 use uuid::Uuid;
 
 use super::{
     outcome::Outcome,
-    target::RegionArgs,
+    pause,
+    target::{RegionArgs, Target},
     watching::{run_interruptible, watch_and_report},
 };
 use crate::output::{self, Format, progress::Progress, report};
 
 #[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("which").required(true))]
 pub(super) struct Args {
     /// The import's id
-    #[arg(value_name = "ID")]
-    import_id: Uuid,
+    #[arg(value_name = "ID", group = "which")]
+    import_id: Option<Uuid>,
+    /// All imports that are paused, without waiting for their end. Failed ones stay failed
+    #[arg(long, group = "which")]
+    all: bool,
     #[command(flatten)]
     pub(super) region: RegionArgs,
     /// Text for people, or the import as proto3 JSON
@@ -25,22 +33,50 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: &Args, env: Environment) -> anyhow::Result<Outcome> {
+    let Some(import_id) = args.import_id else {
+        let url = args.region.region.as_deref();
+        let target = Target::open(Service::Region, url, &args.region.data, false, env).await?;
+        return target.ask(async |region| pause::unpause_all(region, args.output).await).await;
+    };
     let interrupted = "interrupted; look at the import with";
-    run_interruptible(&args.region, args.import_id, env, interrupted, async |region| {
-        resume(region, args).await
+    run_interruptible(&args.region, import_id, env, interrupted, async |region| {
+        resume(region, args, import_id).await
     })
     .await
 }
 
-async fn resume(region: &Client, args: &Args) -> anyhow::Result<Outcome> {
-    let request = region.unary(ResumeImportRequest { import_id: args.import_id.to_string() });
-    let answer = region.answer(region.imports().resume_import(request)).await?;
+async fn resume(region: &Client, args: &Args, import_id: Uuid) -> anyhow::Result<Outcome> {
+    let before = get(region, import_id).await?;
+    let import = match before.pause {
+        Some(_) => {
+            let request =
+                region.unary(UnpauseImportsRequest { import_id: import_id.to_string(), all: false });
+            region.answer(region.imports().unpause_imports(request)).await?;
+            Some(get(region, import_id).await?)
+        }
+        None => {
+            let request = region.unary(ResumeImportRequest { import_id: import_id.to_string() });
+            region.answer(region.imports().resume_import(request)).await?.import
+        }
+    };
     let progress = Progress::new(args.region.place());
-    let import =
-        watch_and_report(region, &args.region, args.import_id, answer.import, args.output, progress).await?;
-    if import.state() == ImportState::Succeeded {
+    let import = watch_and_report(region, &args.region, import_id, import, args.output, progress).await?;
+    let ended_well = match import.state() {
+        ImportState::Succeeded => true,
+        // What a pause has interrupted.
+        ImportState::Planned => import.dry_run,
+        ImportState::Reverted => before.state() == ImportState::Reverting,
+        _ => false,
+    };
+    if ended_well {
         return Ok(Outcome::Done);
     }
     output::note(&report::failure(&import, &args.region.place(), None));
     Ok(Outcome::Failed)
+}
+
+async fn get(region: &Client, import_id: Uuid) -> anyhow::Result<Import> {
+    let request = region.unary(GetImportRequest { import_id: import_id.to_string() });
+    let answer = region.answer(region.imports().get_import(request)).await?;
+    answer.import.context("the region's answer has no import")
 }
