@@ -332,7 +332,7 @@ pub(crate) async fn a_probe_statement_that_is_no_good_does_no_harm(store: Store)
         cluster.configure_regions(move |options| {
             options.throttle.limits.probe_latency = Some(Duration::from_millis(10));
             options.throttle.probe_statement = statement.to_owned();
-            options.throttle.probe_interval = Duration::from_millis(1);
+            options.throttle.probe_interval = Duration::from_millis(20);
         });
         cluster.stop_region(0).await;
         cluster.start_region(0).await.expect("it starts");
@@ -351,6 +351,8 @@ pub(crate) async fn a_probe_statement_that_is_no_good_does_no_harm(store: Store)
         } else {
             // It was cancelled: it counts as slow, and is measured again.
             assert!(throttle.probe_latency_us.is_some_and(|micros| micros >= 1_000_000), "{throttle:?}");
+            // On a busy machine an import that gives way takes long. The last statement is this one.
+            set(&cluster, unlimited(ThrottleKind::Latency)).await;
         }
         let import = cluster.region(0).import(&bytes, &options).await.expect("it ends");
         assert_eq!(import.state(), ImportState::Succeeded, "{statement}");
