@@ -174,12 +174,17 @@ pub(crate) async fn run(
         effective::log(settings);
     }
     let span = cli.command.span();
-    let outcome = dispatch(cli.command, env, settings).instrument(span.clone()).await;
+    let outcome = dispatch(cli.command, env, settings, servers).instrument(span.clone()).await;
     traces::ended(&span, &outcome);
     outcome
 }
 
-async fn dispatch(command: Command, env: Environment, settings: &[Setting]) -> anyhow::Result<Outcome> {
+async fn dispatch(
+    command: Command,
+    env: Environment,
+    settings: &[Setting],
+    servers: Vec<doctor::FileServer>,
+) -> anyhow::Result<Outcome> {
     match command {
         Command::Control(args) => control::run(args, env).await,
         Command::Region(args) => region::run(*args, env).await,
