@@ -26,7 +26,7 @@ pub use files::{FileError, PairFiles, warn_if_readable_by_others};
 pub use identity::{Identity, IdentityError, Role, TrustDomain};
 pub use reload::Refreshed;
 pub use server::{ServerFiles, ServerTls};
-pub use validity::{CertificateEnd, WARN_BEFORE};
+pub use validity::{CertificateEnd, Ends, WARN_BEFORE};
 
 /// Re-exported so that both sides use the same one.
 pub use rustls;

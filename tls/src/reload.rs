@@ -4,7 +4,10 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use chrono::{DateTime, Utc};
 
-use crate::{FileError, validity::Dated};
+use crate::{
+    FileError,
+    validity::{Dated, Ends},
+};
 
 /// What looking at the files again has led to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +58,11 @@ impl<C> Reloading<C> {
     /// What to warn of now.
     pub(crate) fn warnings(&self, now: DateTime<Utc>) -> Vec<String> {
         self.current().dated.iter().filter_map(|dated| dated.warning(now)).collect()
+    }
+
+    /// When the first certificate of each kind ends.
+    pub(crate) fn ends(&self) -> Ends {
+        Ends::of(&self.current().dated)
     }
 
     /// Reads the files and, if they are not what they were, makes something new of them. Logs what comes of it.

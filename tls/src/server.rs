@@ -11,7 +11,7 @@ use rustls::{
 };
 
 use crate::{
-    ALPN, Clock, FileError, PairFiles, Refreshed, VERSIONS,
+    ALPN, Clock, Ends, FileError, PairFiles, Refreshed, VERSIONS,
     files::{self, Contents, shown},
     provider,
     reload::{Loaded, Reloading},
@@ -165,6 +165,12 @@ impl ServerTls {
     #[must_use]
     pub fn now(&self) -> DateTime<Utc> {
         self.clock.now()
+    }
+
+    /// When the first certificate of each kind ends, in the files that are in use.
+    #[must_use]
+    pub fn ends(&self) -> Ends {
+        self.state.ends()
     }
 
     /// What to warn of now: certificates that end within [`WARN_BEFORE`](crate::WARN_BEFORE), and those that are over.

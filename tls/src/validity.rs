@@ -41,6 +41,28 @@ pub(crate) struct Dated {
     until: DateTime<Utc>,
 }
 
+/// When the first certificate of each kind ends; `None` where there is none of a kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ends {
+    /// The own certificate, and those between it and its CA.
+    pub own: Option<DateTime<Utc>>,
+    /// The CAs that the other side is checked by.
+    pub ca: Option<DateTime<Utc>>,
+    /// When a revocation list should have been replaced.
+    pub revocation_list: Option<DateTime<Utc>>,
+}
+
+impl Ends {
+    pub(crate) fn of(all: &[Dated]) -> Self {
+        let first = |kind| all.iter().filter(|dated| dated.kind == kind).map(|dated| dated.until).min();
+        Self {
+            own: first(CertificateKind::Own),
+            ca: first(CertificateKind::Ca),
+            revocation_list: first(CertificateKind::RevocationList),
+        }
+    }
+}
+
 fn malformed(file: &Contents, what: &str) -> FileError {
     FileError::Malformed { path: shown(file.path()), reason: format!("{what} cannot be parsed") }
 }

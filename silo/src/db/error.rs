@@ -35,13 +35,15 @@ pub struct DbError {
     message: String,
     /// The constraint that was broken, where the database names it.
     constraint: Option<String>,
+    /// The code of the database, if it gave one.
+    code: Option<String>,
 }
 
 impl DbError {
     /// A row or column is not what it must be.
     #[must_use]
     pub fn inconsistent(what: impl Into<String>) -> Self {
-        Self { kind: DbErrorKind::Other, message: what.into(), constraint: None }
+        Self { kind: DbErrorKind::Other, message: what.into(), constraint: None, code: None }
     }
 
     /// An error like that of a lost database, made by a failpoint of a test.
@@ -51,6 +53,7 @@ impl DbError {
             kind: DbErrorKind::Unavailable,
             message: format!("the failpoint {place} has failed"),
             constraint: None,
+            code: None,
         }
     }
 
@@ -62,6 +65,7 @@ impl DbError {
                 kind: DbErrorKind::Contention,
                 message: "others are writing to the database for too long".to_owned(),
                 constraint: None,
+                code: None,
             },
             error => error.into(),
         }
@@ -73,6 +77,17 @@ impl DbError {
             kind: DbErrorKind::Contention,
             message: "others are using the database all the time".to_owned(),
             constraint: None,
+            code: None,
+        }
+    }
+
+    /// The database has not answered within the time that the caller gave it.
+    pub(super) fn unanswered(limit: std::time::Duration) -> Self {
+        Self {
+            kind: DbErrorKind::Unavailable,
+            message: format!("the database has not answered within {limit:?}"),
+            constraint: None,
+            code: None,
         }
     }
 
@@ -82,6 +97,7 @@ impl DbError {
             kind: DbErrorKind::Unavailable,
             message: "the transaction has been lost by an error before".to_owned(),
             constraint: None,
+            code: None,
         }
     }
 
@@ -104,6 +120,12 @@ impl DbError {
     #[must_use]
     pub fn kind(&self) -> DbErrorKind {
         self.kind
+    }
+
+    /// The SQLSTATE of PostgreSQL or the result code of SQLite; `None` if the error is not one of a statement.
+    #[must_use]
+    pub fn code(&self) -> Option<&str> {
+        self.code.as_deref()
     }
 
     /// The constraint that was broken, where the database names it. SQLite names only checks, and of unique sets the
@@ -209,7 +231,8 @@ impl From<sqlx::Error> for DbError {
             | sqlx::Error::WorkerCrashed => (DbErrorKind::Unavailable, error.to_string(), None),
             _ => (DbErrorKind::Other, error.to_string(), None),
         };
-        Self { kind, message, constraint }
+        let code = error.as_database_error().and_then(DatabaseError::code).map(Cow::into_owned);
+        Self { kind, message, constraint, code }
     }
 }
 

@@ -1,8 +1,12 @@
 //! Runs a transaction again if it lost against another one. No other code does that.
 
 use std::{
+    collections::BTreeMap,
     hash::{BuildHasher as _, RandomState},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -10,6 +14,22 @@ use super::{DbError, DbErrorKind};
 
 /// How many transactions have been run again in this process.
 static RETRIED: AtomicU64 = AtomicU64::new(0);
+
+/// The same by the code of the database. Only the codes of contention occur, and they are few. [`retried`] is asked much
+/// more often, so it has a number of its own.
+static BY_CODE: Mutex<BTreeMap<String, u64>> = Mutex::new(BTreeMap::new());
+
+/// How many transactions this process has run again since it began, by the SQLSTATE of PostgreSQL or the result code of
+/// SQLite; `none` for those that waited for their turn to write for too long.
+#[must_use]
+pub fn retried_by_code() -> BTreeMap<String, u64> {
+    BY_CODE.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+fn count(code: Option<&str>) {
+    let mut counts = BY_CODE.lock().unwrap_or_else(PoisonError::into_inner);
+    *counts.entry(code.unwrap_or("none").to_owned()).or_default() += 1;
+}
 
 /// How many transactions this process has run again because they had lost against others, since it began.
 #[must_use]
@@ -41,10 +61,8 @@ impl Attempts {
 
     /// If the transaction should be run again after this error, waits and returns `true`.
     pub async fn should_retry(&mut self, error: &impl HasDbError) -> bool {
-        let contended = error.db_error().is_some_and(|error| error.kind() == DbErrorKind::Contention);
-        if !contended {
-            return false;
-        }
+        let contended = error.db_error().filter(|error| error.kind() == DbErrorKind::Contention);
+        let Some(contended) = contended else { return false };
         if self.lost + 1 >= Self::MOST {
             tracing::warn!(
                 attempts = Self::MOST,
@@ -54,6 +72,7 @@ impl Attempts {
             return false;
         }
         self.lost += 1;
+        count(contended.code());
         let retried = RETRIED.fetch_add(1, Ordering::Relaxed) + 1;
         tracing::debug!(
             attempt = self.lost,
