@@ -1,11 +1,12 @@
 //! The control service: owns what must be unique across all regions.
 //!
-//! The crate has four layers, the lowest first. A layer never imports from a higher one:
+//! The crate has five layers, the lowest first. A layer never imports from a higher one:
 //!
 //! 1. [`model`]: plain types;
 //! 2. `store`: the SQL, one file for each table or query topic;
 //! 3. use cases: [`regions`], [`feed`], [`slug`], [`directory`], [`import`];
-//! 4. `grpc`: decodes a request, calls one use case, encodes the answer. One table maps each [`error`](Error) to its
+//! 4. `measured`: what metrics show of them;
+//! 5. `grpc`: decodes a request, calls one use case, encodes the answer. One table maps each [`error`](Error) to its
 //!    gRPC code.
 
 pub mod directory;
@@ -13,6 +14,7 @@ mod error;
 pub mod feed;
 mod grpc;
 pub mod import;
+mod measured;
 pub mod model;
 pub mod regions;
 pub mod slug;
@@ -107,6 +109,7 @@ pub const FAILPOINTS_OF_OTHER_TESTS: &[(&str, &str)] = &[
 #[derive(Debug, Clone)]
 pub struct Control {
     db: Db,
+    env: Environment,
     regions: Regions,
     slug_reservations: SlugReservations,
     renames: Renames,
@@ -165,11 +168,12 @@ impl Control {
             slug_reservations,
             renames,
             product_renames,
-            directory: Directory::new(db.clone(), env, feeds.clone()),
+            directory: Directory::new(db.clone(), env.clone(), feeds.clone()),
             feeds,
             audit,
             page_key,
             db,
+            env,
         })
     }
 

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::{
     control_client::ControlClient, error::Error, holder::Holder, lifecycle::Lifecycle, limits::Limits,
-    registration::Registration, store::product_db::ProductDb, throttle::Throttle,
+    metrics::RegionMetrics, registration::Registration, store::product_db::ProductDb, throttle::Throttle,
 };
 
 /// What all parts of a region share. Cheap to clone.
@@ -52,6 +52,8 @@ pub(crate) struct Shared {
     pub(crate) comparison_wait: Duration,
     /// This process, as the holder of leases.
     pub(crate) holder: Holder,
+    /// What imports and comparisons count.
+    pub(crate) metrics: RegionMetrics,
     /// Whether control knows the region.
     pub(crate) registration: Registration,
     /// Tells all parts of the region when it stops, and waits for their tasks.

@@ -13,7 +13,10 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
 };
 
 use causeway_audit::{Call, Subject};
@@ -136,6 +139,8 @@ struct Inner {
     restart: Notify,
     /// When control last reported that there is nothing more, as far as this process knows.
     heard: Mutex<Option<DateTime<Utc>>>,
+    /// The version that the feed had, by control's last message; 0 before the first one.
+    known: AtomicI64,
 }
 
 impl Follower {
@@ -146,6 +151,7 @@ impl Follower {
             to_answer: Notify::new(),
             restart: Notify::new(),
             heard: Mutex::new(None),
+            known: AtomicI64::new(0),
         }));
         let (following, answering) = (follower.clone(), follower.clone());
         context.lifecycle.background(async move { following.follow().await });
@@ -165,10 +171,16 @@ impl Follower {
         let db = &self.context().db;
         let found = replica::resolve(db, slug).await?;
         let stored = replica::cursor(db).await?.heard_at;
-        let heard = *self.0.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(heard) = heard.max(stored) else { return Err(Error::NeverHeard) };
+        let Some(heard) = self.heard().0.max(stored) else { return Err(Error::NeverHeard) };
         let staleness = (self.context().env.now() - heard).max(TimeDelta::zero());
         found.map(|found| (found, staleness)).ok_or_else(|| Error::SlugNotFound(slug.to_owned()))
+    }
+
+    /// When control last reported that there is nothing more, as far as this process knows, and the version that the
+    /// feed had by its last message.
+    pub(crate) fn heard(&self) -> (Option<DateTime<Utc>>, i64) {
+        let heard = *self.0.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        (heard, self.0.known.load(Ordering::Relaxed))
     }
 
     async fn follow(&self) {
@@ -257,6 +269,7 @@ impl Follower {
     async fn take(&self, update: FeedUpdate) -> Result<(), Error> {
         let now = self.context().env.now();
         let current = update.current_version;
+        self.0.known.store(current, Ordering::Relaxed);
         let cursor = match update.change {
             FeedChange::Nothing => replica::cursor(&self.context().db).await?,
             FeedChange::Snapshot(snapshot) => {

@@ -3,8 +3,8 @@
 //!
 //! A module uses only modules above it in this list:
 //!
-//! 1. plain types: `error`, `limits`, `holder`, `replica`, `registration`, `decryption_key`, the types of [`import`];
-//!    `convert`, from and to messages of the contract; and [`throttle`], which holds imports back;
+//! 1. plain types: `error`, `limits`, `holder`, `replica`, `registration`, `metrics`, `decryption_key`, the types of
+//!    [`import`]; `convert`, from and to messages of the contract; and [`throttle`], which holds imports back;
 //! 2. `store`: the SQL, one file for each table;
 //! 3. `context`: what all parts share (database, catalog, environment, control client, limits, backoff), with
 //!    `lifecycle` and `control_client`, which makes all calls to control; control never calls a region; then
@@ -13,7 +13,8 @@
 //! 4. the parts: `register`, `follower`, `reconcile`, and [`import`] with its engine. They do not use each other,
 //!    except that a comparison uses the follower, and that all of them register. Each state of an import is a file in
 //!    `import/steps`;
-//! 5. `grpc`: decodes a request, calls one of the parts, encodes the answer.
+//! 5. `measured`: what metrics show of all parts;
+//! 6. `grpc`: decodes a request, calls one of the parts, encodes the answer.
 
 mod context;
 mod control_client;
@@ -27,6 +28,8 @@ pub mod holder;
 pub mod import;
 mod lifecycle;
 mod limits;
+mod measured;
+mod metrics;
 mod permits;
 mod primaries;
 mod probing;
@@ -73,6 +76,7 @@ use crate::{
     holder::Holder,
     import::{Engine, ImportContext, Imports},
     lifecycle::Lifecycle,
+    metrics::RegionMetrics,
     reconcile::Reconciler,
     registration::Registration,
     store::product_db::ProductDb,
@@ -304,6 +308,7 @@ impl Region {
             backoff: options.backoff,
             comparison_wait: options.comparison_wait,
             holder,
+            metrics: RegionMetrics::default(),
             registration: Registration::default(),
             lifecycle: Lifecycle::default(),
         });

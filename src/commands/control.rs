@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Context as _;
-use causeway::serve::serve_control;
+use causeway::serve::{Settings, serve_control};
 use causeway_control::{feed, model::region::AcceptRegions, slug::bulk_intake};
 use causeway_silo::env::Environment;
 
@@ -103,5 +103,6 @@ pub(super) async fn run(args: Args, env: Environment) -> anyhow::Result<Outcome>
         accept_regions: args.accept_regions(),
         audit: args.server.audit(),
     };
-    args.server.serve(serve_control(port.listener, options, args.server.settings(tls), env)).await
+    let settings = Settings { metrics: args.server.metrics_port().await?, ..args.server.settings(tls) };
+    args.server.serve(serve_control(port.listener, options, settings, env)).await
 }

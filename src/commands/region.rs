@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use causeway::serve::serve_region;
+use causeway::serve::{Settings, serve_region};
 use causeway_client::{ClientTls, Timeouts};
 use causeway_region::{Limits, Options};
 use causeway_relocation::export;
@@ -248,5 +248,6 @@ pub(super) async fn run(args: Args, env: Environment) -> anyhow::Result<Outcome>
         reconcile_every: args.reconcile_every,
         ..Options::new(args.name, port.advertised, database_url, args.control, spool_dir)
     };
-    args.server.serve(serve_region(port.listener, options, args.server.settings(tls), env)).await
+    let settings = Settings { metrics: args.server.metrics_port().await?, ..args.server.settings(tls) };
+    args.server.serve(serve_region(port.listener, options, settings, env)).await
 }

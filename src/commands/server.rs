@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, bail};
-use causeway::serve::{CallerLimits, ConnectionLimits, Running, Settings, Tls, open_files};
+use causeway::serve::{CallerLimits, ConnectionLimits, MetricsPort, Running, Settings, Tls, open_files};
 use causeway_silo::db::{self, DatabaseUrl};
 use tokio::net::TcpListener;
 use tracing::{error, info, warn};
@@ -132,6 +132,10 @@ pub(super) struct ServerArgs {
     /// The URL at which others reach this service [default: http://ADDR of --listen, with TLS https://ADDR]
     #[arg(long, value_name = "URL", env = "CAUSEWAY_ADVERTISE_URL", value_parser = super::target::service_url)]
     pub(super) advertise: Option<String>,
+    /// The address at which metrics can be scraped, at http://ADDR/metrics; port 0 takes a free port. It is plain HTTP
+    /// for everybody who reaches it, so any address but loopback needs --insecure. Without this, there are no metrics
+    #[arg(long, value_name = "ADDR", env = "CAUSEWAY_METRICS_LISTEN")]
+    metrics_listen: Option<SocketAddr>,
     /// How often to check the database
     #[arg(
         long,
@@ -182,6 +186,15 @@ impl ServerArgs {
     /// server that starts reads it once.
     pub(super) fn check(&self, listen: SocketAddr, reads_files: bool) -> anyhow::Result<()> {
         self.tls.check(listen)?;
+        if let Some(address) = self.metrics_listen
+            && !address.ip().is_loopback()
+            && !self.tls.is_insecure()
+        {
+            bail!(
+                "{address} of --metrics-listen can be reached from other machines, and metrics are shown to everybody \
+                 without TLS: listen on loopback, or give --insecure to let whoever reaches the port read them"
+            );
+        }
         if reads_files || self.database_url_file.is_none() || self.database_url.is_some() {
             self.database_url()?;
         }
@@ -226,6 +239,17 @@ impl ServerArgs {
             max_connections: self.database_max_connections,
             acquire_timeout: self.database_acquire_timeout,
         }
+    }
+
+    /// Listens on the port for metrics, if there is to be one.
+    pub(super) async fn metrics_port(&self) -> anyhow::Result<Option<MetricsPort>> {
+        let Some(address) = self.metrics_listen else { return Ok(None) };
+        let port = MetricsPort::bind(address).await;
+        let port = port.with_context(|| format!("cannot listen on {address} (--metrics-listen)"))?;
+        if !address.ip().is_loopback() {
+            warn!(%address, "--insecure: whoever reaches the port of --metrics-listen can read the metrics");
+        }
+        Ok(Some(port))
     }
 
     /// The settings for serving. Raises the process's limit on open files.
@@ -283,6 +307,9 @@ impl ServerArgs {
                 return Ok(Outcome::Done);
             }
         };
+        if let Some(address) = running.metrics_address {
+            info!("metrics can be scraped at http://{address}{}", causeway_metrics::http::PATH);
+        }
         info!(address = %running.address, "serving");
         let outcome = tokio::select! {
             error = running.wait() => {

@@ -54,7 +54,7 @@ pub(super) struct ServerTlsArgs {
     #[arg(long, value_name = "NAME=ROLE/NAME", env = "CAUSEWAY_IDENTITY", value_delimiter = ';')]
     identity: Vec<TableEntry>,
     /// Listen without TLS on an address that other machines can reach. Whoever reaches the port can then read and make
-    /// every call
+    /// every call, and whoever reaches the port of --metrics-listen can read the metrics
     #[arg(long, env = "CAUSEWAY_INSECURE")]
     insecure: bool,
 }
@@ -63,6 +63,11 @@ impl ServerTlsArgs {
     /// The certificate that was given, with its key.
     fn pair(&self) -> anyhow::Result<Option<PairFiles>> {
         pair(self.tls_cert.as_ref(), self.tls_key.as_ref(), "tls")
+    }
+
+    /// Whether a port without TLS may be reached from other machines.
+    pub(super) fn is_insecure(&self) -> bool {
+        self.insecure
     }
 
     /// Whether the port speaks TLS.

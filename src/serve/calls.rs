@@ -9,6 +9,7 @@ use std::{
 };
 
 use causeway_audit::Call;
+use causeway_metrics::{areas::CallMetrics, counted::There};
 use causeway_proto::calls::REQUEST_ID;
 use causeway_silo::env::Environment;
 use futures::future::BoxFuture;
@@ -29,6 +30,7 @@ use uuid::Uuid;
 
 use super::{
     connections::{OpenCall, Origin},
+    metrics::{Ending, rpc_label},
     traced::{self, call_span},
 };
 
@@ -44,13 +46,25 @@ pub(super) struct Calls {
     open: TaskTracker,
     region: Option<Arc<str>>,
     env: Environment,
+    metrics: CallMetrics,
 }
 
 impl Calls {
     /// No open calls yet. `region` names the region that serves them; without it, control does. `env` makes the ids of
     /// requests that come without one.
     pub(super) fn new(region: Option<String>, env: Environment) -> Self {
-        Self { open: TaskTracker::new(), region: region.map(Arc::from), env }
+        let metrics = CallMetrics::default();
+        Self { open: TaskTracker::new(), region: region.map(Arc::from), env, metrics }
+    }
+
+    /// The name of the region that serves them; `None` if control does.
+    pub(super) fn region(&self) -> Option<&str> {
+        self.region.as_deref()
+    }
+
+    /// What they count.
+    pub(super) fn metrics(&self) -> &CallMetrics {
+        &self.metrics
     }
 
     /// How many are open now. Endless ones are not counted.
@@ -124,11 +138,17 @@ where
         request.extensions_mut().insert(call);
         let span = info_span!("call", method, region = self.calls.region.as_deref(), caller, request_id = %request_id);
         let trace = call_span(method, self.calls.region.as_deref(), request_id, request.headers());
+        let (is_endless, rpc) = (is_endless(method), rpc_label(method));
         let mut ending = CallGuard {
-            _open: (!is_endless(method)).then(|| self.calls.open.token()),
+            _open: (!is_endless).then(|| self.calls.open.token()),
             _on_connection: on_connection,
+            _in_progress: self.calls.metrics.begin(rpc),
             begun: Instant::now(),
             code: None,
+            ending: None,
+            rpc: Arc::from(rpc),
+            is_endless,
+            metrics: self.calls.metrics.clone(),
             request_id: HeaderValue::from_str(&request_id.to_string()).ok(),
             span: span.clone(),
             trace: trace.clone(),
@@ -175,8 +195,15 @@ fn shorten(headers: &mut HeaderMap) {
 struct CallGuard {
     _open: Option<TaskTrackerToken>,
     _on_connection: Option<OpenCall>,
+    _in_progress: There,
     begun: Instant,
     code: Option<i32>,
+    /// How it has ended, for the metrics; `None` as long as it has not.
+    ending: Option<Ending>,
+    /// Its label in the metrics.
+    rpc: Arc<str>,
+    is_endless: bool,
+    metrics: CallMetrics,
     /// The id of the request, which is always a valid value.
     request_id: Option<HeaderValue>,
     span: Span,
@@ -197,6 +224,7 @@ impl CallGuard {
         let code = headers.get("grpc-status").and_then(|code| code.to_str().ok());
         self.code = code.and_then(|code| code.parse().ok()).or(self.code);
         traced::note(&self.trace, headers);
+        self.ending = Ending::of(headers).or(self.ending);
     }
 }
 
@@ -206,7 +234,10 @@ impl Drop for CallGuard {
             traced::given_up(&self.trace);
         }
         let code = self.code.map_or("given up".to_owned(), |code| format!("{:?}", tonic::Code::from(code)));
-        debug!(parent: &self.span, code, elapsed = ?self.begun.elapsed(), "ended");
+        let elapsed = self.begun.elapsed();
+        debug!(parent: &self.span, code, ?elapsed, "ended");
+        let Ending { code, reason } = self.ending.unwrap_or_default();
+        self.metrics.ended(&self.rpc, code, reason, (!self.is_endless).then_some(elapsed));
     }
 }
 

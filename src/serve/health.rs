@@ -1,5 +1,10 @@
 //! `grpc.health.v1`: a service is healthy if its database answers and accepts writes.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use causeway_silo::db::DbErrorKind;
 use tokio::{
     sync::watch,
@@ -26,6 +31,8 @@ pub(super) struct Health {
     /// Those that are of use only while control knows the silo; `NOT_SERVING` at other times.
     need_registration: &'static [&'static str],
     settings: Settings,
+    /// Whether the database could be used at the last check.
+    is_database_ready: Arc<AtomicBool>,
 }
 
 /// What decides the health of each service.
@@ -43,7 +50,16 @@ impl Health {
         settings: Settings,
     ) -> (Self, HealthServer<impl HealthService>) {
         let (reporter, service) = tonic_health::server::health_reporter();
-        (Self { reporter, services, need_registration, settings }, service)
+        (Self { reporter, services, need_registration, settings, is_database_ready: Arc::default() }, service)
+    }
+
+    /// Whether the database could be used at the last check.
+    pub(super) fn is_database_ready(&self) -> bool {
+        self.is_database_ready.load(Ordering::Relaxed)
+    }
+
+    fn note(&self, database: ServingStatus) {
+        self.is_database_ready.store(database == ServingStatus::Serving, Ordering::Relaxed);
     }
 
     fn names(&self) -> impl Iterator<Item = &'static str> + use<> {
@@ -91,6 +107,7 @@ impl Health {
             warn!(why, "the database cannot be used; health is NOT_SERVING until it can");
             ServingStatus::NotServing
         });
+        self.note(database);
         let state = State { database, is_registered: *silo.registration().borrow() };
         self.set(state, None).await;
         state
@@ -112,6 +129,7 @@ impl Health {
                 tokio::select! {
                     () = sleep_until(next) => {
                         state.database = self.check(silo, before.database).await;
+                        self.note(state.database);
                         next = Instant::now() + self.settings.health_interval;
                     }
                     // An error means that there is nothing to follow; it disables this branch.

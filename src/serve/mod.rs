@@ -16,6 +16,7 @@ mod connections;
 mod health;
 mod identities;
 mod limits;
+mod metrics;
 pub mod open_files;
 mod reflection;
 #[cfg(test)]
@@ -29,8 +30,12 @@ use anyhow::{Context as _, anyhow};
 use causeway_audit::Audit;
 use causeway_client::ClientTls;
 use causeway_control::Control;
+use causeway_metrics::{Reading, Registry, Sample, http};
 use causeway_region::Region;
-use causeway_silo::{db::DbError, env::Environment};
+use causeway_silo::{
+    db::{DbError, PoolUse},
+    env::Environment,
+};
 use futures::future::BoxFuture;
 use tokio::{
     net::TcpListener,
@@ -51,6 +56,7 @@ use identities::Identities;
 
 pub use certificates::Tls;
 pub use connection_limiter::Limits as ConnectionLimits;
+pub use http::Port as MetricsPort;
 pub use limits::Limits as CallerLimits;
 
 /// How long calls in flight get to end at shutdown, unless the caller sets another time with [`Running::stop_within`].
@@ -84,6 +90,24 @@ trait ServedService: Send + Sync + 'static {
         None
     }
 
+    /// Shows what it counts.
+    fn register_metrics(&self, _registry: &mut Registry) {}
+
+    /// What its metrics show without asking anybody.
+    fn samples(&self) -> Vec<Sample> {
+        Vec::new()
+    }
+
+    /// What its metrics show that is read when somebody scrapes.
+    fn readings(&self) -> Vec<Arc<Reading>> {
+        Vec::new()
+    }
+
+    /// The connections to its database.
+    fn pool_use(&self) -> Vec<PoolUse> {
+        Vec::new()
+    }
+
     /// Whether its database answers.
     fn ping(&self) -> impl Future<Output = Result<(), DbError>> + Send;
 
@@ -106,6 +130,22 @@ impl ServedService for Control {
 
     fn audit(&self) -> Option<&Audit> {
         Some(Self::audit(self))
+    }
+
+    fn register_metrics(&self, registry: &mut Registry) {
+        Self::register_metrics(self, registry);
+    }
+
+    fn samples(&self) -> Vec<Sample> {
+        Self::samples(self)
+    }
+
+    fn readings(&self) -> Vec<Arc<Reading>> {
+        Self::readings(self)
+    }
+
+    fn pool_use(&self) -> Vec<PoolUse> {
+        Self::pool_use(self)
     }
 
     async fn ping(&self) -> Result<(), DbError> {
@@ -139,6 +179,22 @@ impl ServedService for Region {
 
     fn audit(&self) -> Option<&Audit> {
         Some(Self::audit(self))
+    }
+
+    fn register_metrics(&self, registry: &mut Registry) {
+        Self::register_metrics(self, registry);
+    }
+
+    fn samples(&self) -> Vec<Sample> {
+        Self::samples(self)
+    }
+
+    fn readings(&self) -> Vec<Arc<Reading>> {
+        Self::readings(self)
+    }
+
+    fn pool_use(&self) -> Vec<PoolUse> {
+        Self::pool_use(self)
     }
 
     async fn ping(&self) -> Result<(), DbError> {
@@ -200,6 +256,8 @@ pub struct Settings {
     pub callers: CallerLimits,
     /// TLS. Without it, the port speaks plaintext.
     pub tls: Option<Tls>,
+    /// Where metrics can be scraped, by plain HTTP; `None` for nowhere.
+    pub metrics: Option<MetricsPort>,
 }
 
 impl Default for Settings {
@@ -212,6 +270,7 @@ impl Default for Settings {
             connections: ConnectionLimits::default(),
             callers: CallerLimits::default(),
             tls: None,
+            metrics: None,
         }
     }
 }
@@ -291,10 +350,19 @@ async fn serve<S: ServedService + Owners>(
     });
 
     let certificates = Certificates { server: tls, client: control_tls };
+    let metrics_stop = CancellationToken::new();
+    let metrics_address = settings.metrics.as_ref().map(|port| port.address);
+    if let Some(port) = settings.metrics.clone() {
+        let shown = metrics::exposition(Arc::clone(&silo), &calls, health.clone(), certificates.clone());
+        let serving = port.serve(shown, http::Limits::default());
+        tokio::spawn(metrics_stop.clone().run_until_cancelled_owned(serving));
+    }
     tokio::spawn(stopping.clone().run_until_cancelled_owned(certificates.follow()));
 
     Ok(Running {
         address,
+        metrics_address,
+        metrics_stop: metrics_stop.drop_guard(),
         server: Some(server),
         health_task,
         health,
@@ -318,6 +386,9 @@ type Served = Result<(), tonic::transport::Error>;
 pub struct Running {
     /// The address that it listens on, with the actual port.
     pub address: SocketAddr,
+    /// Where its metrics can be scraped, with the actual port; `None` for nowhere.
+    pub metrics_address: Option<SocketAddr>,
+    metrics_stop: DropGuard,
     server: Option<JoinHandle<Served>>,
     health_task: JoinHandle<()>,
     health: Health,
@@ -381,6 +452,8 @@ impl Running {
         if timeout_at(for_calls, self.calls.none_open()).await.is_err() {
             warn!(address = %self.address, open = self.calls.open(), "calls did not end in time and are cut");
         }
+        // Metrics read the database, which is about to be closed.
+        self.metrics_stop.disarm().cancel();
         if timeout_at(deadline, (self.stop_silo)()).await.is_err() {
             warn!(address = %self.address, "the service did not stop in time and is cut");
         }

@@ -54,6 +54,7 @@ const SHORT: Settings = Settings {
         arrival: Duration::from_secs(60),
     },
     tls: None,
+    metrics: None,
 };
 
 /// Nothing here takes this long, unless it hangs.

@@ -12,7 +12,15 @@ pub mod all;
 mod messages;
 mod reader_slots;
 
-use std::{collections::HashMap, convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use causeway_silo::{
     db::{Db, count},
@@ -331,9 +339,9 @@ impl Feeds {
             }
         };
         let region = regions::registered(&self.0.db, "region", region).await?.name;
-        let (feeds, is_own) = (self.clone(), instance_id.is_some());
+        let (feeds, is_own, sent) = (self.clone(), instance_id.is_some(), place.sent());
         Ok(self.read(place, |messages| {
-            Reader { feeds, region, is_own, contact: None, at: after, known: 0, messages }.follow()
+            Reader { feeds, region, is_own, contact: None, at: after, known: 0, sent, messages }.follow()
         }))
     }
 }
@@ -360,6 +368,8 @@ struct Reader {
     at: i64,
     /// A lower bound of the feed's version.
     known: i64,
+    /// Where the version that was sent is stored for the metrics, if the region itself reads.
+    sent: Option<Arc<AtomicI64>>,
     messages: mpsc::Sender<Message>,
 }
 
@@ -373,6 +383,9 @@ impl Reader {
         let message = Message { part, current_version: self.known };
         // If nobody reads any more, this task ends.
         let _gone = self.messages.send(message).await;
+        if let Some(sent) = &self.sent {
+            sent.store(self.at, Ordering::Relaxed);
+        }
     }
 
     async fn follow(mut self) -> Result<Infallible, Error> {

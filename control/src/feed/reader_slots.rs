@@ -7,7 +7,10 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
 };
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -36,6 +39,8 @@ struct Stream {
     instance_id: Uuid,
     /// Cancelled when the stream loses its place.
     lost: CancellationToken,
+    /// The version that was sent last.
+    sent: Arc<AtomicI64>,
 }
 
 /// A place that is in use. Dropping it gives the place back.
@@ -51,6 +56,8 @@ pub(crate) enum ReaderSlot {
         instance_id: Uuid,
         /// Cancelled when a newer stream of the region takes the place.
         lost: CancellationToken,
+        /// The version that was sent last, for the metrics. The stream keeps it.
+        sent: Arc<AtomicI64>,
     },
     /// One of the places that all other readers share.
     Other(#[expect(dead_code, reason = "given back when it is dropped")] OwnedSemaphorePermit),
@@ -59,6 +66,19 @@ pub(crate) enum ReaderSlot {
 impl ReaderSlots {
     pub(crate) fn new(limit: usize) -> Self {
         Self { others: Arc::new(Semaphore::new(limit)), limit, regions: Arc::default() }
+    }
+
+    /// How many of the shared places are in use, and how many there are.
+    pub(crate) fn open(&self) -> (usize, usize) {
+        (self.limit.saturating_sub(self.others.available_permits()), self.limit)
+    }
+
+    /// The version that was last sent to each region that has a stream of its own feed here.
+    pub(crate) fn sent_versions(&self) -> HashMap<String, i64> {
+        let sent = |streams: &VecDeque<Stream>| {
+            streams.iter().map(|stream| stream.sent.load(Ordering::Relaxed)).max().unwrap_or(0)
+        };
+        self.regions().iter().map(|(region, streams)| (region.clone(), sent(streams))).collect()
     }
 
     fn regions(&self) -> MutexGuard<'_, Streams> {
@@ -77,7 +97,7 @@ impl ReaderSlots {
     /// Takes one of a region's own places. If all are in use, the region's oldest stream loses its place.
     /// Streams of a database that had the region's name before always lose theirs.
     pub(crate) fn take_own(&self, region: &str, instance_id: Uuid) -> ReaderSlot {
-        let lost = CancellationToken::new();
+        let (lost, sent) = (CancellationToken::new(), Arc::new(AtomicI64::new(0)));
         let mut regions = self.regions();
         let streams = regions.entry(region.to_owned()).or_default();
         if streams.len() >= MAX_PER_REGION
@@ -89,16 +109,24 @@ impl ReaderSlots {
             stream.lost.cancel();
         }
         streams.retain(|stream| !stream.lost.is_cancelled());
-        streams.push_back(Stream { instance_id, lost: lost.clone() });
-        ReaderSlot::Own { reader_slots: self.clone(), region: region.to_owned(), instance_id, lost }
+        streams.push_back(Stream { instance_id, lost: lost.clone(), sent: Arc::clone(&sent) });
+        ReaderSlot::Own { reader_slots: self.clone(), region: region.to_owned(), instance_id, lost, sent }
     }
 }
 
 impl ReaderSlot {
+    /// Where the stream stores the version that it has sent; `None` in a shared place.
+    pub(crate) fn sent(&self) -> Option<Arc<AtomicI64>> {
+        match self {
+            Self::Own { sent, .. } => Some(Arc::clone(sent)),
+            Self::Other(_) => None,
+        }
+    }
+
     /// Waits until a newer stream takes the place, and returns the error for the stream that lost it. A shared place is
     /// never lost.
     pub(crate) async fn lost(&self) -> Error {
-        let Self::Own { reader_slots, region, instance_id, lost } = self else {
+        let Self::Own { reader_slots, region, instance_id, lost, .. } = self else {
             return std::future::pending().await;
         };
         lost.cancelled().await;
@@ -152,6 +180,7 @@ mod tests {
     async fn a_region_always_has_its_own_places_and_the_oldest_stream_gives_way() {
         let reader_slots = ReaderSlots::new(1);
         let other = reader_slots.take().unwrap();
+        assert_eq!(reader_slots.open(), (1, 1));
         assert!(matches!(reader_slots.take(), Err(Error::TooManyWatches { limit: 1 })));
         let mut own: Vec<ReaderSlot> =
             (0..MAX_PER_REGION).map(|_| reader_slots.take_own("us", ONE)).collect();

@@ -62,7 +62,8 @@ pub struct WantedSlug {
 }
 
 /// Why an organization gets the slug that it gets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum SlugReason {
     /// It is the wanted slug.
     Free,

@@ -130,6 +130,12 @@ async fn lease(tx: &mut Tx, wanted: LeaseRequest<'_>, now: DateTime<Utc>) -> Res
 }
 
 impl Regions {
+    /// The models whose ids are leased, by name.
+    pub(crate) fn models_with_leased_ids(&self) -> Vec<String> {
+        let leased = self.catalog.models().iter().filter(|model| model.leases_ids());
+        leased.map(|model| model.name.clone()).collect()
+    }
+
     pub(crate) fn new(db: Db, env: Environment, catalog: Arc<Catalog>, accept: AcceptRegions) -> Self {
         Self { db, env, catalog, accept }
     }

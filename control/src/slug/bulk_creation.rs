@@ -75,6 +75,7 @@ impl SlugReservations {
                 // that, and returns the proper error.
                 Err(error) if is_unique(&error) && clashes < MAX_RESTARTS => {
                     clashes += 1;
+                    self.metrics.conflict();
                     continue;
                 }
                 outcome => outcome?,
@@ -103,7 +104,7 @@ impl SlugReservations {
         now: DateTime<Utc>,
     ) -> Result<Option<Vec<GivenSlug>>, Error> {
         let key = operation.key();
-        transact!(Error, self.feeds.of(key.region), |feed| {
+        let outcome = transact!(Error, self.feeds.of(key.region), |feed| {
             let size = count(operation.len())?;
             if operations::insert(feed, key.operation_id, operation.digest(), size, None, now).await? {
                 ids::refuse_of_others(feed, key.region, &operation.organization_ids()).await?;
@@ -113,13 +114,14 @@ impl SlugReservations {
                 while let Some(candidates) = rounds.next(&self.env)? {
                     rounds.record_winners(store::take_free(feed, key.operation_id, candidates, now).await?);
                 }
+                let suffix_rounds = rounds.suffix_rounds();
                 let mut given = rounds.finish();
                 let owners = store::owners(feed, operation.taken(&given)).await?;
                 operation.note_owners(&mut given, &owners);
                 operations::store_answer(feed, key.operation_id, 0, operation.kept(&given)?).await?;
                 causeway_audit::append(feed, &Subject::operation(key.operation_id), now).await?;
                 self.env.failpoint("control.bulk_create.prepared").await?;
-                Some(given)
+                Some((given, Some(suffix_rounds)))
             } else {
                 let before = locked(operations::lock(feed, key.operation_id).await?, key)?;
                 match found(operation, &before)? {
@@ -130,11 +132,26 @@ impl SlugReservations {
                         let kept =
                             operation.given(&operations::stored_answer(feed, key.operation_id).await?)?;
                         // Older releases of Causeway stored no answers. The region must ask under another id.
-                        Some(kept.ok_or(Error::OperationReleased { operation_id: key.operation_id })?)
+                        let kept = kept.ok_or(Error::OperationReleased { operation_id: key.operation_id })?;
+                        Some((kept, None))
                     }
                 }
             }
-        })
+        })?;
+        Ok(outcome.map(|(given, picked)| {
+            if let Some(suffix_rounds) = picked {
+                self.count(operation, &given, suffix_rounds);
+            }
+            given
+        }))
+    }
+
+    /// Counts a bulk creation that has picked all slugs, for the metrics.
+    fn count(&self, operation: &SlugOperation, given: &[GivenSlug], suffix_rounds: u32) {
+        self.metrics.picked(suffix_rounds);
+        for (reason, count) in operation.reasons(given) {
+            self.metrics.given(reason.into(), count);
+        }
     }
 
     /// Does it in parts. `None` if something must be withdrawn first, or if another call has changed the operation's
@@ -205,7 +222,12 @@ impl SlugReservations {
                 self.env.failpoint("control.bulk_create.part_committed").await?;
             }
         }
-        self.keep(operation, begun, rounds.finish(), now).await
+        let suffix_rounds = rounds.suffix_rounds();
+        let kept = self.keep(operation, begun, rounds.finish(), now).await?;
+        if let Some(given) = &kept {
+            self.count(operation, given, suffix_rounds);
+        }
+        Ok(kept)
     }
 
     /// Reserves those slugs of one part of a round that are free.

@@ -1,6 +1,6 @@
 //! One bulk creation: the requests as they arrive, and which organization gets which slug, round by round.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use causeway_proto::limits::{MAX_BATCH, MAX_ORGANIZATIONS, MAX_TEXT_BYTES};
 use causeway_silo::{
@@ -178,6 +178,15 @@ impl SlugOperation {
         self.requests.iter().map(|request| request.organization_id).collect()
     }
 
+    /// How many organizations got their slug for each reason.
+    pub(crate) fn reasons(&self, given: &[GivenSlug]) -> BTreeMap<SlugReason, u64> {
+        let mut counts = BTreeMap::new();
+        for (request, given) in self.requests.iter().zip(given) {
+            *counts.entry(request.reason(&given.slug)).or_default() += 1;
+        }
+        counts
+    }
+
     /// The slugs that organizations could not get because others have them. Each slug once.
     pub(crate) fn taken(&self, given: &[GivenSlug]) -> Vec<String> {
         let mut taken: Vec<String> = self
@@ -338,6 +347,11 @@ impl<'a> Rounds<'a> {
         self.open.retain(|index| given[*index].slug.is_empty());
     }
 
+    /// How many rounds with a suffix there were.
+    pub(crate) fn suffix_rounds(&self) -> u32 {
+        u32::try_from(self.number.saturating_sub(ROUNDS_WITHOUT_SUFFIX)).unwrap_or(u32::MAX)
+    }
+
     /// The slug of each organization, in the order of their ids.
     pub(crate) fn finish(self) -> Vec<GivenSlug> {
         self.given
@@ -428,6 +442,7 @@ mod tests {
         assert_eq!(third.slugs[0].len(), "settings-xyz".len());
         rounds.record_winners(vec![(1, third.slugs[0].clone())]);
         assert!(rounds.next(&env).expect("few rounds").is_none());
+        assert_eq!(rounds.suffix_rounds(), 2);
         let slugs: Vec<Box<str>> = rounds.finish().into_iter().map(|given| given.slug).collect();
         assert!(slugs[0].starts_with("settings-"), "{slugs:?}");
         assert_eq!(

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use causeway_audit::Subject;
+use causeway_metrics::areas::SlugMetrics;
 use causeway_silo::{
     db::{Db, DbError},
     env::Environment,
@@ -39,6 +40,8 @@ pub struct SlugReservations {
     pub(crate) intake: BulkIntake,
     /// The callers that wait for the end of renames.
     pub(crate) waiting: Waiting<Rename>,
+    /// What bulk creations count.
+    pub(crate) metrics: SlugMetrics,
 }
 
 impl SlugReservations {
@@ -50,7 +53,7 @@ impl SlugReservations {
         bulk: bulk_intake::Options,
         waiting: Waiting<Rename>,
     ) -> Self {
-        Self { db, env, feeds, intake: BulkIntake::new(bulk), waiting }
+        Self { db, env, feeds, intake: BulkIntake::new(bulk), waiting, metrics: SlugMetrics::default() }
     }
 
     /// Begins to receive a bulk creation. [`Incoming::add`] adds the organizations, [`SlugReservations::bulk_create`]

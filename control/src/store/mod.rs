@@ -8,6 +8,7 @@ pub mod feed_transaction;
 pub(crate) mod id_lease;
 pub(crate) mod import;
 pub(crate) mod import_plan;
+pub(crate) mod measured;
 pub(crate) mod product_db;
 pub(crate) mod product_state;
 pub(crate) mod product_tables;

@@ -4,8 +4,12 @@
 //! own; then the region records the chunk. If the region dies in between, it sends the same chunk again, and control
 //! gives the same answer.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::{Mutex, PoisonError},
+};
 
+use causeway_metrics::areas::ChunkRecords;
 use causeway_proto::{
     control::v1::{ImportModelsRequest, ImportRecord},
     relocation::v1::{self as contract, ImportFlags},
@@ -23,6 +27,7 @@ use causeway_silo::{
     db::{Tx, count},
     transact,
 };
+use tokio::time::Instant;
 
 use super::{
     Import, ImportState, ImportedOrganization, ModelCounts, batches::Batch, context::ImportContext,
@@ -40,6 +45,8 @@ pub(super) struct ChunkDraft {
     pub(super) state: ImportState,
     min_ordinal: i64,
     max_ordinal: i64,
+    /// Bytes of all records in the file.
+    bytes: u64,
     /// Keys of records that were filtered or are of another scope.
     pub(super) keys: ChunkKeys,
     pub(super) findings: Vec<Finding>,
@@ -96,6 +103,7 @@ impl ChunkDraft {
             state,
             min_ordinal: batch.min_ordinal,
             max_ordinal: batch.max_ordinal,
+            bytes: batch.records.iter().map(|record| record.length as u64).sum(),
             keys: ChunkKeys::default(),
             findings: Vec::new(),
             dropped: 0,
@@ -180,6 +188,8 @@ struct RegionChunk<'a> {
     context: &'a ImportContext,
     import: &'a Import,
     draft: ChunkDraft,
+    /// When all of it was written, and only the commit was left. Of the last attempt.
+    recorded: Mutex<Instant>,
 }
 
 impl ChunkSilo for RegionChunk<'_> {
@@ -198,7 +208,9 @@ impl ChunkSilo for RegionChunk<'_> {
         tx.check_constraints().await?;
         let lease = &mut record(self.context, tx, self.import, model, &self.draft, written).await?;
         self.draft.insert_organizations(lease, rows, written).await?;
-        Ok(self.context.env.failpoint("region.chunk.recorded").await?)
+        self.context.env.failpoint("region.chunk.recorded").await?;
+        *self.recorded.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        Ok(())
     }
 }
 
@@ -228,11 +240,14 @@ pub(super) async fn write_here(
 ) -> Result<ChunkKeys, Error> {
     // Control writes the users.
     let writer = writer(context, import, None);
-    let here = RegionChunk { context, import, draft };
+    let began = Instant::now();
+    let here = RegionChunk { context, import, draft, recorded: Mutex::new(began) };
     context.env.failpoint("region.chunk.ready").await?;
     let written = write_chunk(&context.db, &writer, model, records, &here).await?;
+    let commit = here.recorded.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
+    context.metrics.imports.wrote_here(began.elapsed(), commit);
     context.env.failpoint("region.chunk.committed").await?;
-    Ok(merged(here.draft.keys, written.keys))
+    Ok(committed(context, model, here.draft, written))
 }
 
 /// Lets control write a chunk. The caller must record it then; until it has, control gives the same answer again.
@@ -262,7 +277,9 @@ pub(super) async fn write_at_control(
         };
         context.register().await?;
         context.env.failpoint("region.control_chunk.ready").await?;
+        let began = Instant::now();
         let answer = context.ask(context.control.import_models(request)).await?;
+        context.metrics.imports.wrote_at_control(began.elapsed());
         context.env.failpoint("region.control_chunk.answered").await?;
         written.keys = keys_from_proto(&answer.keys)?;
         let dropped = sent.checked_sub(answer.keys.len()).ok_or_else(|| {
@@ -288,7 +305,24 @@ pub(super) async fn note_chunk_of_control(
         store::imported::insert_returned(lease, &model.name, &returned).await?;
     })?;
     context.env.failpoint("region.control_chunk.noted").await?;
-    Ok(merged(draft.keys, written.keys))
+    Ok(committed(context, model, draft, written))
+}
+
+/// Counts the records of a chunk that was committed, for the metrics. Returns the keys of all of them.
+fn committed(context: &ImportContext, model: &Model, draft: ChunkDraft, written: Written) -> ChunkKeys {
+    let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    let (dropped, bytes) = (draft.dropped + written.dropped, draft.bytes);
+    let keys = merged(draft.keys, written.keys);
+    let records = ChunkRecords {
+        inserted: number(keys.inserted.len()),
+        existing: number(keys.existing.len()),
+        filtered: number(keys.filtered.len()),
+        out_of_scope: number(keys.out_of_scope.len()),
+        dropped: dropped.unsigned_abs(),
+        bytes,
+    };
+    context.metrics.imports.committed(&model.name, records);
+    keys
 }
 
 fn record_for_control(record: Record) -> Result<ImportRecord, Error> {

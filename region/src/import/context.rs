@@ -56,7 +56,7 @@ impl ImportContext {
     }
 
     /// The directory with the files of imports that need them.
-    pub(super) fn spool_dir(&self) -> &Path {
+    pub(crate) fn spool_dir(&self) -> &Path {
         &self.files.spool_dir
     }
 

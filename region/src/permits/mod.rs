@@ -47,6 +47,11 @@ impl Permits {
         self.uploads.take(address)
     }
 
+    /// How many watches are open, and how many may be.
+    pub(crate) fn watches_open(&self) -> (usize, usize) {
+        (self.watch_limit.saturating_sub(self.watches.available_permits()), self.watch_limit)
+    }
+
     /// Takes a place for a watch of an import. Dropping the permit gives it back.
     ///
     /// # Errors

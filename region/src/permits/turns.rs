@@ -43,6 +43,11 @@ impl Turns {
         Self(Arc::new(Inner { places: Arc::new(Semaphore::new(at_once)), waiting: AtomicUsize::new(0) }))
     }
 
+    /// How many imports wait for a turn.
+    pub(crate) fn waiting(&self) -> usize {
+        self.0.waiting.load(Ordering::Relaxed)
+    }
+
     async fn place(&self) -> Result<OwnedSemaphorePermit, Error> {
         let inner = &self.0;
         if let Ok(place) = Arc::clone(&inner.places).try_acquire_owned() {
@@ -58,7 +63,7 @@ impl Turns {
 impl Turn {
     /// Whether another import is waiting for a turn.
     pub(crate) fn is_awaited(&self) -> bool {
-        self.turns.0.waiting.load(Ordering::Relaxed) > 0
+        self.turns.waiting() > 0
     }
 }
 

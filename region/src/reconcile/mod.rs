@@ -94,6 +94,13 @@ impl Reconciler {
     ) -> Result<Summary, Error> {
         let turn = self.take_turn().await?;
         let outcome = self.compare_all(mode, &told).await;
+        // If the receiver is gone, not all were compared.
+        if let Ok(summary) = &outcome
+            && !told.is_closed()
+        {
+            let left = summary.differences - summary.repaired;
+            self.context().metrics.comparisons.ended(self.context().env.now().timestamp(), left);
+        }
         self.give_turn_back(turn).await;
         outcome
     }

@@ -8,6 +8,7 @@ pub(crate) mod import_trace;
 pub(crate) mod imported;
 pub(crate) mod lease;
 pub mod lease_transaction;
+pub(crate) mod measured;
 pub(crate) mod model_counts;
 pub(crate) mod organization;
 pub(crate) mod pause;
