@@ -16,7 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tracing::{debug, warn};
 
@@ -55,6 +55,27 @@ const HEADERS: usize = 64;
 /// once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Least time between two log lines about refused connections.
+const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The connections refused since the last log line about them.
+#[derive(Debug, Default)]
+struct Refusals {
+    refused: u64,
+    told: Option<Instant>,
+}
+
+impl Refusals {
+    fn count(&mut self, peer: SocketAddr, limit: usize) {
+        self.refused += 1;
+        if self.told.is_none_or(|told| told.elapsed() >= REFUSAL_LOG_INTERVAL) {
+            let refused = std::mem::take(&mut self.refused);
+            warn!(%peer, limit, refused, "as many scrapers are connected as may be; others are refused");
+            self.told = Some(Instant::now());
+        }
+    }
+}
+
 /// A port for scrapers, which is bound.
 #[derive(Debug, Clone)]
 pub struct Port {
@@ -78,6 +99,7 @@ impl Port {
     pub async fn serve(self, exposition: Exposition, limits: Limits) {
         let places = Arc::new(Semaphore::new(limits.connections));
         let mut connections = tokio::task::JoinSet::new();
+        let mut refusals = Refusals::default();
         loop {
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
@@ -89,11 +111,7 @@ impl Port {
                     Ok(place) => {
                         connections.spawn(answer(stream, peer, place, exposition.clone(), limits));
                     }
-                    Err(_) => warn!(
-                        %peer,
-                        limit = limits.connections,
-                        "as many scrapers are connected as may be; another one is refused"
-                    ),
+                    Err(_) => refusals.count(peer, limits.connections),
                 },
                 Err(error) => {
                     warn!(%error, "a connection of a scraper cannot be accepted");

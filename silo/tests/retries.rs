@@ -1,7 +1,5 @@
 //! Retries are counted for the whole process, so this has one of its own.
 
-#![expect(clippy::unwrap_used, reason = "all of this is test code")]
-
 use std::time::Duration;
 
 use causeway_silo::db::{Attempts, Db, Options, retried, retried_by_code};

@@ -60,7 +60,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve the control: the one service that owns what must be unique across all regions.
-    Control(control::Args),
+    Control(Box<control::Args>),
     /// Serve a region: it owns organizations and runs imports.
     Region(Box<region::Args>),
     /// Import an export.
@@ -186,7 +186,7 @@ async fn dispatch(
     servers: Vec<doctor::FileServer>,
 ) -> anyhow::Result<Outcome> {
     match command {
-        Command::Control(args) => control::run(args, env).await,
+        Command::Control(args) => control::run(*args, env).await,
         Command::Region(args) => region::run(*args, env).await,
         Command::Import(import::Command::Organizations(args)) => import::run(args, env).await,
         Command::Slugs(command) => slugs::run(command, env).await,

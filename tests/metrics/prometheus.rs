@@ -32,7 +32,7 @@ impl Prometheus {
         let directory = TempDir::new().expect("a directory");
         let rules = root().join("deploy/prometheus/alerts.yml");
         let config = format!(
-            "global: {{scrape_interval: 500ms, scrape_timeout: 500ms, evaluation_interval: 500ms}}\n\
+            "global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}\n\
              rule_files: [\"{}\"]\n\
              scrape_configs:\n\
              - job_name: causeway\n  static_configs:\n  - targets: [\"{control}\", \"{region}\"]\n",

@@ -141,8 +141,10 @@ pub(crate) async fn both_services_show_the_metrics_of_the_table_and_no_others(st
     let bytes = shown.value("causeway_import_read_bytes_total{model=\"sentry.team\"}").expect("its bytes");
     assert!((20.0..2_000.0).contains(&bytes), "{bytes}");
     assert!(shown.value("causeway_spool_bytes").expect("its size") > 100.0, "the file of the one that waits");
-    let ends = shown.value("causeway_certificate_end_timestamp_seconds{certificate=\"control_client\"}");
-    assert!(ends.expect("the end of a certificate") > 1e9);
+    for certificate in ["server", "client_ca", "control_client", "control_ca"] {
+        let series = format!("causeway_certificate_end_timestamp_seconds{{certificate=\"{certificate}\"}}");
+        assert!(shown.value(&series).expect("the end of a certificate") > 1e9, "{series}");
+    }
     assert!(!shown.text.contains("chosen"), "a name that a caller chose is a label:\n{}", shown.text);
     cluster.stop().await;
 }
