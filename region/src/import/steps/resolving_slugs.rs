@@ -9,6 +9,8 @@
 //! | finding slugs in use in the region | a note with those organizations | undoes what was written |
 //! | undoing some of that | the same, with fewer slugs written | undoes the rest, then asks under the next number |
 //! | control's confirmation | primary reservations | confirms again, which changes nothing |
+//! | the region was put back from a copy without the import | an operation for organizations that are lost | asks under the next number, which releases it |
+//! | control was put back from a copy without the operation | slugs in hidden organizations | undoes them, then asks under the next number |
 //!
 //! What is requested under an operation id never changes, because it is stored before the first call.
 
@@ -57,8 +59,19 @@ async fn resolve_org_slugs(
     }
     let operation = operation_id(import.id, import.slug_attempt);
     match ask_or_confirm(context, import, run, operation).await {
-        // An operator has released reservations that were not confirmed for long, so slugs are requested again.
-        Err(Error::Control(error)) if error.reason() == Some(ErrorReason::OperationReleased) => {
+        // An operator has released reservations that were not confirmed for long. Or control was put back from an older
+        // copy and has forgotten them; or the region was, and the operation has the organizations that it has lost. So
+        // slugs are requested again.
+        Err(Error::Control(error))
+            if matches!(
+                error.reason(),
+                Some(
+                    ErrorReason::OperationReleased
+                        | ErrorReason::OperationNotFound
+                        | ErrorReason::OperationContentDiffers
+                )
+            ) =>
+        {
             ask_again(context, import, run).await
         }
         outcome => outcome,
@@ -82,9 +95,14 @@ async fn ask_or_confirm(
 ) -> Result<(), Error> {
     if !import.slugs_written {
         if import.slug_attempt > 1 {
-            context
-                .ask(context.control.release_slugs(operation_id(import.id, import.slug_attempt - 1)))
-                .await?;
+            let former = operation_id(import.id, import.slug_attempt - 1);
+            match context.ask(context.control.release_slugs(former)).await {
+                // Control was put back from an older copy.
+                Err(Error::Control(error)) if error.reason() == Some(ErrorReason::OperationNotFound) => {}
+                released => {
+                    released?;
+                }
+            }
         }
         return ask_and_write(context, import, run, operation).await;
     }
