@@ -44,7 +44,7 @@ mod second_process;
 mod tests;
 mod trace;
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use causeway_client::{Client, ClientTls, Timeouts};
 use causeway_silo::env::Environment;
@@ -125,6 +125,8 @@ pub struct Cluster {
     trace: Trace,
     killed: Arc<Notify>,
     program: Option<PathBuf>,
+    /// The programs of services that do not run with the one above.
+    programs: BTreeMap<Service, PathBuf>,
     arguments: Vec<String>,
     configure: Configure,
     pki: Option<Arc<Pki>>,

@@ -1,6 +1,6 @@
 //! Describes a cluster before it starts.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::ensure;
 use causeway_client::Service as Called;
@@ -32,6 +32,7 @@ pub struct ClusterBuilder {
     serializable: bool,
     seed: Option<u64>,
     program: Option<PathBuf>,
+    programs: BTreeMap<Service, PathBuf>,
     arguments: Vec<String>,
     failpoints: Failpoints,
     changes_a_transaction: Option<usize>,
@@ -55,6 +56,7 @@ impl ClusterBuilder {
             serializable: false,
             seed: None,
             program: None,
+            programs: BTreeMap::new(),
             arguments: Vec::new(),
             failpoints: Failpoints::default(),
             changes_a_transaction: None,
@@ -168,6 +170,12 @@ impl ClusterBuilder {
         self
     }
 
+    /// Runs one of the processes with another program, e.g. that of another release.
+    pub fn process_of(mut self, service: Service, program: impl Into<PathBuf>) -> Self {
+        self.programs.insert(service, program.into());
+        self
+    }
+
     /// Adds these arguments to every process, e.g. `--shutdown-drain=2s`. Both `control` and `region` must accept them.
     pub fn arguments(mut self, arguments: &[&str]) -> Self {
         self.arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
@@ -256,6 +264,7 @@ impl ClusterBuilder {
             trace,
             killed,
             program: self.program,
+            programs: self.programs,
             arguments: self.arguments,
             configure: self.configure,
             pki: self.pki,

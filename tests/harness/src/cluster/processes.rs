@@ -151,10 +151,16 @@ impl Cluster {
         self.node(service).ended().await
     }
 
+    /// Runs a service with another program, e.g. that of another release, from its next start on. Only for a cluster of
+    /// processes.
+    pub fn run_with(&mut self, service: Service, program: impl Into<PathBuf>) {
+        self.programs.insert(service, program.into());
+    }
+
     /// The command line that starts a service as a process.
     pub(super) fn command(&self, program: &PathBuf, service: Service) -> anyhow::Result<Command> {
         let node = self.node(service);
-        let mut command = process::command(program);
+        let mut command = process::command(self.programs.get(&service).unwrap_or(program));
         command.env("CAUSEWAY_FAILPOINTS", self.failpoints.to_environment());
         match service {
             Service::Control(_) => command.arg("control"),
