@@ -17,6 +17,7 @@ pub mod import;
 mod measured;
 pub mod model;
 pub mod regions;
+pub mod restored;
 pub mod slug;
 // Public only because the `compile_fail` examples of `store::feed_transaction` need access. Nobody else calls it.
 #[doc(hidden)]
@@ -143,10 +144,10 @@ impl Control {
         let page_key = store::page_key(&db).await?;
         let catalog = Arc::new(catalog);
         let fitted = Fitted::new(&db, &catalog).await?;
-        let regions = Regions::new(db.clone(), env.clone(), catalog, options.accept_regions);
+        let regions = Regions::new(db.clone(), env.clone(), Arc::clone(&catalog), options.accept_regions);
         let audit = Audit::start(db.clone(), "control", env.clone(), options.audit, page_key.clone());
         let product_db = ProductDb::find(&db).await?;
-        let feeds = Feeds::start(db.clone(), env.clone(), product_db, options.feed);
+        let feeds = Feeds::start(db.clone(), env.clone(), catalog, product_db, options.feed);
         let waiting = Waiting::default();
         let renames = Renames::new(db.clone(), env.clone(), feeds.clone(), waiting.clone());
         let slug_reservations =

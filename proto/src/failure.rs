@@ -62,7 +62,8 @@ pub const fn code(reason: ErrorReason) -> Code {
         | R::RegionSuspended
         | R::ImportPaused
         | R::ImportEnded
-        | R::RegionHasRegistered => Code::FailedPrecondition,
+        | R::RegionHasRegistered
+        | R::ControlLostRows => Code::FailedPrecondition,
         R::SpoolFailed
         | R::UploadTooLarge
         | R::TooManyUploads

@@ -11,6 +11,7 @@ pub mod calls;
 pub mod codec;
 #[cfg(test)]
 mod comments;
+pub mod era;
 pub mod failure;
 pub mod finding;
 mod import_state;

@@ -452,18 +452,19 @@ impl ControlClient {
         Ok(())
     }
 
-    /// A page of the chunks that control has of an import, with their keys.
+    /// A page of the chunks that control has of an import, with their keys if wanted.
     pub(crate) async fn list_import_chunks(
         &self,
         import_id: Uuid,
         page_token: String,
+        with_keys: bool,
     ) -> Result<ListImportChunksResponse, CallError> {
         let request = ListImportChunksRequest {
             region: self.region.clone(),
             import_id: import_id.to_string(),
-            page_size: 0,
+            page_size: if with_keys { 0 } else { i32::from(MAX_PAGE) },
             page_token,
-            with_keys: true,
+            with_keys,
         };
         self.call(
             "causeway.control.v1.ControlImportService/ListImportChunks",

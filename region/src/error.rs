@@ -56,6 +56,12 @@ pub enum Error {
         /// Whether the import is a dry run, which wrote nothing.
         dry_run: bool,
     },
+    /// Control has forgotten rows that the import has written there.
+    #[error(
+        "control no longer has rows that the import has written there ({0}): its database was put back from an older copy; \
+         revert the import, and import the file under a new id"
+    )]
+    ControlLostRows(String),
     /// Control can never reserve the slugs of the organizations in one operation.
     #[error(
         "the organizations to import would take {bytes} bytes at control while it reserves their slugs, and it gives one \
@@ -386,6 +392,7 @@ impl Error {
             | Self::SlugsRefused { .. }
             | Self::StatusRefused(_) => ErrorReason::SchemaChanged,
             Self::OrganizationsTooLarge { .. } => ErrorReason::TooManySlugs,
+            Self::ControlLostRows(_) => ErrorReason::ControlLostRows,
             Self::ControlNotOfProduct => ErrorReason::ControlNotOfProduct,
             Self::ImportNotFound(_) => ErrorReason::ImportNotFound,
             Self::ImportContentDiffers { .. } => ErrorReason::ImportContentDiffers,

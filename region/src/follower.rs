@@ -23,6 +23,7 @@ use causeway_audit::{Call, Subject};
 use causeway_client::feed::{FeedChange, FeedUpdate};
 use causeway_proto::{
     control::v1::{FeedEvent, FeedReservation, ReservationType, SlugRefusal, feed_event},
+    era::era_of,
     relocation::v1::ErrorReason,
 };
 use causeway_silo::{
@@ -39,6 +40,7 @@ use crate::{
     primaries,
     replica::{Answer, ReplicaType, SlugChange},
     store::{
+        id_block,
         organization::{self, constraint},
         replica::{self, Cursor, Resolved},
     },
@@ -46,6 +48,8 @@ use crate::{
 
 /// Slugs that one transaction deletes at the end of a snapshot.
 const SWEPT: i64 = 10_000;
+/// How many lost aliases are logged.
+const LOGGED: i64 = 100;
 /// How many answers are read at once. Control is asked about each of them.
 const ANSWERED: i64 = 100;
 /// How often the time of control's last message is stored, if nothing else is stored.
@@ -275,7 +279,7 @@ impl Follower {
             FeedChange::Snapshot(snapshot) => {
                 let changes = snapshot.reservations.into_iter().map(change).collect::<Result<Vec<_>, _>>()?;
                 let begun = self
-                    .apply(MessageChanges::of(changes), now, |cursor| {
+                    .apply(MessageChanges::of(changes), now, Some(snapshot.version), |cursor| {
                         let generation = cursor.generation + i64::from(snapshot.first);
                         Ok(Cursor { version: 0, generation, ..cursor.clone() })
                     })
@@ -292,7 +296,7 @@ impl Follower {
                     return Ok(());
                 };
                 let changes = events.into_iter().map(changed).collect::<Result<Vec<_>, _>>()?;
-                self.apply(MessageChanges::of(changes), now, |cursor| {
+                self.apply(MessageChanges::of(changes), now, None, |cursor| {
                     if cursor.version + 1 != first {
                         // Another process of this region follows too.
                         return Err(unreadable("an event has been passed over"));
@@ -324,7 +328,9 @@ impl Follower {
         now: DateTime<Utc>,
     ) -> Result<Cursor, Error> {
         let heard_at = if version >= current { Some(now) } else { begun.heard_at };
-        let ended = Cursor { version, heard_at, ..begun };
+        let is_of_other_era = begun.is_of_other_era(version);
+        let ended = Cursor { version, heard_at, era: era_of(version), ..begun };
+        let mut lost = Vec::new();
         loop {
             let is_last = transact!(Error, self.context().db, |tx| {
                 let cursor = replica::lock_cursor(tx).await?;
@@ -332,23 +338,58 @@ impl Follower {
                     // Another process of this region follows too.
                     return Err(unreadable("a snapshot has been begun beside this one"));
                 }
+                if is_of_other_era && lost.is_empty() {
+                    lost = replica::lost_aliases(tx, cursor.generation, LOGGED).await?;
+                }
                 let is_last = replica::sweep(tx, cursor.generation, SWEPT).await? < SWEPT.unsigned_abs();
                 if is_last {
+                    if is_of_other_era {
+                        // Control may have forgotten the leases.
+                        id_block::forget(tx).await?;
+                    }
                     replica::set_cursor(tx, &ended).await?;
                 }
                 is_last
             })?;
             if is_last {
-                return Ok(ended);
+                break;
             }
+        }
+        if is_of_other_era {
+            self.follow_restored_control(&lost).await;
+        }
+        Ok(ended)
+    }
+
+    /// Says what a control that was put back from an old copy has forgotten, as far as only the old replica shows it, and
+    /// reports the region's ids to it again.
+    async fn follow_restored_control(&self, lost: &[(i64, String)]) {
+        tracing::warn!(
+            "control was put back from an old copy of its database: it may have forgotten slugs, renames and users of this \
+             region. `causeway reconcile --check` shows what differs; docs/backup.md has what to do"
+        );
+        for (organization_id, slug) in lost {
+            tracing::warn!(
+                organization_id,
+                slug,
+                "control no longer has an alias, and the slug is free. To have it again, rename the organization to it and \
+                 back: `causeway slugs rename`, with `--exact --keep-alias`"
+            );
+        }
+        self.context().registration.report_ids_again();
+        // If that fails, whatever needs the registration next repeats it.
+        if let Err(error) = self.context().register().await {
+            tracing::debug!(%error, "the region's ids cannot be reported to control yet");
         }
     }
 
-    /// Replica, cursor, renames and what is to be answered, all of it or nothing.
+    /// Replica, cursor, renames and what is to be answered, all of it or nothing. `snapshot` is the version of the snapshot
+    /// that the changes are a part of, if they are.
     async fn apply(
         &self,
         news: MessageChanges,
         now: DateTime<Utc>,
+        snapshot: Option<i64>,
         next: impl Fn(&Cursor) -> Result<Cursor, Error>,
     ) -> Result<Cursor, Error> {
         let context = self.context();
@@ -356,11 +397,16 @@ impl Follower {
             news.slugs.values().partition(|it| it.kind.is_some());
         let wanted: Vec<&SlugChange> = held.iter().copied().filter(|change| change.wanted).collect();
         let (cursor, answers) = transact!(Error, context.db, |tx| {
-            let cursor = next(&replica::lock_cursor(tx).await?)?;
-            // This comes before the replica is overwritten: the replica shows which organizations have the
-            // slug that control last reported.
-            let renamed = primaries::apply(tx, &held).await?;
-            context.announce_organizations(tx, renamed).await?;
+            let before = replica::lock_cursor(tx).await?;
+            let cursor = next(&before)?;
+            // A control that was put back from an old copy has forgotten renames. Organizations keep their slugs: a
+            // comparison reports these, and people decide.
+            if !snapshot.is_some_and(|version| before.is_of_other_era(version)) {
+                // This comes before the replica is overwritten: the replica shows which organizations have the
+                // slug that control last reported.
+                let renamed = primaries::apply(tx, &held).await?;
+                context.announce_organizations(tx, renamed).await?;
+            }
             replica::upsert(tx, cursor.generation, &held).await?;
             replica::remove(tx, free.iter().map(|change| change.slug.clone()).collect()).await?;
             replica::without_canonical(tx, &news.freed).await?;

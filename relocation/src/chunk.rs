@@ -72,6 +72,8 @@ pub struct ListedChunk {
     pub keys: Option<ChunkKeys>,
     /// When it was written.
     pub created_at: DateTime<Utc>,
+    /// Whether it has been reverted.
+    pub reverted: bool,
 }
 
 /// Whose chunks are meant.
@@ -225,7 +227,8 @@ impl Chunk {
         limit: i64,
     ) -> Result<Vec<ListedChunk>, DbError> {
         let statement = Statement::new(
-            "SELECT model, position, min_ordinal, max_ordinal, inserted, existing, dropped, created_at",
+            "SELECT model, position, min_ordinal, max_ordinal, inserted, existing, dropped, created_at, \
+             reverted_at IS NOT NULL AS is_reverted",
         )
         .push(if with_keys { ", keys" } else { "" })
         .push(" FROM causeway_import_chunk WHERE region = ")
@@ -252,6 +255,7 @@ impl Chunk {
                     false => None,
                 },
                 created_at: row.time("created_at")?,
+                reverted: row.bool("is_reverted")?,
             })
         };
         db.fetch_all(statement).await?.iter().map(read).collect()

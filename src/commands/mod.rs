@@ -20,6 +20,7 @@ mod pause;
 mod reconcile;
 mod region;
 mod regions;
+mod restored;
 mod resume;
 mod revert;
 mod server;
@@ -85,6 +86,9 @@ enum Command {
     /// Compare the organizations of a region with what control has stored for them. Exit code 10 if differences are
     /// left.
     Reconcile(reconcile::Args),
+    /// Prepare a database of control that was put back from an older copy, before control serves it: nothing that it may
+    /// have given out since the copy was made is given out again, and every region and router reads all slugs anew
+    Restored(restored::Args),
     /// List and check the audit log of a service: who changed what.
     #[command(subcommand)]
     Audit(audit::Command),
@@ -120,6 +124,7 @@ impl Cli {
             Command::Control(_)
             | Command::Region(_)
             | Command::Health(_)
+            | Command::Restored(_)
             | Command::Config(_)
             | Command::Doctor(_)
             | Command::Certs(_)
@@ -195,6 +200,7 @@ async fn dispatch(
         Command::Imports(command) => imports::run(command, env).await,
         Command::Throttle(command) => throttle::run(command, env).await,
         Command::Reconcile(args) => reconcile::run(args, env).await,
+        Command::Restored(args) => restored::run(&args, env).await,
         Command::Audit(command) => audit::run(command, env).await,
         Command::Health(args) => health::run(args, env).await,
         Command::Config(config::Command::Check(_)) => config::run(settings),

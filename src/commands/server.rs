@@ -1,6 +1,11 @@
 //! What `control` and `region` have in common: a port, a database, and a shutdown.
 
-use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
+use std::{
+    net::SocketAddr,
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail};
 use causeway::serve::{CallerLimits, ConnectionLimits, MetricsPort, Running, Settings, Tls, open_files};
@@ -213,14 +218,7 @@ impl ServerArgs {
     /// # Errors
     /// If there is none or there are two, the file cannot be read, or what is there is no URL of a database.
     pub(super) fn database_url(&self) -> anyhow::Result<DatabaseUrl> {
-        let (url, from) = match (&self.database_url, &self.database_url_file) {
-            (Some(url), None) => (url.clone(), "--database-url"),
-            (None, Some(file)) => (keys::secret(file)?.trim().into(), "--database-url-file"),
-            (Some(_), Some(_)) => bail!("give --database-url or --database-url-file, not both"),
-            (None, None) => bail!("the database is missing: give --database-url or --database-url-file"),
-        };
-        db::check_url(url.secret()).context(from)?;
-        Ok(url)
+        database_url(self.database_url.as_ref(), self.database_url_file.as_deref())
     }
 
     /// How many watches may be open at once.
@@ -329,4 +327,19 @@ impl ServerArgs {
             }
         }
     }
+}
+
+/// The URL of a database, from `--database-url` or the file of `--database-url-file`.
+///
+/// # Errors
+/// If there is none or there are two, the file cannot be read, or what is there is no URL of a database.
+pub(super) fn database_url(url: Option<&DatabaseUrl>, file: Option<&Path>) -> anyhow::Result<DatabaseUrl> {
+    let (url, from) = match (url, file) {
+        (Some(url), None) => (url.clone(), "--database-url"),
+        (None, Some(file)) => (keys::secret(file)?.trim().into(), "--database-url-file"),
+        (Some(_), Some(_)) => bail!("give --database-url or --database-url-file, not both"),
+        (None, None) => bail!("the database is missing: give --database-url or --database-url-file"),
+    };
+    db::check_url(url.secret()).context(from)?;
+    Ok(url)
 }

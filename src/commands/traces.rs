@@ -54,6 +54,7 @@ impl Command {
             Self::Config(_) => "causeway config",
             Self::Doctor(_) => "causeway doctor",
             Self::Health(_) => "causeway health",
+            Self::Restored(_) => "causeway restored",
             Self::Throttle(_) => "causeway throttle",
             Self::Certs(_) => "causeway certs",
             Self::Encrypt(_) => "causeway encrypt",

@@ -31,7 +31,7 @@ impl Reader {
     }
 
     /// Receives the next message. Returns the version that the feed had then.
-    async fn hear(&mut self) -> i64 {
+    pub(crate) async fn hear(&mut self) -> i64 {
         let message = timeout(PATIENCE, self.messages.recv()).await.expect("something is heard in time");
         let message = message.expect("the feed goes on").expect("the feed does not fail");
         match message.part {

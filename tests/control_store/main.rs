@@ -8,6 +8,7 @@ mod all_feeds;
 mod audit;
 mod contract;
 mod directory;
+mod eras;
 mod feeds;
 mod grpc;
 mod imports;
@@ -164,6 +165,11 @@ on_each_store! {
         the_largest_answers_about_slugs_fit_into_a_message,
         the_largest_answer_for_a_chunk_fits_into_a_message,
         values_that_are_looked_up_are_bounded_in_bytes;
+    eras:
+        every_reader_starts_over_in_a_new_era,
+        only_a_region_begins_an_era_by_what_it_has_read,
+        a_version_of_no_era_is_refused,
+        ids_that_may_have_been_leased_are_leased_again_to_nobody;
     feeds:
         a_reader_begins_with_all_there_is,
         a_reader_goes_on_where_it_was,

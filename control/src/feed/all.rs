@@ -109,7 +109,10 @@ impl Reader {
             }
             let mut sent = false;
             for region in self.regions.keys().cloned().collect::<Vec<_>>() {
-                let position = positions.get(&region).copied().unwrap_or(Position::BEGINNING);
+                let position = match positions.get(&region) {
+                    Some(position) => *position,
+                    None => store::beginning(self.feeds.db()).await?,
+                };
                 sent |= self.send_next(&region, position).await?;
             }
             if sent {

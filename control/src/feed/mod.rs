@@ -22,6 +22,9 @@ use std::{
     time::Duration,
 };
 
+use causeway_audit::{Call, scope};
+use causeway_proto::era::{LAST_ERA, era_of};
+use causeway_relocation::catalog::Catalog;
 use causeway_silo::{
     db::{Db, count},
     env::Environment,
@@ -36,7 +39,7 @@ use tokio_util::{
     sync::CancellationToken,
     task::{AbortOnDropHandle, TaskTracker},
 };
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 use uuid::Uuid;
 
 pub use self::messages::Messages;
@@ -44,7 +47,7 @@ use self::reader_slots::{ReaderSlot, ReaderSlots};
 use crate::{
     Error,
     model::feed::{Event, FeedReservation},
-    regions,
+    regions, restored,
     store::{
         feed as store,
         feed_transaction::{self, RegionFeed, Writer},
@@ -136,6 +139,7 @@ pub struct Feeds(Arc<Inner>);
 struct Inner {
     db: Db,
     env: Environment,
+    catalog: Arc<Catalog>,
     /// The product's own tables, if the database is the product's.
     product_db: Option<ProductDb>,
     options: Options,
@@ -148,10 +152,17 @@ struct Inner {
 }
 
 impl Feeds {
-    pub(crate) fn start(db: Db, env: Environment, product_db: Option<ProductDb>, options: Options) -> Self {
+    pub(crate) fn start(
+        db: Db,
+        env: Environment,
+        catalog: Arc<Catalog>,
+        product_db: Option<ProductDb>,
+        options: Options,
+    ) -> Self {
         let feeds = Self(Arc::new(Inner {
             db,
             env,
+            catalog,
             product_db,
             options: Options {
                 keep_events: options.keep_events.max(1),
@@ -328,6 +339,9 @@ impl Feeds {
         if after < 0 {
             return Err(Error::invalid("after_version", "must not be negative"));
         }
+        if era_of(after) > LAST_ERA {
+            return Err(Error::invalid("after_version", "is of no era that a feed can have"));
+        }
         let place = match instance_id {
             None => self.0.reader_slots.take()?,
             Some(instance_id) => {
@@ -335,6 +349,7 @@ impl Feeds {
                 if region::is_instance(&self.0.db, &name, instance_id).await? != Some(true) {
                     return Err(Error::RegionNameTaken { region: name });
                 }
+                self.notice_old_copy(&name, after).await?;
                 self.0.reader_slots.take_own(&name, instance_id)
             }
         };
@@ -343,6 +358,36 @@ impl Feeds {
         Ok(self.read(place, |messages| {
             Reader { feeds, region, is_own, contact: None, at: after, known: 0, sent, messages }.follow()
         }))
+    }
+}
+
+impl Feeds {
+    /// Begins a new era if a region has read more of its feed than there is: the database of control is an old copy, and
+    /// nobody has said so before control served.
+    async fn notice_old_copy(&self, region: &str, read: i64) -> Result<(), Error> {
+        let known = store::position(&self.0.db, region).await?.version;
+        if read <= known {
+            return Ok(());
+        }
+        let (catalog, now) = (&self.0.catalog, self.0.env.now());
+        let call = Call::own(self.0.env.uuid(), "control", restored::RESTORED);
+        let era: Result<i64, Error> = scope(call, async {
+            transact!(Error, self.0.db, |tx| {
+                restored::begin_next(tx, catalog, era_of(read) + 1, now).await?
+            })
+        })
+        .await;
+        error!(
+            region,
+            read,
+            known,
+            era = era?,
+            "the region has read more of its feed than control has: control's database was put back from an old copy, and \
+             `causeway restored` was not run before control served. A new era has begun; ids that were leased since \
+             control started may be those of other regions. docs/backup.md has what to do now"
+        );
+        self.0.changed.notify_one();
+        Ok(())
     }
 }
 
@@ -404,6 +449,11 @@ impl Reader {
                 self.at = last.version;
                 self.known = known_version(self.db(), &self.region, &events, self.known).await?;
                 self.send(Part::Events(events)).await;
+                continue;
+            }
+            if self.known > self.at {
+                // No event leads there: a new era has begun.
+                self.send_position().await?;
                 continue;
             }
             let next = Instant::now() + heartbeat;

@@ -92,6 +92,7 @@ fn encode_chunk(chunk: ListedChunk) -> ImportChunk {
         max_ordinal: chunk.max_ordinal,
         dropped: chunk.dropped,
         create_time: Some(time::to_proto(chunk.created_at)),
+        reverted: Some(chunk.reverted),
     }
 }
 

@@ -3,6 +3,7 @@
 
 pub(crate) mod admission;
 pub mod ids;
+mod lost_leases;
 
 use std::sync::Arc;
 
@@ -215,6 +216,7 @@ impl Regions {
             let mut conflicts = Vec::new();
             for held in &held {
                 conflicts.extend(ids::store_held_ids(tx, name, held).await?);
+                lost_leases::put_back(tx, &self.env, name, held).await?;
             }
             let region = store::region::get_in(tx, name).await?;
             (region.ok_or_else(|| Error::RegionNotFound { region: name.to_owned() })?, conflicts)

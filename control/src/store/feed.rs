@@ -5,35 +5,30 @@ use std::collections::HashMap;
 
 use causeway_silo::db::{Db, DbError, Row, Statement, Tx};
 
+use super::era::EMPTY_FEED_VERSION;
 use crate::model::{
     feed::{Event, FeedReservation},
     reservation::ReservationType,
 };
 
-/// The version of a feed that has no events yet. A reader that has nothing has version 0.
-pub(crate) const EMPTY_FEED_VERSION: i64 = 1;
-
 /// The position of a feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Position {
-    /// The version of the last event, or [`EMPTY_FEED_VERSION`].
+    /// The version of the last event, or that with which feeds of the era begin. A reader that has nothing has version 0.
     pub(crate) version: i64,
     /// Events above this version are stored.
     pub(crate) oldest: i64,
 }
 
-impl Position {
-    /// The position of a feed that has no events yet.
-    pub(crate) const BEGINNING: Self = Self { version: EMPTY_FEED_VERSION, oldest: EMPTY_FEED_VERSION };
-}
-
 /// Creates the feed of a region if it does not exist, so that readers of all feeds see the region soon.
 pub(crate) async fn begin(tx: &mut Tx, region: &str) -> Result<(), DbError> {
-    let statement = Statement::new(
-        "INSERT INTO causeway_feed (region, version, oldest) VALUES ($1, $2, $2) ON CONFLICT (region) DO NOTHING",
-    )
-    .with(region)
-    .with(EMPTY_FEED_VERSION);
+    let statement = Statement::new("INSERT INTO causeway_feed (region, version, oldest) VALUES (")
+        .arg(region)
+        .push(", ")
+        .push(EMPTY_FEED_VERSION)
+        .push(", ")
+        .push(EMPTY_FEED_VERSION)
+        .push(") ON CONFLICT (region) DO NOTHING");
     tx.execute(statement).await.map(|_| ())
 }
 
@@ -68,7 +63,7 @@ fn reservation(row: &Row) -> Result<FeedReservation, DbError> {
     })
 }
 
-/// The version of each region's feed. A feed that is missing in the result is at [`EMPTY_FEED_VERSION`].
+/// The version of each region's feed. A feed that is missing in the result has not begun.
 pub(crate) async fn versions(db: &Db) -> Result<HashMap<String, i64>, DbError> {
     let rows = db.fetch_all(Statement::new("SELECT region, version FROM causeway_feed")).await?;
     rows.iter().map(|row| Ok((row.text("region")?, row.int("version")?))).collect()
@@ -87,10 +82,18 @@ pub(crate) async fn positions(db: &Db) -> Result<HashMap<String, Position>, DbEr
 pub(crate) async fn position(db: &Db, region: &str) -> Result<Position, DbError> {
     let statement =
         Statement::new("SELECT version, oldest FROM causeway_feed WHERE region = $1").with(region);
-    Ok(match db.fetch_optional(statement).await? {
-        Some(row) => Position { version: row.int("version")?, oldest: row.int("oldest")? },
-        None => Position::BEGINNING,
-    })
+    match db.fetch_optional(statement).await? {
+        Some(row) => Ok(Position { version: row.int("version")?, oldest: row.int("oldest")? }),
+        None => beginning(db).await,
+    }
+}
+
+/// The position of a feed that has not begun.
+pub(crate) async fn beginning(db: &Db) -> Result<Position, DbError> {
+    let statement = Statement::new("SELECT ").push(EMPTY_FEED_VERSION).push(" AS version");
+    let row = db.fetch_optional(statement).await?;
+    let version = row.ok_or_else(|| DbError::inconsistent("causeway_era has no row"))?.int("version")?;
+    Ok(Position { version, oldest: version })
 }
 
 /// Events of a region after version `after`, in order; at most `limit`.

@@ -44,7 +44,8 @@ use tokio::sync::Notify;
 use super::{
     EQUALS_WITHOUT_REGION_INDEX,
     added_region::{self, BeginError},
-    feed::{EMPTY_FEED_VERSION, FEED_COLUMNS},
+    era::EMPTY_FEED_VERSION,
+    feed::FEED_COLUMNS,
     product_tables::ProductDb,
 };
 use crate::model::reservation::{Reservation, Selection};
@@ -215,12 +216,13 @@ pub(crate) async fn prune(feed: &mut FeedTransaction<'_>, up_to: i64, most: i64)
 /// Locks the feed: until this transaction ends, no other one changes reservations of the region. Returns the version of
 /// the feed.
 async fn lock(tx: &mut Tx, region: &str) -> Result<i64, DbError> {
-    let statement = Statement::new(
-        "INSERT INTO causeway_feed (region, version, oldest) VALUES ($1, $2, $2) \
-         ON CONFLICT (region) DO UPDATE SET version = causeway_feed.version RETURNING version",
-    )
-    .with(region)
-    .with(EMPTY_FEED_VERSION);
+    let statement = Statement::new("INSERT INTO causeway_feed (region, version, oldest) VALUES (")
+        .arg(region)
+        .push(", ")
+        .push(EMPTY_FEED_VERSION)
+        .push(", ")
+        .push(EMPTY_FEED_VERSION)
+        .push(") ON CONFLICT (region) DO UPDATE SET version = causeway_feed.version RETURNING version");
     tx.fetch_one(statement).await?.int("version")
 }
 

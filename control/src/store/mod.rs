@@ -3,6 +3,7 @@
 pub mod added_region;
 pub(crate) mod control_state;
 pub(crate) mod directory;
+pub(crate) mod era;
 pub(crate) mod feed;
 pub mod feed_transaction;
 pub(crate) mod id_lease;
@@ -70,6 +71,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
             include_str!("../../../migrations/control/postgres/0041_addresses_to_sign_in.sql"),
         ),
         (42, "first chunks", include_str!("../../../migrations/control/postgres/0042_first_chunks.sql")),
+        (45, "restored", include_str!("../../../migrations/control/postgres/0045_restored.sql")),
     ],
     sqlite: &[
         (1, "model tables", include_str!("../../../migrations/control/sqlite/0001_model_tables.sql")),
@@ -107,6 +109,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
             include_str!("../../../migrations/control/sqlite/0041_addresses_to_sign_in.sql"),
         ),
         (42, "first chunks", include_str!("../../../migrations/control/sqlite/0042_first_chunks.sql")),
+        (45, "restored", include_str!("../../../migrations/control/sqlite/0045_restored.sql")),
     ],
     of_models: &[1, 33, 41],
     statement_of_models: Some(

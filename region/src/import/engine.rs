@@ -79,7 +79,7 @@ impl Engine {
 
     /// Runs an import in the background. If it already runs in this process, that run checks it once more before it
     /// ends.
-    pub(super) fn spawn(&self, id: Uuid) {
+    pub(crate) fn spawn(&self, id: Uuid) {
         let running_import = Arc::new(RunningImport::default());
         {
             let mut running = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner);

@@ -7,7 +7,7 @@
 //! 3. chunks: `leased_ids`, `batches`, `chunks`, `mapped`; and `traced`, the spans of an import in its trace;
 //! 4. `running`, the part of a run that watchers see, and `run`: what one process has in memory of an import;
 //! 5. what the steps do with records: `plan`, `keys`, `follow`, `dry_run`, `writes`; and with organizations: `owners`,
-//!    `changed_slug`, `counts`;
+//!    `changed_slug`, `counts`, `at_control`;
 //! 6. `steps`: the work in each state, one file for each; REVERTING also uses the operation ids of RESOLVING_SLUGS;
 //! 7. `engine`: the loop that goes from step to step, and `recovery`, which continues what a former process left;
 //! 8. `calls`: what callers can do.
@@ -16,6 +16,7 @@
 #[macro_use]
 mod lease;
 
+pub(crate) mod at_control;
 mod batches;
 mod calls;
 mod changed_slug;

@@ -31,6 +31,8 @@ pub(super) enum Repair {
     Release(Uuid),
     /// Control reserves the slug that the organization has.
     Reserve,
+    /// Control reserves another slug like the one that the organization has, which another one has at control.
+    ReserveOther,
     /// The region gives the organization the slug that control has reserved for it.
     TakeSlug,
     /// Control releases everything that it stores for the organization, slugs too.
@@ -50,7 +52,7 @@ pub(super) enum Repair {
 impl Repair {
     /// Whether a region makes this repair by itself: it loses nothing, whatever the reason for the difference is.
     pub(super) fn is_safe(&self) -> bool {
-        !matches!(self, Self::TakeSlug | Self::Free | Self::MoveReservation)
+        !matches!(self, Self::ReserveOther | Self::TakeSlug | Self::Free | Self::MoveReservation)
     }
 }
 

@@ -15,10 +15,12 @@
 //! | reporting | an up-to-date directory | |
 //! | having control write and announce them | messages that wait for the product's workers | |
 //! | announcing organizations to the product's workers | messages that wait for them | |
+//! | beginning to revert an import again | an import in REVERTING | the next start continues it |
 //! | giving up the replica | a cursor at 0, the old replica | the feed begins with a snapshot by itself |
 
 mod background;
 mod difference;
+mod imports;
 mod lease;
 mod observe;
 mod product;
@@ -31,7 +33,7 @@ use tokio::sync::{Mutex, mpsc};
 
 pub(crate) use self::difference::{Difference, DifferenceKind};
 use self::observe::Pages;
-use crate::{context::Context, error::Error, follower::Follower, store::reconciliation};
+use crate::{context::Context, error::Error, follower::Follower, import::Engine, store::reconciliation};
 
 /// What to do about differences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,13 +67,19 @@ pub(crate) struct Reconciler(Arc<Inner>);
 struct Inner {
     context: Context,
     follower: Follower,
+    engine: Engine,
     /// One comparison at a time in this process.
     turn: Mutex<()>,
 }
 
 impl Reconciler {
-    pub(crate) fn new(context: &Context, follower: &Follower) -> Self {
-        Self(Arc::new(Inner { context: context.clone(), follower: follower.clone(), turn: Mutex::default() }))
+    pub(crate) fn new(context: &Context, follower: &Follower, engine: &Engine) -> Self {
+        Self(Arc::new(Inner {
+            context: context.clone(),
+            follower: follower.clone(),
+            engine: engine.clone(),
+            turn: Mutex::default(),
+        }))
     }
 
     pub(crate) fn context(&self) -> &Context {
@@ -80,6 +88,10 @@ impl Reconciler {
 
     fn follower(&self) -> &Follower {
         &self.0.follower
+    }
+
+    fn engine(&self) -> &Engine {
+        &self.0.engine
     }
 
     /// Compares all organizations and sends what differs, page by page. Ends after a page if the receiver is gone.
@@ -119,6 +131,9 @@ impl Reconciler {
                 return Ok(summary);
             }
             self.renew().await?;
+        }
+        if !self.compare_imports(mode, &mut summary, told).await? {
+            return Ok(summary);
         }
         let mut after = 0;
         loop {

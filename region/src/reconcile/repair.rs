@@ -12,7 +12,7 @@ use causeway_silo::transact;
 
 use super::{
     Mode, Reconciler,
-    difference::{Difference, Observation, Repair},
+    difference::{DO_REPAIR, Difference, Observation, Repair},
     observe::is_left,
 };
 use crate::{
@@ -141,6 +141,13 @@ impl Reconciler {
                         check.id_taken_by_region
                     );
                     refused([difference], &why);
+                } else if check.verdict() == SlugVerdict::Taken && check.candidate.is_empty() {
+                    difference.repair = Some(Repair::ReserveOther);
+                    let why = why_not_free(&check);
+                    difference.remedy = format!(
+                        "{why}; or let it be `{}`, with a random suffix: {DO_REPAIR}",
+                        check.would_become
+                    );
                 } else if check.verdict() != SlugVerdict::Free {
                     refused([difference], &why_not_free(&check));
                 }
@@ -167,6 +174,7 @@ impl Reconciler {
         })?;
         self.end_operations(all).await?;
         self.reserve(all, seen).await?;
+        self.reserve_others(all).await?;
         self.take_slugs(all).await?;
         self.forget(all).await?;
         self.report(all, seen).await?;
@@ -251,6 +259,29 @@ impl Reconciler {
             asking = as_they_are;
         }
         refused(asking, "slugs of other organizations were taken again and again meanwhile");
+        Ok(())
+    }
+
+    /// Reserves slugs like those that organizations have. The next round of repairs finds that they differ, and gives them
+    /// to the organizations.
+    async fn reserve_others(&self, all: &mut [Difference]) -> Result<(), Error> {
+        let context = self.context();
+        let asking: Vec<&mut Difference> = of(all, &Repair::ReserveOther).collect();
+        if asking.is_empty() {
+            return Ok(());
+        }
+        let operation = context.env.uuid();
+        let batch = OrganizationSlugRequestBatch { requests: requests(&asking)? };
+        let reserving = context.control.bulk_create_organization_slug_reservations(operation, vec![batch]);
+        let mut why = done(context.ask(reserving).await)?;
+        context.env.failpoint("region.reconcile.other_reserved").await?;
+        if why.is_none() {
+            why = done(context.ask(context.control.confirm_slugs(operation)).await)?;
+            context.env.failpoint("region.reconcile.other_confirmed").await?;
+        }
+        if let Some(why) = why {
+            refused(asking, &why);
+        }
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use causeway_proto::{control::v1::IdRange, limits::MAX_ID_RANGES};
 use causeway_relocation::{catalog::Model, export::MAX_PK};
 use causeway_silo::{
-    db::{Db, DbError, Dialect, Statement, count},
+    db::{Db, DbError, Dialect, Statement, Tx, count},
     transact,
 };
 
@@ -33,6 +33,11 @@ pub(crate) async fn put(db: &Db, model: &str, next: i64, until: i64) -> Result<(
     transact!(DbError, db, |tx| {
         tx.execute(statement.clone()).await?;
     })
+}
+
+/// Gives up what is left of all blocks: none of these ids is ever given out.
+pub(crate) async fn forget(tx: &mut Tx) -> Result<u64, DbError> {
+    tx.execute(Statement::new("DELETE FROM causeway_id_block")).await
 }
 
 /// The highest id up to `most` that is in use; 0 if there is none. It is the highest id in the model's table, or the id

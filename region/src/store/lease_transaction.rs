@@ -11,6 +11,7 @@
 //! | `import::begin`, `receive`, `forget_receiving` | nobody can have the lease of an import whose file is being sent |
 //! | `import::resume` | only of an import that has failed, on which nobody works |
 //! | `import::begin_revert` | takes the lease away: the new state refuses what its holder still wants to commit |
+//! | `revert_again::begin` | only of an import that was reverted, on which nobody works |
 //! | `organization::hide_for_request` | after `begin_revert`: what is being reverted must not be visible any more |
 //! | `import::note_approval`, `organization::show` | only of imports that have succeeded, whose rows no step changes |
 //! | `pause::pause` | takes the lease away, and nobody can take it: its former holder can commit nothing any more |

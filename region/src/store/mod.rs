@@ -1,6 +1,7 @@
 //! A region's SQL, and nothing else. Callers pass in the time.
 
 pub(crate) mod compared;
+pub(crate) mod compared_import;
 pub(crate) mod finding;
 pub(crate) mod id_block;
 pub mod import;
@@ -15,6 +16,7 @@ pub(crate) mod pause;
 pub(crate) mod product_db;
 pub(crate) mod reconciliation;
 pub(crate) mod replica;
+pub(crate) mod revert_again;
 pub(crate) mod throttle;
 
 use causeway_proto::page::PageKey;
@@ -71,6 +73,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
             include_str!("../../../migrations/region/postgres/0041_batches_and_pauses.sql"),
         ),
         (42, "traces", include_str!("../../../migrations/region/postgres/0042_traces.sql")),
+        (43, "feed era", include_str!("../../../migrations/region/postgres/0043_feed_era.sql")),
         (45, "throttle", include_str!("../../../migrations/region/postgres/0045_throttle.sql")),
     ],
     sqlite: &[
@@ -116,6 +119,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
             include_str!("../../../migrations/region/sqlite/0041_batches_and_pauses.sql"),
         ),
         (42, "traces", include_str!("../../../migrations/region/sqlite/0042_traces.sql")),
+        (43, "feed era", include_str!("../../../migrations/region/sqlite/0043_feed_era.sql")),
         (45, "throttle", include_str!("../../../migrations/region/sqlite/0045_throttle.sql")),
     ],
     of_models: &[1, 33],

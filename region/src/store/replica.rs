@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use causeway_proto::relocation::v1::ErrorReason;
+use causeway_proto::{era::era_of, relocation::v1::ErrorReason};
 use causeway_silo::db::{Column, Db, DbError, Dialect, Row, Statement, Tx};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -19,6 +19,15 @@ pub(crate) struct Cursor {
     pub(crate) generation: i64,
     /// When control last reported that there is nothing more; `None` if it never did.
     pub(crate) heard_at: Option<DateTime<Utc>>,
+    /// The era of the last snapshot that has ended.
+    pub(crate) era: i64,
+}
+
+impl Cursor {
+    /// Whether a snapshot of this version shows that control was put back from an old copy since the region last knew all.
+    pub(crate) fn is_of_other_era(&self, version: i64) -> bool {
+        self.heard_at.is_some() && self.era != era_of(version)
+    }
 }
 
 /// The result of resolving a slug of this region.
@@ -37,14 +46,15 @@ fn cursor_of(row: Option<Row>) -> Result<Cursor, DbError> {
             version: row.int("version")?,
             generation: row.int("generation")?,
             heard_at: row.opt_time("heard_at")?,
+            era: row.int("era")?,
         },
-        None => Cursor { version: 0, generation: 0, heard_at: None },
+        None => Cursor { version: 0, generation: 0, heard_at: None, era: 0 },
     })
 }
 
 /// Reads how far the feed has been read.
 pub(crate) async fn cursor(db: &Db) -> Result<Cursor, DbError> {
-    let statement = Statement::new("SELECT version, generation, heard_at FROM causeway_feed_cursor");
+    let statement = Statement::new("SELECT version, generation, heard_at, era FROM causeway_feed_cursor");
     cursor_of(db.fetch_optional(statement).await?)
 }
 
@@ -53,18 +63,20 @@ pub(crate) async fn lock_cursor(tx: &mut Tx) -> Result<Cursor, DbError> {
     let statement = Statement::new(
         "INSERT INTO causeway_feed_cursor (version, generation) VALUES (0, 0) \
          ON CONFLICT (singleton) DO UPDATE SET version = causeway_feed_cursor.version \
-         RETURNING version, generation, heard_at",
+         RETURNING version, generation, heard_at, era",
     );
     cursor_of(tx.fetch_optional(statement).await?)
 }
 
 /// Stores how far the feed has been read, in the row that [`lock_cursor`] has locked.
 pub(crate) async fn set_cursor(tx: &mut Tx, cursor: &Cursor) -> Result<(), DbError> {
-    let statement =
-        Statement::new("UPDATE causeway_feed_cursor SET version = $1, generation = $2, heard_at = $3")
-            .with(cursor.version)
-            .with(cursor.generation)
-            .with(cursor.heard_at);
+    let statement = Statement::new(
+        "UPDATE causeway_feed_cursor SET version = $1, generation = $2, heard_at = $3, era = $4",
+    )
+    .with(cursor.version)
+    .with(cursor.generation)
+    .with(cursor.heard_at)
+    .with(cursor.era);
     tx.execute(statement).await.map(|_| ())
 }
 
@@ -174,6 +186,22 @@ pub(crate) async fn sweep(tx: &mut Tx, generation: i64, most: i64) -> Result<u64
     .with(generation)
     .with(most);
     tx.execute(statement).await
+}
+
+/// Aliases that only older snapshots had, each with its organization, sorted by organization; at most `most`.
+pub(crate) async fn lost_aliases(
+    tx: &mut Tx,
+    generation: i64,
+    most: i64,
+) -> Result<Vec<(i64, String)>, DbError> {
+    let statement = Statement::new(
+        "SELECT organization_id, slug FROM causeway_slug_replica WHERE generation <> $1 AND type = 'vanity_alias' \
+         ORDER BY organization_id, slug LIMIT $2",
+    )
+    .with(generation)
+    .with(most);
+    let rows = tx.fetch_all(statement).await?;
+    rows.iter().map(|row| Ok((row.int("organization_id")?, row.text("slug")?))).collect()
 }
 
 /// The organization of a slug. Either control has confirmed the slug, or the organization already has it here.

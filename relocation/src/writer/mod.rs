@@ -14,6 +14,7 @@ mod copy;
 mod dry_run;
 mod ids;
 mod left_out;
+mod skipped_ids;
 mod spill_map;
 mod stage;
 mod table;
@@ -28,6 +29,7 @@ use chrono::{DateTime, Utc};
 pub use chunk::{ChunkSilo, HasWriteError, write_chunk};
 pub use copy::LEAST_COPY;
 pub use dry_run::{DryRun, RowLookup, ScratchError};
+pub use skipped_ids::skip_own_ids;
 pub use table::find_rows;
 
 use crate::{

@@ -52,6 +52,21 @@ const DURABLE: &[&str] = &[
     "timezone=UTC",
 ];
 
+/// A command that runs `program` as the account of the servers, which owns `directory` from then on and is in it, with
+/// the programs of PostgreSQL on the path.
+///
+/// # Errors
+/// If no PostgreSQL is installed, or the directory cannot be given to the account.
+pub fn command(program: &str, directory: &Path) -> anyhow::Result<Command> {
+    let installation = Installation::find(env::var_os("CAUSEWAY_POSTGRES_BIN"))?;
+    installation.give(directory)?;
+    let mut command = installation.command(program, directory);
+    let path = env::var_os("PATH").unwrap_or_default();
+    let paths = [installation.bin().to_owned()].into_iter().chain(env::split_paths(&path));
+    command.env("PATH", env::join_paths(paths)?);
+    Ok(command)
+}
+
 /// A running server. Dropping it stops the server at once and removes its directory.
 #[derive(Debug)]
 pub struct Postgres {

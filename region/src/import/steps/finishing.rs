@@ -29,7 +29,7 @@ use causeway_silo::db::Refused;
 use crate::{
     error::Error,
     import::{
-        Import, ImportState, ModelCounts, context::ImportContext, counts::check_counts,
+        Import, ImportState, ModelCounts, at_control, context::ImportContext, counts::check_counts,
         follow::forget_returned, mapped::SharedKeys, run::ImportRun, writes::do_writes,
     },
     store::{self, lease_transaction::LeaseTransaction, organization::constraint, product_db::ProductDb},
@@ -38,8 +38,10 @@ use crate::{
 /// Writes the deferred models, checks that every record is accounted for, and makes the organizations visible.
 pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut ImportRun) -> Result<(), Error> {
     context.register().await?;
+    check_control(context, import).await?;
     do_writes(context, import, run, true).await?;
     check_counts(context, import.id).await?;
+    check_control(context, import).await?;
     context.env.failpoint("region.finish.counted").await?;
     forget_returned(context, import).await?;
     announce_rows(context, import, run).await?;
@@ -76,6 +78,16 @@ pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut Impo
     let key_map_bytes = run.keys.as_ref().map_or(0, bytes);
     tracing::info!(import_id = %import.id, key_map_bytes, "an import has succeeded");
     Ok(context.env.failpoint("region.finish.visible").await?)
+}
+
+/// Checks that control has what the import has written there. It may have been put back from an older copy since, and
+/// members without users must not become visible.
+async fn check_control(context: &ImportContext, import: &Import) -> Result<(), Error> {
+    let lacking = at_control::lacking(context, import.id).await?;
+    match lacking.is_nothing() {
+        true => Ok(()),
+        false => Err(Error::ControlLostRows(lacking.to_string())),
+    }
 }
 
 /// Announces what belongs to the organizations to the product's workers, chunk by chunk as it was written, because one

@@ -101,7 +101,7 @@ async fn hide_organizations(context: &ImportContext, import: &Import) -> Result<
 async fn adopt_chunks(context: &ImportContext, import: &Import) -> Result<(), Error> {
     let mut page_token = String::new();
     loop {
-        let page = context.ask(context.control.list_import_chunks(import.id, page_token)).await?;
+        let page = context.ask(context.control.list_import_chunks(import.id, page_token, true)).await?;
         for theirs in page.chunks {
             let known =
                 Chunk::find(&context.db, &context.region, import.id, &theirs.model, theirs.min_ordinal);
@@ -236,7 +236,11 @@ async fn revert_at_control(context: &ImportContext, import: &Import, chunk: &Chu
     let reverted = if chunk.keys.inserted.is_empty() && chunk.keys.existing.is_empty() {
         Reverted::default()
     } else {
-        context.ask(context.control.revert_import_chunk(import.id, &chunk.model, chunk.min_ordinal)).await?
+        let asked = context.control.revert_import_chunk(import.id, &chunk.model, chunk.min_ordinal);
+        let answer = context.ask(asked).await?;
+        // Rows that control does not have any more, because it was put back from an older copy, are gone too.
+        let gone = count(chunk.keys.inserted.len())? - answer.kept;
+        Reverted { deleted: answer.deleted.max(gone), ..answer }
     };
     context.env.failpoint("region.revert_control_chunk.answered").await?;
     transact_leased!(context, import, |lease| {

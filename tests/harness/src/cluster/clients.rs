@@ -116,6 +116,28 @@ impl Cluster {
         self.database_of(silo).connect().await
     }
 
+    /// The URL of a database, as the services get it.
+    ///
+    /// # Panics
+    /// If there is no region of this number.
+    #[must_use]
+    pub fn database_url(&self, silo: Silo) -> &str {
+        self.database_of(silo).database_url()
+    }
+
+    /// Closes the connections of [`shared_db`](Self::shared_db), e.g. because the database is about to be replaced. The
+    /// next call opens others.
+    ///
+    /// # Panics
+    /// If there is no region of this number.
+    pub async fn close_shared_db(&mut self, silo: Silo) {
+        let node = match silo {
+            Silo::Control => &mut self.controls[0],
+            Silo::Region(index) => &mut self.regions[index],
+        };
+        node.close_db().await;
+    }
+
     /// Like [`db`](Self::db), on connections that the cluster opens once and keeps. For callers that query often. The
     /// cluster owns the connections: do not close them.
     ///

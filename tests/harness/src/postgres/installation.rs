@@ -55,6 +55,11 @@ impl Installation {
         (&self.bin, &self.version)
     }
 
+    /// The directory of the server's programs.
+    pub(super) fn bin(&self) -> &Path {
+        &self.bin
+    }
+
     /// A command that runs a program of the server.
     pub(super) fn program(&self, name: &str, directory: &Path) -> Command {
         let mut command = self.command(self.bin.join(name), directory);

@@ -1,0 +1,91 @@
+//! Puts leases back that control has forgotten because its database is an old copy: a region that has rows with ids which
+//! may have been leased then was leased them.
+
+use causeway_silo::{
+    db::{DbError, Tx},
+    env::Environment,
+};
+
+use crate::{
+    model::region::{HeldIds, IdRange},
+    store::era,
+};
+
+/// How many blocks one query reads.
+const PAGE: i64 = 1_000;
+
+/// Stores leases for those ids of a region's table that may have been leased in a time that control has forgotten, and that
+/// are in no lease. The caller has locked the counter of the model. Ranges with gaps are left out: the gaps may be ids of
+/// another region.
+pub(super) async fn put_back(
+    tx: &mut Tx,
+    env: &Environment,
+    region: &str,
+    held: &HeldIds,
+) -> Result<(), DbError> {
+    if !held.is_exact || held.ranges.is_empty() {
+        return Ok(());
+    }
+    for lost in era::lost_ids(tx, &held.model).await? {
+        let inside = |range: &IdRange| {
+            let part = IdRange { first: range.first.max(lost.first), last: range.last.min(lost.last) };
+            (part.first <= part.last).then_some(part)
+        };
+        let wanted: Vec<IdRange> = held.ranges.iter().filter_map(inside).collect();
+        if wanted.is_empty() {
+            continue;
+        }
+        // Blocks that begin in the lost range were all put back: leases of later begin above it.
+        let mut blocks: Vec<IdRange> = Vec::new();
+        loop {
+            let after = blocks.last().map_or(0, |block| block.first);
+            let page = era::blocks(tx, &held.model, lost, after, PAGE).await?;
+            let is_last = page.len() < usize::try_from(PAGE).unwrap_or(usize::MAX);
+            blocks.extend(page);
+            if is_last {
+                break;
+            }
+        }
+        let missing: Vec<_> =
+            without(&wanted, &blocks).into_iter().map(|range| (env.uuid(), range)).collect();
+        era::put_leases_back(tx, region, &held.model, &missing, env.now()).await?;
+    }
+    Ok(())
+}
+
+/// The ids of the ranges that are in none of the blocks. Both are ascending and without overlaps.
+fn without(ranges: &[IdRange], blocks: &[IdRange]) -> Vec<IdRange> {
+    let mut left = Vec::new();
+    for range in ranges {
+        let mut first = range.first;
+        let from = blocks.partition_point(|block| block.last < range.first);
+        for block in blocks.iter().skip(from).take_while(|block| block.first <= range.last) {
+            if first < block.first {
+                left.push(IdRange { first, last: block.first - 1 });
+            }
+            first = block.last + 1;
+        }
+        if first <= range.last {
+            left.push(IdRange { first, last: range.last });
+        }
+    }
+    left
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ranges(of: &[(i64, i64)]) -> Vec<IdRange> {
+        of.iter().map(|(first, last)| IdRange { first: *first, last: *last }).collect()
+    }
+
+    #[test]
+    fn ids_in_blocks_are_left_out() {
+        let left = |all: &[(i64, i64)], blocks: &[(i64, i64)]| without(&ranges(all), &ranges(blocks));
+        assert_eq!(left(&[(1, 5), (9, 9)], &[]), ranges(&[(1, 5), (9, 9)]));
+        assert_eq!(left(&[(1, 5)], &[(1, 5)]), []);
+        assert_eq!(left(&[(1, 9)], &[(3, 4), (6, 6)]), ranges(&[(1, 2), (5, 5), (7, 9)]));
+        assert_eq!(left(&[(5, 9), (20, 30)], &[(1, 6), (9, 25)]), ranges(&[(7, 8), (26, 30)]));
+    }
+}

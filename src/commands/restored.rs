@@ -1,0 +1,32 @@
+//! `causeway restored`.
+
+use std::path::PathBuf;
+
+use causeway_control::restored;
+use causeway_silo::{
+    db::{DatabaseUrl, Options},
+    env::Environment,
+};
+
+use super::{outcome::Outcome, server};
+use crate::output;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The database of control: postgres://USER:PASSWORD@HOST/NAME or sqlite:FILE. This or --database-url-file is needed
+    #[arg(long, value_name = "URL", env = "CAUSEWAY_DATABASE_URL", hide_env_values = true)]
+    database_url: Option<DatabaseUrl>,
+    /// A file with the URL of the database and nothing else
+    #[arg(long, value_name = "FILE", env = "CAUSEWAY_DATABASE_URL_FILE")]
+    database_url_file: Option<PathBuf>,
+}
+
+pub(super) async fn run(args: &Args, env: Environment) -> anyhow::Result<Outcome> {
+    let url = server::database_url(args.database_url.as_ref(), args.database_url_file.as_deref())?;
+    let era = restored::begin_era(&url, &Options::default(), env).await?;
+    output::text(&format!(
+        "era {era} has begun: control may serve this database now. It has forgotten what came after the copy, so compare \
+         each region with it: `causeway reconcile --check --region URL`\n"
+    ))?;
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,152 @@
+//! Eras of the feeds: a control whose database is an old copy gives nothing out twice, and every reader starts over.
+
+use causeway_control::{
+    Error,
+    feed::{Part, all::AllMessage},
+    model::region::{Caller, HeldIds, IdRange},
+    regions::Registration,
+};
+use causeway_proto::era::{LAST_ERA, first_version};
+use causeway_silo::db::{Row, Statement};
+use uuid::Uuid;
+
+use crate::{
+    feeds::Reader,
+    support::{Fixture, bulk_create, operation, wanted},
+};
+
+const ORGANIZATION: &str = "sentry.organization";
+
+async fn confirmed(fixture: &Fixture, region: &str, number: u128, id: i64, slug: &str) {
+    let control = &fixture.control;
+    bulk_create(control, region, operation(number), vec![wanted(id, slug)]).await.expect("reserved");
+    control.slug_reservations().confirm(region, operation(number)).await.expect("confirmed");
+}
+
+fn instance(of: u128) -> Uuid {
+    Uuid::from_u128(of)
+}
+
+async fn registered(fixture: &Fixture, name: &str, instance_id: Uuid, ranges: Vec<IdRange>, is_exact: bool) {
+    let registration = Registration {
+        name: name.to_owned(),
+        address: format!("http://{name}.example.com"),
+        instance_id,
+        product_name: String::new(),
+        held: vec![HeldIds { model: ORGANIZATION.to_owned(), ranges, is_exact }],
+    };
+    fixture.control.regions().register_with_ids(registration, &Caller::default()).await.expect("registered");
+}
+
+/// A region has read more than the feed has. All readers start over, also those who come when the feed has caught up.
+pub(crate) async fn every_reader_starts_over_in_a_new_era(fixture: Fixture) {
+    let control = &fixture.control;
+    registered(&fixture, "us", instance(1), Vec::new(), true).await;
+    confirmed(&fixture, "us", 1, 1, "acme").await;
+    let mut live = Reader::new(control, "us", 0).await;
+    live.reach(2).await;
+    assert_eq!(live.snapshots, 1);
+
+    // The region has heard of two changes that control has forgotten.
+    let mut own = control.feeds().watch("us", 4, Some(instance(1))).await.expect("a feed");
+    let first = own.recv().await.expect("it goes on").expect("it does not fail");
+    let begin = first_version(1);
+    assert!(
+        matches!(first.part, Part::Snapshot { version, first: true, last: true, .. } if version == begin)
+    );
+    live.reach(begin).await;
+    assert_eq!((live.snapshots, live.slugs()), (2, vec!["acme"]));
+
+    // Other slugs have the numbers of those changes now, in the former count. A reader that was away gets them all.
+    confirmed(&fixture, "us", 2, 2, "bolt").await;
+    confirmed(&fixture, "us", 3, 3, "cord").await;
+    live.reach(begin + 2).await;
+    assert_eq!((live.snapshots, live.events.len()), (2, 2));
+    for version in [2, 3, 4, 5] {
+        let mut reader = Reader::new(control, "us", version).await;
+        reader.reach(begin + 2).await;
+        assert_eq!((reader.snapshots, reader.slugs()), (1, vec!["acme", "bolt", "cord"]), "{version}");
+    }
+    // A region that registers later begins in this era, too.
+    registered(&fixture, "de", instance(2), Vec::new(), true).await;
+    let mut routers = control.feeds().watch_all(vec![("us".to_owned(), 4)]).await.expect("all feeds");
+    let mut seen = Vec::new();
+    while seen.len() < 2 {
+        let message = routers.recv().await.expect("it goes on").expect("it does not fail");
+        if let AllMessage::Feed { region, message } = message {
+            let Part::Snapshot { version, .. } = message.part else { panic!("events: {message:?}") };
+            seen.push((region, version));
+        }
+    }
+    seen.sort();
+    assert_eq!(seen, [("de".to_owned(), begin), ("us".to_owned(), begin + 2)]);
+
+    // The region has followed, so its next stream begins no other era.
+    drop(own);
+    let mut own = control.feeds().watch("us", begin + 2, Some(instance(1))).await.expect("a feed");
+    let next = own.recv().await.expect("it goes on").expect("it does not fail");
+    assert_eq!((next.part, next.current_version), (Part::Heartbeat, begin + 2));
+}
+
+pub(crate) async fn only_a_region_begins_an_era_by_what_it_has_read(fixture: Fixture) {
+    let control = &fixture.control;
+    registered(&fixture, "us", instance(1), Vec::new(), true).await;
+    let mut reader = Reader::new(control, "us", 70).await;
+    reader.hear().await;
+    assert_eq!((reader.version, reader.snapshots), (1, 1));
+    let refused = control.feeds().watch("us", 70, Some(instance(2))).await.map(|_| ());
+    assert!(matches!(refused, Err(Error::RegionNameTaken { .. })), "{refused:?}");
+    let mut reader = Reader::new(control, "us", 1).await;
+    reader.hear().await;
+    assert_eq!((reader.version, reader.snapshots), (1, 0));
+}
+
+pub(crate) async fn a_version_of_no_era_is_refused(fixture: Fixture) {
+    registered(&fixture, "us", instance(1), Vec::new(), true).await;
+    for version in [first_version(LAST_ERA + 1), i64::MAX] {
+        let refused = fixture.control.feeds().watch("us", version, Some(instance(1))).await.map(|_| ());
+        assert!(
+            matches!(&refused, Err(Error::InvalidArgument { field, .. }) if field == "after_version"),
+            "{refused:?}"
+        );
+    }
+    let mut reader = Reader::new(&fixture.control, "us", 1).await;
+    reader.hear().await;
+    assert_eq!((reader.version, reader.snapshots), (1, 0));
+}
+
+pub(crate) async fn ids_that_may_have_been_leased_are_leased_again_to_nobody(fixture: Fixture) {
+    let regions = fixture.control.regions();
+    registered(&fixture, "us", instance(1), Vec::new(), true).await;
+    registered(&fixture, "de", instance(2), Vec::new(), true).await;
+    let lease = async |region: &'static str, number: u128| {
+        regions.lease_ids(region, operation(number), ORGANIZATION, 10, 0).await.expect("a lease")
+    };
+    assert_eq!(lease("us", 1).await.first_id, 1);
+    // A lease of 11 to 20 is forgotten.
+    drop(fixture.control.feeds().watch("us", 9, Some(instance(1))).await.expect("a feed"));
+    let lost = IdRange { first: 11, last: 10 + (1 << 32) };
+    assert_eq!(lease("de", 2).await.first_id, lost.last + 1);
+
+    // A region that has rows of lost ids is given leases of them. Ranges with gaps may have ids of others.
+    registered(&fixture, "us", instance(1), vec![IdRange { first: 3, last: 15 }], false).await;
+    registered(&fixture, "de", instance(2), vec![IdRange { first: 12, last: 13 }], true).await;
+    registered(&fixture, "us", instance(1), vec![IdRange { first: 3, last: 15 }], true).await;
+    registered(&fixture, "us", instance(1), vec![IdRange { first: 3, last: 15 }], true).await;
+    let db = fixture.db().await;
+    let all = Statement::new("SELECT first_id, count FROM causeway_id_lease ORDER BY first_id");
+    let rows = db.fetch_all(all).await.expect("leases");
+    let number = |row: &Row, name| row.int(name).expect("a number");
+    let blocks: Vec<_> = rows.iter().map(|row| (number(row, "first_id"), number(row, "count"))).collect();
+    db.close().await;
+    assert_eq!(blocks, [(1, 10), (11, 1), (12, 2), (14, 2), (lost.last + 1, 10)]);
+    let conflicts = regions.id_conflicts("us").await.expect("conflicts");
+    assert!(
+        conflicts.iter().any(|it| it.region == "de" && it.ids == IdRange { first: 12, last: 13 }),
+        "{conflicts:?}"
+    );
+    // An id that is its own again is no other region's.
+    let refused = bulk_create(&fixture.control, "de", operation(3), vec![wanted(14, "acme")]).await;
+    assert!(matches!(refused, Err(Error::OrganizationIdTaken { .. })), "{refused:?}");
+    bulk_create(&fixture.control, "us", operation(4), vec![wanted(14, "acme")]).await.expect("reserved");
+}
