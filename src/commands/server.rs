@@ -25,7 +25,7 @@ pub(super) struct ServerArgs {
     file: FileArgs,
     #[command(flatten)]
     pub(super) tls: ServerTlsArgs,
-    /// The database: postgres://USER:PASSWORD@HOST/NAME or sqlite:FILE. This or --database-url-file is needed
+    /// The database: postgres://USER:PASSWORD@HOST/NAME, with several hosts A:5432,B:5432, or sqlite:FILE. This or --database-url-file is needed
     #[arg(long, value_name = "URL", env = "CAUSEWAY_DATABASE_URL", hide_env_values = true)]
     pub(super) database_url: Option<DatabaseUrl>,
     /// A file with the URL of the database and nothing else, so that its password is neither an argument nor a

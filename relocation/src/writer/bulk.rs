@@ -31,8 +31,11 @@ fn columns(model: &Model) -> String {
 pub(super) async fn insert(tx: &mut Tx, model: &Model, rows: &[Row]) -> Result<(), WriteError> {
     match tx {
         Tx::Postgres(tx) => {
+            let watch = tx.watch();
             let mut work = tx.work()?;
-            let copied = copy::copy(&mut work, model, &model.table, &columns(model), rows).await;
+            let columns = columns(model);
+            let copied = copy::copy(&mut work, model, &model.table, &columns, rows);
+            let copied = watch.during(copied).await;
             work.done(copied)
         }
         Tx::Sqlite(tx) => {
@@ -50,8 +53,9 @@ pub(super) async fn insert_free(tx: &mut Tx, model: &Model, rows: &[Row]) -> Res
     }
     match tx {
         Tx::Postgres(tx) => {
+            let watch = tx.watch();
             let mut work = tx.work()?;
-            let inserted = insert_free_postgres(&mut work, model, rows).await;
+            let inserted = watch.during(insert_free_postgres(&mut work, model, rows)).await;
             work.done(inserted)
         }
         Tx::Sqlite(begun) => {

@@ -5,7 +5,7 @@ use std::{io, path::PathBuf, sync::Arc, time::Duration};
 use log::LevelFilter;
 use sqlx::{
     ConnectOptions as _, Connection as _, PgConnection,
-    postgres::{PgConnectOptions, PgPoolOptions},
+    postgres::PgConnectOptions,
     sqlite::{SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use tokio::time::{Instant, timeout_at};
@@ -15,22 +15,9 @@ use super::{
     disk_space::DiskSpace,
     files,
     place::{Target, file_of},
+    postgres_pool::PostgresPool,
+    servers::Servers,
 };
-
-/// The settings of every connection to PostgreSQL. The statements of Causeway look up rows by an index. While a table
-/// is small, PostgreSQL may prefer to read all of it, and it keeps such plans as long as the connection lives,
-/// including those of foreign keys. An import of a thousand records would then leave plans that make an import of a
-/// million read whole tables for each row. So such reads are off. A statement that must read a table then seems so
-/// expensive that PostgreSQL would compile it first, so JIT is off too. The page costs are those of a disk that reads
-/// any page as fast as the next one. Notices that something exists already are not sent.
-const SESSION_SETTINGS: &str = "SELECT set_config(name, value, false) \
-    FROM (VALUES ('enable_seqscan', 'off'), ('jit', 'off'), ('random_page_cost', '1.1'), \
-    ('client_min_messages', 'warning')) AS plans (name, value)";
-
-/// How long a connection to PostgreSQL may have been idle and is still used without a test. Each connection is tested
-/// when it returns to the pool. Another test right after that would cost a round trip for every statement outside a
-/// transaction.
-const FRESH: Duration = Duration::from_millis(100);
 
 /// The page cache of the connection that writes to SQLite, in KiB (hence negative).
 const WRITER_CACHE: &str = "-4000";
@@ -122,18 +109,17 @@ fn advice(options: &PgConnectOptions, error: &sqlx::Error) -> String {
 }
 
 /// Connects once, and closes the connection again: a pool would retry silently until its timeout.
-async fn try_postgres(
-    options: &PgConnectOptions,
-    place: &str,
-    patience: Duration,
-) -> Result<(), ConnectError> {
+async fn try_postgres(servers: &Servers, place: &str, patience: Duration) -> Result<(), ConnectError> {
     let until = Instant::now() + patience;
+    let Some(options) = servers.current().filter(|_| !servers.are_several()) else {
+        return try_several(servers, place, until).await;
+    };
     loop {
-        let error = match timeout_at(until, PgConnection::connect_with(options)).await {
+        let error = match timeout_at(until, PgConnection::connect_with(&options)).await {
             Ok(Ok(connection)) => {
                 // An error on closing does not matter.
                 let _closed = connection.close().await;
-                return Ok(());
+                return try_several(servers, place, until).await;
             }
             Ok(Err(error)) => error,
             Err(_) => sqlx::Error::PoolTimedOut,
@@ -144,7 +130,7 @@ async fn try_postgres(
             tokio::time::sleep(RETRY_PAUSE).await;
             continue;
         }
-        let advice = advice(options, &error);
+        let advice = advice(&options, &error);
         let error = match error {
             sqlx::Error::PoolTimedOut => {
                 DbError::inconsistent(format!("there is no answer within {patience:?}"))
@@ -152,6 +138,22 @@ async fn try_postgres(
             error => error.into(),
         };
         return Err(ConnectError::Refused { place: place.to_owned(), error, advice });
+    }
+}
+
+/// Looks for the server that the URL wants, until there is one. During a failover that takes some time.
+async fn try_several(servers: &Servers, place: &str, until: Instant) -> Result<(), ConnectError> {
+    loop {
+        let Err(nowhere) = servers.look(None).await else { return Ok(()) };
+        if Instant::now() + RETRY_PAUSE >= until {
+            return Err(ConnectError::Refused {
+                place: place.to_owned(),
+                error: DbError::unavailable(nowhere.to_string()),
+                advice: "start one of them as the primary, or mend hosts and target_session_attrs in --database-url"
+                    .to_owned(),
+            });
+        }
+        tokio::time::sleep(RETRY_PAUSE).await;
     }
 }
 
@@ -170,29 +172,17 @@ impl Db {
             advice: advice.to_owned(),
         };
         let pool = match target {
-            Target::Postgres(connect) => {
-                let connect =
-                    connect.application_name("causeway").log_slow_statements(LevelFilter::Debug, SLOW);
-                try_postgres(&connect, &place, options.acquire_timeout).await?;
-                let pool = PgPoolOptions::new()
-                    .max_connections(options.max_connections)
-                    .acquire_timeout(options.acquire_timeout)
-                    .after_connect(|connection, _| {
-                        Box::pin(async move {
-                            sqlx::query(SESSION_SETTINGS).execute(connection).await?;
-                            Ok(())
-                        })
+            Target::Postgres(mut hosts) => {
+                hosts.each = hosts
+                    .each
+                    .into_iter()
+                    .map(|host| {
+                        host.application_name("causeway").log_slow_statements(LevelFilter::Debug, SLOW)
                     })
-                    .test_before_acquire(false)
-                    .before_acquire(|connection, meta| {
-                        Box::pin(async move {
-                            if meta.idle_for > FRESH {
-                                connection.ping().await?;
-                            }
-                            Ok(true)
-                        })
-                    })
-                    .connect_with(connect)
+                    .collect();
+                let servers = Servers::new(*hosts);
+                try_postgres(&servers, &place, options.acquire_timeout).await?;
+                let pool = PostgresPool::open(servers, options)
                     .await
                     .map_err(|error| refused(error, "mend that, or --database-url"))?;
                 Pool::Postgres(pool)

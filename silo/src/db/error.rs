@@ -91,6 +91,11 @@ impl DbError {
         }
     }
 
+    /// The database cannot be used, and the database itself has not said so.
+    pub(super) fn unavailable(why: impl Into<String>) -> Self {
+        Self { kind: DbErrorKind::Unavailable, message: why.into(), constraint: None }
+    }
+
     /// The caller continues a transaction that the database may have ended.
     pub(super) fn lost() -> Self {
         Self {
@@ -208,7 +213,10 @@ impl From<sqlx::Error> for DbError {
                         format!("the disk of the database is full; make room there, and this goes on: {said}")
                     }
                     DbErrorKind::ReadOnly => {
-                        format!("the database can only be read; make it writable, and this goes on: {said}")
+                        format!(
+                            "the database can only be read; make it writable, or name all its hosts in \
+                             --database-url if it has moved to another one, and this goes on: {said}"
+                        )
                     }
                     _ => said,
                 };

@@ -168,17 +168,18 @@ impl Db {
         // On a connection of its own that logs no statements: a migration has tens of thousands of characters.
         let done = match &self.pool {
             Pool::Postgres(pool) => {
-                let options = pool.connect_options().as_ref().clone().disable_statement_logging();
-                let mut connection = options.connect().await.map_err(|error| other(error.into()))?;
-                // No notices that a table exists already.
-                connection
-                    .execute("SET client_min_messages = warning")
-                    .await
-                    .map_err(|error| other(error.into()))?;
-                let done = migrator.run_direct(None, &mut connection, false).await;
-                // The migrations are committed, so an error on closing does not matter.
-                let _closed = connection.close().await;
-                done
+                let options = pool.connect_options().disable_statement_logging();
+                let watch = pool.watch();
+                let migrated = watch.during(async {
+                    let mut connection = options.connect().await?;
+                    // No notices that a table exists already.
+                    connection.execute("SET client_min_messages = warning").await?;
+                    let done = migrator.run_direct(None, &mut connection, false).await;
+                    // The migrations are committed, so an error on closing does not matter.
+                    let _closed = connection.close().await;
+                    Ok::<_, DbError>(done)
+                });
+                migrated.await.map_err(other)?
             }
             Pool::Sqlite { writer, .. } => {
                 let options = writer.connect_options().as_ref().clone().disable_statement_logging();

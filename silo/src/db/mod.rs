@@ -16,14 +16,17 @@ mod disk_space;
 mod error;
 mod examine;
 mod files;
+mod hosts;
 mod limited;
 mod migrate;
 mod own_schema;
 mod place;
 mod pool_use;
+mod postgres_pool;
 mod probe;
 mod retry;
 mod row;
+mod servers;
 mod statement;
 mod tx;
 mod url;
@@ -31,12 +34,12 @@ mod url;
 use std::sync::Arc;
 
 use sqlx::{
-    AssertSqlSafe, PgPool, Postgres, Sqlite, SqlitePool,
+    AssertSqlSafe, Postgres, Sqlite, SqlitePool,
     postgres::PgArguments,
     sqlite::{SqliteArguments, SqlitePoolOptions},
 };
 
-use self::disk_space::DiskSpace;
+use self::{disk_space::DiskSpace, postgres_pool::PostgresPool};
 
 pub use bisect::{Parts, Refused, is_refusal, write_bisecting};
 pub use connect::{ConnectError, Options};
@@ -47,6 +50,7 @@ pub use migrate::{MigrateError, Migrations};
 pub use own_schema::OwnTables;
 pub use place::{check_url, redact};
 pub use pool_use::PoolUse;
+pub use postgres_pool::Watch;
 pub use probe::{Probe, ProbeError};
 pub use retry::{Attempts, HasDbError, retried, retried_by_code};
 pub use row::Row;
@@ -72,7 +76,7 @@ macro_rules! retry {
             match $query {
                 Ok(answer) => break Ok(answer),
                 Err(error) => {
-                    let error = DbError::from(error).at(&$db.place);
+                    let error: DbError = error.at(&$db.place);
                     if !attempts.should_retry(&error).await {
                         break Err(error);
                     }
@@ -93,7 +97,7 @@ pub struct Db {
 
 #[derive(Debug, Clone)]
 enum Pool {
-    Postgres(PgPool),
+    Postgres(PostgresPool),
     /// SQLite has one writer at a time, so one connection does all writing. Writers wait in turn instead of polling,
     /// the cached pages stay valid because no other connection changes any, and statements are prepared once.
     Sqlite {
@@ -131,11 +135,13 @@ impl Db {
     pub async fn begin(&self) -> Result<Tx, DbError> {
         Ok(match &self.pool {
             Pool::Postgres(pool) => {
-                let why_none = |error| DbError::from(error).at(&self.place);
-                Tx::Postgres(OpenTransaction::begin(pool, &self.disk_space, why_none).await?)
+                let held = pool.acquire().await.map_err(|error| DbError::from(error).at(&self.place))?;
+                let (connection, watch) = held.into_parts()?;
+                Tx::Postgres(OpenTransaction::begin(connection, watch, &self.disk_space).await?)
             }
             Pool::Sqlite { writer, .. } => {
-                Tx::Sqlite(OpenTransaction::begin(writer, &self.disk_space, DbError::of_begin_sqlite).await?)
+                let connection = writer.acquire().await.map_err(DbError::of_begin_sqlite)?;
+                Tx::Sqlite(OpenTransaction::begin(connection, Watch::none(), &self.disk_space).await?)
             }
         })
     }
@@ -166,10 +172,12 @@ impl Db {
             self,
             match &self.pool {
                 Pool::Postgres(pool) =>
-                    pg_query(statement.clone())?.fetch_all(pool).await.map(Row::all_postgres),
-                Pool::Sqlite { readers, .. } => {
-                    sqlite_query(statement.clone())?.fetch_all(readers).await.map(Row::all_sqlite)
-                }
+                    pool.fetch_all(pg_query(statement.clone())?).await.map(Row::all_postgres),
+                Pool::Sqlite { readers, .. } => sqlite_query(statement.clone())?
+                    .fetch_all(readers)
+                    .await
+                    .map(Row::all_sqlite)
+                    .map_err(DbError::from),
             }
         )
     }
@@ -213,15 +221,13 @@ impl Db {
         retry!(
             self,
             match &self.pool {
-                Pool::Postgres(pool) => {
-                    pg_query(statement.clone())?.fetch_optional(pool).await.map(|row| row.map(Row::Postgres))
-                }
-                Pool::Sqlite { readers, .. } => {
-                    sqlite_query(statement.clone())?
-                        .fetch_optional(readers)
-                        .await
-                        .map(|row| row.map(Row::Sqlite))
-                }
+                Pool::Postgres(pool) =>
+                    pool.fetch_optional(pg_query(statement.clone())?).await.map(|row| row.map(Row::Postgres)),
+                Pool::Sqlite { readers, .. } => sqlite_query(statement.clone())?
+                    .fetch_optional(readers)
+                    .await
+                    .map(|row| row.map(Row::Sqlite))
+                    .map_err(DbError::from),
             }
         )
     }

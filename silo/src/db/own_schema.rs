@@ -88,7 +88,7 @@ impl Db {
     /// # Errors
     /// If the database cannot be reached.
     pub async fn in_own_schema(self, silo: Silo) -> Result<Self, ConnectError> {
-        let Pool::Postgres(pool) = &self.pool else { return Ok(self) };
+        let Pool::Postgres(pool) = self.pool.clone() else { return Ok(self) };
         let schema = name_of(silo);
         let refused = |error: DbError| ConnectError::Refused {
             place: self.place.to_string(),
@@ -103,10 +103,8 @@ impl Db {
         let others = self.fetch_optional(ask).await.map_err(&refused)?;
         let others = others.map_or_else(|| Ok(String::new()), |row| row.text("path")).map_err(&refused)?;
         let path = if others.is_empty() { schema.to_owned() } else { format!("{schema},{others}") };
-        let options = pool.connect_options().as_ref().clone().options([("search_path", path)]);
-        let new = pool.options().clone().connect_with(options).await;
+        let new = pool.reopened(|options| options.options([("search_path", &path)])).await;
         let new = new.map_err(|error| refused(error.into()))?;
-        pool.close().await;
         let (place, disk_space) = (Arc::clone(&self.place), Arc::clone(&self.disk_space));
         let moved = Self { pool: Pool::Postgres(new), place, disk_space };
         // Something between here and the server may drop the setting, and the tables would land among the owner's.

@@ -4,7 +4,7 @@ use std::{path::PathBuf, str::FromStr as _};
 
 use sqlx::{postgres::PgConnectOptions, sqlite::SqliteConnectOptions};
 
-use super::ConnectError;
+use super::{ConnectError, hosts::Hosts};
 
 /// A URL without its password, fit for a log. A text that is not a URL is hidden, because all of it may be secret.
 #[must_use]
@@ -34,7 +34,7 @@ pub fn check_url(url: &str) -> Result<(), ConnectError> {
 
 /// The database that a URL names.
 pub(super) enum Target {
-    Postgres(Box<PgConnectOptions>),
+    Postgres(Box<Hosts>),
     Sqlite(Box<SqliteConnectOptions>),
 }
 
@@ -42,7 +42,7 @@ impl Target {
     pub(super) fn of(url: &str) -> Result<Self, ConnectError> {
         let malformed = |_| ConnectError::Url("the database URL is malformed");
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            return Ok(Self::Postgres(Box::new(PgConnectOptions::from_str(url).map_err(malformed)?)));
+            return Ok(Self::Postgres(Box::new(Hosts::of(url)?)));
         }
         if url.starts_with("sqlite:") {
             return Ok(Self::Sqlite(Box::new(SqliteConnectOptions::from_str(url).map_err(malformed)?)));
@@ -53,19 +53,25 @@ impl Target {
     /// The name of the database for logs and errors, without anything secret.
     pub(super) fn name(&self) -> String {
         match self {
-            Self::Postgres(options) => {
-                let (host, port, user) = (options.get_host(), options.get_port(), options.get_username());
-                let at = match options.get_socket() {
-                    Some(socket) => format!("the socket {}", socket.display()),
-                    None if host.contains(':') => format!("[{host}]:{port}"),
-                    None => format!("{host}:{port}"),
-                };
+            Self::Postgres(hosts) => {
+                let places: Vec<String> = hosts.each.iter().map(place).collect();
+                let user = hosts.each.first().map_or("", PgConnectOptions::get_username);
                 // PostgreSQL's default is the name of the user.
-                let database = options.get_database().unwrap_or(user);
-                format!("the database {database} of PostgreSQL at {at} (user {user})")
+                let database = hosts.each.first().and_then(PgConnectOptions::get_database).unwrap_or(user);
+                format!("the database {database} of PostgreSQL at {} (user {user})", places.join(" or "))
             }
             Self::Sqlite(options) => format!("the database {}", options.get_filename().display()),
         }
+    }
+}
+
+/// Where a server of PostgreSQL listens.
+pub(super) fn place(options: &PgConnectOptions) -> String {
+    let (host, port) = (options.get_host(), options.get_port());
+    match options.get_socket() {
+        Some(socket) => format!("the socket {}", socket.display()),
+        None if host.contains(':') && !host.starts_with('[') => format!("[{host}]:{port}"),
+        None => format!("{host}:{port}"),
     }
 }
 

@@ -11,10 +11,15 @@ use std::{
     sync::Arc,
 };
 
-use sqlx::{Database, Executor as _, Pool, Postgres, Sqlite, pool::PoolConnection};
+use sqlx::{Database, Executor as _, Postgres, Sqlite, pool::PoolConnection};
+use tokio::time::timeout;
 
 use super::{
-    DbError, DbErrorKind, Dialect, HasDbError, Row, Statement, disk_space::DiskSpace, pg_query, sqlite_query,
+    DbError, DbErrorKind, Dialect, HasDbError, Row, Statement, Watch,
+    disk_space::DiskSpace,
+    pg_query,
+    postgres_pool::{TEST_WITHIN, give_back},
+    sqlite_query,
 };
 
 /// What differs between databases when a transaction begins and ends.
@@ -65,6 +70,7 @@ pub struct OpenTransaction<D: Transactional> {
     /// `None` only while this is being dropped.
     connection: Option<PoolConnection<D>>,
     state: State,
+    watch: Watch,
     disk_space: Arc<DiskSpace>,
 }
 
@@ -75,15 +81,18 @@ impl<D: Transactional> fmt::Debug for OpenTransaction<D> {
 }
 
 impl<D: Transactional> OpenTransaction<D> {
-    /// Begins a transaction on a connection of a pool. `why_none` converts the error if the pool gives no connection.
+    /// Begins a transaction on a connection of a pool.
     pub(super) async fn begin(
-        pool: &Pool<D>,
+        connection: PoolConnection<D>,
+        watch: Watch,
         disk_space: &Arc<DiskSpace>,
-        why_none: impl FnOnce(sqlx::Error) -> DbError,
     ) -> Result<Self, DbError> {
-        let connection = pool.acquire().await.map_err(why_none)?;
-        let mut begun =
-            Self { connection: Some(connection), state: State::Open, disk_space: Arc::clone(disk_space) };
+        let mut begun = Self {
+            connection: Some(connection),
+            state: State::Open,
+            watch,
+            disk_space: Arc::clone(disk_space),
+        };
         let outcome = begun.run(D::BEGIN).await;
         if outcome.is_err() && begun.state == State::Open {
             // For example, another process writes to the database. There is no transaction to roll back.
@@ -93,9 +102,16 @@ impl<D: Transactional> OpenTransaction<D> {
     }
 
     async fn run(&mut self, sql: &'static str) -> Result<(), DbError> {
+        let watch = self.watch();
         let mut work = self.work()?;
-        let outcome = D::run(&mut work, sql).await;
+        let outcome = watch.during(D::run(&mut work, sql)).await;
         work.done(outcome)
+    }
+
+    /// Knows whether the server of the connection is still there. Work on the connection must be done during it.
+    #[must_use]
+    pub fn watch(&self) -> Watch {
+        self.watch.clone()
     }
 
     pub(super) async fn commit(mut self) -> Result<(), DbError> {
@@ -129,12 +145,19 @@ impl<D: Transactional> Drop for OpenTransaction<D> {
             return;
         };
         match self.state {
-            State::Ended => {}
-            State::Underway | State::Lost => connection.close_on_drop(),
+            State::Ended => give_back(connection),
+            State::Underway | State::Lost => {
+                self.watch.doubt();
+                connection.close_on_drop();
+            }
             State::Open => drop(runtime.spawn(async move {
-                if let Err(error) = D::run(&mut connection, "ROLLBACK").await {
-                    tracing::debug!(%error, "a connection is closed because it cannot roll back");
-                    connection.close_on_drop();
+                let rolled_back = timeout(TEST_WITHIN, D::run(&mut connection, "ROLLBACK")).await;
+                match rolled_back.unwrap_or_else(|_| Err(DbError::unavailable("it does not answer"))) {
+                    Ok(()) => give_back(connection),
+                    Err(error) => {
+                        tracing::debug!(%error, "a connection is closed because it cannot roll back");
+                        connection.close_on_drop();
+                    }
                 }
             })),
         }
@@ -192,8 +215,9 @@ pub enum Tx {
 macro_rules! on {
     ($begun:expr, $query:expr, $run:ident) => {{
         let query = $query;
+        let watch = $begun.watch();
         let mut work = $begun.work()?;
-        let outcome = query.$run(&mut *work).await.map_err(DbError::from);
+        let outcome = watch.during(async { Ok::<_, DbError>(query.$run(&mut *work).await?) }).await;
         work.done(outcome)
     }};
 }

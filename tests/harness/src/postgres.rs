@@ -5,6 +5,7 @@
 //! interface, in a temporary directory. Nothing of it outlives the test, even if the test process is killed.
 
 mod installation;
+mod standby;
 mod template;
 
 use std::{

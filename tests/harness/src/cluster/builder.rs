@@ -218,7 +218,8 @@ impl ClusterBuilder {
         for index in 0..self.controls {
             let name = if index == 0 { "control".to_owned() } else { format!("control-{index}") };
             let killed = Arc::clone(&killed);
-            controls.push(Node::new(Called::Control, &name, database_url.clone(), killed, tls.clone())?);
+            let database_url = database_server.url_of_control(&database_url, index);
+            controls.push(Node::new(Called::Control, &name, database_url, killed, tls.clone())?);
         }
         let mut regions = Vec::new();
         let mut links = Vec::new();

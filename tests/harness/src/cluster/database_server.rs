@@ -7,10 +7,11 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use causeway_control::Control;
 use causeway_region::Region;
 use causeway_silo::{db, env::Environment};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 
@@ -26,7 +27,18 @@ pub struct DatabaseServer {
     numbers: AtomicU64,
     // Rust drops fields in this order: the server before its directory.
     postgres: Option<Mutex<Postgres>>,
+    elsewhere: Option<Elsewhere>,
     directory: TempDir,
+}
+
+/// A PostgreSQL that somebody else started, such as one of several servers.
+#[derive(Debug)]
+struct Elsewhere {
+    /// The URL for creating databases.
+    admin: String,
+    /// URLs with `{}` in the place of the database's name. The first control and all regions use the first one, the
+    /// second control the second one, and so on in turns.
+    urls: Vec<String>,
 }
 
 impl DatabaseServer {
@@ -47,7 +59,32 @@ impl DatabaseServer {
         // Every commit on SQLite waits for the disk and a test has hundreds of commits, so the directory is in memory
         // if possible.
         let directory = postgres::directory("causeway-cluster-")?;
-        Ok(Self { store, templates: None, numbers: AtomicU64::new(0), postgres, directory })
+        Ok(Self { store, templates: None, numbers: AtomicU64::new(0), postgres, elsewhere: None, directory })
+    }
+
+    /// Uses a PostgreSQL that somebody else has started. `admin` is a URL with which databases can be created. Each of
+    /// `urls` is a way to the same server with `{}` in the place of the database's name: control number N and all
+    /// regions use the ways in turns.
+    ///
+    /// # Errors
+    /// If there is no way, or no room for a directory.
+    pub fn elsewhere(admin: &str, urls: &[String]) -> anyhow::Result<Self> {
+        ensure!(!urls.is_empty(), "there is no way to the database");
+        Ok(Self {
+            store: Store::Postgres,
+            templates: None,
+            numbers: AtomicU64::new(0),
+            postgres: None,
+            elsewhere: Some(Elsewhere { admin: admin.to_owned(), urls: urls.to_vec() }),
+            directory: postgres::directory("causeway-cluster-")?,
+        })
+    }
+
+    /// The URL by which a control of this number reaches the database of the first one.
+    pub(super) fn url_of_control(&self, first: &str, index: usize) -> String {
+        let Some(Elsewhere { urls, .. }) = &self.elsewhere else { return first.to_owned() };
+        let name = first.rsplit('/').next().and_then(|rest| rest.split('?').next()).unwrap_or_default();
+        urls[index % urls.len()].replace("{}", name)
     }
 
     /// The kind of its databases.
@@ -73,6 +110,14 @@ impl DatabaseServer {
             Some(templates) => Some(self.template(&mut *templates.lock().await, &kind, region).await?),
             None => None,
         };
+        if let Some(Elsewhere { admin, urls }) = &self.elsewhere {
+            let name = format!("{kind}_{number}");
+            let mut connection = PgConnection::connect(admin).await?;
+            let create = AssertSqlSafe(format!("CREATE DATABASE \"{name}\""));
+            sqlx::raw_sql(create).execute(&mut connection).await?;
+            connection.close().await?;
+            return Ok(urls[0].replace("{}", &name));
+        }
         match &self.postgres {
             Some(postgres) => {
                 let postgres = postgres.lock().await;

@@ -1,0 +1,445 @@
+//! Which of several PostgreSQL servers is the one to use, and when it has stopped being it.
+//!
+//! Nobody tells a client that its server was replaced. It may answer no more, refuse connections, have become a
+//! standby, or come back as if nothing had happened and still believe that it is the primary. So a server is looked for
+//! at the start, whenever a connection fails, and while a statement waits for long. All hosts are asked at once, and of
+//! those that accept writes the one with the highest timeline is taken: a promotion increases it, so a former primary
+//! that nobody has told has a lower one. A timeline below the highest that this process has seen is never accepted.
+//!
+//! A look that finds another server, or the same one after a restart, begins a new era. Connections of earlier eras are
+//! closed, and statements under way on them end with an error that can be retried.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use sqlx::{
+    ConnectOptions as _, Connection as _, PgConnection, PgPool, Row as _, postgres::PgConnectOptions,
+};
+use tokio::{sync::watch, task::JoinSet, time::timeout};
+
+use super::{
+    hosts::{Hosts, Wanted},
+    place::place,
+};
+
+/// Whether a server accepts writes, its timeline, and what distinguishes it from others and from itself before a
+/// restart. The timeline is that of the log that a primary writes, from the name of its current segment; the control
+/// file has it only after the next checkpoint.
+const WHICH: &str = "SELECT pg_is_in_recovery() AS standby, \
+    current_setting('transaction_read_only') = 'on' AS read_only, \
+    CASE WHEN pg_is_in_recovery() THEN NULL \
+        ELSE ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint END AS timeline, \
+    (SELECT system_identifier FROM pg_control_system()) AS system, \
+    concat_ws(' ', inet_server_addr(), inet_server_port(), pg_postmaster_start_time()) AS identity";
+
+/// The same where any server may be used, also one that has no such functions.
+const WHICH_OF_ANY: &str = "SELECT false AS standby, false AS read_only, NULL::bigint AS timeline, \
+    NULL::bigint AS system, '' AS identity";
+
+/// Two looks are at least this far apart.
+const LOOK_EVERY: Duration = Duration::from_millis(300);
+
+/// After so many looks in a row that nobody answered, the connections count as lost.
+const SILENT_LOOKS: u32 = 3;
+
+/// What a server says about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Seen {
+    standby: bool,
+    read_only: bool,
+    timeline: Option<i64>,
+    system: Option<i64>,
+    /// Empty if one server may stand for another, such as standbys behind a balancer.
+    identity: String,
+}
+
+/// Why a server is not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum NotTaken {
+    #[error("it is a standby")]
+    Standby,
+    #[error("it is no standby")]
+    NoStandby,
+    #[error("it does not accept writes")]
+    ReadOnly,
+    #[error("it accepts writes")]
+    ReadWrite,
+    #[error(
+        "it is a former primary on timeline {timeline}, and the database has been on timeline {seen} since: stop it, and \
+         let it join again as a standby (pg_rewind)"
+    )]
+    Former { timeline: i64, seen: i64 },
+    #[error("it is another database: its system identifier is {system}, not {known}")]
+    OtherSystem { system: i64, known: i64 },
+    /// It has answered that it takes no connection now.
+    #[error("{0}")]
+    Refused(String),
+    /// There was no answer.
+    #[error("{0}")]
+    Silent(String),
+}
+
+/// The outcome of a look that found no server.
+#[derive(Debug, thiserror::Error)]
+#[error("none of its hosts can be used: {}", .0.iter().map(|(host, why)| format!("{host}: {why}")).collect::<Vec<_>>().join("; "))]
+pub(super) struct Nowhere(Vec<(String, NotTaken)>);
+
+#[derive(Debug)]
+struct State {
+    /// The index of the host to connect to.
+    current: usize,
+    /// The server that was found there, if one was.
+    identity: Option<String>,
+    /// The highest timeline of any server that was taken.
+    timeline: Option<i64>,
+    system: Option<i64>,
+    /// Connections made before this moment are closed.
+    since: Instant,
+    /// How many looks in a row have had no answer from the current host.
+    silent: u32,
+    looked: Option<Instant>,
+    /// A connection has failed since the last look that found a server.
+    doubted: bool,
+}
+
+/// The servers of one database.
+#[derive(Debug)]
+pub(super) struct Servers {
+    hosts: Hosts,
+    state: Mutex<State>,
+    /// Counts the times that the connections were lost.
+    era: watch::Sender<u64>,
+    /// One look at a time.
+    looking: tokio::sync::Mutex<()>,
+}
+
+impl Servers {
+    pub(super) fn new(hosts: Hosts) -> Self {
+        let state = State {
+            current: 0,
+            identity: None,
+            timeline: None,
+            system: None,
+            since: Instant::now(),
+            silent: 0,
+            looked: None,
+            doubted: false,
+        };
+        Self {
+            hosts,
+            state: Mutex::new(state),
+            era: watch::Sender::new(0),
+            looking: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    /// The same servers with other options for each connection. What is known about them stays.
+    pub(super) fn with(&self, change: impl Fn(PgConnectOptions) -> PgConnectOptions) -> Self {
+        let mut hosts = self.hosts.clone();
+        hosts.each = hosts.each.into_iter().map(change).collect();
+        let new = Self::new(hosts);
+        {
+            let (old, mut state) = (self.state(), new.state());
+            state.current = old.current;
+            state.identity.clone_from(&old.identity);
+            (state.timeline, state.system) = (old.timeline, old.system);
+        }
+        new
+    }
+
+    /// Nothing panics while it holds the lock, and each change is complete, so a poisoned lock is fine.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether there is more than one host.
+    pub(super) fn are_several(&self) -> bool {
+        self.hosts.each.len() > 1
+    }
+
+    pub(super) fn connect_timeout(&self) -> Duration {
+        self.hosts.connect_timeout
+    }
+
+    /// How to connect to the server that is used at the moment.
+    pub(super) fn current(&self) -> Option<PgConnectOptions> {
+        self.hosts.each.get(self.state().current).cloned()
+    }
+
+    /// The number of the era, which changes when all connections are lost.
+    pub(super) fn era(&self) -> u64 {
+        *self.era.borrow()
+    }
+
+    /// Returns when the era is no longer this one.
+    pub(super) async fn era_after(&self, era: u64) {
+        let mut eras = self.era.subscribe();
+        // It cannot be closed: its sender is `self`.
+        let _open = eras.wait_for(|now| *now != era).await;
+    }
+
+    /// Whether a connection of this age was made before the era began.
+    pub(super) fn is_before_era(&self, age: Duration) -> bool {
+        Instant::now().checked_sub(age).is_none_or(|made| made < self.state().since)
+    }
+
+    /// A connection has failed. The next caller who needs one looks for the server first.
+    pub(super) fn doubt(&self) {
+        self.state().doubted = true;
+    }
+
+    pub(super) fn is_doubted(&self) -> bool {
+        self.state().doubted
+    }
+
+    /// Checks the server of a new connection.
+    pub(super) async fn check(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        let seen = seen(connection, self.hosts.wanted).await?;
+        let mut state = self.state();
+        if let Err(why) = judge(&seen, self.hosts.wanted, &state) {
+            state.doubted = true;
+            return Err(sqlx::Error::Io(std::io::Error::other(why)));
+        }
+        // The server was restarted, or a proxy leads to another one. This connection belongs to the new era, because the
+        // pool counts its age from the end of this check.
+        if state.identity.as_ref() != Some(&seen.identity) {
+            state.identity = Some(seen.identity);
+            self.begin_era(&mut state);
+        }
+        state.timeline = state.timeline.max(seen.timeline);
+        state.system = state.system.or(seen.system);
+        Ok(())
+    }
+
+    /// Looks for the server to use, unless that was just done. If it is another one, new connections of the pool go there
+    /// and a new era begins.
+    pub(super) async fn look(&self, pool: Option<&PgPool>) -> Result<(), Nowhere> {
+        let _alone = self.looking.lock().await;
+        if pool.is_some() && self.state().looked.is_some_and(|looked| looked.elapsed() < LOOK_EVERY) {
+            return Ok(());
+        }
+        let mut asked = JoinSet::new();
+        for (index, options) in self.hosts.each.iter().cloned().enumerate() {
+            let (wanted, patience) = (self.hosts.wanted, self.hosts.connect_timeout);
+            asked.spawn(async move { (index, ask(options, wanted, patience).await) });
+        }
+        let mut answers = Vec::new();
+        while let Some(answer) = asked.join_next().await {
+            // A task ends early only if the runtime stops.
+            answers.extend(answer.ok());
+        }
+        answers.sort_by_key(|(index, _)| *index);
+        self.take(answers, pool)
+    }
+
+    fn take(
+        &self,
+        answers: Vec<(usize, Result<Seen, NotTaken>)>,
+        pool: Option<&PgPool>,
+    ) -> Result<(), Nowhere> {
+        let mut state = self.state();
+        state.looked = Some(Instant::now());
+        let of_current = answers.iter().find(|(index, _)| *index == state.current);
+        let is_silent = matches!(of_current, Some((_, Err(NotTaken::Silent(_)))));
+        let is_other = matches!(of_current, Some((_, Ok(_))));
+        let (mut best, mut others): (Option<(usize, Seen)>, Vec<_>) = (None, Vec::new());
+        for (index, answer) in answers {
+            match answer.and_then(|seen| judge(&seen, self.hosts.wanted, &state).map(|()| seen)) {
+                Ok(seen) => {
+                    let rank = |index: usize, seen: &Seen| (seen.timeline, index == state.current);
+                    if best.as_ref().is_none_or(|(at, best)| rank(index, &seen) > rank(*at, best)) {
+                        best = Some((index, seen));
+                    }
+                }
+                Err(why) => others.push((index, why)),
+            }
+        }
+        let Some((index, seen)) = best else {
+            state.silent = if is_silent { state.silent + 1 } else { 0 };
+            // It does not answer for long, or says that it is not what it was: nobody will answer on its connections.
+            if state.silent == SILENT_LOOKS || (is_other && state.identity.is_some()) {
+                tracing::warn!("the database does not answer any more: its connections are closed");
+                state.identity = None;
+                self.begin_era(&mut state);
+            }
+            let named = |(index, why)| (self.name(index), why);
+            return Err(Nowhere(others.into_iter().map(named).collect()));
+        };
+        (state.silent, state.doubted) = (0, false);
+        state.timeline = state.timeline.max(seen.timeline);
+        state.system = state.system.or(seen.system);
+        if state.identity.as_deref() != Some(&*seen.identity) || state.current != index {
+            if pool.is_some() {
+                tracing::warn!(
+                    host = self.name(index),
+                    timeline = seen.timeline,
+                    "the database is on another server, or was restarted: connections to it are made anew"
+                );
+            }
+            state.current = index;
+            state.identity = Some(seen.identity);
+            if let (Some(pool), Some(options)) = (pool, self.hosts.each.get(index)) {
+                pool.set_connect_options(options.clone());
+            }
+            self.begin_era(&mut state);
+        }
+        Ok(())
+    }
+
+    fn begin_era(&self, state: &mut State) {
+        state.since = Instant::now();
+        self.era.send_modify(|era| *era += 1);
+    }
+
+    fn name(&self, index: usize) -> String {
+        self.hosts.each.get(index).map_or_else(String::new, place)
+    }
+}
+
+/// Whether a server may be used.
+fn judge(seen: &Seen, wanted: Wanted, state: &State) -> Result<(), NotTaken> {
+    match wanted {
+        Wanted::Any => return Ok(()),
+        Wanted::ReadWrite | Wanted::Primary if seen.standby => return Err(NotTaken::Standby),
+        Wanted::ReadWrite if seen.read_only => return Err(NotTaken::ReadOnly),
+        Wanted::Standby if !seen.standby => return Err(NotTaken::NoStandby),
+        Wanted::ReadOnly if !(seen.standby || seen.read_only) => return Err(NotTaken::ReadWrite),
+        Wanted::ReadWrite | Wanted::ReadOnly | Wanted::Primary | Wanted::Standby => {}
+    }
+    if let (Some(system), Some(known)) = (seen.system, state.system)
+        && system != known
+    {
+        return Err(NotTaken::OtherSystem { system, known });
+    }
+    if let (Some(timeline), Some(known)) = (seen.timeline, state.timeline)
+        && timeline < known
+    {
+        return Err(NotTaken::Former { timeline, seen: known });
+    }
+    Ok(())
+}
+
+async fn seen(connection: &mut PgConnection, wanted: Wanted) -> Result<Seen, sqlx::Error> {
+    let which = if wanted == Wanted::Any { WHICH_OF_ANY } else { WHICH };
+    let row = sqlx::query(which).fetch_one(connection).await?;
+    let identity: String = row.try_get("identity")?;
+    let is_one = matches!(wanted, Wanted::ReadWrite | Wanted::Primary);
+    Ok(Seen {
+        standby: row.try_get("standby")?,
+        read_only: row.try_get("read_only")?,
+        timeline: row.try_get("timeline")?,
+        system: row.try_get("system")?,
+        identity: if is_one { identity } else { String::new() },
+    })
+}
+
+async fn ask(options: PgConnectOptions, wanted: Wanted, patience: Duration) -> Result<Seen, NotTaken> {
+    let asked = timeout(patience, async {
+        let mut connection = options.disable_statement_logging().connect().await?;
+        let seen = seen(&mut connection, wanted).await;
+        // An error on closing does not matter.
+        let _closed = connection.close().await;
+        seen
+    });
+    match asked.await {
+        Ok(Err(error @ sqlx::Error::Database(_))) => Err(NotTaken::Refused(error.to_string())),
+        Ok(answer) => answer.map_err(|error| NotTaken::Silent(error.to_string())),
+        Err(_) => Err(NotTaken::Silent(format!("no answer within {patience:?}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn servers() -> Servers {
+        Servers::new(Hosts::of("postgres://a,b,c/db").unwrap())
+    }
+
+    fn primary(timeline: i64, identity: &str) -> Result<Seen, NotTaken> {
+        let (timeline, identity) = (Some(timeline), identity.to_owned());
+        Ok(Seen { standby: false, read_only: false, timeline, system: Some(7), identity })
+    }
+
+    fn standby() -> Result<Seen, NotTaken> {
+        let identity = "standby".to_owned();
+        Ok(Seen { standby: true, read_only: true, timeline: None, system: Some(7), identity })
+    }
+
+    fn silent() -> Result<Seen, NotTaken> {
+        Err(NotTaken::Silent("no answer".to_owned()))
+    }
+
+    type Answers = [Result<Seen, NotTaken>; 3];
+
+    fn take(servers: &Servers, answers: Answers) -> Result<usize, Nowhere> {
+        servers.take(answers.into_iter().enumerate().collect(), None)?;
+        Ok(servers.state().current)
+    }
+
+    #[test]
+    fn of_several_primaries_the_one_on_the_highest_timeline_is_taken() {
+        let servers = servers();
+        assert_eq!(take(&servers, [primary(1, "a"), standby(), standby()]).unwrap(), 0);
+        let era = servers.era();
+        assert_eq!(take(&servers, [primary(1, "a"), standby(), standby()]).unwrap(), 0);
+        assert_eq!(servers.era(), era, "nothing has changed");
+        assert_eq!(take(&servers, [primary(1, "a"), primary(2, "b"), standby()]).unwrap(), 1);
+        assert_ne!(servers.era(), era, "connections to a are closed");
+        // The old one is never taken again, even alone.
+        let error = take(&servers, [primary(1, "a"), silent(), standby()]).unwrap_err().to_string();
+        assert!(error.contains("a:5432: it is a former primary on timeline 1"), "{error}");
+        assert!(error.contains("on timeline 2 since"), "{error}");
+        assert_eq!(take(&servers, [primary(3, "a"), standby(), standby()]).unwrap(), 0);
+    }
+
+    #[test]
+    fn another_database_is_not_taken() {
+        let servers = servers();
+        assert_eq!(take(&servers, [primary(1, "a"), standby(), standby()]).unwrap(), 0);
+        let other = primary(9, "b").map(|seen| Seen { system: Some(8), ..seen });
+        let error = take(&servers, [silent(), other, standby()]).unwrap_err().to_string();
+        assert!(
+            error.contains("b:5432: it is another database: its system identifier is 8, not 7"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_restart_ends_the_connections_and_so_does_a_long_silence() {
+        let servers = servers();
+        take(&servers, [primary(1, "a"), standby(), standby()]).unwrap();
+        let era = servers.era();
+        take(&servers, [primary(1, "a, again"), standby(), standby()]).unwrap();
+        assert_eq!(servers.era(), era + 1);
+        for _ in 1..SILENT_LOOKS {
+            take(&servers, [silent(), standby(), standby()]).unwrap_err();
+            assert_eq!(servers.era(), era + 1, "it may be slow");
+        }
+        take(&servers, [silent(), standby(), standby()]).unwrap_err();
+        assert_eq!(servers.era(), era + 2);
+        // Somebody who has no connection left for a question is not silent.
+        take(&servers, [primary(1, "a, again"), standby(), standby()]).unwrap();
+        let era = servers.era();
+        for _ in 0..2 * SILENT_LOOKS {
+            let full = Err(NotTaken::Refused("too many connections".to_owned()));
+            take(&servers, [full, standby(), standby()]).unwrap_err();
+        }
+        assert_eq!(servers.era(), era);
+        // One that says that it is no primary any more has closed its connections.
+        take(&servers, [standby(), standby(), standby()]).unwrap_err();
+        assert_eq!(servers.era(), era + 1);
+    }
+
+    #[test]
+    fn a_standby_is_kept_while_it_answers() {
+        let servers = Servers::new(Hosts::of("postgres://a,b,c/db?target_session_attrs=standby").unwrap());
+        assert_eq!(take(&servers, [primary(1, "a"), silent(), standby()]).unwrap(), 2);
+        let era = servers.era();
+        assert_eq!(take(&servers, [primary(1, "a"), standby(), standby()]).unwrap(), 2);
+        assert_eq!(servers.era(), era);
+        assert_eq!(take(&servers, [primary(1, "a"), standby(), silent()]).unwrap(), 1);
+    }
+}

@@ -1,0 +1,7 @@
+//! The database moves to another server while services use it. See `docs/high-availability.md`.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "a behaviour that is not there ends its test")]
+
+mod pair;
+mod services;
+mod several_hosts;
