@@ -84,6 +84,7 @@ impl Embedded {
                 accept_regions: causeway_control::model::region::AcceptRegions::Any,
                 feed: causeway_control::feed::Options::default(),
                 bulk: causeway_control::slug::bulk_intake::Options::default(),
+                replica: None,
                 audit: causeway_audit::Options::default(),
             },
             Settings::default(),

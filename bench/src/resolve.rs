@@ -282,6 +282,7 @@ pub async fn serve(listen: SocketAddr, database_url: String) -> anyhow::Result<(
         accept_regions: causeway_control::model::region::AcceptRegions::Any,
         feed: causeway_control::feed::Options::default(),
         bulk: causeway_control::slug::bulk_intake::Options::default(),
+        replica: None,
         audit: causeway_audit::Options::default(),
     };
     let control = Control::start(options, Environment::system()).await?;

@@ -33,7 +33,8 @@ use causeway_relocation::{
     schema,
 };
 use causeway_silo::{
-    db::{self, Db},
+    Silo,
+    db::{self, Db, Readers},
     env::Environment,
 };
 
@@ -60,6 +61,8 @@ pub struct Options {
     pub database_url: db::DatabaseUrl,
     /// Options of the connection pool for that database.
     pub database: db::Options,
+    /// A replica for reads that may be old, if there is one.
+    pub replica: Option<db::ReplicaOptions>,
     /// URL under which users reach this control. Control writes it into each auth token that it generates.
     pub address: String,
     /// Options for the feeds of the regions.
@@ -120,6 +123,7 @@ pub struct Control {
     imports: ControlImports,
     audit: Audit,
     page_key: PageKey,
+    readers: Readers,
 }
 
 impl Control {
@@ -141,6 +145,10 @@ impl Control {
         let db = Db::connect(options.database_url.secret(), &options.database).await?;
         let catalog = Catalog::load()?;
         let db = schema::prepare(db, &catalog, store::MIGRATIONS).await?;
+        let readers = match options.replica {
+            Some(replica) => Readers::with_replica(db.clone(), Silo::Control, options.database, replica)?,
+            None => Readers::of(db.clone()),
+        };
         let page_key = store::page_key(&db).await?;
         let catalog = Arc::new(catalog);
         let fitted = Fitted::new(&db, &catalog).await?;
@@ -150,8 +158,14 @@ impl Control {
         let feeds = Feeds::start(db.clone(), env.clone(), catalog, product_db, options.feed);
         let waiting = Waiting::default();
         let renames = Renames::new(db.clone(), env.clone(), feeds.clone(), waiting.clone());
-        let slug_reservations =
-            SlugReservations::new(db.clone(), env.clone(), feeds.clone(), options.bulk, waiting);
+        let slug_reservations = SlugReservations::new(
+            db.clone(),
+            readers.clone(),
+            env.clone(),
+            feeds.clone(),
+            options.bulk,
+            waiting,
+        );
         let product_renames = ProductRenames::new(db.clone(), env.clone(), feeds.clone());
         if feeds.product_db().is_some() {
             feeds.background(product_renames.clone().follow_product_forever());
@@ -169,10 +183,11 @@ impl Control {
             slug_reservations,
             renames,
             product_renames,
-            directory: Directory::new(db.clone(), env.clone(), feeds.clone()),
+            directory: Directory::new(db.clone(), readers.clone(), env.clone(), feeds.clone()),
             feeds,
             audit,
             page_key,
+            readers,
             db,
             env,
         })
@@ -266,6 +281,7 @@ impl Control {
     pub async fn stop(&self) {
         self.feeds.stop().await;
         self.audit.stop().await;
+        self.readers.stop().await;
         self.db.close().await;
     }
 }
@@ -301,6 +317,9 @@ pub enum StartError {
     /// The built-in catalog of models cannot be loaded.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
+    /// The replica can never be used.
+    #[error(transparent)]
+    Replica(#[from] db::ReplicaError),
     /// The database may not be used, or cannot be made fit for this release.
     #[error(transparent)]
     Schema(#[from] schema::SchemaError),

@@ -7,7 +7,7 @@ use causeway::serve::{Settings, serve_control};
 use causeway_control::{feed, model::region::AcceptRegions, slug::bulk_intake};
 use causeway_silo::env::Environment;
 
-use super::{log, outcome::Outcome, server::ServerArgs};
+use super::{log, outcome::Outcome, read_database::ReadDatabaseArgs, server::ServerArgs};
 use crate::{output::place::CommandTarget, settings::units};
 
 #[derive(Debug, clap::Args)]
@@ -59,6 +59,8 @@ pub(super) struct Args {
     #[arg(long, value_enum, value_name = "WHICH", env = "CAUSEWAY_ACCEPT_REGIONS")]
     accept_regions: Option<Accept>,
     #[command(flatten)]
+    pub(super) read_database: ReadDatabaseArgs,
+    #[command(flatten)]
     pub(super) server: ServerArgs,
 }
 
@@ -87,6 +89,7 @@ pub(super) async fn run(args: Args, env: Environment) -> anyhow::Result<Outcome>
     log::commands_go_to(CommandTarget::Control(port.advertised.clone()), Vec::new());
     let database_url = args.server.database_url()?;
     let options = causeway_control::Options {
+        replica: args.read_database.options()?,
         database_url,
         database: args.server.database(),
         address: port.advertised,

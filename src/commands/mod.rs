@@ -17,6 +17,7 @@ mod organizations;
 mod outcome;
 mod outgoing;
 mod pause;
+mod read_database;
 mod reconcile;
 mod region;
 mod regions;

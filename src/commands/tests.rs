@@ -48,6 +48,33 @@ fn a_control_listens_on_loopback_by_default() {
 }
 
 #[test]
+fn a_replica_has_one_url_and_that_is_of_postgres() {
+    let options = |more: &[&str]| {
+        let line = [&["control", "--database-url", "postgres:///x"], more].concat();
+        let Command::Control(args) = parse(&line).expect("it is right") else { panic!("another command") };
+        args.read_database.options()
+    };
+    assert!(options(&[]).expect("none is needed").is_none());
+    let url = "postgres://me:secret@a,b/x?target_session_attrs=standby";
+    let replica = options(&["--read-database-url", url, "--read-max-lag", "30s"]).expect("it is right");
+    let replica = replica.expect("there is one");
+    assert_eq!((replica.url.secret(), replica.max_lag.as_secs()), (url, 30));
+    let error = options(&["--read-database-url", url, "--read-database-url-file", "x"]).expect_err("two");
+    assert!(error.to_string().contains("not both"), "{error}");
+    for wrong_url in
+        ["mysql://me:secret@a/x", "postgres://me:secret@a,/x", "postgres://a/x?connect_timeout=0"]
+    {
+        let error = options(&["--read-database-url", wrong_url]).expect_err("it is none");
+        assert!(format!("{error:#}").contains("--read-database-url"), "{error:#}");
+        assert!(!format!("{error:#}").contains("secret"), "{error:#}");
+    }
+    assert_eq!(
+        wrong(&["control", "--database-url", "x", "--read-max-lag", "0s"]),
+        ErrorKind::ValueValidation
+    );
+}
+
+#[test]
 fn a_region_needs_a_name_that_the_contract_allows() {
     let line = |name| {
         ["region", "--name", name, "--control", "http://127.0.0.1:50051", "--database-url", "sqlite:x.db"]

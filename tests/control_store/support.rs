@@ -63,6 +63,7 @@ fn options(url: &str, feed: feed::Options, accept: AcceptRegions) -> Options {
         accept_regions: accept,
         feed: feed::Options { keep_events: RETAINED, watches: WATCHES, ..feed },
         bulk: bulk_intake::Options { calls: CALLS, idle: BULK_IDLE, ..bulk_intake::Options::default() },
+        replica: None,
         audit: causeway_audit::Options::default(),
     }
 }

@@ -3,5 +3,6 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a behaviour that is not there ends its test")]
 
 mod pair;
+mod replica;
 mod services;
 mod several_hosts;

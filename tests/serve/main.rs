@@ -58,6 +58,7 @@ fn control_options(directory: &Path) -> causeway_control::Options {
         accept_regions: causeway_control::model::region::AcceptRegions::Any,
         feed: causeway_control::feed::Options::default(),
         bulk: causeway_control::slug::bulk_intake::Options::default(),
+        replica: None,
         audit: causeway_audit::Options::default(),
     }
 }

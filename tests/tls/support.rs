@@ -60,6 +60,7 @@ pub(crate) async fn control(directory: &Path, settings: Settings) -> Running {
         accept_regions: causeway_control::model::region::AcceptRegions::Any,
         feed: causeway_control::feed::Options::default(),
         bulk: causeway_control::slug::bulk_intake::Options::default(),
+        replica: None,
         audit: causeway_audit::Options::default(),
     };
     serve_control(listener, options, settings, Environment::system()).await.expect("control starts")

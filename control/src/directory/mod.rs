@@ -10,7 +10,11 @@ use causeway_proto::{
     organization_status,
     relocation::v1::OrganizationStatus,
 };
-use causeway_silo::{db::Db, env::Environment, transact};
+use causeway_silo::{
+    db::{Db, Readers},
+    env::Environment,
+    transact,
+};
 
 use crate::{
     Error, Page, PageRequest,
@@ -38,6 +42,7 @@ pub struct Refused {
 #[derive(Debug, Clone)]
 pub struct Directory {
     pub(crate) db: Db,
+    readers: Readers,
     env: Environment,
     feeds: Feeds,
 }
@@ -50,8 +55,8 @@ fn at_most_a_batch<T>(field: &str, list: &[T]) -> Result<(), Error> {
 }
 
 impl Directory {
-    pub(crate) fn new(db: Db, env: Environment, feeds: Feeds) -> Self {
-        Self { db, env, feeds }
+    pub(crate) fn new(db: Db, readers: Readers, env: Environment, feeds: Feeds) -> Self {
+        Self { db, readers, env, feeds }
     }
 
     /// The organization that has a slug, as its primary slug or an alias, without regard to case.
@@ -82,7 +87,11 @@ impl Directory {
         slugs.retain(|slug| slug::is_valid(slug));
         slugs.sort_unstable();
         slugs.dedup();
-        let found = store::directory::find(&self.db, slugs).await?.into_iter();
+        let found = self.readers.read(|db| {
+            let slugs = slugs.clone();
+            async move { store::directory::find(&db, slugs).await }
+        });
+        let found = found.await?.into_iter();
         let known = found.filter(|(kind, _)| *kind != ReservationType::TemporaryRenameAlias);
         Ok(known.map(|(_, organization)| organization).collect())
     }
@@ -268,7 +277,10 @@ impl Directory {
         if let Some(region) = region {
             regions::registered(&self.db, "region", region).await?;
         }
-        let rows = store::directory::list(&self.db, region, request.after, request.rows()).await?;
+        let rows = self.readers.read(|db| async move {
+            store::directory::list(&db, region, request.after, request.rows()).await
+        });
+        let rows = rows.await?;
         Ok(Page::cut(rows, request, |organization| organization.organization_id))
     }
 }

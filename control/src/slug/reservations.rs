@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use causeway_audit::Subject;
 use causeway_metrics::areas::SlugMetrics;
 use causeway_silo::{
-    db::{Db, DbError},
+    db::{Db, DbError, Readers},
     env::Environment,
 };
 use uuid::Uuid;
@@ -35,6 +35,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct SlugReservations {
     pub(crate) db: Db,
+    readers: Readers,
     pub(crate) env: Environment,
     pub(crate) feeds: Feeds,
     pub(crate) intake: BulkIntake,
@@ -48,12 +49,14 @@ impl SlugReservations {
     /// Reservations in these feeds. The confirmation of a rename wakes its callers in `waiting`.
     pub(crate) fn new(
         db: Db,
+        readers: Readers,
         env: Environment,
         feeds: Feeds,
         bulk: bulk_intake::Options,
         waiting: Waiting<Rename>,
     ) -> Self {
-        Self { db, env, feeds, intake: BulkIntake::new(bulk), waiting, metrics: SlugMetrics::default() }
+        let intake = BulkIntake::new(bulk);
+        Self { db, readers, env, feeds, intake, waiting, metrics: SlugMetrics::default() }
     }
 
     /// Begins to receive a bulk creation. [`Incoming::add`] adds the organizations, [`SlugReservations::bulk_create`]
@@ -87,7 +90,10 @@ impl SlugReservations {
         if let Some(region) = &filter.region {
             regions::registered(&self.db, "region", region).await?;
         }
-        let rows = store::list(&self.db, filter, request.after.as_deref(), request.rows()).await?;
+        let rows = self.readers.read(|db| async move {
+            store::list(&db, filter, request.after.as_deref(), request.rows()).await
+        });
+        let rows = rows.await?;
         Ok(Page::cut(rows, request, |reservation| reservation.slug.clone()))
     }
 

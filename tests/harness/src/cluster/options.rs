@@ -37,6 +37,7 @@ pub(super) fn control(database_url: String, address: String) -> causeway_control
         accept_regions: causeway_control::model::region::AcceptRegions::Any,
         feed: causeway_control::feed::Options::default(),
         bulk: causeway_control::slug::bulk_intake::Options::default(),
+        replica: None,
         audit: causeway_audit::Options::default(),
     }
 }
