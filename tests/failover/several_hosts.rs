@@ -89,6 +89,23 @@ async fn a_primary_that_comes_back_as_if_nothing_had_happened_is_not_used() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_former_primary_is_left_even_if_nobody_waited_while_it_was_away() {
+    let pair = Pair::start().await;
+    let db = connect(&pair.url("")).await;
+    write(&db, 1).await.expect("it is written");
+    pair.a.replicated_to(&pair.b).await.expect("it is replicated");
+    pair.a.set_frozen(true).expect("it stops");
+    pair.promote_b().await;
+    pair.a.set_frozen(false).expect("it goes on");
+    // All connections lead to the old one, which answers on them.
+    let began = Instant::now();
+    while port(&db).await != pair.b.port() {
+        assert!(began.elapsed() < PATIENCE, "the former primary is still used");
+    }
+    db.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_can_only_be_read_loses_its_connections() {
     let pair = Pair::start().await;
     // With one connection, whoever comes next gets the same one, or a new one if it was closed.

@@ -188,6 +188,11 @@ impl PostgresPool {
 
     /// A connection. If connections fail, looks for the server, for as long as a caller may wait for a connection.
     pub(super) async fn acquire(&self) -> Result<Held, sqlx::Error> {
+        if self.servers.is_look_due() {
+            let (servers, pool) = (Arc::clone(&self.servers), self.pool.clone());
+            // Nobody waits for it. It ends with the timeouts of its connections.
+            drop(tokio::spawn(async move { servers.look(Some(&pool)).await }));
+        }
         let until = Instant::now() + self.pool.options().get_acquire_timeout();
         timeout_at(until, async {
             loop {

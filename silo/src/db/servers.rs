@@ -41,6 +41,10 @@ const WHICH_OF_ANY: &str = "SELECT false AS standby, false AS read_only, NULL::b
 /// Two looks are at least this far apart.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 
+/// While connections are used, several hosts are looked at this often without any other reason: a former primary that
+/// comes back answers on its old connections as if nothing had happened.
+const LOOK_REGULARLY: Duration = Duration::from_secs(5);
+
 /// After so many looks in a row that nobody answered, the connections count as lost.
 const SILENT_LOOKS: u32 = 3;
 
@@ -100,6 +104,8 @@ struct State {
     /// How many looks in a row have had no answer from the current host.
     silent: u32,
     looked: Option<Instant>,
+    /// When to look without any other reason.
+    regular_look: Instant,
     /// A connection has failed since the last look that found a server.
     doubted: bool,
 }
@@ -125,6 +131,7 @@ impl Servers {
             since: Instant::now(),
             silent: 0,
             looked: None,
+            regular_look: Instant::now() + LOOK_REGULARLY,
             doubted: false,
         };
         Self {
@@ -192,6 +199,17 @@ impl Servers {
 
     pub(super) fn is_doubted(&self) -> bool {
         self.state().doubted
+    }
+
+    /// Whether it is time to look without any other reason. Only one caller is told so.
+    pub(super) fn is_look_due(&self) -> bool {
+        let now = Instant::now();
+        let mut state = self.state();
+        let is_due = self.are_several() && now >= state.regular_look;
+        if is_due {
+            state.regular_look = now + LOOK_REGULARLY;
+        }
+        is_due
     }
 
     /// Checks the server of a new connection.
