@@ -16,13 +16,13 @@ use causeway_proto::{
     },
     time,
 };
+use causeway_silo::env::Environment;
 use tokio::{
     sync::Mutex,
     task::JoinSet,
     time::{sleep, timeout},
 };
 use tonic::Status;
-use uuid::Uuid;
 
 use crate::record::{PATIENCE, Record};
 
@@ -36,6 +36,11 @@ const PAUSE: Duration = Duration::from_millis(100);
 const REST: Duration = Duration::from_millis(200);
 /// Ids in a lease.
 const LEASE: i32 = 50;
+
+/// A new id of an operation.
+fn new_id() -> String {
+    Environment::system().uuid().to_string()
+}
 
 /// The region of a caller.
 fn region(number: usize) -> String {
@@ -64,7 +69,7 @@ impl Callers {
             let request = RegisterRegionRequest {
                 name: region(number),
                 address: format!("http://elsewhere-{number}.example.com"),
-                instance_id: Uuid::new_v4().to_string(),
+                instance_id: new_id(),
                 ..RegisterRegionRequest::default()
             };
             cluster.control().regions().register_region(request).await.expect("it registers");
@@ -105,7 +110,7 @@ impl Caller {
     async fn run(self) {
         let mut count = 0_usize;
         while !self.ends.load(Ordering::Relaxed) {
-            let operation = Uuid::new_v4().to_string();
+            let operation = new_id();
             let request = LeaseIdsRequest {
                 region: self.region.clone(),
                 operation_id: operation,
@@ -132,7 +137,7 @@ impl Caller {
 
     /// An organization gets a slug, and then another one. Whatever is answered must be found at once, at any control.
     async fn organization(&self, id: i64, count: usize) {
-        let (operation, wanted) = (Uuid::new_v4().to_string(), format!("caller-{}-{count}", self.number));
+        let (operation, wanted) = (new_id(), format!("caller-{}-{count}", self.number));
         let given = self
             .write("BulkCreateOrganizationSlugReservations", |control| {
                 let (region, operation, wanted) = (self.region.clone(), operation.clone(), wanted.clone());
@@ -147,7 +152,7 @@ impl Caller {
         self.record.has(&self.region, &given, id);
         self.resolves(&given, id).await;
 
-        let operation = Uuid::new_v4().to_string();
+        let operation = new_id();
         let request = UpdateOrganizationSlugRequest {
             organization_id: id,
             desired_slug: format!("renamed-{}-{count}", self.number),

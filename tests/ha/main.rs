@@ -39,7 +39,6 @@ fn export(slug: &str) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs the servers that .ci/ha starts, and takes a quarter of an hour"]
-#[expect(clippy::print_stdout, reason = "the figures are what it is for")]
 async fn nothing_that_was_answered_is_lost_when_the_primary_is() {
     let directory = PathBuf::from(env::var_os("CAUSEWAY_HA_DIRECTORY").expect("CAUSEWAY_HA_DIRECTORY"));
     let rounds = env::var("CAUSEWAY_HA_ROUNDS").map_or(20, |rounds| rounds.parse().expect("a number"));
