@@ -322,7 +322,7 @@ impl Region {
         context.throttle.choose(store::throttle::get(&context.db).await?);
         engine.recover().await.map_err(StartError::Resume)?;
         engine.look_for_unpaused();
-        probing::start(&context, &options.database_url)?;
+        probing::start(&context);
         context.register_in_background();
         let imports = Imports::new(engine.clone());
         let follower = Follower::start(&context);

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use causeway_silo::db::{ConnectError, DatabaseUrl, Probe};
+use causeway_silo::db::Probe;
 use tokio::time::sleep;
 
 use crate::{context::Context, store};
@@ -20,14 +20,10 @@ fn limit(bound: Duration) -> Duration {
 }
 
 /// Follows the stored limits and measures the probe statement, in the background, until the region stops.
-///
-/// # Errors
-/// If the URL is not the URL of a database.
-pub(crate) fn start(context: &Context, database_url: &DatabaseUrl) -> Result<(), ConnectError> {
-    let probe = Probe::new(database_url.secret(), &context.throttle.options().probe_statement)?;
+pub(crate) fn start(context: &Context) {
+    let probe = Probe::new(&context.db, &context.throttle.options().probe_statement);
     context.lifecycle.background(follow(context.clone()));
     context.lifecycle.background(measure(context.clone(), probe));
-    Ok(())
 }
 
 /// Takes over what operators have set.

@@ -93,7 +93,7 @@ impl DbError {
 
     /// The database cannot be used, and the database itself has not said so.
     pub(super) fn unavailable(why: impl Into<String>) -> Self {
-        Self { kind: DbErrorKind::Unavailable, message: why.into(), constraint: None }
+        Self { kind: DbErrorKind::Unavailable, message: why.into(), constraint: None, code: None }
     }
 
     /// The caller continues a transaction that the database may have ended.

@@ -28,7 +28,7 @@ impl Db {
     #[must_use]
     pub fn pool_use(&self) -> Vec<PoolUse> {
         match &self.pool {
-            Pool::Postgres(pool) => vec![of("all", pool)],
+            Pool::Postgres(pool) => vec![of("all", pool.connections())],
             Pool::Sqlite { readers, writer } => vec![of("readers", readers), of("writer", writer)],
         }
     }

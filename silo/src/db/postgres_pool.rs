@@ -156,6 +156,11 @@ impl PostgresPool {
         self.pool.connect_options().as_ref().clone()
     }
 
+    /// The connections themselves, to count them.
+    pub(super) fn connections(&self) -> &PgPool {
+        &self.pool
+    }
+
     pub(super) async fn close(&self) {
         self.pool.close().await;
     }

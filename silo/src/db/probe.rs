@@ -12,11 +12,10 @@ use std::{
 use log::LevelFilter;
 use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection, SqliteConnection,
-    postgres::PgConnectOptions, sqlite::SqliteConnectOptions,
 };
 use tokio::time::{Instant, timeout};
 
-use super::{ConnectError, place::Target};
+use super::{Db, Pool};
 
 /// What the server may take longer than the statement to say that it has given up.
 const GRACE: Duration = Duration::from_secs(1);
@@ -40,15 +39,10 @@ pub enum ProbeError {
 /// A statement that is measured again and again.
 #[derive(Debug)]
 pub struct Probe {
-    target: ProbeTarget,
+    /// Says which server the database is on at the moment.
+    db: Db,
     statement: String,
     open: Option<Open>,
-}
-
-#[derive(Debug)]
-enum ProbeTarget {
-    Postgres(Box<PgConnectOptions>),
-    Sqlite(Box<SqliteConnectOptions>),
 }
 
 #[derive(Debug)]
@@ -78,23 +72,11 @@ fn why(error: &sqlx::Error, limit: Duration) -> ProbeError {
 }
 
 impl Probe {
-    /// A probe of the database at `url`. It connects when it measures for the first time.
-    ///
-    /// # Errors
-    /// If the URL is not the URL of a database.
-    pub fn new(url: &str, statement: &str) -> Result<Self, ConnectError> {
-        let target = match Target::of(url)? {
-            Target::Postgres(options) => {
-                let options = options.application_name("causeway probe").log_statements(LevelFilter::Trace);
-                ProbeTarget::Postgres(Box::new(options))
-            }
-            Target::Sqlite(options) => {
-                let options =
-                    options.read_only(true).create_if_missing(false).log_statements(LevelFilter::Trace);
-                ProbeTarget::Sqlite(Box::new(options))
-            }
-        };
-        Ok(Self { target, statement: statement.to_owned(), open: None })
+    /// A probe of a database. It connects when it measures for the first time, to the server that the database is on by
+    /// then.
+    #[must_use]
+    pub fn new(db: &Db, statement: &str) -> Self {
+        Self { db: db.clone(), statement: statement.to_owned(), open: None }
     }
 
     /// Runs the statement and returns how long it took, without connecting and without the transaction around it. A
@@ -126,9 +108,15 @@ impl Probe {
     }
 
     async fn connect(&self) -> Result<Open, sqlx::Error> {
-        Ok(match &self.target {
-            ProbeTarget::Postgres(options) => Open::Postgres(options.connect().await?),
-            ProbeTarget::Sqlite(options) => {
+        Ok(match &self.db.pool {
+            Pool::Postgres(pool) => {
+                let options = pool.connect_options().application_name("causeway probe");
+                Open::Postgres(options.log_statements(LevelFilter::Trace).connect().await?)
+            }
+            Pool::Sqlite { readers, .. } => {
+                let options =
+                    readers.connect_options().as_ref().clone().read_only(true).create_if_missing(false);
+                let options = options.log_statements(LevelFilter::Trace);
                 let mut connection = options.connect().await?;
                 let over = Arc::new(AtomicBool::new(false));
                 let is_over = Arc::clone(&over);
@@ -200,7 +188,7 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(5);
 
-    async fn database() -> (tempfile::TempDir, String, Db) {
+    async fn database() -> (tempfile::TempDir, Db) {
         let directory = tempfile::tempdir().unwrap();
         let url = format!("sqlite:{}", directory.path().join("x.db").display());
         let db = Db::connect(&url, &Options::default()).await.unwrap();
@@ -208,13 +196,13 @@ mod tests {
         tx.execute(Statement::new("CREATE TABLE t (id bigint)")).await.unwrap();
         tx.execute(Statement::new("INSERT INTO t (id) VALUES (1)")).await.unwrap();
         tx.commit().await.unwrap();
-        (directory, url, db)
+        (directory, db)
     }
 
     #[tokio::test]
     async fn a_statement_is_measured_on_a_connection_that_cannot_write() {
-        let (_directory, url, db) = database().await;
-        assert!(Probe::new(&url, "SELECT id FROM t").unwrap().measure(LIMIT).await.unwrap() < LIMIT);
+        let (_directory, db) = database().await;
+        assert!(Probe::new(&db, "SELECT id FROM t").measure(LIMIT).await.unwrap() < LIMIT);
         for statement in [
             "DELETE FROM t",
             "PRAGMA query_only = 0; DELETE FROM t",
@@ -222,7 +210,7 @@ mod tests {
             "nonsense",
             "SELECT id FROM nothing",
         ] {
-            let mut probe = Probe::new(&url, statement).unwrap();
+            let mut probe = Probe::new(&db, statement);
             for _ in 0..2 {
                 let refused = probe.measure(LIMIT).await;
                 assert!(matches!(refused, Err(ProbeError::Refused(_))), "{statement}: {refused:?}");
@@ -233,10 +221,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_statement_without_an_end_is_cancelled_and_does_not_go_on() {
-        let (_directory, url, _db) = database().await;
+        let (_directory, db) = database().await;
         let endless =
             "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
-        let mut probe = Probe::new(&url, endless).unwrap();
+        let mut probe = Probe::new(&db, endless);
         let limit = Duration::from_millis(50);
         assert_eq!(probe.measure(limit).await, Err(ProbeError::Slow(limit)));
         assert_eq!(probe.measure(limit).await, Err(ProbeError::Slow(limit)));
@@ -246,9 +234,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_database_that_is_away_is_told() {
-        let nowhere = "postgres://127.0.0.1:1/nothing";
-        let mut probe = Probe::new(nowhere, "SELECT 1").unwrap();
+        let (directory, db) = database().await;
+        drop(directory);
+        let mut probe = Probe::new(&db, "SELECT 1");
         assert!(matches!(probe.measure(LIMIT).await, Err(ProbeError::Unavailable(_))));
-        assert!(Probe::new("nothing", "SELECT 1").is_err());
     }
 }

@@ -116,15 +116,6 @@ impl Cluster {
         self.database_of(silo).connect().await
     }
 
-    /// The URL of a database, as the services get it.
-    ///
-    /// # Panics
-    /// If there is no region of this number.
-    #[must_use]
-    pub fn database_url(&self, silo: Silo) -> &str {
-        self.database_of(silo).database_url()
-    }
-
     /// Closes the connections of [`shared_db`](Self::shared_db), e.g. because the database is about to be replaced. The
     /// next call opens others.
     ///
