@@ -7,6 +7,7 @@ pub mod encrypted;
 pub mod export;
 pub mod finding;
 pub mod generate;
+pub mod inspect;
 pub mod keys;
 pub mod mapping;
 mod nested_ids;

@@ -34,7 +34,7 @@ pub(super) fn check(catalog: &Catalog) -> Result<(), CatalogError> {
 }
 
 /// A release as numbers, e.g. `24.11`.
-fn release(text: &str) -> Option<(u32, u32)> {
+pub(crate) fn release(text: &str) -> Option<(u32, u32)> {
     let (year, month) = text.split_once('.')?;
     Some((year.parse().ok()?, month.parse().ok()?))
 }

@@ -16,6 +16,7 @@ use std::collections::{HashMap, HashSet};
 
 pub use causeway_silo::Silo;
 pub use check::CatalogError;
+pub(crate) use check::release;
 pub use column::{ArrayOf, Column, ColumnType, Default};
 pub use lack::Lack;
 pub use rules::{

@@ -161,6 +161,26 @@ impl Selection {
 
 /// How many slugs a message names at most.
 const NAMED: usize = 10;
+/// How many organizations of the file are compared with the slugs that it lacks, and with how many of those.
+const COMPARED: usize = 100_000;
+const LACKING: usize = 100;
+/// The least similarity, from 0 to 1, at which a slug is suggested for another one.
+const ALIKE: f64 = 0.6;
+
+/// For each slug that the file lacks, the most similar one that it has.
+fn nearest<'a>(missing: &'a BTreeSet<String>, slugs: &[String]) -> HashMap<&'a str, String> {
+    let mut found = HashMap::new();
+    for slug in missing.iter().take(LACKING) {
+        let folded = slug.to_lowercase();
+        let alike = |known: &String| strsim::normalized_damerau_levenshtein(&known.to_lowercase(), &folded);
+        let best =
+            slugs.iter().map(|known| (alike(known), known)).max_by(|one, other| one.0.total_cmp(&other.0));
+        if let Some((_, known)) = best.filter(|(alike, _)| *alike >= ALIKE) {
+            found.insert(slug.as_str(), shown(known));
+        }
+    }
+    found
+}
 
 /// The first of some slugs, quoted, and how many more there are.
 fn quoted<'a>(slugs: impl Iterator<Item = &'a str>, count: usize) -> String {
@@ -172,24 +192,29 @@ fn quoted<'a>(slugs: impl Iterator<Item = &'a str>, count: usize) -> String {
 }
 
 impl Plan {
-    /// The slugs of the organizations in the file, for a message.
-    fn slugs_of_file(&self, catalog: &Catalog, env: &Environment) -> String {
-        let Some(model) = catalog.model(ORGANIZATION) else { return String::new() };
-        let Some(FromColumn { column, .. }) = model.rules.global_slug else { return String::new() };
-        let count = usize::try_from(self.seen(model)).unwrap_or(usize::MAX);
-        if count == 0 {
-            return "The export has no organization at all".to_owned();
-        }
+    /// The first slugs of the organizations in the file, for a message. This is only a hint: slugs that cannot be read
+    /// now are not among them.
+    fn first_slugs(&self, catalog: &Catalog, env: &Environment) -> Vec<String> {
         let mut slugs = Vec::new();
-        // This is only a hint: slugs that cannot be read now are not named.
+        let Some(model) = catalog.model(ORGANIZATION) else { return slugs };
+        let Some(FromColumn { column, .. }) = model.rules.global_slug else { return slugs };
         if let Ok(mut reader) = self.reader(model, env, 1) {
-            while slugs.len() < NAMED
+            while slugs.len() < COMPARED
                 && let Ok(Some(record)) = reader.next_record()
             {
                 slugs.extend(record.values.get(column).and_then(Value::as_text).map(str::to_owned));
             }
         }
-        format!("The export has {}", quoted(slugs.iter().map(String::as_str), count))
+        slugs
+    }
+
+    /// The slugs of the organizations in the file, in words.
+    fn has(&self, catalog: &Catalog, slugs: &[String]) -> String {
+        let count = catalog.model(ORGANIZATION).map_or(0, |model| self.seen(model));
+        match usize::try_from(count).unwrap_or(usize::MAX) {
+            0 => "The export has no organization at all".to_owned(),
+            count => format!("The export has {}", quoted(slugs.iter().map(String::as_str), count)),
+        }
     }
 
     /// Completes the selection: finds the users who are members, and their addresses.
@@ -213,15 +238,33 @@ impl Plan {
         };
         if !filter.is_empty() && selection.organization_count() == 0 {
             let asked = quoted(filter.iter().map(String::as_str), filter.len());
-            let has = self.slugs_of_file(catalog, env);
+            let slugs = self.first_slugs(catalog, env);
+            let has = self.has(catalog, &slugs);
+            let meant = nearest(filter, &slugs);
+            // In the order of the filter, and the same one once.
+            let mut hints: Vec<String> = Vec::new();
+            for slug in filter.iter().filter_map(|slug| meant.get(slug.as_str())).take(NAMED) {
+                let hint = format!("`{slug}`");
+                if !hints.contains(&hint) {
+                    hints.push(hint);
+                }
+            }
+            let hint = match hints.as_slice() {
+                [] => String::new(),
+                hints => format!("Did you mean {}? ", hints.join(", ")),
+            };
             return Err(ExportError::FilterMatchesNothing(format!(
                 "none of the slugs of the filter ({asked}) is in the export; slugs are compared exactly, also in case. \
-                 {has}"
+                 {hint}{has}"
             )));
         }
+        let slugs = if selection.missing.is_empty() { Vec::new() } else { self.first_slugs(catalog, env) };
+        let meant = nearest(&selection.missing, &slugs);
         for slug in &selection.missing {
+            let hint =
+                meant.get(slug.as_str()).map_or_else(String::new, |it| format!(". Did you mean `{it}`?"));
             let reason = format!(
-                "the export has no organization with the slug `{slug}`; slugs are compared exactly, also in case"
+                "the export has no organization with the slug `{slug}`; slugs are compared exactly, also in case{hint}"
             );
             self.findings.push(Finding::new(FindingKind::FilterSlugNotFound, reason).model(ORGANIZATION));
         }
