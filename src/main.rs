@@ -10,6 +10,7 @@ mod settings;
 use std::{ffi::OsString, process::ExitCode};
 
 use commands::Outcome;
+use output::place::Origin;
 
 /// jemalloc gives unused memory back to the system after some seconds, whichever thread had it. The C library's
 /// allocator keeps much of it for each thread that has ever allocated.
@@ -20,9 +21,10 @@ fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let line = match command_line::parse(&arguments) {
         Ok(line) => line,
-        Err(command_line::Refusal::Usage(error)) => error.exit(),
+        Err(command_line::Refusal::Usage(error)) => return output::usage(&error),
         Err(command_line::Refusal::Settings(error)) => return output::failed(&error, None),
     };
+    line.cli.apply_color();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return output::failed(&error.into(), None),
@@ -35,7 +37,7 @@ fn main() -> ExitCode {
     drop(entered);
     let place = line.cli.place();
     let outcome = runtime.block_on(async {
-        let outcome = commands::run(line.cli, &line.settings, line.servers).await;
+        let outcome = commands::run(line.cli, &line.settings, line.servers, Origin(line.origin)).await;
         match traces {
             // Whoever has sent a second signal waits for nothing.
             Some(traces) if !matches!(outcome, Ok(Outcome::Cut)) => traces.stop().await,

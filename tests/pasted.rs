@@ -32,8 +32,18 @@ struct Ended {
 }
 
 /// The subcommands that a text may suggest.
-const SUBCOMMANDS: [&str; 9] =
-    ["import", "imports", "slugs", "regions", "organizations", "reconcile", "audit", "config", "certs"];
+const SUBCOMMANDS: [&str; 10] = [
+    "import",
+    "export",
+    "imports",
+    "slugs",
+    "regions",
+    "organizations",
+    "reconcile",
+    "audit",
+    "config",
+    "certs",
+];
 
 /// All commands in a printed text: those in backticks, and those on a line of their own. A command anywhere
 /// else is an error, because it is unclear where it ends.
@@ -190,8 +200,10 @@ async fn what_an_import_prints_can_be_pasted() {
     shell.write("an export.json", &many(1_001));
     let dry = shell.run(&format!("causeway import organizations 'an export.json' --dry-run {DATA}")).await;
     let dry = dry.ends_with(11);
-    // The commands are for all findings of the dry run, and for the import itself.
-    let findings = shell.run(&dry.commands()[0]).await.ends_with(0);
+    // The commands are for all findings of the dry run, for all that it shows, and for the import itself.
+    let findings = shell.run(&dry.command("--findings")).await.ends_with(0);
+    let all = shell.run(&dry.command("--all")).await.ends_with(0);
+    assert!(all.stdout.contains("free"), "{}", &all.stdout[..400]);
     assert_eq!(findings.stdout.matches("SLUG_CHANGED (warning)").count(), 1_000, "{:?}", dry.commands());
     let line = dry.command("causeway import organizations");
     assert!(!line.contains("--dry-run"), "{line}");
@@ -199,7 +211,9 @@ async fn what_an_import_prints_can_be_pasted() {
     let keys = shell.run(&import.command("imports keys")).await.ends_with(0);
     assert_eq!(keys.stdout.lines().count(), 1 + 1_001);
     assert!(keys.stdout.contains("inserted  wanted       wanted\n"), "{}", &keys.stdout[..400]);
-    let findings = shell.run(&import.command("imports show")).await.ends_with(0);
+    let all = shell.run(&import.command("--all")).await.ends_with(0);
+    assert!(all.stdout.contains("  wanted       wanted\n"), "{}", &all.stdout[..400]);
+    let findings = shell.run(&import.command("--findings")).await.ends_with(0);
     assert_eq!(findings.stdout.matches("SLUG_CHANGED (info)").count(), 1_000);
 }
 

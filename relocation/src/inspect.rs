@@ -117,7 +117,8 @@ impl Evidence {
         }
     }
 
-    /// The bounds: those of what is there and, if they agree, also those of what is not there.
+    /// The bounds: those of what is there and, if they agree, also those of what is not there. Between two releases, the
+    /// application has had what is new and what was about to go at once; the newer of these counts.
     fn releases(&self) -> Releases {
         let all = (later(self.present.0, self.absent.0), earlier(self.present.1, self.absent.1));
         let agree = |(begin, end): (Option<Release>, Option<Release>)| {
@@ -128,7 +129,7 @@ impl Evidence {
         } else if agree(self.present) {
             self.present
         } else {
-            (None, None)
+            (self.present.0, None)
         };
         let text = |(year, month): Release| format!("{year}.{month}");
         Releases { at_least: at_least.map(text), before: before.map(text) }
@@ -286,8 +287,9 @@ mod tests {
         // A file made by hand lacks what its release has: only what is there counts.
         evidence.lacks(Some("24.10"), None);
         assert_eq!(evidence.releases(), bounds("24.11", "26.1"));
-        // What no release has together says nothing.
+        // What no release has together: the newer one counts.
         evidence.has(None, Some("24.9"));
-        assert_eq!(evidence.releases(), Releases::default());
+        let newer = Releases { at_least: Some("24.11".to_owned()), before: None };
+        assert_eq!(evidence.releases(), newer);
     }
 }

@@ -1,5 +1,8 @@
 //! Parses a command line together with the file that it names.
 
+pub(crate) mod examples;
+#[cfg(test)]
+mod place_tests;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]
@@ -14,7 +17,8 @@ use crate::{
     commands::{self, Cli, doctor::FileServer},
     settings::{
         File, SERVERS,
-        effective::{Setting, settings_of},
+        client::{self, Client},
+        effective::{Setting, settings_of, settings_of_clients},
         innermost, is_setting, option_of_file, words,
     },
 };
@@ -28,6 +32,18 @@ pub(crate) struct Line {
     pub(crate) settings: Vec<Setting>,
     /// The servers that `causeway doctor` finds in the file, each as it would be started.
     pub(crate) servers: Vec<FileServer>,
+    /// What said where the command goes, if it calls a service and something said so.
+    pub(crate) origin: Option<String>,
+}
+
+/// The command with all its subcommands, each with its examples.
+pub(crate) fn root() -> Command {
+    examples::added(Cli::command(), &mut Vec::new())
+}
+
+/// The command at the end of a path of subcommands.
+fn inner<'a>(root: &'a Command, path: &[String]) -> &'a Command {
+    path.iter().fold(root, |command, name| command.find_subcommand(name).unwrap_or(command))
 }
 
 /// Why a command line cannot be run.
@@ -83,18 +99,28 @@ fn with_file(root: Command, file: &File, server: Option<&str>, path: &[String]) 
 /// # Errors
 /// If it is wrong or asks for help, or if the file that it names cannot be used.
 pub(crate) fn parse(line: &[OsString]) -> Result<Line, Refusal> {
-    let root = Cli::command();
+    parse_with(line, &client::variable)
+}
+
+/// The same, with these variables about the service that a command calls.
+fn parse_with(line: &[OsString], variables: &dyn Fn(&str) -> Option<String>) -> Result<Line, Refusal> {
+    let whole = root();
+    let root = client::without_variables(whole.clone());
     // A required argument may be in the file, and only the line names the file. So nothing is required at
     // first.
     let first = match nothing_required(root.clone()).try_get_matches_from(line) {
         Ok(matches) => matches,
-        // The error must be that of the real command.
-        Err(error) => return Err(root.try_get_matches_from(line).err().unwrap_or(error).into()),
+        // The error must be that of the real command, and a help names the variables too.
+        Err(error) => {
+            let real = if error.kind() == ErrorKind::DisplayHelp { whole } else { root };
+            return Err(real.try_get_matches_from(line).err().unwrap_or(error).into());
+        }
     };
     let (path, _) = innermost(&first);
     let examines = path.first().is_some_and(|name| name == "doctor");
     let checks = examines || path.first().is_some_and(|name| name == "config");
     let server = path.last().and_then(|name| SERVERS.into_iter().find(|server| server == name));
+    let calls = !examines && client::calls_a_service(inner(&root, &path));
     let mut servers = Vec::new();
     let file = match option_of_file(&first) {
         Some(path) if examines && server.is_none() => match File::read(&path, &root) {
@@ -108,13 +134,18 @@ pub(crate) fn parse(line: &[OsString]) -> Result<Line, Refusal> {
                 None
             }
         },
-        Some(path) if checks || server.is_some() => Some(File::read(&path, &root)?),
+        Some(path) if checks || server.is_some() || calls => Some(File::read(&path, &root)?),
         _ => None,
     };
     let filled = match &file {
         Some(file) => with_file(root.clone(), file, server, &path),
         None => root.clone(),
     };
+    let client = match calls {
+        true => Client::resolve(inner(&whole, &path), &first, file.as_ref(), variables)?,
+        false => Client::default(),
+    };
+    let filled = if calls { change(filled, &path, &|command| client.apply(command)) } else { filled };
     let matches = filled.try_get_matches_from(line).map_err(|error| match error.kind() {
         // The configuration is incomplete. The line that checks it is not wrong.
         ErrorKind::MissingRequiredArgument if checks => anyhow!("{}", words(&error)).into(),
@@ -124,7 +155,7 @@ pub(crate) fn parse(line: &[OsString]) -> Result<Line, Refusal> {
     if checks && !examines && server.is_none() {
         settings.extend(each_server(&root, file.as_ref())?);
     }
-    Ok(Line { cli: Cli::from_arg_matches(&matches)?, settings, servers })
+    Ok(Line { cli: Cli::from_arg_matches(&matches)?, settings, servers, origin: client.origin })
 }
 
 /// The command that would start a server with what the file has for it, and its arguments.
@@ -149,7 +180,8 @@ fn each_server(root: &Command, file: Option<&File>) -> anyhow::Result<Vec<Settin
         let (cli, matches) = start_of(root, file, server)?;
         commands::check(&cli, true).map_err(|error| error.context(format!("[{server}]")))?;
         let of_server = settings_of(root, Some(server), &matches, Some(file));
-        settings.extend(of_server.into_iter().filter(|setting| setting.server.is_some()));
+        settings.extend(of_server.into_iter().filter(|setting| setting.section.is_some()));
     }
+    settings.extend(settings_of_clients(root, file));
     Ok(settings)
 }

@@ -7,14 +7,14 @@ use clap::{Arg, Command, CommandFactory as _};
 
 use crate::{
     commands::Cli,
-    settings::{SERVERS, command_of, is_setting},
+    settings::{CLIENT, SERVERS, keys_of},
 };
 
 /// The text before the tables of settings.
 const HEAD: &str = "\
 # Configuration
 
-Every setting of `causeway control` and `causeway region`. This page is generated from the definitions of the command
+Every setting of `causeway control` and `causeway region`, and of the commands that call them. This page is generated from the definitions of the command
 line, and a test compares the two.
 
 The value of a setting comes from the first of these that is given:
@@ -46,6 +46,36 @@ origin of each, and start nothing. A server logs the same when it starts. Neithe
 - TIME is a number of seconds, or numbers with units: `250ms`, `10s`, `1h 30m`.
 - SIZE is a number of bytes, or a number with a unit: `64MiB`, `1GB`.
 - In the file, values are strings, numbers or booleans as is convenient: `\"10s\"`, `10` and `\"10\"` are the same time.
+";
+
+/// The text after the tables.
+const CLIENTS: &str = "
+Commands that call a service read the file too. A context is a place with a name:
+
+```toml
+[client]
+tls_ca = \"/etc/causeway/ca.pem\"
+
+[contexts.prod-us]
+region = \"https://us-1.example.com:50052,https://us-2.example.com:50052\"
+control = \"https://control.example.com:50051\"
+tls_cert = \"/etc/causeway/ann.pem\"
+tls_key = \"/etc/causeway/ann-key.pem\"
+```
+
+`causeway imports list --context prod-us --config causeway.toml` asks that region; `CAUSEWAY_CONTEXT` and
+`CAUSEWAY_CONFIG` do the same. Where a command goes is said by the first of these that says it:
+
+1. `--region`, `--control` or `--data-dir` on the command line,
+2. the context that `--context` names on the command line,
+3. `CAUSEWAY_REGION`, `CAUSEWAY_CONTROL` and `CAUSEWAY_DATA_DIR`,
+4. the context that `CAUSEWAY_CONTEXT` names,
+5. the table `[client]`,
+6. nothing: the embedded services, with their data in `./causeway-data`.
+
+A command that may go to either service goes to the region, if that is known. If only the other of the two services is
+known, a command is refused rather than run on local data. The first line of a command, on stderr, says where it goes
+and what said so. Of several addresses, separated by commas, the first that can be reached is used.
 ";
 
 /// Compares a page with the text that it should have, or writes it.
@@ -101,18 +131,22 @@ fn row(arg: &Arg) -> String {
 fn configuration() -> String {
     let root = Cli::command();
     let mut page = HEAD.to_owned();
-    for server in [None].into_iter().chain(SERVERS.map(Some)) {
-        let title = match server {
+    for section in [None].into_iter().chain(SERVERS.map(Some)).chain([Some(CLIENT)]) {
+        let title = match section {
             None => "The log and traces: top of the file".to_owned(),
+            Some(CLIENT) => {
+                "Commands that call a service: tables `[client]` and `[contexts.NAME]`".to_owned()
+            }
             Some(server) => format!("`causeway {server}`: table `[{server}]`"),
         };
         page.push_str(&format!("\n## {title}\n\n"));
         page.push_str("| key | option | variable | value | default | meaning |\n");
         page.push_str("| --- | --- | --- | --- | --- | --- |\n");
-        for arg in command_of(&root, server).get_arguments().filter(|arg| is_setting(arg)) {
-            page.push_str(&row(arg));
+        for arg in keys_of(&root, section) {
+            page.push_str(&row(&arg));
         }
     }
+    page.push_str(CLIENTS);
     page
 }
 
@@ -128,7 +162,7 @@ fn add_help(command: &Command, page: &mut String) {
 }
 
 fn commands() -> String {
-    let mut root = without_environment(Cli::command());
+    let mut root = without_environment(crate::command_line::root());
     root.build();
     let mut page = String::from(
         "# Commands\n\nWhat `--help` says, of every command. This page is made by a test; see [the README](../README.md).\n",

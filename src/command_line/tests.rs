@@ -9,9 +9,9 @@ use super::{Line, Refusal, parse};
 use crate::{
     commands::Cli,
     settings::{
-        SERVERS, command_of,
+        SERVERS,
         effective::{Setting, Source, render},
-        is_setting,
+        keys_of,
     },
 };
 
@@ -93,8 +93,8 @@ fn what_is_printed_is_a_file_that_says_the_same() {
     assert!(!printed.contains("secret"), "{printed}");
     let again = Config::new(&printed);
     let line_again = again.line(&["config", "check", "--config", "FILE"]).expect("it is right");
-    let values = |line: &Line| -> Vec<(Option<&str>, String, String)> {
-        line.settings.iter().map(|it| (it.server, it.key.clone(), it.value.clone())).collect()
+    let values = |line: &Line| -> Vec<(Option<String>, String, String)> {
+        line.settings.iter().map(|it| (it.section.clone(), it.key.clone(), it.value.clone())).collect()
     };
     assert_eq!(values(&line_again), values(&line));
     assert!(printed.contains("max_record_depth = 120  # default\n"), "{printed}");
@@ -196,7 +196,7 @@ fn help_and_wrong_lines_are_those_of_the_real_command() {
 fn every_setting_has_a_variable_a_help_and_a_unit() {
     let root = Cli::command();
     for server in [None].into_iter().chain(SERVERS.map(Some)) {
-        for arg in command_of(&root, server).get_arguments().filter(|arg| is_setting(arg)) {
+        for arg in keys_of(&root, server) {
             let id = arg.get_id();
             let variable = arg.get_env().and_then(|name| name.to_str()).unwrap_or_default();
             assert!(variable.starts_with("CAUSEWAY_"), "{id}");

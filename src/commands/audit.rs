@@ -1,7 +1,5 @@
 //! `causeway audit`.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, bail};
 use causeway_audit::{
     Entry,
@@ -15,15 +13,16 @@ use causeway_proto::{
     time,
 };
 use causeway_silo::env::Environment;
-use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use chrono::{DateTime, Utc};
 use clap::{Subcommand, ValueEnum};
 use uuid::Uuid;
 
 use super::{
+    moment::{Moment, moment},
     outcome::Outcome,
     target::{DataArgs, Target, either_place, service_url},
 };
-use crate::output::{self, Format, lists, place::CommandTarget};
+use crate::output::{self, Format, Reader, lists, place::CommandTarget, terminal::Width};
 
 /// Entries per page: the most that a service allows.
 const PAGE_SIZE: i32 = MAX_PAGE as i32;
@@ -41,12 +40,14 @@ pub(super) enum Command {
 #[derive(Debug, clap::Args)]
 struct ServiceArgs {
     /// The control to ask
-    #[arg(long, value_name = "URL", value_parser = service_url, conflicts_with_all = ["region", "data_dir", "service"])]
-    control: Option<String>,
+    #[arg(long, value_name = "URL", value_parser = service_url, value_delimiter = ',',
+        conflicts_with_all = ["region", "data_dir", "service"], env = "CAUSEWAY_CONTROL")]
+    control: Vec<String>,
     /// The region to ask
-    #[arg(long, value_name = "URL", value_parser = service_url, conflicts_with_all = ["data_dir", "service"])]
-    region: Option<String>,
-    /// Which of the embedded services to ask, without --control and --region
+    #[arg(long, value_name = "URL", value_parser = service_url, value_delimiter = ',',
+        conflicts_with_all = ["data_dir", "service"], env = "CAUSEWAY_REGION")]
+    region: Vec<String>,
+    /// Which service to ask, without --control and --region: that which a variable or the file names, or the embedded one
     #[arg(long, value_enum, default_value = "region")]
     service: Embedded,
     #[command(flatten)]
@@ -93,55 +94,22 @@ pub(super) struct Verify {
     service: ServiceArgs,
 }
 
-/// A time on a command line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Moment {
-    At(DateTime<Utc>),
-    Ago(Duration),
-}
-
-fn moment(text: &str) -> Result<Moment, String> {
-    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
-        return Ok(Moment::At(time.to_utc()));
-    }
-    if let Ok(day) = text.parse::<NaiveDate>() {
-        return Ok(Moment::At(day.and_time(NaiveTime::MIN).and_utc()));
-    }
-    humantime::parse_duration(text).map(Moment::Ago).map_err(|_| {
-        "it must be a time such as 2026-11-30 or 2026-11-30T08:00:00Z, or how long ago, such as 2h or 7d"
-            .to_owned()
-    })
-}
-
-impl Moment {
-    fn time(self, now: DateTime<Utc>) -> anyhow::Result<DateTime<Utc>> {
-        match self {
-            Self::At(time) => Ok(time),
-            Self::Ago(ago) => {
-                let ago = chrono::TimeDelta::from_std(ago).ok();
-                ago.and_then(|ago| now.checked_sub_signed(ago)).context("no time is that long ago")
-            }
-        }
-    }
-}
-
 impl ServiceArgs {
     /// Where commands with the same arguments go.
     fn place(&self) -> CommandTarget {
-        match (&self.control, &self.region, self.service) {
-            (None, None, Embedded::Control) => CommandTarget::AuditOfControl(self.data.data_dir.clone()),
-            (control, region, _) => either_place(control.as_deref(), region.as_deref(), &self.data),
+        match (self.control.as_slice(), self.region.as_slice(), self.service) {
+            ([], [], Embedded::Control) => CommandTarget::AuditOfControl(self.data.data_dir.clone()),
+            (control, region, _) => either_place(control, region, &self.data),
         }
     }
 
     async fn open(&self, env: Environment) -> anyhow::Result<Target> {
-        let (service, url) = match (&self.control, &self.region, self.service) {
-            (Some(url), ..) => (Service::Control, Some(url)),
-            (None, Some(url), _) => (Service::Region, Some(url)),
-            (None, None, Embedded::Control) => (Service::Control, None),
-            (None, None, Embedded::Region) => (Service::Region, None),
+        let (service, urls) = match (self.control.as_slice(), self.region.as_slice(), self.service) {
+            ([], [], Embedded::Control) => (Service::Control, &[][..]),
+            ([], urls, _) => (Service::Region, urls),
+            (urls, ..) => (Service::Control, urls),
         };
-        Target::open(service, url.map(String::as_str), &self.data, false, env).await
+        Target::open(service, urls, &self.data, false, env).await
     }
 }
 
@@ -188,14 +156,14 @@ async fn list(
     loop {
         let asked = service.unary(request.clone());
         let page = service.answer(service.audit().list_audit_entries(asked)).await?;
-        match args.output {
+        let reader = match args.output {
             Format::Json => {
-                output::json(&[to_json(&page, "causeway.relocation.v1.ListAuditEntriesResponse")?])?;
+                output::json_page(&[to_json(&page, "causeway.relocation.v1.ListAuditEntriesResponse")?])?
             }
-            Format::Text => output::text(&lists::audit_entries(&page))?,
-        }
+            Format::Text => output::text_page(&lists::audit_entries(&page, Width::of_list()))?,
+        };
         request.page_token = page.next_page_token;
-        if request.page_token.is_empty() {
+        if request.page_token.is_empty() || reader == Reader::Gone {
             return Ok(Outcome::Done);
         }
     }
@@ -267,23 +235,4 @@ fn checked(verifier: &mut Verifier, page: &ListAuditSealsResponse) -> anyhow::Re
         }
     }
     Ok(Ok(()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_moment_is_a_time_or_how_long_ago() {
-        let at = |text: &str| Moment::At(text.parse().expect("a time"));
-        assert_eq!(moment("2026-11-30T08:00:00+01:00"), Ok(at("2026-11-30T07:00:00Z")));
-        assert_eq!(moment("2026-11-30"), Ok(at("2026-11-30T00:00:00Z")));
-        assert_eq!(moment("7d"), Ok(Moment::Ago(Duration::from_secs(7 * 86_400))));
-        for text in ["", "yesterday", "2026-13-01", "7", "-2h"] {
-            assert!(moment(text).is_err(), "{text}");
-        }
-        let now = "2026-11-30T08:00:00Z".parse().expect("a time");
-        let ago = moment("2h").expect("a moment").time(now).expect("a time");
-        assert_eq!(ago.to_rfc3339(), "2026-11-30T06:00:00+00:00");
-    }
 }

@@ -78,7 +78,16 @@ pub(super) async fn write(
 ) -> anyhow::Result<Outcome> {
     if to == Path::new("-") {
         let writing = tokio::task::spawn_blocking(move || finish(Box::new(io::stdout()), work));
-        return writing.await?.map(|()| Outcome::Done);
+        let written = writing.await?;
+        // A reader that closes the pipe (`| head`) has seen enough: that is not a failure.
+        let is_closed = |error: &anyhow::Error| {
+            let broken = |it: &io::Error| it.kind() == io::ErrorKind::BrokenPipe;
+            error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(broken))
+        };
+        return match written {
+            Err(error) if !is_closed(&error) => Err(error),
+            _ => Ok(Outcome::Done),
+        };
     }
     let exists = || format!("{} exists already; --force replaces it", to.display());
     if !force && to.symlink_metadata().is_ok() {
@@ -93,10 +102,10 @@ pub(super) async fn write(
     let writing = tokio::task::spawn_blocking(move || finish(Box::new(writer), work));
     tokio::select! {
         written = writing => written??,
-        () = signals.next() => {
+        outcome = signals.next() => {
             // Dropping the path deletes the file.
             output::note("interrupted; nothing was written");
-            return Ok(Outcome::Failed);
+            return Ok(outcome);
         }
     }
     file.sync_all().with_context(cannot)?;

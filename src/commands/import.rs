@@ -26,9 +26,9 @@ use super::{
     outgoing::Outgoing,
     signals::Signals,
     target::{RegionArgs, Target},
-    watching::{show_command, watch_and_report},
+    watching::{ReportArgs, show_command, watch_and_report},
 };
-use crate::output::{self, Format, progress::Progress, report};
+use crate::output::{self, place::Origin, progress::Progress, report};
 
 /// How many times an upload is tried before the command gives up.
 const UPLOAD_ATTEMPTS: i64 = 5;
@@ -78,9 +78,8 @@ pub(super) struct Args {
     /// file
     #[arg(long, value_name = "FILE")]
     findings_file: Option<PathBuf>,
-    /// Text for people, or the import as proto3 JSON
-    #[arg(long, value_enum, default_value = "text")]
-    output: Format,
+    #[command(flatten)]
+    report: ReportArgs,
 }
 
 /// Refuses a filter without slugs: it would import nothing, which is never intended. Probably a shell
@@ -121,7 +120,7 @@ impl Args {
 
     /// The local data directory that the import goes into; `None` if it goes to a region at a URL.
     fn local(&self) -> Option<String> {
-        if self.region.region.is_some() {
+        if !self.region.region.is_empty() {
             return None;
         }
         let dir = &self.region.data.data_dir;
@@ -129,9 +128,13 @@ impl Args {
     }
 }
 
-pub(super) async fn run(args: Args, env: Environment) -> anyhow::Result<Outcome> {
+pub(super) async fn run(args: Args, origin: Origin, env: Environment) -> anyhow::Result<Outcome> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
     let import_id = args.import_id.unwrap_or_else(|| env.uuid());
+    let what = if args.dry_run { "dry run" } else { "import" };
+    let into = if args.dry_run { "checked against" } else { "into" };
+    let place = origin.of(&args.region.place());
+    output::note(&format!("{what} {import_id} of {}, {into} {place}", args.file.display()));
     if let Some(file) = &args.findings_file {
         findings_file::check(file)?;
     }
@@ -150,9 +153,9 @@ pub(super) async fn run(args: Args, env: Environment) -> anyhow::Result<Outcome>
     };
     let (file, target) = tokio::select! {
         prepared = prepare => prepared?,
-        () = signals.next() => {
+        outcome = signals.next() => {
             output::note("interrupted; nothing was begun");
-            return Ok(Outcome::Failed);
+            return Ok(outcome);
         }
     };
 
@@ -160,14 +163,14 @@ pub(super) async fn run(args: Args, env: Environment) -> anyhow::Result<Outcome>
     let begun = AtomicBool::new(false);
     let outcome = tokio::select! {
         outcome = import(&target.client, &args, &file, import_id, &env, &begun) => outcome,
-        () = signals.next() => {
+        outcome = signals.next() => {
             output::note(&interrupted_note(&args, import_id, begun.load(Ordering::Relaxed)));
-            Ok(Outcome::Failed)
+            Ok(outcome)
         }
     };
     tokio::select! {
         () = target.close() => {}
-        () = signals.next() => output::note("stopped at once"),
+        _ = signals.next() => output::note("stopped at once"),
     }
     if outcome.is_ok()
         && let Some(dir) = args.local()
@@ -190,12 +193,12 @@ fn interrupted_note(args: &Args, import_id: Uuid, begun: bool) -> String {
         );
     }
     let look = show_command(&args.region.place(), import_id);
-    match (&args.region.region, &args.decrypt_with) {
-        (Some(_), _) => format!("interrupted; the import goes on in the region. Look at it with\n  {look}"),
-        (None, Some(_)) => {
+    match (args.region.region.is_empty(), &args.decrypt_with) {
+        (false, _) => format!("interrupted; the import goes on in the region. Look at it with\n  {look}"),
+        (true, Some(_)) => {
             format!("interrupted; the import is kept, encrypted. See it to its end with\n  {again}")
         }
-        (None, None) => format!(
+        (true, None) => format!(
             "interrupted; the import is kept and goes on with the next command on this data. Look at it with\n  \
              {look}\nor see it to its end with\n  {again}"
         ),
@@ -222,13 +225,6 @@ async fn import(
         ..Default::default()
     };
     let mut progress = Progress::new(args.region.place());
-    let what = if args.dry_run { "dry run" } else { "import" };
-    let into = match args.local() {
-        Some(dir) if args.dry_run => format!(", checked against the local data directory {dir}"),
-        Some(dir) => format!(", into the local data directory {dir}"),
-        None => String::new(),
-    };
-    progress.note(&format!("{what} {import_id} of {}{into}", args.file.display()));
     let response =
         send(region, file, &header, env, &mut progress).await.with_context(|| not_imported(&args.file))?;
     begun.store(true, Ordering::Relaxed);
@@ -236,7 +232,7 @@ async fn import(
         progress.note("the region has this import already; it is watched");
     }
     let import =
-        watch_and_report(region, &args.region, import_id, response.import, args.output, progress).await?;
+        watch_and_report(region, &args.region, import_id, response.import, &args.report, progress).await?;
     let outcome = outcome(&import);
     match outcome {
         Outcome::Failed | Outcome::WouldFail => {
@@ -260,7 +256,7 @@ async fn import(
 }
 
 /// The outcome of the command for an import that has ended.
-fn outcome(import: &Import) -> Outcome {
+pub(super) fn outcome(import: &Import) -> Outcome {
     let warned = |count: &FindingCount| count.severity() != Severity::Info && count.count > 0;
     match import.state() {
         ImportState::Succeeded => Outcome::Done,

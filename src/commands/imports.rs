@@ -8,25 +8,34 @@ use causeway_proto::{
     json::to_json,
     limits::{MAX_KEYS_PAGE, MAX_PAGE},
     region::v1::{
-        GetImportRequest, GetImportResponse, ListFindingsRequest, ListFindingsResponse, ListImportsRequest,
-        ListImportsResponse, ListMappedKeysRequest,
+        GetImportRequest, GetImportResponse, ImportState, ListFindingsRequest, ListFindingsResponse,
+        ListImportsRequest, ListImportsResponse, ListMappedKeysRequest,
     },
+    time::from_proto,
 };
 use causeway_silo::env::Environment;
-use clap::Subcommand;
+use chrono::{DateTime, Utc};
+use clap::{
+    Subcommand,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use uuid::Uuid;
 
 use super::{
     findings_file,
+    import::outcome as outcome_of,
+    moment::{Moment, moment},
     outcome::Outcome,
     pause, resume, revert,
     target::{RegionArgs, Target},
-    watching::first_findings,
+    watching::{ReportArgs, first_findings, run_interruptible, watch_and_report},
 };
 use crate::output::{
-    self, Format, lists,
+    self, Format, Reader, lists,
     place::CommandTarget,
+    progress::Progress,
     report::{self, Findings},
+    terminal::Width,
 };
 
 /// Entries per page: the most that the region allows.
@@ -40,6 +49,8 @@ pub(super) enum Command {
     List(List),
     /// Show one import as it is now: organizations, records by model, findings
     Show(Show),
+    /// Watch an import until it has ended, and show the report. Exit code 1 if it fails, 10 and 11 as those of a dry run
+    Watch(Watch),
     /// List the new primary key of each old one, by model in the order of writing
     Keys(Keys),
     /// Pause imports: they keep what they have written, and no process works on them until they are resumed
@@ -52,6 +63,15 @@ pub(super) enum Command {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct List {
+    /// Only imports in one of these states, separated by commas
+    #[arg(long, value_name = "STATE", value_delimiter = ',', value_parser = state())]
+    pub(super) state: Vec<ImportState>,
+    /// Only imports begun since then: a time such as 2026-11-30 or 2026-11-30T08:00:00Z, or how long ago, such as 2h or 7d
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    since: Option<Moment>,
+    /// At most so many imports, the newest ones
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
     #[command(flatten)]
     region: RegionArgs,
     /// Text for people, or the answer as proto3 JSON
@@ -72,9 +92,19 @@ pub(super) struct Show {
     findings_file: Option<PathBuf>,
     #[command(flatten)]
     region: RegionArgs,
-    /// Text for people, or the answer as proto3 JSON
-    #[arg(long, value_enum, default_value = "text")]
-    output: Format,
+    #[command(flatten)]
+    report: ReportArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Watch {
+    /// The import's id
+    #[arg(value_name = "ID")]
+    import_id: Uuid,
+    #[command(flatten)]
+    region: RegionArgs,
+    #[command(flatten)]
+    report: ReportArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -98,6 +128,7 @@ impl Command {
         match self {
             Self::List(List { region, .. })
             | Self::Show(Show { region, .. })
+            | Self::Watch(Watch { region, .. })
             | Self::Keys(Keys { region, .. })
             | Self::Pause(pause::Args { region, .. })
             | Self::Resume(resume::Args { region, .. })
@@ -108,11 +139,19 @@ impl Command {
 
 pub(super) async fn run(command: Command, env: Environment) -> anyhow::Result<Outcome> {
     let open = async |args: &RegionArgs, env| {
-        Target::open(Service::Region, args.region.as_deref(), &args.data, false, env).await
+        Target::open(Service::Region, &args.region, &args.data, false, env).await
     };
     match &command {
         Command::List(args) => {
-            open(&args.region, env).await?.ask(async |region| list(region, args).await).await
+            let since = args.since.map(|since| since.time(env.now())).transpose()?;
+            open(&args.region, env).await?.ask(async |region| list(region, args, since).await).await
+        }
+        Command::Watch(args) => {
+            let interrupted = "interrupted; the import goes on. Look at it with";
+            run_interruptible(&args.region, args.import_id, env, interrupted, async |region| {
+                watch(region, args).await
+            })
+            .await
         }
         Command::Show(args) => {
             open(&args.region, env).await?.ask(async |region| show(region, args).await).await
@@ -128,17 +167,52 @@ pub(super) async fn run(command: Command, env: Environment) -> anyhow::Result<Ou
     }
 }
 
-async fn list(region: &Client, args: &List) -> anyhow::Result<Outcome> {
-    let all: ListImportsResponse = collect_pages(async |page_token| {
+/// The names of states, as they are shown.
+fn state() -> impl TypedValueParser<Value = ImportState> {
+    PossibleValuesParser::new(ImportState::ALL.map(ImportState::short_name))
+        .try_map(|name| ImportState::from_short_name(&name).ok_or("there is no such state"))
+}
+
+/// Lists page by page, the newest first, and stops at the first import that began too early.
+async fn list(region: &Client, args: &List, since: Option<DateTime<Utc>>) -> anyhow::Result<Outcome> {
+    let limit = args.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    let mut all = ListImportsResponse::default();
+    let mut page_token = String::new();
+    'pages: loop {
         let request = region.unary(ListImportsRequest { page_size: PAGE_SIZE, page_token });
-        region.answer(region.imports().list_imports(request)).await
-    })
-    .await?;
+        let page = region.answer(region.imports().list_imports(request)).await?;
+        for import in page.imports {
+            let begun = import.create_time.as_ref().and_then(from_proto);
+            if since.is_some_and(|since| begun.is_some_and(|begun| begun < since))
+                || all.imports.len() >= limit
+            {
+                break 'pages;
+            }
+            if args.state.is_empty() || args.state.contains(&import.state()) {
+                all.imports.push(import);
+            }
+        }
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
     match args.output {
         Format::Json => output::json(&[to_json(&all, "causeway.region.v1.ListImportsResponse")?])?,
-        Format::Text => output::text(&lists::imports(&all))?,
+        Format::Text => output::text(&lists::imports(&all, Width::of_list()))?,
     }
     Ok(Outcome::Done)
+}
+
+async fn watch(region: &Client, args: &Watch) -> anyhow::Result<Outcome> {
+    let place = args.region.place();
+    let progress = Progress::new(place.clone());
+    let import = watch_and_report(region, &args.region, args.import_id, None, &args.report, progress).await?;
+    let outcome = outcome_of(&import);
+    if matches!(outcome, Outcome::Failed | Outcome::WouldFail) {
+        output::note(&report::failure(&import, &place, None));
+    }
+    Ok(outcome)
 }
 
 async fn show(region: &Client, args: &Show) -> anyhow::Result<Outcome> {
@@ -152,7 +226,7 @@ async fn show(region: &Client, args: &Show) -> anyhow::Result<Outcome> {
         true => Some(all_findings(region, &import_id).await?),
         false => None,
     };
-    match (args.output, all) {
+    match (args.report.output, all) {
         (Format::Json, None) => output::json(&[to_json(&answer, "causeway.region.v1.GetImportResponse")?])?,
         (Format::Json, Some(all)) => output::json(&[
             to_json(&answer, "causeway.region.v1.GetImportResponse")?,
@@ -164,7 +238,7 @@ async fn show(region: &Client, args: &Show) -> anyhow::Result<Outcome> {
                 Some(all) => Findings::All(all.findings),
                 None => Findings::First(first_findings(region, &import).await?),
             };
-            output::text(&report::render(&import, &findings, &args.region.place()))?;
+            output::text(&report::render(&import, &findings, &args.region.place(), args.report.shown()))?;
         }
     }
     match &args.findings_file {
@@ -184,12 +258,14 @@ async fn keys(region: &Client, args: &Keys) -> anyhow::Result<Outcome> {
             page_token,
         });
         let page = region.answer(region.imports().list_mapped_keys(request)).await?;
-        match args.output {
-            Format::Json => output::json(&[to_json(&page, "causeway.region.v1.ListMappedKeysResponse")?])?,
-            Format::Text => output::text(&lists::keys(&page))?,
-        }
+        let reader = match args.output {
+            Format::Json => {
+                output::json_page(&[to_json(&page, "causeway.region.v1.ListMappedKeysResponse")?])?
+            }
+            Format::Text => output::text_page(&lists::keys(&page, Width::of_list()))?,
+        };
         page_token = page.next_page_token;
-        if page_token.is_empty() {
+        if page_token.is_empty() || reader == Reader::Gone {
             return Ok(Outcome::Done);
         }
     }

@@ -13,7 +13,10 @@ use tracing_subscriber::{
 };
 
 use super::{Cli, traces};
-use crate::output::place::{COMMAND, CommandTarget};
+use crate::output::{
+    place::{COMMAND, CommandTarget},
+    terminal::stderr_has_color,
+};
 
 /// Where the commands in lines of the log go: the service or command that this process is, and the addresses of control.
 static PLACE: OnceLock<(CommandTarget, Vec<String>)> = OnceLock::new();
@@ -92,7 +95,7 @@ pub(crate) fn start(cli: &Cli) -> anyhow::Result<Option<Traces>> {
     }
     let lines = fmt::layer().with_writer(move || Lines(format));
     let lines = match format {
-        Format::Text => lines.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).boxed(),
+        Format::Text => lines.with_ansi(stderr_has_color()).boxed(),
         Format::Json => lines.json().boxed(),
     };
     match traces::start(cli)? {

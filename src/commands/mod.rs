@@ -2,17 +2,21 @@
 
 mod audit;
 mod certs;
+mod completions;
 mod config;
 mod control;
 mod decrypt;
 pub(crate) mod doctor;
 mod encrypt;
+mod export;
 mod findings_file;
 mod health;
 mod import;
 mod imports;
 mod keys;
 pub(crate) mod log;
+mod man;
+mod moment;
 mod organizations;
 mod outcome;
 mod outgoing;
@@ -34,6 +38,7 @@ mod throttle;
 mod throttle_args;
 mod tls;
 mod traces;
+mod version;
 mod watching;
 
 use causeway_silo::env::Environment;
@@ -41,7 +46,11 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use tracing::Instrument as _;
 
 use crate::{
-    output::place::CommandTarget,
+    output::{
+        self,
+        place::{CommandTarget, Origin},
+        terminal::Color,
+    },
     settings::effective::{self, Setting},
 };
 
@@ -49,7 +58,7 @@ pub(crate) use outcome::Outcome;
 
 /// Imports organizations from an export file into one region, with slugs that are unique across all regions.
 #[derive(Debug, Parser)]
-#[command(name = "causeway", version, max_term_width = 110)]
+#[command(name = "causeway", version = version::SHORT, long_version = version::LONG)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -57,6 +66,16 @@ pub(crate) struct Cli {
     log: log::LogArgs,
     #[command(flatten)]
     traces: traces::TraceArgs,
+    /// When to use colors: on a terminal unless NO_COLOR is set, always, or never
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "WHEN",
+        default_value = "auto",
+        env = "CAUSEWAY_COLOR"
+    )]
+    color: Color,
 }
 
 #[derive(Debug, Subcommand)]
@@ -68,6 +87,9 @@ enum Command {
     /// Import an export.
     #[command(subcommand)]
     Import(import::Command),
+    /// Look into an export without importing it.
+    #[command(subcommand)]
+    Export(export::Command),
     /// List and resolve the slugs of all regions, rename organizations, and free slugs that a rename or an import has
     /// left reserved.
     #[command(subcommand)]
@@ -75,10 +97,10 @@ enum Command {
     /// Manage the regions that control knows.
     #[command(subcommand)]
     Regions(regions::Command),
-    /// List organizations, and make those visible that an import has left hidden.
+    /// List and show organizations, and make those visible that an import has left hidden.
     #[command(subcommand)]
     Organizations(organizations::Command),
-    /// List, show, pause, resume and revert the imports of a region.
+    /// List, show, watch, pause, resume and revert the imports of a region.
     #[command(subcommand)]
     Imports(imports::Command),
     /// Show and set what holds the imports of a region back.
@@ -108,6 +130,10 @@ enum Command {
     Encrypt(encrypt::Args),
     /// Decrypt an encrypted export.
     Decrypt(decrypt::Args),
+    /// Print what makes a shell complete the command.
+    Completions(completions::Args),
+    /// Write the manual pages.
+    Man(man::Args),
 }
 
 impl Cli {
@@ -130,8 +156,16 @@ impl Cli {
             | Command::Doctor(_)
             | Command::Certs(_)
             | Command::Encrypt(_)
-            | Command::Decrypt(_) => None,
+            | Command::Decrypt(_)
+            | Command::Export(_)
+            | Command::Completions(_)
+            | Command::Man(_) => None,
         }
+    }
+
+    /// From now on, colors are used as the options say.
+    pub(crate) fn apply_color(&self) {
+        self.color.apply();
     }
 }
 
@@ -160,11 +194,13 @@ pub(crate) fn check(cli: &Cli, reads_files: bool) -> anyhow::Result<()> {
     }
 }
 
-/// Runs the command.
+/// Runs the command. `servers` are those that the file of `causeway doctor` has, and `origin` is what said where the
+/// command goes.
 pub(crate) async fn run(
     cli: Cli,
     settings: &[Setting],
     servers: Vec<doctor::FileServer>,
+    origin: Origin,
 ) -> anyhow::Result<Outcome> {
     let env = Environment::system();
     #[cfg(feature = "failpoints")]
@@ -179,8 +215,13 @@ pub(crate) async fn run(
     if cli.command.is_server() {
         effective::log(settings);
     }
+    // An import says it together with its id and its file.
+    if let Some(place) = cli.place().filter(|_| !matches!(cli.command, Command::Import(_))) {
+        let verb = if place.is_embedded() { "using" } else { "asking" };
+        output::note(&format!("{verb} {}", origin.of(&place)));
+    }
     let span = cli.command.span();
-    let outcome = dispatch(cli.command, env, settings, servers).instrument(span.clone()).await;
+    let outcome = dispatch(cli.command, env, settings, servers, origin).instrument(span.clone()).await;
     traces::ended(&span, &outcome);
     outcome
 }
@@ -190,11 +231,12 @@ async fn dispatch(
     env: Environment,
     settings: &[Setting],
     servers: Vec<doctor::FileServer>,
+    origin: Origin,
 ) -> anyhow::Result<Outcome> {
     match command {
         Command::Control(args) => control::run(*args, env).await,
         Command::Region(args) => region::run(*args, env).await,
-        Command::Import(import::Command::Organizations(args)) => import::run(args, env).await,
+        Command::Import(import::Command::Organizations(args)) => import::run(args, origin, env).await,
         Command::Slugs(command) => slugs::run(command, env).await,
         Command::Regions(command) => regions::run(command, env).await,
         Command::Organizations(command) => organizations::run(command, env).await,
@@ -209,5 +251,8 @@ async fn dispatch(
         Command::Certs(command) => certs::run(command, &env),
         Command::Encrypt(args) => encrypt::run(args, env).await,
         Command::Decrypt(args) => decrypt::run(args, env).await,
+        Command::Export(command) => export::run(command, env).await,
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
     }
 }

@@ -1,5 +1,6 @@
 //! `causeway organizations`.
 
+use anyhow::{Context as _, bail};
 use causeway_client::{Client, Service, collect_pages};
 use causeway_proto::{control::v1 as control, json::to_json, limits::MAX_PAGE, region::v1 as region};
 use causeway_silo::env::Environment;
@@ -10,7 +11,7 @@ use super::{
     outcome::Outcome,
     target::{DataArgs, RegionArgs, Target, either_place, service_url},
 };
-use crate::output::{self, Format, lists, place::CommandTarget};
+use crate::output::{self, Format, lists, numbers::counted, place::CommandTarget, terminal::Width};
 
 /// Entries per page: the most that the services allow.
 const PAGE_SIZE: i32 = MAX_PAGE as i32;
@@ -19,6 +20,8 @@ const PAGE_SIZE: i32 = MAX_PAGE as i32;
 pub(super) enum Command {
     /// List the visible organizations of a region, or with --control those of all regions as they reported them
     List(List),
+    /// Show one visible organization of a region
+    Show(Show),
     /// Make organizations visible that an import has left hidden (--hide-organizations): all of them, or none
     Approve(Approve),
 }
@@ -40,13 +43,32 @@ pub(super) struct Approve {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("by").required(true))]
+pub(super) struct Show {
+    /// The organization, by its id in the region
+    #[arg(value_name = "ORGANIZATION_ID", group = "by")]
+    organization: Option<i64>,
+    /// The organization, by its slug in upper or lower case. An old slug that still leads to it counts too
+    #[arg(long, value_name = "SLUG", group = "by")]
+    slug: Option<String>,
+    #[command(flatten)]
+    region: RegionArgs,
+    /// Text for people, or the answer as proto3 JSON
+    #[arg(long, value_enum, default_value = "text")]
+    output: Format,
+}
+
+#[derive(Debug, clap::Args)]
 pub(super) struct List {
-    /// The region to ask; without it and --control, the embedded one
-    #[arg(long, value_name = "URL", value_parser = service_url, conflicts_with_all = ["data_dir", "control"])]
-    region: Option<String>,
-    /// The control to ask, for the organizations of all regions
-    #[arg(long, value_name = "URL", value_parser = service_url, conflicts_with = "data_dir")]
-    control: Option<String>,
+    /// The region to ask; without it and --control, the embedded one. Of several, separated by commas, the first that
+    /// can be reached
+    #[arg(long, value_name = "URL", value_parser = service_url, value_delimiter = ',',
+        conflicts_with_all = ["data_dir", "control"], env = "CAUSEWAY_REGION")]
+    region: Vec<String>,
+    /// The control to ask, for the organizations of all regions; several as for --region
+    #[arg(long, value_name = "URL", value_parser = service_url, value_delimiter = ',', conflicts_with = "data_dir",
+        env = "CAUSEWAY_CONTROL")]
+    control: Vec<String>,
     #[command(flatten)]
     data: DataArgs,
     /// Text for people, or the answer as proto3 JSON
@@ -58,34 +80,63 @@ impl Command {
     /// Where suggested commands go.
     pub(super) fn place(&self) -> CommandTarget {
         match self {
-            Self::List(List { region, control, data, .. }) => {
-                either_place(control.as_deref(), region.as_deref(), data)
-            }
-            Self::Approve(args) => args.region.place(),
+            Self::List(List { region, control, data, .. }) => either_place(control, region, data),
+            Self::Show(Show { region, .. }) | Self::Approve(Approve { region, .. }) => region.place(),
         }
     }
 }
 
 pub(super) async fn run(command: Command, env: Environment) -> anyhow::Result<Outcome> {
+    let open = async |args: &RegionArgs, env| {
+        Target::open(Service::Region, &args.region, &args.data, false, env).await
+    };
     let args = match command {
         Command::List(args) => args,
+        Command::Show(args) => {
+            return open(&args.region, env).await?.ask(async |region| show(region, &args).await).await;
+        }
         Command::Approve(args) => {
-            let url = args.region.region.as_deref();
-            let target = Target::open(Service::Region, url, &args.region.data, false, env).await?;
-            return target.ask(async |region| approve(region, &args).await).await;
+            return open(&args.region, env).await?.ask(async |region| approve(region, &args).await).await;
         }
     };
-    let (kind, url) = match &args.control {
-        Some(url) => (Service::Control, Some(url.as_str())),
-        None => (Service::Region, args.region.as_deref()),
+    let (kind, urls) = match args.control.as_slice() {
+        [] => (Service::Region, args.region.as_slice()),
+        urls => (Service::Control, urls),
     };
-    let target = Target::open(kind, url, &args.data, false, env).await?;
+    let target = Target::open(kind, urls, &args.data, false, env).await?;
     target
         .ask(async |client| match kind {
             Service::Control => list_of_control(client, args.output).await,
             Service::Region => list_of_region(client, args.output).await,
         })
         .await
+}
+
+async fn show(region: &Client, args: &Show) -> anyhow::Result<Outcome> {
+    use region::get_organization_request::By;
+    let (by, alias) = match (args.organization, &args.slug) {
+        (Some(id), _) => (By::Id(id), None),
+        (None, Some(slug)) => {
+            let request = region.unary(region::ResolveSlugRequest { slug: slug.clone() });
+            let found = region.answer(region.organizations().resolve_slug(request)).await?;
+            let alias = (found.slug != found.canonical_slug).then_some(found.slug);
+            (By::Id(found.organization_id), alias)
+        }
+        (None, None) => bail!("give the id of an organization, or --slug"),
+    };
+    let request = region.unary(region::GetOrganizationRequest { by: Some(by) });
+    let answer = region.answer(region.organizations().get_organization(request)).await?;
+    match args.output {
+        Format::Json => output::json(&[to_json(&answer, "causeway.region.v1.GetOrganizationResponse")?])?,
+        Format::Text => {
+            let organization = answer.organization.context("the region's answer has no organization")?;
+            output::text(&lists::organization(&organization, Width::of_report()))?;
+        }
+    }
+    if let Some(alias) = alias {
+        output::note(&format!("{alias} is an old slug that still leads to it"));
+    }
+    Ok(Outcome::Done)
 }
 
 async fn approve(region: &Client, args: &Approve) -> anyhow::Result<Outcome> {
@@ -101,7 +152,7 @@ async fn approve(region: &Client, args: &Approve) -> anyhow::Result<Outcome> {
         Format::Text => output::text(&match answer.approved {
             0 => "nothing changed: all of them were visible already\n".to_owned(),
             1 => "1 organization is visible now\n".to_owned(),
-            approved => format!("{approved} organizations are visible now\n"),
+            approved => format!("{} are visible now\n", counted(approved, "organization")),
         })?,
     }
     Ok(Outcome::Done)
@@ -119,7 +170,7 @@ async fn list_of_control(client: &Client, format: Format) -> anyhow::Result<Outc
     .await?;
     match format {
         Format::Json => output::json(&[to_json(&all, "causeway.control.v1.ListOrganizationsResponse")?])?,
-        Format::Text => output::text(&lists::directory(&all))?,
+        Format::Text => output::text(&lists::directory(&all, Width::of_list()))?,
     }
     Ok(Outcome::Done)
 }
@@ -132,7 +183,7 @@ async fn list_of_region(client: &Client, format: Format) -> anyhow::Result<Outco
     .await?;
     match format {
         Format::Json => output::json(&[to_json(&all, "causeway.region.v1.ListOrganizationsResponse")?])?,
-        Format::Text => output::text(&lists::organizations(&all))?,
+        Format::Text => output::text(&lists::organizations(&all, Width::of_list()))?,
     }
     Ok(Outcome::Done)
 }

@@ -21,6 +21,11 @@ pub(crate) enum Outcome {
     Differences,
     /// A check has found something that does not work: exit code 10.
     Faults,
+    /// Somebody has pressed Ctrl-C; the command has printed what goes on: exit code 130, as that of a command which the
+    /// signal ends.
+    Interrupted,
+    /// The process was told to end (SIGTERM): exit code 143, for the same reason.
+    Terminated,
 }
 
 impl From<Outcome> for ExitCode {
@@ -30,6 +35,8 @@ impl From<Outcome> for ExitCode {
             Outcome::Failed | Outcome::Cut => Self::FAILURE,
             Outcome::WouldFail | Outcome::Differences | Outcome::Faults => Self::from(10),
             Outcome::Warnings | Outcome::OtherSlug => Self::from(11),
+            Outcome::Interrupted => Self::from(130),
+            Outcome::Terminated => Self::from(143),
         }
     }
 }

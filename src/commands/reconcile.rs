@@ -11,7 +11,7 @@ use super::{
     outcome::Outcome,
     target::{RegionArgs, Target},
 };
-use crate::output::{self, Format, lists};
+use crate::output::{self, Format, lists, terminal::Width};
 
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("mode").required(true))]
@@ -30,8 +30,7 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args, env: Environment) -> anyhow::Result<Outcome> {
-    let url = args.region.region.as_deref();
-    let target = Target::open(Service::Region, url, &args.region.data, false, env).await?;
+    let target = Target::open(Service::Region, &args.region.region, &args.region.data, false, env).await?;
     target.ask(async |region| reconcile(region, &args).await).await
 }
 
@@ -51,7 +50,9 @@ async fn reconcile(region: &Client, args: &Args) -> anyhow::Result<Outcome> {
     };
     match args.output {
         Format::Json => output::json(&[to_json(&all, "causeway.region.v1.ReconcileResponse")?])?,
-        Format::Text => output::text(&lists::differences(&all, &summary, &args.region.place()))?,
+        Format::Text => {
+            output::text(&lists::differences(&all, &summary, &args.region.place(), Width::of_report()))?
+        }
     }
     Ok(if summary.repaired < summary.differences { Outcome::Differences } else { Outcome::Done })
 }

@@ -18,7 +18,7 @@ use super::{
     outcome::Outcome,
     target::{ControlArgs, Target},
 };
-use crate::output::{self, Format, lists, regions};
+use crate::output::{self, Format, lists, regions, terminal::Width};
 
 /// Entries per page: the most that control allows.
 const PAGE_SIZE: i32 = MAX_PAGE as i32;
@@ -97,7 +97,7 @@ impl Command {
 pub(super) async fn run(command: Command, env: Environment) -> anyhow::Result<Outcome> {
     let args = command.control();
     let now = env.now();
-    let target = Target::open(Service::Control, args.control.as_deref(), &args.data, false, env).await?;
+    let target = Target::open(Service::Control, &args.control, &args.data, false, env).await?;
     target
         .ask(async |control| match &command {
             Command::Add(args) => add(control, args).await,
@@ -173,7 +173,7 @@ async fn list(control: &Client, args: &List, now: DateTime<Utc>) -> anyhow::Resu
     let all = all(control).await?;
     match args.output {
         Format::Json => output::json(&[to_json(&all, "causeway.control.v1.ListRegionsResponse")?])?,
-        Format::Text => output::text(&lists::regions(&all))?,
+        Format::Text => output::text(&lists::regions(&all, Width::of_list()))?,
     }
     for note in regions::notes(&all, &args.control.place(), now) {
         output::note(&note);

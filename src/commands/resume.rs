@@ -12,9 +12,9 @@ use super::{
     outcome::Outcome,
     pause,
     target::{RegionArgs, Target},
-    watching::{run_interruptible, watch_and_report},
+    watching::{ReportArgs, run_interruptible, watch_and_report},
 };
-use crate::output::{self, Format, progress::Progress, report};
+use crate::output::{self, progress::Progress, report};
 
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("which").required(true))]
@@ -27,9 +27,8 @@ pub(super) struct Args {
     all: bool,
     #[command(flatten)]
     pub(super) region: RegionArgs,
-    /// Text for people, or the import as proto3 JSON
-    #[arg(long, value_enum, default_value = "text")]
-    output: Format,
+    #[command(flatten)]
+    report: ReportArgs,
 }
 
 pub(super) async fn run(args: &Args, env: Environment) -> anyhow::Result<Outcome> {
@@ -60,7 +59,8 @@ async fn resume(region: &Client, args: &Args, import_id: Uuid) -> anyhow::Result
         }
     };
     let progress = Progress::new(args.region.place());
-    let import = watch_and_report(region, &args.region, import_id, import, args.output, progress).await?;
+    let import =
+        watch_and_report(region, &args.region, import_id, import, &args.report, progress).await?;
     let ended_well = match import.state() {
         ImportState::Succeeded => true,
         // What a pause has interrupted.

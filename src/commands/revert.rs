@@ -11,9 +11,9 @@ use uuid::Uuid;
 use super::{
     outcome::Outcome,
     target::RegionArgs,
-    watching::{run_interruptible, watch_and_report},
+    watching::{ReportArgs, run_interruptible, watch_and_report},
 };
-use crate::output::{self, Format, progress::Progress, report};
+use crate::output::{self, numbers::count, progress::Progress, report};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -25,9 +25,8 @@ pub(super) struct Args {
     pub(super) yes: bool,
     #[command(flatten)]
     pub(super) region: RegionArgs,
-    /// Text for people, or the import as proto3 JSON
-    #[arg(long, value_enum, default_value = "text")]
-    output: Format,
+    #[command(flatten)]
+    report: ReportArgs,
 }
 
 pub(super) async fn run(args: &Args, env: Environment) -> anyhow::Result<Outcome> {
@@ -53,7 +52,7 @@ async fn revert(region: &Client, args: &Args) -> anyhow::Result<Outcome> {
     let answer = region.answer(region.imports().revert_import(request)).await?;
     let progress = Progress::new(args.region.place());
     let import =
-        watch_and_report(region, &args.region, args.import_id, answer.import, args.output, progress).await?;
+        watch_and_report(region, &args.region, args.import_id, answer.import, &args.report, progress).await?;
     if import.state() != ImportState::Reverted {
         bail!("import {} is {}", import.import_id, report::state(&import));
     }
@@ -61,7 +60,8 @@ async fn revert(region: &Client, args: &Args) -> anyhow::Result<Outcome> {
     if kept > 0 {
         let findings = args.region.place().command(["imports", "show", &import.import_id, "--findings"]);
         output::note(&format!(
-            "{kept} rows stay, because something else needs them; the findings say what:\n  {findings}"
+            "{} rows stay, because something else needs them; the findings say what:\n  {findings}",
+            count(kept)
         ));
     }
     Ok(Outcome::Done)
@@ -71,12 +71,13 @@ async fn revert(region: &Client, args: &Args) -> anyhow::Result<Outcome> {
 fn what_will_happen(import: &Import) -> String {
     let inserted: i64 = import.models.iter().map(|counts| counts.inserted).sum();
     format!(
-        "import {} is {}. Its {} organizations disappear at once. The {inserted} rows that it has inserted here and in \
+        "import {} is {}. Its {} organizations disappear at once. The {} rows that it has inserted here and in \
          control are deleted, unless something else needs them, and its slugs are free again. Nothing brings them back \
          but the file, under a new import id.",
         import.import_id,
         report::state(import),
-        import.organization_count
+        count(import.organization_count),
+        count(inserted)
     )
 }
 

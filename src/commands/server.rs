@@ -300,7 +300,7 @@ impl ServerArgs {
         let mut signals = Signals::listen().context("cannot listen for signals")?;
         let mut running = tokio::select! {
             running = start => running?,
-            () = signals.next() => {
+            _ = signals.next() => {
                 info!("stopped before it had started");
                 return Ok(Outcome::Done);
             }
@@ -314,14 +314,14 @@ impl ServerArgs {
                 error!("{error:#}");
                 Outcome::Failed
             }
-            () = signals.next() => {
+            _ = signals.next() => {
                 info!(within = ?self.shutdown_timeout, "stopping; a second signal stops at once");
                 Outcome::Done
             }
         };
         tokio::select! {
             () = running.stop_within(self.shutdown_timeout) => Ok(outcome),
-            () = signals.next() => {
+            _ = signals.next() => {
                 warn!("stopped at once");
                 Ok(Outcome::Cut)
             }

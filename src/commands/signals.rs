@@ -2,6 +2,8 @@
 
 use std::io;
 
+use super::outcome::Outcome;
+
 /// Listens from its creation on, so that no signal is lost between two waits.
 #[derive(Debug)]
 pub(super) struct Signals {
@@ -25,20 +27,21 @@ impl Signals {
         Ok(Self {})
     }
 
-    /// Waits for the next signal. Cancel safe.
+    /// Waits for the next signal, and returns how a command ends that heeds it. Cancel safe.
     #[cfg(unix)]
-    pub(super) async fn next(&mut self) {
+    pub(super) async fn next(&mut self) -> Outcome {
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => Outcome::Interrupted,
+            _ = self.terminate.recv() => Outcome::Terminated,
         }
     }
 
     /// Waits for the next signal.
     #[cfg(not(unix))]
-    pub(super) async fn next(&mut self) {
+    pub(super) async fn next(&mut self) -> Outcome {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }
+        Outcome::Interrupted
     }
 }

@@ -24,7 +24,7 @@ use super::{
     outcome::Outcome,
     target::{ControlArgs, Target},
 };
-use crate::output::{self, Format, lists, place::CommandTarget};
+use crate::output::{self, Format, lists, place::CommandTarget, terminal::Width};
 
 /// Entries per page: the most that control allows.
 const PAGE_SIZE: i32 = MAX_PAGE as i32;
@@ -142,7 +142,7 @@ pub(super) async fn run(command: Command, env: Environment) -> anyhow::Result<Ou
         Command::ReleaseOperation(release) => &release.control,
     };
     let fresh = env.uuid();
-    let target = Target::open(Service::Control, args.control.as_deref(), &args.data, false, env).await?;
+    let target = Target::open(Service::Control, &args.control, &args.data, false, env).await?;
     target
         .ask(async |control| match &command {
             Command::Resolve(args) => resolve(control, args).await,
@@ -163,7 +163,7 @@ async fn resolve(control: &Client, args: &Resolve) -> anyhow::Result<Outcome> {
     }
     match args.output {
         Format::Json => output::json(&[to_json(&answer, "causeway.control.v1.BatchResolveSlugsResponse")?])?,
-        Format::Text => output::text(&lists::resolved(&answer))?,
+        Format::Text => output::text(&lists::resolved(&answer, Width::of_list()))?,
     }
     let unknown = unknown(&args.slugs, &answer);
     for slug in &unknown {
@@ -192,7 +192,7 @@ async fn list(control: &Client, args: &List) -> anyhow::Result<Outcome> {
     .await?;
     match args.output {
         Format::Json => output::json(&[to_json(&all, "causeway.control.v1.ListSlugReservationsResponse")?])?,
-        Format::Text => output::text(&lists::reservations(&all))?,
+        Format::Text => output::text(&lists::reservations(&all, Width::of_list()))?,
     }
     Ok(Outcome::Done)
 }

@@ -8,7 +8,10 @@ use causeway_relocation::encrypted::PrivateKey;
 use causeway_silo::env::Environment;
 
 use super::tls::ClientTlsArgs;
-use crate::output::place::CommandTarget;
+use crate::{
+    output::{self, place::CommandTarget},
+    settings::FileArgs,
+};
 
 /// Where the embedded default keeps its data.
 const DATA_DIR: &str = "./causeway-data";
@@ -26,27 +29,36 @@ pub(super) fn service_url(text: &str) -> Result<String, String> {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct RegionArgs {
-    /// The region to ask; without it, the embedded one
-    #[arg(long, value_name = "URL", value_parser = service_url, conflicts_with = "data_dir")]
-    pub(super) region: Option<String>,
+    /// The region to ask; without it, the embedded one. Of several, separated by commas, the first that can be reached
+    #[arg(long, value_name = "URL", value_parser = service_url, value_delimiter = ',', conflicts_with = "data_dir",
+        env = "CAUSEWAY_REGION")]
+    pub(super) region: Vec<String>,
     #[command(flatten)]
     pub(super) data: DataArgs,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ControlArgs {
-    /// The control to ask; without it, the embedded one
-    #[arg(long, value_name = "URL", value_parser = service_url, conflicts_with = "data_dir")]
-    pub(super) control: Option<String>,
+    /// The control to ask; without it, the embedded one. Of several, separated by commas, the first that can be reached
+    #[arg(long, value_name = "URL", value_parser = service_url, value_delimiter = ',', conflicts_with = "data_dir",
+        env = "CAUSEWAY_CONTROL")]
+    pub(super) control: Vec<String>,
     #[command(flatten)]
     pub(super) data: DataArgs,
 }
 
-/// How to get at a service: in a data directory, or at a URL with TLS.
+/// How to get at a service: in a data directory, or at a URL with TLS. The file and its contexts have been resolved
+/// before a command sees these.
 #[derive(Debug, clap::Args)]
 pub(super) struct DataArgs {
+    #[command(flatten)]
+    file: FileArgs,
+    /// Go where this context of the file says, a table [contexts.NAME] with the keys region, control, data_dir, tls_ca,
+    /// tls_cert and tls_key. Named here, it overrides environment variables about them
+    #[arg(long, value_name = "NAME", env = "CAUSEWAY_CONTEXT")]
+    context: Option<String>,
     /// Where the embedded control and region keep their data
-    #[arg(long, value_name = "DIR", default_value = DATA_DIR)]
+    #[arg(long, value_name = "DIR", default_value = DATA_DIR, env = "CAUSEWAY_DATA_DIR")]
     pub(super) data_dir: PathBuf,
     #[command(flatten)]
     pub(super) tls: ClientTlsArgs,
@@ -55,29 +67,23 @@ pub(super) struct DataArgs {
 impl RegionArgs {
     /// Where commands with the same arguments go.
     pub(super) fn place(&self) -> CommandTarget {
-        match &self.region {
-            Some(url) => CommandTarget::Region(url.clone()).with_tls(self.data.tls.words()),
-            None => self.data.place(),
-        }
+        either_place(&[], &self.region, &self.data)
     }
 }
 
 impl ControlArgs {
     /// Where commands with the same arguments go.
     pub(super) fn place(&self) -> CommandTarget {
-        match &self.control {
-            Some(url) => CommandTarget::Control(url.clone()).with_tls(self.data.tls.words()),
-            None => self.data.place(),
-        }
+        either_place(&self.control, &[], &self.data)
     }
 }
 
 /// Where commands go that ask control at `control` or the region at `region`, or with neither the embedded services.
-pub(super) fn either_place(control: Option<&str>, region: Option<&str>, data: &DataArgs) -> CommandTarget {
+pub(super) fn either_place(control: &[String], region: &[String], data: &DataArgs) -> CommandTarget {
     let url = match (control, region) {
-        (Some(url), _) => CommandTarget::Control(url.to_owned()),
-        (None, Some(url)) => CommandTarget::Region(url.to_owned()),
-        (None, None) => return data.place(),
+        ([], []) => return data.place(),
+        ([], urls) => CommandTarget::Region(urls.join(",")),
+        (urls, _) => CommandTarget::Control(urls.join(",")),
     };
     url.with_tls(data.tls.words())
 }
@@ -97,21 +103,27 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// The service of this kind at `url` or, without one, the embedded one.
+    /// The service of this kind at the first of `urls` that can be reached or, without any, the embedded one.
     pub(super) async fn open(
         service: Service,
-        url: Option<&str>,
+        urls: &[String],
         data: &DataArgs,
         create: bool,
         env: Environment,
     ) -> anyhow::Result<Self> {
-        if let Some(url) = url {
+        let mut rest = urls.iter().peekable();
+        while let Some(url) = rest.next() {
             let tls = data.tls.load(url, &env)?;
-            let client = Client::connect_with_tls(service, url, Timeouts::default(), tls).await?;
-            return Ok(Self {
-                client: client.with_trace_context(causeway_traces::current_trace_parent),
-                embedded: None,
-            });
+            match Client::connect_with_tls(service, url, Timeouts::default(), tls).await {
+                Ok(client) => {
+                    let client = client.with_trace_context(causeway_traces::current_trace_parent);
+                    return Ok(Self { client, embedded: None });
+                }
+                Err(error) => match rest.peek() {
+                    Some(next) => output::note(&format!("{error}; trying {next}")),
+                    None => return Err(error.into()),
+                },
+            }
         }
         Self::embedded(service, Embedded::start(&data.data_dir, create, env).await?).await
     }
@@ -123,9 +135,8 @@ impl Target {
         key: Option<Arc<PrivateKey>>,
         env: Environment,
     ) -> anyhow::Result<Self> {
-        if args.region.is_some() {
-            let url = args.region.as_deref();
-            return Self::open(Service::Region, url, &args.data, create, env).await;
+        if !args.region.is_empty() {
+            return Self::open(Service::Region, &args.region, &args.data, create, env).await;
         }
         // A key that is too short for new exports still opens old ones here, but a region would not accept it.
         let key = key.filter(|key| key.public_key().is_ok());

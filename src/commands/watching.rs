@@ -8,7 +8,7 @@ use causeway_proto::{
     relocation::v1::Finding,
 };
 use causeway_silo::env::Environment;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use uuid::Uuid;
 
 use super::{
@@ -19,9 +19,28 @@ use super::{
 use crate::output::{
     self, Format,
     place::CommandTarget,
-    progress::Progress,
-    report::{self, Findings},
+    progress::{Progress, SECOND},
+    report::{self, Findings, Shown},
+    terminal::Width,
 };
+
+/// What is printed about an import.
+#[derive(Debug, clap::Args)]
+pub(super) struct ReportArgs {
+    /// Show all organizations and models, also those that are as in the file
+    #[arg(long)]
+    all: bool,
+    /// Text for people, or the import as proto3 JSON
+    #[arg(long, value_enum, default_value = "text")]
+    pub(super) output: Format,
+}
+
+impl ReportArgs {
+    /// What a report for people shows, at the width that stdout has now.
+    pub(super) fn shown(&self) -> Shown {
+        Shown { all: self.all, width: Width::of_report() }
+    }
+}
 
 /// How many findings of each kind the report shows.
 const FINDINGS_PER_KIND: i32 = 5;
@@ -36,13 +55,13 @@ pub(super) async fn run_interruptible(
     act: impl AsyncFnOnce(&Client) -> anyhow::Result<Outcome>,
 ) -> anyhow::Result<Outcome> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
-    let target = Target::open(Service::Region, args.region.as_deref(), &args.data, false, env).await?;
+    let target = Target::open(Service::Region, &args.region, &args.data, false, env).await?;
     let outcome = tokio::select! {
         outcome = act(&target.client) => outcome,
-        () = signals.next() => {
+        outcome = signals.next() => {
             let look = show_command(&args.place(), import_id);
             output::note(&format!("{interrupted}\n  {look}"));
-            Ok(Outcome::Failed)
+            Ok(outcome)
         }
     };
     target.close().await;
@@ -55,13 +74,13 @@ pub(super) async fn watch_and_report(
     args: &RegionArgs,
     import_id: Uuid,
     first: Option<Import>,
-    format: Format,
+    wanted: &ReportArgs,
     mut progress: Progress,
 ) -> anyhow::Result<Import> {
     let import = watch(region, args, import_id, first, &mut progress).await?;
     // The progress bar must not draw between the lines of the report.
     drop(progress);
-    match format {
+    match wanted.output {
         Format::Json => output::json(&[to_json(&import, "causeway.region.v1.Import")?])?,
         Format::Text => {
             // The outcome of the import stays the same, whether its findings can be shown or not.
@@ -69,7 +88,12 @@ pub(super) async fn watch_and_report(
                 output::note(&format!("the findings cannot be shown: {}", args.place().message(&error)));
                 Vec::new()
             });
-            output::text(&report::render(&import, &Findings::First(findings), &args.place()))?;
+            output::text(&report::render(
+                &import,
+                &Findings::First(findings),
+                &args.place(),
+                wanted.shown(),
+            ))?;
         }
     }
     Ok(import)
@@ -92,9 +116,18 @@ async fn watch(
         progress.changed(&import, Instant::now());
     }
     let mut watch = Watch::new(region.clone(), import_id.to_string());
+    let mut seconds = interval(SECOND);
+    seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut lost = false;
     loop {
-        let event = watch.next().await.with_context(|| {
+        let event = tokio::select! {
+            event = watch.next() => event,
+            _ = seconds.tick() => {
+                progress.tick(Instant::now());
+                continue;
+            }
+        };
+        let event = event.with_context(|| {
             format!(
                 "the import cannot be seen any more, but may go on; look again with\n  {}\n",
                 show_command(&args.place(), import_id)

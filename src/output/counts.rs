@@ -5,14 +5,19 @@ use causeway_proto::{
     relocation::v1::ModelCounts,
 };
 
-use super::table::{
-    Align::{Left, Right},
-    Table,
+use super::{
+    numbers::{count, counted},
+    table::{
+        Align::{Left, Right},
+        Table,
+    },
+    terminal::{HEADING, Width, styled},
+    wrap::wrap,
 };
 
-/// A number of records, in words.
-fn of_records(count: i64) -> String {
-    if count == 1 { "1 record".to_owned() } else { format!("{count} records") }
+/// How many records the file has.
+pub(super) fn seen(import: &Import) -> i64 {
+    import.models.iter().map(|counts| counts.seen).sum()
 }
 
 /// How many records arrived unchanged, changed, or not at all; for a dry run, how many would. `None` unless the import
@@ -28,74 +33,61 @@ pub(super) fn summary(import: &Import) -> Option<String> {
     let (would, not) =
         if import.dry_run { ("would arrive", "would not arrive") } else { ("arrived", "did not arrive") };
     let mut parts = vec![
-        format!("{} {would} as in the file", arrived - changed),
-        format!("{changed} {would} changed"),
+        format!("{} {would} as in the file", count(arrived - changed)),
+        format!("{} {would} changed", count(changed)),
         format!(
-            "{} {not} ({dropped} dropped, {passed_over} of models that cannot be imported)",
-            dropped + passed_over
+            "{} {not} ({} dropped, {} of models that cannot be imported)",
+            count(dropped + passed_over),
+            count(dropped),
+            count(passed_over)
         ),
     ];
     let (filtered, out_of_scope) = (sum(|counts| counts.filtered), sum(|counts| counts.out_of_scope));
     if filtered > 0 {
-        parts.push(format!("{filtered} left out by the filter"));
+        parts.push(format!("{} left out by the filter", count(filtered)));
     }
     if out_of_scope > 0 {
-        parts.push(format!("{out_of_scope} of a scope that imports of organizations do not take"));
+        parts.push(format!("{} of a scope that imports of organizations do not take", count(out_of_scope)));
     }
-    let seen = sum(|counts| counts.seen);
-    Some(format!("Of {}: {}\n", of_records(seen), parts.join("; ")))
+    Some(format!("Of {}: {}", counted(seen(import), "record"), parts.join("; ")))
 }
 
-/// A table of what happened to the records, by model.
-pub(super) fn records(models: &[ModelCounts]) -> String {
-    if models.is_empty() {
-        return "Records (0)\n".to_owned();
+/// A column of the table: its heading, and its count of a model.
+type Column = (&'static str, fn(&ModelCounts) -> i64);
+
+/// The columns: what a person should look at comes first.
+const COLUMNS: [Column; 10] = [
+    ("dropped", |counts| counts.dropped),
+    ("changed", |counts| counts.changed),
+    ("passed over", |counts| counts.passed_over),
+    ("kept", |counts| counts.kept),
+    ("deleted", |counts| counts.deleted),
+    ("filtered", |counts| counts.filtered),
+    ("out of scope", |counts| counts.out_of_scope),
+    ("existing", |counts| counts.existing),
+    ("inserted", |counts| counts.inserted),
+    ("seen", |counts| counts.seen),
+];
+
+/// Whether all records of the model are in the database, as new rows that are as in the file.
+fn is_plain(counts: &ModelCounts) -> bool {
+    counts.inserted == counts.seen && counts.changed == 0 && counts.kept + counts.deleted == 0
+}
+
+/// Where a model stands in the table: those that lost something first, then those that changed.
+fn rank(counts: &ModelCounts) -> u8 {
+    match counts {
+        counts if counts.dropped + counts.passed_over + counts.kept > 0 => 0,
+        counts if counts.changed > 0 => 1,
+        _ => 2,
     }
-    let some = |count: fn(&ModelCounts) -> i64| models.iter().any(|counts| count(counts) > 0);
-    let reverted = some(|counts| counts.deleted + counts.kept);
-    let (passed_over, changed) = (some(|counts| counts.passed_over), some(|counts| counts.changed));
-    let mut columns = vec![
-        ("model", Left),
-        ("seen", Right),
-        ("inserted", Right),
-        ("existing", Right),
-        ("out of scope", Right),
-        ("filtered", Right),
-        ("dropped", Right),
-    ];
-    if passed_over {
-        columns.push(("passed over", Right));
-    }
-    if changed {
-        columns.push(("changed", Right));
-    }
-    if reverted {
-        columns.extend([("deleted", Right), ("kept", Right)]);
-    }
-    let row = |counts: &ModelCounts| {
-        let mut numbers = vec![
-            counts.seen,
-            counts.inserted,
-            counts.existing,
-            counts.out_of_scope,
-            counts.filtered,
-            counts.dropped,
-        ];
-        if passed_over {
-            numbers.push(counts.passed_over);
-        }
-        if changed {
-            numbers.push(counts.changed);
-        }
-        if reverted {
-            numbers.extend([counts.deleted, counts.kept]);
-        }
-        std::iter::once(counts.model.clone()).chain(numbers.iter().map(i64::to_string)).collect::<Vec<_>>()
-    };
-    let mut table = Table::new(&columns);
+}
+
+/// A table of what happened to the records, by model. Without `all`, the models whose records all arrived as in the file
+/// are a count; `command` shows them.
+pub(super) fn records(models: &[ModelCounts], all: bool, command: &str, width: Width) -> String {
     let mut total = ModelCounts { model: "total".to_owned(), ..Default::default() };
     for counts in models {
-        table.row(row(counts));
         total.seen += counts.seen;
         total.inserted += counts.inserted;
         total.existing += counts.existing;
@@ -107,6 +99,39 @@ pub(super) fn records(models: &[ModelCounts]) -> String {
         total.passed_over += counts.passed_over;
         total.changed += counts.changed;
     }
-    table.row(row(&total));
-    format!("Records ({})\n{}", total.seen, table.render())
+    let mut text = styled(&format!("Records ({})", count(total.seen)), HEADING) + "\n";
+    let (plain, mut shown): (Vec<_>, Vec<_>) =
+        models.iter().partition(|counts| !all && is_plain(counts) && counts.seen > 0);
+    shown.sort_by_key(|counts| rank(counts));
+    if !shown.is_empty() {
+        text.push_str(&table(&shown, &total, width));
+    }
+    if !plain.is_empty() {
+        let records = plain.iter().map(|counts| counts.seen).sum::<i64>();
+        let model = if shown.is_empty() { "model" } else { "other model" };
+        let models = counted(i64::try_from(plain.len()).unwrap_or(i64::MAX), model);
+        let (records, are) = (counted(records, "record"), if records == 1 { "is" } else { "are" });
+        let what = format!("{records} of {models} {are} as in the file (--all shows all):");
+        text.push_str(&wrap(&what, width, "  ", 2));
+        text.push_str(&format!("  {command}\n"));
+    }
+    text
+}
+
+fn table(shown: &[&ModelCounts], total: &ModelCounts, width: Width) -> String {
+    let columns: Vec<Column> = COLUMNS.into_iter().filter(|(_, count)| count(total) > 0).collect();
+    let headings: Vec<_> =
+        [("model", Left)].into_iter().chain(columns.iter().map(|(heading, _)| (*heading, Right))).collect();
+    // The sentence above has the sums of all.
+    let mut table = Table::new(&headings).dispensable(&["inserted", "existing", "filtered", "out of scope"]);
+    let sum = (shown.len() > 1).then_some(total);
+    for counts in shown.iter().copied().chain(sum) {
+        let numbers = columns.iter().map(|(_, number)| match number(counts) {
+            // A person looks for what is there.
+            0 => String::new(),
+            number => count(number),
+        });
+        table.row(std::iter::once(counts.model.clone()).chain(numbers));
+    }
+    table.render(width)
 }

@@ -7,25 +7,28 @@ use causeway_proto::{
     },
     organization_status,
     region::v1::{
-        ListImportsResponse, ListMappedKeysResponse, ListOrganizationsResponse, ReconcileResponse,
-        ReconcileSummary,
+        ListImportsResponse, ListMappedKeysResponse, ListOrganizationsResponse, Organization,
+        ReconcileResponse, ReconcileSummary,
     },
     relocation::v1::{KeyKind, ListAuditEntriesResponse},
     time::from_proto,
 };
 
 use super::{
+    numbers::{count, counted, moment},
     place::CommandTarget,
     regions::state,
     report::{self, short},
     table::{
         Align::{Left, Right},
-        Table, time,
+        Table, clean, isolated, time,
     },
+    terminal::Width,
+    wrap::wrap,
 };
 
 /// Slugs, each with its organization and region.
-pub(crate) fn resolved(answer: &BatchResolveSlugsResponse) -> String {
+pub(crate) fn resolved(answer: &BatchResolveSlugsResponse, width: Width) -> String {
     let mut table = Table::new(&[
         ("slug", Left),
         ("known as", Left),
@@ -42,11 +45,11 @@ pub(crate) fn resolved(answer: &BatchResolveSlugsResponse) -> String {
             organization.region_address.clone(),
         ]);
     }
-    table.render()
+    table.render(width)
 }
 
 /// A table of slug reservations, one row each.
-pub(crate) fn reservations(answer: &ListSlugReservationsResponse) -> String {
+pub(crate) fn reservations(answer: &ListSlugReservationsResponse, width: Width) -> String {
     let mut table = Table::new(&[
         ("slug", Left),
         ("organization", Right),
@@ -74,11 +77,11 @@ pub(crate) fn reservations(answer: &ListSlugReservationsResponse) -> String {
             operation,
         ]);
     }
-    table.render()
+    table.render(width)
 }
 
 /// The regions that control knows.
-pub(crate) fn regions(answer: &ListRegionsResponse) -> String {
+pub(crate) fn regions(answer: &ListRegionsResponse, width: Width) -> String {
     let mut table = Table::new(&[
         ("region", Left),
         ("address", Left),
@@ -97,11 +100,11 @@ pub(crate) fn regions(answer: &ListRegionsResponse) -> String {
             time(region.certificate_end_time.as_ref().and_then(from_proto)),
         ]);
     }
-    table.render()
+    table.render(width)
 }
 
 /// The organizations of all regions.
-pub(crate) fn directory(answer: &Directory) -> String {
+pub(crate) fn directory(answer: &Directory, width: Width) -> String {
     let mut table =
         Table::new(&[("id", Right), ("slug", Left), ("name", Left), ("status", Left), ("region", Left)]);
     for organization in &answer.organizations {
@@ -113,11 +116,11 @@ pub(crate) fn directory(answer: &Directory) -> String {
             organization.region.clone(),
         ]);
     }
-    table.render()
+    table.render(width)
 }
 
 /// The organizations of one region.
-pub(crate) fn organizations(answer: &ListOrganizationsResponse) -> String {
+pub(crate) fn organizations(answer: &ListOrganizationsResponse, width: Width) -> String {
     let mut table =
         Table::new(&[("id", Right), ("slug", Left), ("name", Left), ("status", Left), ("added", Left)]);
     for organization in &answer.organizations {
@@ -129,11 +132,25 @@ pub(crate) fn organizations(answer: &ListOrganizationsResponse) -> String {
             time(organization.date_added.as_ref().and_then(from_proto)),
         ]);
     }
-    table.render()
+    table.render(width)
+}
+
+/// One organization of a region.
+pub(crate) fn organization(organization: &Organization, width: Width) -> String {
+    let added = organization.date_added.as_ref().and_then(from_proto);
+    let lines = [
+        ("id", organization.id.to_string()),
+        ("slug", organization.slug.clone()),
+        ("name", organization.name.clone()),
+        ("status", organization_status::shown(organization.status())),
+        ("added", added.map_or_else(String::new, moment)),
+    ];
+    let lines = lines.into_iter().filter(|(_, value)| !value.is_empty());
+    lines.map(|(key, value)| wrap(&isolated(&clean(&value)), width, &format!("{key:8}"), 8)).collect()
 }
 
 /// The imports of a region.
-pub(crate) fn imports(answer: &ListImportsResponse) -> String {
+pub(crate) fn imports(answer: &ListImportsResponse, width: Width) -> String {
     let mut table = Table::new(&[
         ("import", Left),
         ("state", Left),
@@ -142,7 +159,9 @@ pub(crate) fn imports(answer: &ListImportsResponse) -> String {
         ("begun", Left),
         ("changed", Left),
         ("", Left),
-    ]);
+        ("note", Left),
+    ])
+    .dispensable(&["bytes", "changed", "organizations"]);
     for import in &answer.imports {
         let why = match (&import.failure, &import.waiting) {
             (Some(failure), _) => report::reason(failure.reason),
@@ -152,18 +171,19 @@ pub(crate) fn imports(answer: &ListImportsResponse) -> String {
         table.row([
             import.import_id.clone(),
             report::state(import),
-            import.organization_count.to_string(),
-            import.size_bytes.to_string(),
+            count(import.organization_count),
+            count(import.size_bytes),
             time(import.create_time.as_ref().and_then(from_proto)),
             time(import.update_time.as_ref().and_then(from_proto)),
+            if import.dry_run { "dry run".to_owned() } else { String::new() },
             why,
         ]);
     }
-    table.render()
+    table.render(width)
 }
 
 /// Old and new primary keys.
-pub(crate) fn keys(answer: &ListMappedKeysResponse) -> String {
+pub(crate) fn keys(answer: &ListMappedKeysResponse, width: Width) -> String {
     let mut table = Table::new(&[
         ("model", Left),
         ("old id", Right),
@@ -186,11 +206,11 @@ pub(crate) fn keys(answer: &ListMappedKeysResponse) -> String {
             key.slug.clone(),
         ]);
     }
-    table.render()
+    table.render(width)
 }
 
 /// Entries of an audit log.
-pub(crate) fn audit_entries(answer: &ListAuditEntriesResponse) -> String {
+pub(crate) fn audit_entries(answer: &ListAuditEntriesResponse, width: Width) -> String {
     let mut table = Table::new(&[
         ("time", Left),
         ("who", Left),
@@ -222,7 +242,7 @@ pub(crate) fn audit_entries(answer: &ListAuditEntriesResponse) -> String {
             left_out,
         ]);
     }
-    table.render()
+    table.render(width)
 }
 
 /// The differences between a region and control, and which were repaired. Commands in the text go to `place`, or to
@@ -231,6 +251,7 @@ pub(crate) fn differences(
     answer: &ReconcileResponse,
     summary: &ReconcileSummary,
     place: &CommandTarget,
+    width: Width,
 ) -> String {
     let mut text = String::new();
     if !answer.differences.is_empty() {
@@ -259,18 +280,21 @@ pub(crate) fn differences(
                 },
             ]);
         }
-        text = table.render();
+        text = table.render(width);
         text.push('\n');
     }
     text += &format!(
-        "{} organizations compared, {} differences, {} repaired\n",
-        summary.compared, summary.differences, summary.repaired
+        "{} compared, {}, {} repaired\n",
+        counted(summary.compared, "organization"),
+        counted(summary.differences, "difference"),
+        count(summary.repaired)
     );
     if summary.moving > 0 {
-        text += &format!(
-            "{} organizations changed each time that they were looked at, or the region has yet to hear of them; compare again\n",
-            summary.moving
+        let moving = counted(summary.moving, "organization");
+        let what = format!(
+            "{moving} changed each time that they were looked at, or the region has yet to hear of them; compare again"
         );
+        text += &wrap(&what, width, "", 2);
     }
     text
 }
@@ -286,7 +310,7 @@ mod tests {
 
     use chrono::DateTime;
 
-    use super::*;
+    use super::{super::terminal::plain, *};
 
     #[test]
     fn reservations_are_a_table() {
@@ -304,7 +328,7 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(
-            reservations(&answer),
+            plain(&reservations(&answer, Width::UNLIMITED)),
             "  slug  organization  region  type                    since                 operation\n  \
                acme          4501  eu      primary                 1970-01-01T00:00:00Z\n  \
                acme          4501  eu      temporary_rename_alias  1970-01-01T00:00:00Z  0d6a\n"
@@ -329,7 +353,7 @@ mod tests {
         let new = Region { name: "new".to_owned(), ..Region::default() };
         let answer = ListRegionsResponse { regions: vec![eu, new, us], ..Default::default() };
         assert_eq!(
-            regions(&answer),
+            plain(&regions(&answer, Width::UNLIMITED)),
             "  region  address                 state       last contact          feed version  certificate ends\n  \
                eu      https://us.example.com  suspended   1970-01-01T00:01:00Z            12\n  \
                new                             added\n  \
@@ -359,7 +383,8 @@ mod tests {
             ..entry.clone()
         };
         let answer = ListAuditEntriesResponse { entries: vec![entry, done], ..Default::default() };
-        let lines: Vec<String> = audit_entries(&answer).lines().map(str::to_owned).collect();
+        let lines: Vec<String> =
+            audit_entries(&answer, Width::UNLIMITED).lines().map(str::to_owned).collect();
         assert!(lines[1].contains("  RevertImport  organization/7  IMPORT_NOT_FOUND "), "{lines:#?}");
         assert!(lines[1].ends_with("3b1f     2 failed calls before it are not listed"), "{lines:#?}");
         assert!(lines[2].ends_with("OK                      12  3b1f"), "{lines:#?}");
@@ -379,7 +404,45 @@ mod tests {
             }],
             ..Default::default()
         };
-        assert!(imports(&answer).contains("3b1f    FAILED "), "{}", imports(&answer));
-        assert!(imports(&answer).ends_with("EXPORT_INVALID\n"), "{}", imports(&answer));
+        let text = imports(&answer, Width::UNLIMITED);
+        assert!(text.contains("3b1f    FAILED "), "{text}");
+        assert!(text.ends_with("EXPORT_INVALID\n"), "{text}");
+    }
+
+    #[test]
+    fn a_dry_run_is_marked_and_a_list_of_imports_fits_a_terminal() {
+        let id = "3b1f5a3e-8d1f-4b9e-9a1e-0a6b6f2f7c11";
+        let import = Import {
+            import_id: id.to_owned(),
+            state: ImportState::Planned.into(),
+            dry_run: true,
+            size_bytes: 13_600_000_000,
+            organization_count: 1_000,
+            create_time: Some(to_proto(DateTime::UNIX_EPOCH)),
+            update_time: Some(to_proto(DateTime::UNIX_EPOCH)),
+            ..Default::default()
+        };
+        let answer = ListImportsResponse { imports: vec![import], ..Default::default() };
+        assert_eq!(
+            plain(&imports(&answer, Width(80))),
+            format!("  import{:32}state    begun\n  {id}  PLANNED  1970-01-01T00:00:00Z  dry run\n", "")
+        );
+        let narrow = imports(&answer, Width(20));
+        assert!(narrow.starts_with(&format!("  import: {id}\n  state: PLANNED\n")), "{narrow}");
+    }
+
+    #[test]
+    fn an_organization_is_shown_with_its_name_in_any_script() {
+        let organization = Organization {
+            id: 7,
+            slug: "acme".to_owned(),
+            name: "שלום\u{1b}[2J".to_owned(),
+            ..Default::default()
+        };
+        let text = super::organization(&organization, Width(80));
+        assert!(
+            text.starts_with("id      7\nslug    acme\nname    \u{2068}שלום\u{fffd}[2J\u{2069}\n"),
+            "{text}"
+        );
     }
 }

@@ -2,24 +2,33 @@
 
 mod counts;
 pub(crate) mod diagnosis;
+pub(crate) mod inspection;
 pub(crate) mod lists;
+pub(crate) mod numbers;
 pub(crate) mod place;
 pub(crate) mod progress;
 pub(crate) mod regions;
 pub(crate) mod report;
 mod table;
+pub(crate) mod terminal;
 pub(crate) mod throttle;
+mod wrap;
 
 use std::{
     io::{self, Write},
     process::ExitCode,
 };
 
+use anstream::AutoStream;
 use anyhow::Context as _;
 use causeway_client::{CallError, UploadError};
 use clap::ValueEnum;
 
-use self::place::{CommandTarget, control_of};
+use self::{
+    place::{CommandTarget, control_of},
+    terminal::{BAD, Width, styled},
+    wrap::wrap_lines,
+};
 
 /// The format of what is printed on stdout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -28,34 +37,78 @@ pub(crate) enum Format {
     Json,
 }
 
-/// Prints messages on stdout, one after the other. They are JSON already.
-pub(crate) fn json(messages: &[String]) -> anyhow::Result<()> {
-    let mut out = messages.join("\n");
-    out.push('\n');
-    text(&out)
+/// Whether somebody still reads what is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reader {
+    /// Somebody may.
+    There,
+    /// The reader has closed the pipe (`| head`): it has seen enough.
+    Gone,
 }
 
-/// Prints text on stdout.
-pub(crate) fn text(text: &str) -> anyhow::Result<()> {
-    unless_closed(write(&mut io::stdout().lock(), text)).context("stdout cannot be written")
+/// Prints messages on stdout, one after the other. They are JSON already.
+pub(crate) fn json(messages: &[String]) -> anyhow::Result<()> {
+    json_page(messages).map(|_| ())
 }
+
+/// Prints text on stdout, with its styles where somebody sees them.
+pub(crate) fn text(text: &str) -> anyhow::Result<()> {
+    text_page(text).map(|_| ())
+}
+
+/// Prints messages as [`json`] does. For output in pages, which ends with its reader.
+pub(crate) fn json_page(messages: &[String]) -> anyhow::Result<Reader> {
+    let mut out = messages.join("\n");
+    out.push('\n');
+    unless_closed(write(&mut io::stdout().lock(), &out)).context(CANNOT)
+}
+
+/// Prints text as [`text`] does. For output in pages, which ends with its reader.
+pub(crate) fn text_page(text: &str) -> anyhow::Result<Reader> {
+    unless_closed(write(&mut AutoStream::auto(io::stdout().lock()), text)).context(CANNOT)
+}
+
+const CANNOT: &str = "stdout cannot be written";
 
 fn write(out: &mut impl Write, text: &str) -> io::Result<()> {
     out.write_all(text.as_bytes())?;
     out.flush()
 }
 
-/// A reader that closes the pipe (`| head`) has seen enough: that is not a failure.
-fn unless_closed(written: io::Result<()>) -> io::Result<()> {
+/// A reader that closes the pipe has seen enough: that is not a failure.
+fn unless_closed(written: io::Result<()>) -> io::Result<Reader> {
     match written {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written,
+        Ok(()) => Ok(Reader::There),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
+        Err(error) => Err(error),
     }
 }
 
-/// Prints a note on stderr. A failure to write it is ignored, because there is nowhere left to report it.
+/// Prints a note on stderr, in lines that fit the terminal. A failure to write it is ignored, because there is nowhere
+/// left to report it.
 pub(crate) fn note(text: &str) {
-    let _ = write(&mut io::stderr().lock(), &format!("causeway: {text}\n"));
+    said("causeway:", text);
+}
+
+/// Prints a text on stderr behind the name of the command.
+fn said(name: &str, text: &str) {
+    let width = Width::of_stderr().unwrap_or(Width::UNLIMITED);
+    let lines = wrap_lines(&format!("{name} {text}"), width);
+    let _ = write(&mut AutoStream::auto(io::stderr().lock()), &lines);
+}
+
+/// Prints a help or the version on stdout, or on stderr what is wrong with a command line, and returns the exit code.
+pub(crate) fn usage(error: &clap::Error) -> ExitCode {
+    let code = ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+    if error.use_stderr() {
+        // Where that cannot be written, there is nowhere left to report it.
+        let _ = error.print();
+        return code;
+    }
+    match unless_closed(error.print()).context(CANNOT) {
+        Ok(_) => code,
+        Err(error) => failed(&error, None),
+    }
 }
 
 /// Prints why the command failed, and returns its exit code. Commands in it go to `place`, which the command asked.
@@ -65,10 +118,11 @@ pub(crate) fn failed(error: &anyhow::Error, place: Option<&CommandTarget>) -> Ex
         _ => cause.downcast_ref::<CallError>(),
     });
     let text = format!("{error:#}");
-    note(&match place {
+    let text = match place {
         Some(place) => place.complete(&text, &call.map(control_of).unwrap_or_default()),
         None => text,
-    });
+    };
+    said(&styled("causeway:", BAD), &text);
     if let Some(id) = call.and_then(CallError::request_id) {
         note(&format!("the request was {id}; the log of the service has more about it"));
     }
@@ -95,7 +149,7 @@ mod tests {
     #[test]
     fn a_closed_pipe_is_no_failure() {
         assert!(write(&mut Closed, "x").is_err());
-        assert!(unless_closed(write(&mut Closed, "x")).is_ok());
+        assert_eq!(unless_closed(write(&mut Closed, "x")).expect("no failure"), Reader::Gone);
         assert!(unless_closed(Err(io::ErrorKind::StorageFull.into())).is_err());
     }
 }

@@ -21,6 +21,21 @@ pub(crate) enum CommandTarget {
     WithTls(Box<Self>, Vec<String>),
 }
 
+/// What said where a command goes, such as `--region` or `CAUSEWAY_REGION`; `None` if nothing did.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Origin(pub(crate) Option<String>);
+
+impl Origin {
+    /// Where a command goes, and what said so, for its first line.
+    pub(crate) fn of(&self, place: &CommandTarget) -> String {
+        let told = match &self.0 {
+            Some(told) => format!(" ({told})"),
+            None => String::new(),
+        };
+        format!("{}{told}", place.named())
+    }
+}
+
 /// A word, quoted for a shell if it needs that.
 pub(crate) fn quoted(word: &str) -> String {
     // Only a NUL character cannot be quoted, and no argument has one.
@@ -102,6 +117,19 @@ impl CommandTarget {
                 Self::Data(dir.clone())
             }
             (Self::Region(_) | Self::Control(_) | Self::Data(_) | Self::AuditOfControl(_), _) => self.clone(),
+        }
+    }
+
+    /// The place in words.
+    fn named(&self) -> String {
+        match self {
+            Self::Region(url) => format!("the region at {url}"),
+            Self::Control(url) => format!("control at {url}"),
+            Self::Data(dir) | Self::AuditOfControl(dir) => {
+                let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.clone());
+                format!("the local data directory {}", dir.display())
+            }
+            Self::WithTls(place, _) => place.named(),
         }
     }
 

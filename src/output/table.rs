@@ -1,7 +1,12 @@
-//! Tables of plain text.
+//! Tables of plain text, which fit the terminal.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use unicode_width::UnicodeWidthStr as _;
+
+use super::{
+    terminal::{HEADING, Width, styled},
+    wrap::wrap,
+};
 
 /// The alignment of a column's cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,52 +15,108 @@ pub(super) enum Align {
     Right,
 }
 
-/// Rows under a line of headings, indented by two.
+/// Rows under a line of headings, indented by two. A column without any content is left out.
 #[derive(Debug)]
 pub(super) struct Table {
-    aligns: Vec<Align>,
+    headings: Vec<(String, Align)>,
     rows: Vec<Vec<String>>,
+    /// Headings of columns that may be left out where there is no room, the first one first.
+    dispensable: &'static [&'static str],
 }
+
+/// Spaces before each cell.
+const GAP: usize = 2;
 
 impl Table {
     /// A table with these headings and no rows.
     pub(super) fn new(columns: &[(&str, Align)]) -> Self {
         Self {
-            aligns: columns.iter().map(|(_, align)| *align).collect(),
-            rows: vec![columns.iter().map(|(heading, _)| (*heading).to_owned()).collect()],
+            headings: columns.iter().map(|(heading, align)| ((*heading).to_owned(), *align)).collect(),
+            rows: Vec::new(),
+            dispensable: &[],
         }
+    }
+
+    /// Where there is no room for all columns, leave these out, the first one first.
+    pub(super) fn dispensable(self, headings: &'static [&'static str]) -> Self {
+        Self { dispensable: headings, ..self }
     }
 
     /// Adds a row, with a cell for each column.
     pub(super) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        self.rows.push(cells.into_iter().map(|cell| clean(&cell)).collect());
+        self.rows.push(cells.into_iter().map(|cell| isolated(&clean(&cell))).collect());
     }
 
-    /// The table as text. Each line ends with a newline.
-    pub(super) fn render(&self) -> String {
-        let mut widths = vec![0; self.aligns.len()];
-        for row in &self.rows {
-            for (width, cell) in widths.iter_mut().zip(row) {
-                *width = (*width).max(cell.width());
+    /// Whether no row was added.
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The table as text, each line with a newline. If it is too wide even without the dispensable columns, each row
+    /// becomes a block of lines, one for each of its cells.
+    pub(super) fn render(&self, width: Width) -> String {
+        let mut shown: Vec<usize> = (0..self.headings.len())
+            .filter(|column| {
+                self.rows.is_empty()
+                    || self.rows.iter().any(|row| row.get(*column).is_some_and(|it| !it.is_empty()))
+            })
+            .collect();
+        let mut dispensable = self.dispensable.iter();
+        loop {
+            let widths: Vec<usize> = shown.iter().map(|column| self.width(*column)).collect();
+            if widths.iter().map(|width| width + GAP).sum::<usize>() <= width.0 {
+                return self.lines(&shown, &widths);
+            }
+            match dispensable.next() {
+                Some(name) => {
+                    shown.retain(|column| self.headings.get(*column).is_none_or(|(it, _)| it != name))
+                }
+                None => return self.blocks(&shown, width),
             }
         }
+    }
+
+    /// The width of a column.
+    fn width(&self, column: usize) -> usize {
+        let cells = self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.width());
+        let heading = self.headings.get(column).map_or(0, |(heading, _)| heading.width());
+        cells.fold(heading, usize::max)
+    }
+
+    fn lines(&self, shown: &[usize], widths: &[usize]) -> String {
+        let headings: Vec<String> = self.headings.iter().map(|(heading, _)| heading.clone()).collect();
         let mut text = String::new();
-        for row in &self.rows {
+        for (number, row) in std::iter::once(&headings).chain(&self.rows).enumerate() {
             let mut line = String::new();
-            for ((cell, width), align) in row.iter().zip(&widths).zip(&self.aligns) {
+            for (column, width) in shown.iter().zip(widths) {
+                let cell = row.get(*column).map_or("", String::as_str);
                 // The width of a format counts characters, and some characters take two columns. So the
                 // padding is added here.
                 let padding = " ".repeat(width - cell.width());
-                line.push_str("  ");
-                match align {
-                    Align::Left => line.extend([cell.as_str(), &padding]),
-                    Align::Right => line.extend([padding.as_str(), cell]),
+                line.push_str(&" ".repeat(GAP));
+                match self.headings.get(*column) {
+                    Some((_, Align::Right)) => line.extend([padding.as_str(), cell]),
+                    _ => line.extend([cell, &padding]),
                 }
             }
-            text.push_str(line.trim_end());
+            let line = line.trim_end();
+            text.push_str(&if number == 0 { styled(line, HEADING) } else { line.to_owned() });
             text.push('\n');
         }
         text
+    }
+
+    fn blocks(&self, shown: &[usize], width: Width) -> String {
+        let blocks = self.rows.iter().map(|row| {
+            let cells =
+                shown.iter().filter_map(|column| Some((self.headings.get(*column)?, row.get(*column)?)));
+            let lines = cells.filter(|(_, cell)| !cell.is_empty()).map(|((heading, _), cell)| {
+                let begin = if heading.is_empty() { "  ".to_owned() } else { format!("  {heading}: ") };
+                wrap(cell, width, &begin, 2 * GAP)
+            });
+            lines.collect::<String>()
+        });
+        blocks.collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -71,7 +132,20 @@ pub(super) fn clean(text: &str) -> String {
 /// Control characters, and those that change the direction of the text around them.
 fn is_control(character: char) -> bool {
     character.is_control()
-        || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A text that goes from right to left, between marks that keep the rest of its line from left to right. They take no
+/// columns. Other texts stay as they are.
+pub(super) fn isolated(text: &str) -> String {
+    if text.chars().any(is_right_to_left) { format!("\u{2068}{text}\u{2069}") } else { text.to_owned() }
+}
+
+/// Letters of the scripts that are written from right to left, such as Hebrew and Arabic.
+fn is_right_to_left(character: char) -> bool {
+    matches!(character,
+        '\u{590}'..='\u{8ff}' | '\u{fb1d}'..='\u{fdff}' | '\u{fe70}'..='\u{feff}' | '\u{10800}'..='\u{10fff}'
+        | '\u{1e800}'..='\u{1efff}')
 }
 
 /// A time for a table, to the second; empty if there is none.
@@ -81,14 +155,18 @@ pub(super) fn time(time: Option<DateTime<Utc>>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::terminal::plain, *};
+
+    fn rendered(table: &Table, width: usize) -> String {
+        plain(&table.render(Width(width)))
+    }
 
     #[test]
     fn columns_line_up_and_lines_have_no_tail() {
         let mut table = Table::new(&[("name", Align::Left), ("count", Align::Right), ("", Align::Left)]);
         table.row(["größe".to_owned(), "7".to_owned(), String::new()]);
         table.row(["x".to_owned(), "1234567".to_owned(), "new".to_owned()]);
-        assert_eq!(table.render(), "  name     count\n  größe        7\n  x      1234567  new\n");
+        assert_eq!(rendered(&table, 80), "  name     count\n  größe        7\n  x      1234567  new\n");
     }
 
     #[test]
@@ -96,7 +174,41 @@ mod tests {
         let mut table = Table::new(&[("name", Align::Left), ("slug", Align::Left)]);
         table.row(["東京".to_owned(), "tokyo".to_owned()]);
         table.row(["x".to_owned(), "y".to_owned()]);
-        assert_eq!(table.render(), "  name  slug\n  東京  tokyo\n  x     y\n");
+        assert_eq!(rendered(&table, 80), "  name  slug\n  東京  tokyo\n  x     y\n");
+    }
+
+    #[test]
+    fn a_name_from_right_to_left_does_not_turn_its_row_around() {
+        let mut table = Table::new(&[("name", Align::Left), ("slug", Align::Left)]);
+        table.row(["שלום".to_owned(), "shalom".to_owned()]);
+        table.row(["x".to_owned(), "y".to_owned()]);
+        assert_eq!(rendered(&table, 80), "  name  slug\n  \u{2068}שלום\u{2069}  shalom\n  x     y\n");
+    }
+
+    #[test]
+    fn an_empty_column_is_left_out() {
+        let mut table = Table::new(&[("name", Align::Left), ("address", Align::Left), ("id", Align::Right)]);
+        assert_eq!(rendered(&table, 80), "  name  address  id\n");
+        table.row(["x".to_owned(), String::new(), "1".to_owned()]);
+        assert_eq!(rendered(&table, 80), "  name  id\n  x      1\n");
+    }
+
+    #[test]
+    fn a_table_that_is_too_wide_loses_columns_and_then_becomes_blocks() {
+        let columns = [("slug", Align::Left), ("bytes", Align::Right), ("region", Align::Left)];
+        let mut table = Table::new(&columns).dispensable(&["bytes"]);
+        table.row(["acme".to_owned(), "123456".to_owned(), "us-east".to_owned()]);
+        table.row(["a-long-slug-of-someone".to_owned(), "1".to_owned(), String::new()]);
+        assert!(rendered(&table, 41).starts_with("  slug                     bytes  region\n"));
+        assert!(
+            rendered(&table, 40).starts_with("  slug                    region\n"),
+            "{}",
+            rendered(&table, 40)
+        );
+        assert_eq!(
+            rendered(&table, 20),
+            "  slug: acme\n  region: us-east\n\n  slug: a-long-slug-of-someone\n"
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ use clap::{Arg, ArgMatches, Command, parser::ValueSource};
 use tracing::{info, warn};
 
 use super::{
-    argument::{command_of, innermost, is_setting, shown},
+    argument::{CLIENT, CONTEXTS, command_of, innermost, is_setting, keys_of},
     file::File,
 };
 
@@ -38,8 +38,9 @@ impl fmt::Display for Source {
 /// A setting that has a value. Secrets are removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Setting {
-    /// `control` or `region`; `None` for a setting of the log or of traces.
-    pub(crate) server: Option<&'static str>,
+    /// Its table in the file: `control`, `region`, `client` or `contexts.NAME`; `None` for a setting of the log or of
+    /// traces.
+    pub(crate) section: Option<String>,
     /// Its key in the file.
     pub(crate) key: String,
     /// Its value without secrets. The values of a list are joined with commas.
@@ -77,16 +78,32 @@ fn setting(
         ValueSource::CommandLine => Source::Option(arg.get_long()?.to_owned()),
         ValueSource::EnvVariable => Source::Variable(arg.get_env()?.to_string_lossy().into_owned()),
         _ => match file.and_then(|file| Some((file, file.get(server, key)?))) {
-            Some((file, entry)) => Source::File(shown(&file.path), entry.line),
+            Some((file, entry)) => Source::File(file.shown(), entry.line),
             None => Source::Default,
         },
     };
-    Some(Setting { server, key: key.to_owned(), value, source })
+    Some(Setting { section: server.map(str::to_owned), key: key.to_owned(), value, source })
 }
 
 /// A value without its secrets. Only URLs and arguments that hide their variable's value in the help may have secrets.
 fn redact(arg: &Arg, value: &str) -> String {
     if arg.is_hide_env_values_set() || value.contains("://") { db::redact(value) } else { value.to_owned() }
+}
+
+/// The settings that the file has for commands that call a service, and for its contexts.
+pub(crate) fn settings_of_clients(root: &Command, file: &File) -> Vec<Setting> {
+    let contexts = file.contexts().iter().map(|name| format!("{CONTEXTS}.{name}"));
+    let of_section = |section: String| {
+        let args = keys_of(root, Some(&section)).into_iter();
+        args.filter_map(move |arg| {
+            let key = arg.get_id().as_str();
+            let entry = file.get(Some(&section), key)?;
+            let value = redact(&arg, &entry.values.join(","));
+            let source = Source::File(file.shown(), entry.line);
+            Some(Setting { section: Some(section.clone()), key: key.to_owned(), value, source })
+        })
+    };
+    [CLIENT.to_owned()].into_iter().chain(contexts).flat_map(of_section).collect()
 }
 
 /// Logs the settings in one line.
@@ -107,12 +124,12 @@ fn in_one_line(settings: &[Setting]) -> String {
 /// The settings as a TOML file with the same meaning, apart from secrets.
 pub(crate) fn render(settings: &[Setting]) -> String {
     let mut text = String::new();
-    let mut section = None;
-    for Setting { server, key, value, source } in settings {
-        if *server != section {
-            section = *server;
-            if let Some(server) = server {
-                text.push_str(&format!("\n[{server}]\n"));
+    let mut last = &None;
+    for Setting { section, key, value, source } in settings {
+        if section != last {
+            last = section;
+            if let Some(section) = section {
+                text.push_str(&format!("\n[{section}]\n"));
             }
         }
         text.push_str(&format!("{key} = {}  # {source}\n", quoted(value)));

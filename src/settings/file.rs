@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use clap::{Arg, ArgAction, Command, builder::Resettable};
 use toml::de::{DeTable, DeValue};
 
-use super::argument::{SERVERS, command_of, is_setting, shown, words};
+use super::argument::{CLIENT, CONTEXTS, SERVERS, keys_of, shown, words};
 
 /// The least similarity, from 0 to 1, at which a known key is suggested for an unknown one.
 const ALIKE: f64 = 0.3;
@@ -27,9 +27,10 @@ pub(crate) struct Entry {
 #[derive(Debug)]
 pub(crate) struct File {
     pub(super) path: PathBuf,
-    /// By server and key. The server is `None` for keys at the top of the file.
-    entries: BTreeMap<(Option<&'static str>, String), Entry>,
+    /// By table and key. The table is `None` for keys at the top of the file, and `contexts.NAME` for those of a context.
+    entries: BTreeMap<(Option<String>, String), Entry>,
     servers: Vec<&'static str>,
+    contexts: Vec<String>,
 }
 
 impl File {
@@ -41,7 +42,8 @@ impl File {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("the configuration file {} cannot be read", shown(path)))?;
         let mut reader = Reader { path, text: &text, root, problems: Vec::new() };
-        let mut file = Self { path: path.to_owned(), entries: BTreeMap::new(), servers: Vec::new() };
+        let (entries, servers, contexts) = (BTreeMap::new(), Vec::new(), Vec::new());
+        let mut file = Self { path: path.to_owned(), entries, servers, contexts };
         match DeTable::parse(&text) {
             Ok(table) => reader.top(table.get_ref(), &mut file),
             Err(error) => reader.problem(error.span().map_or(0, |span| span.start), error.message()),
@@ -54,13 +56,19 @@ impl File {
         Ok(file)
     }
 
-    /// The entry of a setting; `None` if the file does not set it.
-    pub(crate) fn get(&self, server: Option<&str>, key: &str) -> Option<&Entry> {
-        let server = match server {
-            Some(name) => Some(SERVERS.into_iter().find(|server| *server == name)?),
-            None => None,
-        };
-        self.entries.get(&(server, key.to_owned()))
+    /// The entry of a key of a table; `None` if the file does not set it.
+    pub(crate) fn get(&self, section: Option<&str>, key: &str) -> Option<&Entry> {
+        self.entries.get(&(section.map(str::to_owned), key.to_owned()))
+    }
+
+    /// The names of its contexts.
+    pub(crate) fn contexts(&self) -> &[String] {
+        &self.contexts
+    }
+
+    /// Its path, as the user wrote it.
+    pub(crate) fn shown(&self) -> String {
+        shown(&self.path)
     }
 
     /// The servers that it has a table for.
@@ -89,75 +97,87 @@ impl Reader<'_> {
 
     fn top(&mut self, table: &DeTable<'_>, file: &mut File) {
         for (key, value) in table {
-            let server = SERVERS.into_iter().find(|server| *server == key.get_ref().as_ref());
-            match (server, value.get_ref()) {
-                (Some(server), DeValue::Table(inner)) => {
-                    file.servers.push(server);
-                    for (key, value) in inner {
-                        let (at, name) = (key.span().start, key.get_ref());
-                        self.entry(Some(server), name, at, value.get_ref(), file);
-                    }
+            let (name, at) = (key.get_ref().as_ref(), key.span().start);
+            let server = SERVERS.into_iter().find(|server| *server == name);
+            match (name, value.get_ref()) {
+                (_, DeValue::Table(inner)) if server.is_some() || name == CLIENT => {
+                    file.servers.extend(server);
+                    self.table(name, inner, file);
                 }
-                (Some(server), _) => {
-                    self.problem(key.span().start, &format!("`{server}` must be a table: [{server}]"));
+                (CONTEXTS, DeValue::Table(contexts)) => self.contexts(contexts, file),
+                (CONTEXTS, _) => {
+                    self.problem(at, "`contexts` must have a table for each context: [contexts.NAME]");
                 }
-                (None, value) => self.entry(None, key.get_ref(), key.span().start, value, file),
+                _ if server.is_some() || name == CLIENT => {
+                    self.problem(at, &format!("`{name}` must be a table: [{name}]"));
+                }
+                (_, value) => self.entry(None, name, at, value, file),
             }
         }
     }
 
-    fn entry(
-        &mut self,
-        server: Option<&'static str>,
-        key: &str,
-        at: usize,
-        value: &DeValue<'_>,
-        file: &mut File,
-    ) {
-        let command = command_of(self.root, server);
-        let Some(arg) = command.get_arguments().find(|arg| is_setting(arg) && arg.get_id() == key) else {
-            return self.problem(at, &self.unknown(server, key));
+    /// The keys of one table.
+    fn table(&mut self, section: &str, table: &DeTable<'_>, file: &mut File) {
+        for (key, value) in table {
+            self.entry(Some(section), key.get_ref(), key.span().start, value.get_ref(), file);
+        }
+    }
+
+    fn contexts(&mut self, contexts: &DeTable<'_>, file: &mut File) {
+        for (key, value) in contexts {
+            let name = key.get_ref().as_ref();
+            match value.get_ref() {
+                DeValue::Table(inner) => {
+                    file.contexts.push(name.to_owned());
+                    self.table(&format!("{CONTEXTS}.{name}"), inner, file);
+                }
+                _ => self.problem(key.span().start, &format!("`{name}` must be a table: [contexts.{name}]")),
+            }
+        }
+    }
+
+    fn entry(&mut self, section: Option<&str>, key: &str, at: usize, value: &DeValue<'_>, file: &mut File) {
+        let args = keys_of(self.root, section);
+        let Some(arg) = args.iter().find(|arg| arg.get_id() == key) else {
+            return self.problem(at, &self.unknown(section, key));
         };
         let Some(values) = values(value) else {
             let what = format!("`{key}` must be a string, a number, true, false, or a list of those");
             return self.problem(at, &what);
         };
-        match refused(command, arg, &values) {
+        match refused(&args, arg, &values) {
             Some(what) => self.problem(at, &what),
             None => {
                 let entry = Entry { values, line: self.line(at) };
-                file.entries.insert((server, key.to_owned()), entry);
+                file.entries.insert((section.map(str::to_owned), key.to_owned()), entry);
             }
         }
     }
 
     /// The message that there is no such key, and which key may be meant.
-    fn unknown(&self, server: Option<&str>, key: &str) -> String {
-        let place = |server: Option<&str>| match server {
-            Some(server) => format!("in [{server}]"),
+    fn unknown(&self, section: Option<&str>, key: &str) -> String {
+        let place = |section: Option<&str>| match section {
+            Some(section) => format!("in [{section}]"),
             None => "at the top of the file".to_owned(),
         };
-        let keys = |server: Option<&str>| {
-            let mut keys: Vec<String> = command_of(self.root, server)
-                .get_arguments()
-                .filter(|arg| is_setting(arg))
-                .map(|arg| arg.get_id().to_string())
-                .collect();
-            if server.is_none() {
-                keys.extend(SERVERS.map(str::to_owned));
+        let keys = |section: Option<&str>| {
+            let args = keys_of(self.root, section);
+            let mut keys: Vec<String> = args.iter().map(|arg| arg.get_id().to_string()).collect();
+            if section.is_none() {
+                keys.extend(SERVERS.into_iter().chain([CLIENT, CONTEXTS]).map(str::to_owned));
             }
             keys
         };
-        let what = format!("`{key}` is no setting {}", place(server));
-        let places = [None].into_iter().chain(SERVERS.map(Some));
+        let what = format!("`{key}` is no setting {}", place(section));
+        let places = [None].into_iter().chain(SERVERS.map(Some)).chain([Some(CLIENT)]);
         let elsewhere: Vec<String> = places
-            .filter(|other| *other != server && keys(*other).iter().any(|known| known == key))
+            .filter(|other| *other != section && keys(*other).iter().any(|known| known == key))
             .map(place)
             .collect();
         if !elsewhere.is_empty() {
             return format!("{what}; its place is {}", elsewhere.join(" or "));
         }
-        let known = keys(server);
+        let known = keys(section);
         let nearest = known
             .iter()
             .map(|known| (strsim::normalized_damerau_levenshtein(known, &key.replace('-', "_")), known))
@@ -186,7 +206,7 @@ fn values(value: &DeValue<'_>) -> Option<Vec<String>> {
 }
 
 /// Why the argument refuses the values; `None` if it accepts them. Tries them on a command line with nothing else.
-fn refused(command: &Command, arg: &Arg, values: &[String]) -> Option<String> {
+fn refused(args: &[Arg], arg: &Arg, values: &[String]) -> Option<String> {
     if matches!(arg.get_action(), ArgAction::SetTrue | ArgAction::SetFalse) {
         let one = matches!(values, [value] if matches!(value.as_str(), "true" | "false"));
         return (!one).then(|| format!("`{}` must be true or false", arg.get_id()));
@@ -196,9 +216,8 @@ fn refused(command: &Command, arg: &Arg, values: &[String]) -> Option<String> {
         Some(delimiter) => vec![values.join(&delimiter.to_string())],
         None => values.to_vec(),
     };
-    let alone = command
-        .get_arguments()
-        .map(|arg| arg.clone().required(false).env(Resettable::<clap::builder::OsStr>::Reset));
+    let alone =
+        args.iter().map(|arg| arg.clone().required(false).env(Resettable::<clap::builder::OsStr>::Reset));
     let alone = Command::new("causeway").no_binary_name(true).args(alone);
     let line = values.iter().map(|value| format!("--{long}={value}"));
     alone.try_get_matches_from(line).err().map(|error| words(&error))

@@ -364,7 +364,13 @@ async fn lists_are_read_to_their_last_page() {
     assert_eq!(json["nextPageToken"], "");
     let output = run(&["imports", "show", ID, "--region", &url]).await;
     assert_eq!(output.status.code(), Some(1));
-    assert_eq!(text(&output.stderr), "causeway: there is no import of that id (IMPORT_NOT_FOUND)\n");
+    assert_eq!(
+        text(&output.stderr),
+        format!(
+            "causeway: asking the region at {url} (--region)\n\
+             causeway: there is no import of that id (IMPORT_NOT_FOUND)\n"
+        )
+    );
 }
 
 #[tokio::test]
@@ -388,7 +394,7 @@ async fn exit_codes_tell_a_wrong_line_from_a_failure() {
     let output = run(&["organizations", "list", "--region", &url]).await;
     assert_eq!(output.status.code(), Some(1));
     let stderr = text(&output.stderr);
-    assert!(stderr.starts_with(&format!("causeway: the region at {url} cannot be reached: ")), "{stderr}");
+    assert!(stderr.contains(&format!("\ncauseway: the region at {url} cannot be reached: ")), "{stderr}");
 }
 
 /// Starts this command, and waits until it has logged a line with `mark`. The command runs on.

@@ -1,0 +1,165 @@
+//! Which service a command calls that is not told so on its line: what the environment, a context and the table
+//! `[client]` of the file say about it.
+
+use anyhow::bail;
+use clap::{Arg, ArgMatches, Command, builder::Resettable, parser::ValueSource};
+
+use super::{
+    argument::{CLIENT, CLIENT_KEYS, CONTEXTS, innermost},
+    file::File,
+};
+
+/// The id of the argument that names a context.
+const CONTEXT: &str = "context";
+/// The arguments that say where a command goes. One of them on the line makes the others irrelevant.
+const PLACES: [&str; 3] = ["region", "control", "data_dir"];
+/// The least similarity, from 0 to 1, at which a context is suggested for an unknown one.
+const ALIKE: f64 = 0.5;
+
+/// What is added to the line of a command that calls a service.
+#[derive(Debug, Default)]
+pub(crate) struct Client {
+    /// Values of arguments, by id.
+    defaults: Vec<(&'static str, Vec<String>)>,
+    /// What said where the command goes, for its first line, e.g. `CAUSEWAY_REGION`. `None` if nothing did.
+    pub(crate) origin: Option<String>,
+}
+
+/// One of the things that may say where a command goes: the values of an argument, and what says so.
+type Layer<'a> = dyn Fn(&str) -> Option<(Vec<String>, String)> + 'a;
+
+/// Whether a command calls a service: those that serve have no data directory.
+pub(crate) fn calls_a_service(command: &Command) -> bool {
+    command.get_arguments().any(|arg| arg.get_id() == CONTEXT)
+}
+
+/// The command, and all in it that call a service, without the variables of the arguments that are resolved here: clap
+/// would take them for options, and so for conflicts with those on the line.
+pub(crate) fn without_variables(command: Command) -> Command {
+    let is_key = calls_a_service(&command);
+    let command = command.mut_args(|arg| match is_key && CLIENT_KEYS.contains(&arg.get_id().as_str()) {
+        true => arg.env(Resettable::<clap::builder::OsStr>::Reset),
+        false => arg,
+    });
+    command.mut_subcommands(without_variables)
+}
+
+impl Client {
+    /// Resolves the place and the certificates of `command`. Its matches are those without variables and file.
+    ///
+    /// # Errors
+    /// If there is no such context, or if it is known where the other of the two services is but not this one. It would
+    /// be wrong to go to the local data directory then.
+    pub(crate) fn resolve(
+        command: &Command,
+        matches: &ArgMatches,
+        file: Option<&File>,
+        variables: &dyn Fn(&str) -> Option<String>,
+    ) -> anyhow::Result<Self> {
+        let (_, matches) = innermost(matches);
+        let source = |id: &str| matches.try_contains_id(id).ok().and_then(|_| matches.value_source(id));
+        let is_on_line = |id: &str| source(id) == Some(ValueSource::CommandLine);
+        let context = match matches.try_get_one::<String>(CONTEXT) {
+            Ok(Some(name)) => Some(table_of(name, file)?),
+            _ => None,
+        };
+        // Who names a context on the line means it, whatever variables are set.
+        let is_strong = is_on_line(CONTEXT);
+        let variable = |id: &str| {
+            let arg = command.get_arguments().find(|arg| arg.get_id() == id);
+            let name = arg.and_then(Arg::get_env).map(|name| name.to_string_lossy().into_owned());
+            // The command may have no argument about the other service.
+            let name = name.unwrap_or_else(|| format!("CAUSEWAY_{}", id.to_uppercase()));
+            let text = variables(&name)?;
+            let values = match arg.and_then(Arg::get_value_delimiter) {
+                Some(delimiter) => text.split(delimiter).map(str::to_owned).collect(),
+                None => vec![text],
+            };
+            Some((values, name))
+        };
+        let table = |section: Option<&str>, id: &str| {
+            let file = file?;
+            let values = file.get(Some(section?), id)?.values.clone();
+            Some((values, format!("[{}] of {}", section?, file.shown())))
+        };
+        let of_context = |id: &str| table(context.as_deref(), id);
+        let of_client = |id: &str| table(Some(CLIENT), id);
+        let layers: &[&Layer<'_>] =
+            if is_strong { &[&of_context, &of_client] } else { &[&variable, &of_context, &of_client] };
+        let value = |id: &str| layers.iter().find_map(|layer| layer(id));
+
+        let has = |id: &str| command.get_arguments().any(|arg| arg.get_id() == id);
+        let mut client = Self::default();
+        for id in CLIENT_KEYS.into_iter().filter(|id| !PLACES.contains(id) && has(id) && !is_on_line(id)) {
+            client.defaults.extend(value(id).map(|(values, _)| (id, values)));
+        }
+        if let Some(place) = PLACES.into_iter().find(|id| has(id) && is_on_line(id)) {
+            client.origin = Some(format!("--{}", place.replace('_', "-")));
+            return Ok(client);
+        }
+        // `--service` says which log is meant, where there are two.
+        let control_first = matches.try_get_raw("service").ok().flatten().is_some_and(|mut raw| {
+            is_on_line("service") && raw.next().is_some_and(|value| value == "control")
+        });
+        let mut wanted: Vec<&'static str> = ["region", "control"].into_iter().filter(|id| has(id)).collect();
+        if control_first {
+            wanted.retain(|id| *id == "control");
+        } else if is_on_line("service") {
+            wanted.retain(|id| *id == "region");
+        }
+        let mut told = None;
+        for layer in layers {
+            for id in wanted.iter().copied().chain(["data_dir"]) {
+                if let Some((values, origin)) = layer(id) {
+                    client.defaults.push((id, values));
+                    client.origin = Some(origin);
+                    return Ok(client);
+                }
+            }
+            // Another layer may still say where the right one is.
+            told = told.or_else(|| ["region", "control"].into_iter().find_map(|id| Some((id, layer(id)?.1))));
+        }
+        if let (Some((other, origin)), [missing, ..]) = (told, wanted.as_slice()) {
+            bail!(
+                "{origin} says where {other} is, but nothing says where {missing} is: give --{missing} URL or \
+                 CAUSEWAY_{}, or `{missing}` in the file; --data-dir DIR uses local data instead",
+                missing.to_uppercase()
+            );
+        }
+        Ok(client)
+    }
+
+    /// The command with the values as defaults of its arguments. Defaults conflict with nothing.
+    pub(crate) fn apply(&self, command: Command) -> Command {
+        command.mut_args(|arg| match self.defaults.iter().find(|(key, _)| arg.get_id() == key) {
+            Some((_, values)) => arg.default_values(values.clone()),
+            None => arg,
+        })
+    }
+}
+
+/// The value of an environment variable. One that is empty counts as not set.
+pub(crate) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The table of a context.
+fn table_of(name: &str, file: Option<&File>) -> anyhow::Result<String> {
+    let Some(file) = file else {
+        bail!(
+            "context {name:?} is in no file: name the file that has it by --config FILE or CAUSEWAY_CONFIG"
+        );
+    };
+    let known = file.contexts();
+    if known.iter().any(|known| known == name) {
+        return Ok(format!("{CONTEXTS}.{name}"));
+    }
+    if known.is_empty() {
+        bail!("{} has no context {name:?}; it has none at all: [contexts.NAME] would be one", file.shown());
+    }
+    let alike = |known: &String| strsim::normalized_damerau_levenshtein(known, name);
+    let nearest = known.iter().max_by(|one, other| alike(one).total_cmp(&alike(other)));
+    let hint = nearest.filter(|nearest| alike(nearest) >= ALIKE);
+    let hint = hint.map_or_else(String::new, |nearest| format!("is {nearest:?} meant? "));
+    bail!("{} has no context {name:?}; {hint}It has {}", file.shown(), known.join(", "));
+}
