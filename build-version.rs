@@ -4,6 +4,8 @@
 //! this directory is the root of a repository. A build for development does not: it would have to compile the crate
 //! again after each commit, or show an old one.
 
+#![expect(clippy::print_stdout, reason = "cargo reads what a build script prints")]
+
 use std::{env, path::Path, process::Command};
 
 /// What a git command prints; `None` if it fails, or if there is no git.

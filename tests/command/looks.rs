@@ -145,6 +145,7 @@ async fn a_command_goes_where_its_context_says_and_to_the_first_address_that_is_
 fn an_export_is_inspected_and_nothing_is_imported() {
     let place = Place::new();
     let (stdout, _) = run(&place, 0, &["export", "inspect", &example()]);
+    let flat = stdout.split_whitespace().collect::<Vec<_>>().join(" ");
     for part in [
         "a plain export of ",
         "111 records, 3 organizations",

@@ -299,7 +299,9 @@ async fn an_import_is_reported_as_text_and_json() {
     assert!(stdout.starts_with(&format!("Import {ID} in region fake: SUCCEEDED\n")), "{stdout}");
     assert!(stdout.contains("1    4501  api          api-x7      changed\n"), "{stdout}");
     assert!(stdout.contains("    sentry.organization: api is a reserved word\n"), "{stdout}");
-    for line in ["begun again: not now", "begun again: no place", "PLANNING\n", "WRITING\n", "SUCCEEDED\n"] {
+    for line in
+        ["begun again: not now", "begun again: no place", ": PLANNING  ", ": WRITING  ", ": SUCCEEDED 100%  "]
+    {
         assert!(stderr.contains(line), "{line} is not in {stderr}");
     }
     let header = fake.script(|script| script.header.take()).expect("a header");
@@ -457,7 +459,7 @@ async fn who_is_interrupted_is_told_that_the_import_goes_on() {
     let arguments = ["import", "organizations", &file, "--region", &url, "--import-id", ID];
     let import = start(&arguments, "WRITING").await;
     let (code, log) = signal(import, "INT").await;
-    assert_eq!(code, Some(1));
+    assert_eq!(code, Some(130));
     assert!(log.contains(&format!("causeway imports show {ID} --region {url}\n")), "{log}");
 }
 

@@ -28,7 +28,9 @@ fn refused(directory: &Path, line: &str) -> String {
     let output = run(directory, line);
     assert_ne!(output.status.code(), Some(0), "{line}");
     let stderr = String::from_utf8(output.stderr).expect("it is text");
-    stderr.lines().next().unwrap_or_default().to_owned()
+    // The first line says where the command goes.
+    let mut lines = stderr.lines().filter(|line| !line.starts_with("causeway: asking "));
+    lines.next().unwrap_or_default().to_owned()
 }
 
 /// The flags that the output asks to paste: its last line.
