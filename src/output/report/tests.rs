@@ -132,6 +132,22 @@ fn the_report_on_an_import_that_succeeded() {
 }
 
 #[test]
+fn all_organizations_and_models_are_shown_on_demand() {
+    let mut import = import();
+    import.models[0] =
+        ModelCounts { model: "sentry.organization".to_owned(), seen: 3, inserted: 3, ..Default::default() };
+    let some = rendered(&import, &Findings::First(Vec::new()), SHOWN);
+    assert!(!some.contains("acme") && !some.contains("  sentry.organization "), "{some}");
+    assert!(some.contains("  3 records of 1 other model are as in the file (--all shows all):\n"), "{some}");
+    let all = rendered(&import, &Findings::First(Vec::new()), ALL);
+    for row in ["       1    4501  acme         acme\n", "  sentry.organization "] {
+        assert!(all.contains(row), "{row}: {all}");
+    }
+    // What changed still comes first.
+    assert!(all.find("api-x7") < all.find("acme"), "{all}");
+}
+
+#[test]
 fn all_findings_are_shown_on_demand() {
     let text = rendered(&import(), &Findings::All(vec![finding(), finding()]), SHOWN);
     let line =
