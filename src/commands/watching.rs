@@ -120,11 +120,15 @@ async fn watch(
     seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut lost = false;
     loop {
-        let event = tokio::select! {
-            event = watch.next() => event,
-            _ = seconds.tick() => {
-                progress.tick(Instant::now());
-                continue;
+        // A tick must not drop what is on its way: a region that takes longer than a second to answer would never be
+        // heard.
+        let event = {
+            let mut next = std::pin::pin!(watch.next());
+            loop {
+                tokio::select! {
+                    event = &mut next => break event,
+                    _ = seconds.tick() => progress.tick(Instant::now()),
+                }
             }
         };
         let event = event.with_context(|| {
