@@ -262,7 +262,7 @@ mod tests {
     #[test]
     fn what_is_no_export_is_refused_with_its_place() {
         for (text, why) in [
-            ("", "array"),
+            ("", "the file is empty"),
             ("{}", "array"),
             (r#"[{"model": "sentry.user", "pk": 1, "fields": {}}"#, "cut off"),
             (r#"[{"model": "sentry.user", "pk": 0, "fields": {}}]"#, "pk"),
