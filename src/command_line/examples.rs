@@ -169,6 +169,27 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         ],
     ),
     ("man", &["causeway man --out ./man"]),
+    (
+        "doctor",
+        &[
+            "causeway doctor --config causeway.toml",
+            "causeway doctor --control http://127.0.0.1:50051 --region http://127.0.0.1:50052",
+        ],
+    ),
+    ("doctor control", &["causeway doctor control --database-url sqlite:control.db"]),
+    ("doctor region", &["causeway doctor region --config causeway.toml"]),
+    ("health", &["causeway health http://127.0.0.1:50051"]),
+    ("throttle", &["causeway throttle show --region http://127.0.0.1:50052"]),
+    ("throttle show", &["causeway throttle show --region http://127.0.0.1:50052"]),
+    ("throttle set", &["causeway throttle set --max-rows-per-second 5000 --region http://127.0.0.1:50052"]),
+    (
+        "imports pause",
+        &[
+            "causeway imports pause 3b1f5a3e-8d1f-4b9e-9a1e-0a6b6f2f7c11 --context prod-us",
+            "causeway imports pause --all --region http://127.0.0.1:50052",
+        ],
+    ),
+    ("restored", &["causeway restored --database-url postgres:///causeway_control"]),
 ];
 
 /// The command, and all commands in it, with their examples. `path` is the command's.

@@ -33,9 +33,9 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: &Args, env: Environment) -> anyhow::Result<Outcome> {
     let Some(import_id) = args.import_id else {
-        let url = args.region.region.as_deref();
-        let target = Target::open(Service::Region, url, &args.region.data, false, env).await?;
-        return target.ask(async |region| pause::unpause_all(region, args.output).await).await;
+        let target =
+            Target::open(Service::Region, &args.region.region, &args.region.data, false, env).await?;
+        return target.ask(async |region| pause::unpause_all(region, args.report.output).await).await;
     };
     let interrupted = "interrupted; look at the import with";
     run_interruptible(&args.region, import_id, env, interrupted, async |region| {
@@ -59,8 +59,7 @@ async fn resume(region: &Client, args: &Args, import_id: Uuid) -> anyhow::Result
         }
     };
     let progress = Progress::new(args.region.place());
-    let import =
-        watch_and_report(region, &args.region, import_id, import, &args.report, progress).await?;
+    let import = watch_and_report(region, &args.region, import_id, import, &args.report, progress).await?;
     let ended_well = match import.state() {
         ImportState::Succeeded => true,
         // What a pause has interrupted.

@@ -19,7 +19,7 @@ use super::{
     throttle_args,
 };
 use crate::{
-    output::{self, Format, place::CommandTarget, throttle},
+    output::{self, Format, place::CommandTarget, terminal::Width, throttle},
     settings::units::Size,
 };
 
@@ -108,7 +108,7 @@ impl Command {
 
 pub(super) async fn run(command: Command, env: Environment) -> anyhow::Result<Outcome> {
     let open = async |args: &RegionArgs, env| {
-        Target::open(Service::Region, args.region.as_deref(), &args.data, false, env).await
+        Target::open(Service::Region, &args.region, &args.data, false, env).await
     };
     match &command {
         Command::Show(args) => {
@@ -126,7 +126,8 @@ async fn show(region: &Client, args: &Show) -> anyhow::Result<Outcome> {
     match args.output {
         Format::Json => output::json(&[to_json(&answer, "causeway.region.v1.GetThrottleResponse")?])?,
         Format::Text => {
-            output::text(&throttle::render(&answer.throttle.context("the region's answer has no limits")?))?;
+            let limits = answer.throttle.context("the region's answer has no limits")?;
+            output::text(&throttle::render(&limits, Width::of_report()))?;
         }
     }
     Ok(Outcome::Done)
@@ -138,7 +139,8 @@ async fn set(region: &Client, args: &Set) -> anyhow::Result<Outcome> {
     match args.output {
         Format::Json => output::json(&[to_json(&answer, "causeway.region.v1.SetThrottleResponse")?])?,
         Format::Text => {
-            output::text(&throttle::render(&answer.throttle.context("the region's answer has no limits")?))?;
+            let limits = answer.throttle.context("the region's answer has no limits")?;
+            output::text(&throttle::render(&limits, Width::of_report()))?;
         }
     }
     Ok(Outcome::Done)

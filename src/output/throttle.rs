@@ -7,7 +7,10 @@ use causeway_proto::{
     time::from_proto,
 };
 
-use super::table::{Align::Left, Table, clean, time};
+use super::{
+    table::{Align::Left, Table, clean, time},
+    terminal::Width,
+};
 use crate::settings::units::Size;
 
 fn number(value: i64) -> u64 {
@@ -36,7 +39,7 @@ fn sized(bytes: i64) -> String {
 }
 
 /// The limits of a region, and what they do.
-pub(crate) fn render(throttle: &Throttle) -> String {
+pub(crate) fn render(throttle: &Throttle, width: Width) -> String {
     let mut table = Table::new(&[("limit", Left), ("value", Left), ("from", Left)]);
     let limits = [
         ("rows", ThrottleKind::Rows, throttle.max_rows_per_second),
@@ -51,7 +54,7 @@ pub(crate) fn render(throttle: &Throttle) -> String {
             if set { "throttle set" } else { "start of the region" }.to_owned(),
         ]);
     }
-    let mut text = table.render();
+    let mut text = table.render(width);
     if throttle.set_time.is_some() {
         let by = if throttle.set_by.is_empty() { "somebody" } else { &throttle.set_by };
         let at = time(throttle.set_time.as_ref().and_then(from_proto));
