@@ -107,7 +107,7 @@ mod tests {
             waited_ms: 1_500,
             ..Default::default()
         };
-        let text = render(&throttle);
+        let text = render(&throttle, Width::UNLIMITED);
         let words = |line: usize| {
             text.lines().nth(line).unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")
         };
@@ -122,12 +122,12 @@ mod tests {
             write_percent: 50,
             ..Default::default()
         };
-        let text = render(&slow);
+        let text = render(&slow, Width::UNLIMITED);
         assert!(
             text.contains("the probe statement took 21ms 500us; imports write 50% of the time"),
             "{text}"
         );
         let failed = Throttle { probe_latency_us: None, probe_error: "no such table".to_owned(), ..slow };
-        assert!(render(&failed).contains("no such table, so imports do not give way"));
+        assert!(render(&failed, Width::UNLIMITED).contains("no such table, so imports do not give way"));
     }
 }
