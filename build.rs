@@ -18,6 +18,7 @@ const FILES: &[&str] = &[
     "causeway/control/v1/control_import_service.proto",
     "causeway/control/v1/directory_service.proto",
     "causeway/control/v1/region_service.proto",
+    "causeway/control/v1/report_service.proto",
     "causeway/control/v1/slug_reservation_service.proto",
     "causeway/region/v1/import_service.proto",
     "causeway/region/v1/organization_service.proto",

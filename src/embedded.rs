@@ -98,6 +98,8 @@ impl Embedded {
                 decryption_keys: key.into_iter().collect(),
                 // The region lives for one command. `causeway reconcile` compares on demand.
                 reconcile_every: std::time::Duration::ZERO,
+                // Nobody looks at its control meanwhile.
+                report_every: std::time::Duration::ZERO,
                 ..causeway_region::Options::new(
                     REGION.to_owned(),
                     listener.1,

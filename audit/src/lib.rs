@@ -12,6 +12,7 @@
 mod call;
 pub mod chain;
 mod convert;
+mod entries;
 mod entry;
 mod failures;
 mod grpc;
@@ -21,6 +22,7 @@ mod subject;
 
 pub use call::{Call, about, current_request_id, in_current_call, scope};
 pub use convert::InvalidEntry;
+pub use entries::EntryPosition;
 pub use entry::{Entry, StoredLink};
 pub use keeper::{Audit, Options};
 pub use store::{append, append_each, append_failure};

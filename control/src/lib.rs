@@ -4,7 +4,7 @@
 //!
 //! 1. [`model`]: plain types;
 //! 2. `store`: the SQL, one file for each table or query topic;
-//! 3. use cases: [`regions`], [`feed`], [`slug`], [`directory`], [`import`];
+//! 3. use cases: [`regions`], [`feed`], [`slug`], [`directory`], [`import`], [`reports`];
 //! 4. `measured`: what metrics show of them;
 //! 5. `grpc`: decodes a request, calls one use case, encodes the answer. One table maps each [`error`](Error) to its
 //!    gRPC code.
@@ -17,6 +17,7 @@ pub mod import;
 mod measured;
 pub mod model;
 pub mod regions;
+pub mod reports;
 pub mod restored;
 pub mod slug;
 // Public only because the `compile_fail` examples of `store::feed_transaction` need access. Nobody else calls it.
@@ -47,6 +48,7 @@ use crate::{
     import::{fitted::Fitted, write::ControlImports},
     model::region::AcceptRegions,
     regions::Regions,
+    reports::Reports,
     slug::{
         bulk_intake, product_renames::ProductRenames, renames::Renames, reservations::SlugReservations,
         waiting::Waiting,
@@ -121,6 +123,7 @@ pub struct Control {
     feeds: Feeds,
     directory: Directory,
     imports: ControlImports,
+    reports: Reports,
     audit: Audit,
     page_key: PageKey,
     readers: Readers,
@@ -128,13 +131,14 @@ pub struct Control {
 
 impl Control {
     /// The full names of the gRPC services, for the health service.
-    pub const SERVICES: [&str; 6] = [
+    pub const SERVICES: [&str; 7] = [
         "causeway.relocation.v1.AuditService",
         "causeway.relocation.v1.VersionService",
         "causeway.control.v1.RegionService",
         "causeway.control.v1.SlugReservationService",
         "causeway.control.v1.DirectoryService",
         "causeway.control.v1.ControlImportService",
+        "causeway.control.v1.ReportService",
     ];
 
     /// Opens and migrates the database, creates missing model tables, and starts the background tasks of the feeds.
@@ -183,6 +187,7 @@ impl Control {
             slug_reservations,
             renames,
             product_renames,
+            reports: Reports::new(db.clone(), env.clone()),
             directory: Directory::new(db.clone(), readers.clone(), env.clone(), feeds.clone()),
             feeds,
             audit,
@@ -234,6 +239,12 @@ impl Control {
         &self.imports
     }
 
+    /// What regions report about their own work.
+    #[must_use]
+    pub fn reports(&self) -> &Reports {
+        &self.reports
+    }
+
     /// The audit log in control's database, which records each change.
     #[must_use]
     pub fn audit(&self) -> &Audit {
@@ -241,7 +252,8 @@ impl Control {
     }
 
     /// The key for the checksums of page tokens. All controls on one database share it.
-    pub(crate) fn page_key(&self) -> &PageKey {
+    #[must_use]
+    pub fn page_key(&self) -> &PageKey {
         &self.page_key
     }
 

@@ -1,5 +1,7 @@
 //! Calls to control. Every call is idempotent by an id of ours, so each may be repeated until an answer comes.
 
+mod reports;
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,

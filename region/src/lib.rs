@@ -10,8 +10,9 @@
 //!    `lifecycle` and `control_client`, which makes all calls to control; control never calls a region; then
 //!    `permits` (turns and places of imports), `primaries` (confirmed slugs, for the follower), and `probing`, which keeps
 //!    the throttle up to date;
-//! 4. the parts: `register`, `follower`, `reconcile`, and [`import`] with its engine. They do not use each other,
-//!    except that a comparison uses the follower, and that all of them register. Each state of an import is a file in
+//! 4. the parts: `register`, `follower`, `reconcile`, `report`, and [`import`] with its engine. They do not use each
+//!    other, except that a comparison uses the follower and looks at imports, that reports are about imports, and that
+//!    all of them register. Each state of an import is a file in
 //!    `import/steps`;
 //! 5. `measured`: what metrics show of all parts;
 //! 6. `grpc`: decodes a request, calls one of the parts, encodes the answer.
@@ -37,6 +38,7 @@ mod reconcile;
 mod register;
 mod registration;
 mod replica;
+mod report;
 // Public only for the doc examples of `store::lease_transaction`, one of which must not compile.
 #[doc(hidden)]
 pub mod store;
@@ -79,6 +81,7 @@ use crate::{
     metrics::RegionMetrics,
     reconcile::Reconciler,
     registration::Registration,
+    report::Reporter,
     store::product_db::ProductDb,
     throttle::{Throttle, ThrottleStatus},
 };
@@ -192,6 +195,8 @@ pub struct Options {
     pub comparison_wait: Duration,
     /// Bounds on uploads, findings, watches and work at the same time.
     pub limits: Limits,
+    /// How often the region reports its imports to control, 2 s by default, if something has changed. Zero means never.
+    pub report_every: Duration,
     /// How often the region compares its organizations with control, 1 h by default. The first time is 10 s after the
     /// start at the latest. Zero means never.
     pub reconcile_every: Duration,
@@ -231,6 +236,7 @@ impl Options {
             backoff: Backoff { first: Duration::from_millis(20), longest: Duration::from_secs(15) },
             comparison_wait: Duration::from_secs(30),
             limits: Limits::default(),
+            report_every: Duration::from_secs(2),
             reconcile_every: Duration::from_secs(3600),
             decryption_keys: Vec::new(),
             allow_merge: false,
@@ -328,6 +334,7 @@ impl Region {
         let follower = Follower::start(&context);
         let reconciler = Reconciler::new(&context, &follower, &engine);
         reconciler.start(options.reconcile_every);
+        Reporter::start(&imports, reconciler.last(), options.report_every);
         Ok(Self { engine, imports, follower, reconciler, audit, page_key })
     }
 

@@ -168,6 +168,15 @@ pub(super) struct Args {
         env = "CAUSEWAY_RECONCILE_EVERY"
     )]
     pub(super) reconcile_every: Duration,
+    /// How often to tell control how the imports are, if something has changed, for its console; 0 for never
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "2s",
+        value_parser = units::duration,
+        env = "CAUSEWAY_REPORT_EVERY"
+    )]
+    report_every: Duration,
     #[command(flatten)]
     throttle: ThrottleArgs,
     #[command(flatten)]
@@ -246,6 +255,7 @@ pub(super) async fn run(args: Args, env: Environment) -> anyhow::Result<Outcome>
         throttle: args.throttle.options(),
         product_name: args.product_region_name,
         reconcile_every: args.reconcile_every,
+        report_every: args.report_every,
         ..Options::new(args.name, port.advertised, database_url, args.control, spool_dir)
     };
     let settings = Settings { metrics: args.server.metrics_port().await?, ..args.server.settings(tls) };

@@ -123,6 +123,8 @@ fn requests(name: &str) -> Vec<Value> {
             let organization = json!({"organizationId": "1", "slug": "acme", "name": "Acme", "status": "ORGANIZATION_STATUS_ACTIVE"});
             us(json!({"organizations": [organization]}))
         }
+        "ReportImports" => us(json!({"version": "0.1.0"})),
+        "ReportComparison" => us(json!({"compareTime": "2026-01-01T00:00:00Z"})),
         "PlanImport" => us(json!({"importId": new})),
         "ImportModels" => {
             let fields =

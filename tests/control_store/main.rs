@@ -12,12 +12,14 @@ mod eras;
 mod feeds;
 mod grpc;
 mod imports;
+mod lookups;
 mod parts;
 mod planned;
 mod races;
 mod regions;
 mod registration;
 mod renames;
+mod reports;
 mod requests;
 mod sizes;
 mod slugs;
@@ -157,6 +159,18 @@ on_each_store! {
     planned:
         a_region_asks_only_for_imports_that_it_has_said_it_plans,
         a_region_plans_an_import_for_a_week_and_not_too_many;
+    reports:
+        a_report_replaces_the_former_one_of_the_same_import,
+        imports_of_all_regions_are_listed_page_by_page_the_newest_first,
+        old_and_too_many_reports_of_a_region_are_forgotten,
+        a_malformed_report_is_refused_with_its_field,
+        the_last_comparison_of_a_region_is_stored,
+        a_report_is_recorded_when_the_version_changes;
+    lookups:
+        slugs_are_found_by_their_beginning,
+        an_organization_shows_its_slugs_and_its_renames,
+        what_is_neither_confirmed_nor_released_is_stuck_after_ten_minutes,
+        a_hundred_thousand_stuck_reservations_are_listed_by_operation;
     users:
         a_record_of_a_user_whom_its_import_has_not_brought_is_refused,
         a_user_whom_another_region_uses_stays_with_all_that_belongs_to_it,

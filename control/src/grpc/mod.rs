@@ -7,6 +7,7 @@ mod convert;
 mod directory_service;
 mod planning;
 mod region_service;
+mod report_service;
 mod slug_reservation_service;
 mod status;
 
@@ -14,6 +15,7 @@ use causeway_proto::{
     control::v1::{
         control_import_service_server::ControlImportServiceServer,
         directory_service_server::DirectoryServiceServer, region_service_server::RegionServiceServer,
+        report_service_server::ReportServiceServer,
         slug_reservation_service_server::SlugReservationServiceServer,
     },
     limits::MAX_MESSAGE_BYTES,
@@ -65,6 +67,10 @@ pub(crate) fn add_services(control: &Control, routes: &mut RoutesBuilder, insecu
             DirectoryServiceServer::new(directory)
                 .max_decoding_message_size(MAX_MESSAGE_BYTES)
                 .max_encoding_message_size(MAX_MESSAGE_BYTES),
+        )
+        .add_service(
+            ReportServiceServer::new(report_service::Handler::new(control.reports().clone()))
+                .max_decoding_message_size(MAX_MESSAGE_BYTES),
         );
 }
 

@@ -3,7 +3,9 @@
 pub mod directory;
 pub mod feed;
 pub mod import;
+pub mod lookup;
 pub mod operation;
 pub mod region;
 pub mod rename;
+pub mod report;
 pub mod reservation;

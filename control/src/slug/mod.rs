@@ -28,6 +28,7 @@
 mod bulk_creation;
 pub mod bulk_intake;
 mod confirmation;
+pub mod lookup;
 pub mod operation;
 pub mod product_renames;
 pub mod renames;

@@ -16,6 +16,8 @@ pub(crate) mod product_tables;
 pub(crate) mod region;
 pub(crate) mod region_ids;
 pub(crate) mod rename;
+pub(crate) mod report;
+pub(crate) mod slug_lookup;
 pub(crate) mod slug_operation;
 pub mod slug_reservation;
 
@@ -71,6 +73,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
             include_str!("../../../migrations/control/postgres/0041_addresses_to_sign_in.sql"),
         ),
         (42, "first chunks", include_str!("../../../migrations/control/postgres/0042_first_chunks.sql")),
+        (43, "reports", include_str!("../../../migrations/control/postgres/0043_reports.sql")),
         (45, "restored", include_str!("../../../migrations/control/postgres/0045_restored.sql")),
     ],
     sqlite: &[
@@ -109,6 +112,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
             include_str!("../../../migrations/control/sqlite/0041_addresses_to_sign_in.sql"),
         ),
         (42, "first chunks", include_str!("../../../migrations/control/sqlite/0042_first_chunks.sql")),
+        (43, "reports", include_str!("../../../migrations/control/sqlite/0043_reports.sql")),
         (45, "restored", include_str!("../../../migrations/control/sqlite/0045_restored.sql")),
     ],
     of_models: &[1, 33, 41],

@@ -15,7 +15,12 @@ fn unreadable(what: &str) -> DbError {
 const SELECT: &str = "SELECT operation_id, region, organization_id, desired_slug, require_exact, keep_alias, slug, \
                       previous_slug, state, refusal_reason, refusal_message FROM causeway_slug_rename";
 
-fn read(row: &Row) -> Result<Rename, DbError> {
+/// The same with the times of the rename.
+pub(super) const SELECT_DATED: &str = "SELECT operation_id, region, organization_id, desired_slug, require_exact, \
+                                       keep_alias, slug, previous_slug, state, refusal_reason, refusal_message, \
+                                       created_at, updated_at FROM causeway_slug_rename";
+
+pub(super) fn read(row: &Row) -> Result<Rename, DbError> {
     let state = match row.text("state")?.as_str() {
         "pending" => RenameState::Pending,
         "confirmed" => RenameState::Confirmed,

@@ -371,10 +371,11 @@ pub(crate) async fn set_type(
     }
 }
 
-const SELECT: &str = "SELECT slug, region, organization_id, type, operation_id, created_at \
+/// Reads reservations with all columns; a caller appends the condition.
+pub(super) const SELECT: &str = "SELECT slug, region, organization_id, type, operation_id, created_at \
                       FROM causeway_organization_slug_reservation";
 
-fn read(row: &Row) -> Result<Reservation, DbError> {
+pub(super) fn read(row: &Row) -> Result<Reservation, DbError> {
     Ok(Reservation {
         slug: row.text("slug")?,
         region: row.text("region")?,

@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::{Difference, DifferenceKind, Mode, Reconciler, Summary, difference::DO_REPAIR};
+use super::{Difference, DifferenceKind, Mode, Reconciler, Summary, difference::DO_REPAIR, last::First};
 use crate::{
     error::Error,
     import::{ImportState, at_control},
@@ -28,6 +28,7 @@ impl Reconciler {
         mode: Mode,
         summary: &mut Summary,
         told: &mpsc::Sender<Vec<Difference>>,
+        first: &mut First,
     ) -> Result<bool, Error> {
         let db = &self.context().db;
         let since = (mode == Mode::SafeRepairs).then(|| self.context().env.now() - RECENT);
@@ -38,7 +39,9 @@ impl Reconciler {
             after = Some(last.0);
             for (import_id, state) in imports {
                 let Some(found) = self.compare_import(import_id, state, mode).await? else { continue };
-                if !summary.add(vec![found], told).await? {
+                let found = vec![found];
+                first.keep(&found);
+                if !summary.add(found, told).await? {
                     return Ok(false);
                 }
             }

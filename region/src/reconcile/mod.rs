@@ -21,6 +21,7 @@
 mod background;
 mod difference;
 mod imports;
+mod last;
 mod lease;
 mod observe;
 mod product;
@@ -28,11 +29,12 @@ mod repair;
 
 use std::sync::Arc;
 
+use causeway_proto::control::v1::ReportComparisonRequest;
 use causeway_silo::db::count;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, mpsc, watch};
 
 pub(crate) use self::difference::{Difference, DifferenceKind};
-use self::observe::Pages;
+use self::{last::First, observe::Pages};
 use crate::{context::Context, error::Error, follower::Follower, import::Engine, store::reconciliation};
 
 /// What to do about differences.
@@ -70,6 +72,8 @@ struct Inner {
     engine: Engine,
     /// One comparison at a time in this process.
     turn: Mutex<()>,
+    /// The last comparison that came to its end here.
+    last: watch::Sender<Option<ReportComparisonRequest>>,
 }
 
 impl Reconciler {
@@ -79,11 +83,17 @@ impl Reconciler {
             follower: follower.clone(),
             engine: engine.clone(),
             turn: Mutex::default(),
+            last: watch::Sender::new(None),
         }))
     }
 
     pub(crate) fn context(&self) -> &Context {
         &self.0.context
+    }
+
+    /// The last comparison that came to its end in this process, without the name of the region.
+    pub(crate) fn last(&self) -> watch::Receiver<Option<ReportComparisonRequest>> {
+        self.0.last.subscribe()
     }
 
     fn follower(&self) -> &Follower {
@@ -105,19 +115,26 @@ impl Reconciler {
         told: mpsc::Sender<Vec<Difference>>,
     ) -> Result<Summary, Error> {
         let turn = self.take_turn().await?;
-        let outcome = self.compare_all(mode, &told).await;
+        let mut first = First::default();
+        let outcome = self.compare_all(mode, &told, &mut first).await;
+        self.give_turn_back(turn).await;
         // If the receiver is gone, not all were compared.
         if let Ok(summary) = &outcome
             && !told.is_closed()
         {
             let left = summary.differences - summary.repaired;
             self.context().metrics.comparisons.ended(self.context().env.now().timestamp(), left);
+            self.0.last.send_replace(Some(first.report(summary, self.context().env.now())));
         }
-        self.give_turn_back(turn).await;
         outcome
     }
 
-    async fn compare_all(&self, mode: Mode, told: &mpsc::Sender<Vec<Difference>>) -> Result<Summary, Error> {
+    async fn compare_all(
+        &self,
+        mode: Mode,
+        told: &mpsc::Sender<Vec<Difference>>,
+        first: &mut First,
+    ) -> Result<Summary, Error> {
         self.context().register().await?;
         let mut summary = Summary::default();
         let mut pages = Pages::default();
@@ -127,12 +144,13 @@ impl Reconciler {
             let settled = self.settle(page).await?;
             summary.moving += settled.moving;
             let found = self.repair_and_collect(mode, settled.found).await?;
+            first.keep(&found);
             if !summary.add(found, told).await? {
                 return Ok(summary);
             }
             self.renew().await?;
         }
-        if !self.compare_imports(mode, &mut summary, told).await? {
+        if !self.compare_imports(mode, &mut summary, told, first).await? {
             return Ok(summary);
         }
         let mut after = 0;
@@ -140,7 +158,9 @@ impl Reconciler {
             let twice = reconciliation::duplicate_slugs(&self.context().db, after, 1_000).await?;
             let Some((_, last, _)) = twice.last() else { return Ok(summary) };
             after = *last;
-            let found = twice.into_iter().map(|(slug, one, other)| slug_twice(slug, one, other)).collect();
+            let found: Vec<Difference> =
+                twice.into_iter().map(|(slug, one, other)| slug_twice(slug, one, other)).collect();
+            first.keep(&found);
             if !summary.add(found, told).await? {
                 return Ok(summary);
             }

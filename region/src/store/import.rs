@@ -167,6 +167,26 @@ pub(crate) async fn list(
     db.fetch_all(statement).await?.iter().map(read).collect()
 }
 
+/// Imports without their filters that have changed since a time, and those that have not ended: at most `most`, those
+/// that changed last. Imports whose file is still being sent are left out.
+pub(crate) async fn changed_since(db: &Db, since: DateTime<Utc>, most: i64) -> Result<Vec<Import>, DbError> {
+    let statement = Statement::new(SELECT_WITHOUT_FILTER)
+        .push(" WHERE i.state <> ")
+        .arg(ImportState::Receiving.name())
+        .push(" AND (i.updated_at >= ")
+        .arg(since)
+        .push(" OR (i.state = ")
+        .arg(ImportState::Succeeded.name())
+        .push(" AND NOT i.reported)");
+    let statement = ImportState::ALL
+        .iter()
+        .filter(|state| state.is_unfinished() && **state != ImportState::Receiving)
+        .fold(statement, |statement, state| statement.push(" OR i.state = ").arg(state.name()))
+        .push(") ORDER BY i.updated_at DESC, i.import_id LIMIT ")
+        .arg(most);
+    db.fetch_all(statement).await?.iter().map(read).collect()
+}
+
 /// The imports that a process has to continue, the oldest first.
 pub(crate) async fn unfinished(db: &Db) -> Result<Vec<Import>, DbError> {
     let unfinished = ImportState::ALL.iter().filter(|state| state.is_unfinished());

@@ -74,6 +74,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
         ),
         (42, "traces", include_str!("../../../migrations/region/postgres/0042_traces.sql")),
         (43, "feed era", include_str!("../../../migrations/region/postgres/0043_feed_era.sql")),
+        (44, "reports", include_str!("../../../migrations/region/postgres/0044_reports.sql")),
         (45, "throttle", include_str!("../../../migrations/region/postgres/0045_throttle.sql")),
     ],
     sqlite: &[
@@ -120,6 +121,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
         ),
         (42, "traces", include_str!("../../../migrations/region/sqlite/0042_traces.sql")),
         (43, "feed era", include_str!("../../../migrations/region/sqlite/0043_feed_era.sql")),
+        (44, "reports", include_str!("../../../migrations/region/sqlite/0044_reports.sql")),
         (45, "throttle", include_str!("../../../migrations/region/sqlite/0045_throttle.sql")),
     ],
     of_models: &[1, 33],

@@ -54,6 +54,8 @@ pub(super) fn region(
         backoff: backoff(),
         // Off: a test that wants comparisons starts them itself.
         reconcile_every: Duration::ZERO,
+        // Off: they would be calls that a test of calls does not expect.
+        report_every: Duration::ZERO,
         ..causeway_region::Options::new(name.to_owned(), address, database_url, control_urls, spool_dir)
     }
 }

@@ -1,0 +1,168 @@
+//! `causeway.control.v1.ReportService`.
+
+use causeway_proto::{
+    control::v1::{
+        self as proto, ReportComparisonRequest, ReportComparisonResponse, ReportImportsRequest,
+        ReportImportsResponse, report_service_server::ReportService,
+    },
+    failure::reason_name,
+    finding,
+    relocation::v1 as contract,
+    time,
+};
+use chrono::{DateTime, SubsecRound as _, Utc};
+use prost_types::Timestamp;
+use tonic::{Request, Response, Status};
+
+use super::uuid;
+use crate::{
+    Error,
+    model::report::{
+        Comparison, ImportDetails, ImportReport, ImportSummary, ReportedCounts, ReportedDifference,
+        ReportedFinding, ReportedFindingCount, ReportedImport, ReportedProgress, ReportedReason,
+    },
+    reports::Reports,
+};
+
+#[derive(Debug)]
+pub(super) struct Handler {
+    reports: Reports,
+}
+
+impl Handler {
+    pub(super) fn new(reports: Reports) -> Self {
+        Self { reports }
+    }
+}
+
+/// A time to the microsecond, which both databases can store.
+fn instant(field: impl FnOnce() -> String, time: Option<&Timestamp>) -> Result<DateTime<Utc>, Error> {
+    match time.and_then(time::from_proto) {
+        Some(time) => Ok(time.trunc_subsecs(6)),
+        None => Err(Error::invalid(field(), "is no time")),
+    }
+}
+
+fn reason(reason: proto::ReportedReason) -> ReportedReason {
+    ReportedReason { reason: reason_name(reason.reason()).to_owned(), message: reason.message }
+}
+
+fn progress(progress: proto::ReportedProgress) -> ReportedProgress {
+    let proto::ReportedProgress { model, records_done, records_total, bytes_done, rate } = progress;
+    ReportedProgress { model, records_done, records_total, bytes_done, rate }
+}
+
+fn counts(counts: contract::ModelCounts) -> ReportedCounts {
+    ReportedCounts {
+        model: counts.model,
+        seen: counts.seen,
+        inserted: counts.inserted,
+        existing: counts.existing,
+        out_of_scope: counts.out_of_scope,
+        filtered: counts.filtered,
+        dropped: counts.dropped,
+        passed_over: counts.passed_over,
+        changed: counts.changed,
+        deleted: counts.deleted,
+        kept: counts.kept,
+    }
+}
+
+fn severity(severity: contract::Severity) -> String {
+    let name = severity.as_str_name();
+    name.strip_prefix("SEVERITY_").unwrap_or(name).to_owned()
+}
+
+fn kind(kind: contract::FindingKind) -> String {
+    finding::name(kind).to_uppercase()
+}
+
+fn finding_count(count: &contract::FindingCount) -> ReportedFindingCount {
+    ReportedFindingCount {
+        kind: kind(count.kind()),
+        severity: severity(count.severity()),
+        count: count.count,
+    }
+}
+
+fn found(finding: contract::Finding) -> ReportedFinding {
+    ReportedFinding {
+        kind: kind(finding.kind()),
+        severity: severity(finding.severity()),
+        model: finding.model,
+        source_pk: finding.source_pk,
+        field: finding.field,
+        reason: finding.reason,
+        remedy: finding.remedy,
+    }
+}
+
+fn import(index: usize, import: proto::ReportedImport) -> Result<ReportedImport, Error> {
+    let field = |name: &str| format!("imports[{index}].{name}");
+    let waiting_since = match &import.waiting_since {
+        None => None,
+        some => Some(instant(|| field("waiting_since"), some.as_ref())?),
+    };
+    Ok(ReportedImport {
+        import_id: uuid(&field("import_id"), &import.import_id)?,
+        created_at: instant(|| field("create_time"), import.create_time.as_ref())?,
+        updated_at: instant(|| field("update_time"), import.update_time.as_ref())?,
+        state: import.state,
+        ended: import.ended,
+        dry_run: import.dry_run,
+        size_bytes: import.size_bytes,
+        organization_count: import.organization_count,
+        summary: ImportSummary {
+            progress: import.progress.map(progress),
+            waiting: import.waiting.map(reason),
+            waiting_since,
+            failure: import.failure.map(reason),
+            begun_by: import.begun_by,
+        },
+        details: ImportDetails {
+            models: import.models.into_iter().map(counts).collect(),
+            finding_counts: import.finding_counts.iter().map(finding_count).collect(),
+            findings: import.findings.into_iter().map(found).collect(),
+        },
+    })
+}
+
+#[tonic::async_trait]
+impl ReportService for Handler {
+    async fn report_imports(
+        &self,
+        request: Request<ReportImportsRequest>,
+    ) -> Result<Response<ReportImportsResponse>, Status> {
+        let ReportImportsRequest { region, version, imports, feed_version } = request.into_inner();
+        let imports = imports.into_iter().enumerate().map(|(index, it)| import(index, it));
+        let imports = imports.collect::<Result<_, _>>()?;
+        let report = ImportReport { region, version, feed_version, imports };
+        self.reports.report_imports(&report).await?;
+        Ok(Response::new(ReportImportsResponse {}))
+    }
+
+    async fn report_comparison(
+        &self,
+        request: Request<ReportComparisonRequest>,
+    ) -> Result<Response<ReportComparisonResponse>, Status> {
+        let request = request.into_inner();
+        let difference = |it: proto::ReportedDifference| ReportedDifference {
+            kind: it.kind,
+            organization_id: it.organization_id,
+            message: it.message,
+            remedy: it.remedy,
+            repaired: it.repaired,
+        };
+        let comparison = Comparison {
+            compared_at: instant(|| "compare_time".to_owned(), request.compare_time.as_ref())?,
+            region: request.region,
+            compared: request.compared,
+            difference_count: request.difference_count,
+            repaired_count: request.repaired_count,
+            moving_count: request.moving_count,
+            differences: request.differences.into_iter().map(difference).collect(),
+        };
+        self.reports.report_comparison(&comparison).await?;
+        Ok(Response::new(ReportComparisonResponse {}))
+    }
+}
