@@ -341,8 +341,10 @@ pub enum Error {
         /// The slug from the request, in lowercase.
         slug: String,
     },
-    /// The rename is confirmed, so it cannot be released.
-    #[error("rename {operation_id} is confirmed; rename the organization again instead")]
+    /// The operation is confirmed, so it cannot be released.
+    #[error(
+        "operation {operation_id} is confirmed: its slug is that of an organization; rename the organization instead"
+    )]
     OperationConfirmed {
         /// The operation of the rename.
         operation_id: Uuid,

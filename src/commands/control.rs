@@ -1,11 +1,15 @@
 //! `causeway control`.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{Ipv6Addr, SocketAddr},
+    time::Duration,
+};
 
-use anyhow::Context as _;
-use causeway::serve::{Settings, serve_control};
+use anyhow::{Context as _, bail};
+use causeway::serve::{ConsolePort, Settings, serve_control, serve_control_with_console};
 use causeway_control::{feed, model::region::AcceptRegions, slug::bulk_intake};
 use causeway_silo::env::Environment;
+use tokio::net::TcpListener;
 
 use super::{log, outcome::Outcome, read_database::ReadDatabaseArgs, server::ServerArgs};
 use crate::{output::place::CommandTarget, settings::units};
@@ -58,10 +62,36 @@ pub(super) struct Args {
     /// accepted [default: added with --trust-domain, otherwise any]
     #[arg(long, value_enum, value_name = "WHICH", env = "CAUSEWAY_ACCEPT_REGIONS")]
     accept_regions: Option<Accept>,
+    /// Serve web pages for operators on this address: regions, imports, slugs, what is stuck, the audit log. They speak
+    /// TLS if the service does. On an address that other machines can reach, they need --trust-domain, and show
+    /// themselves to operators only
+    #[arg(long, value_name = "ADDR", env = "CAUSEWAY_CONSOLE_LISTEN")]
+    pub(super) console_listen: Option<SocketAddr>,
+    /// A host name by which browsers reach --console-listen, besides localhost and its address; several with commas or
+    /// several times. A request by another name is refused
+    #[arg(
+        long,
+        value_name = "HOST",
+        env = "CAUSEWAY_CONSOLE_HOST",
+        value_delimiter = ',',
+        value_parser = console_host
+    )]
+    console_host: Vec<String>,
     #[command(flatten)]
     pub(super) read_database: ReadDatabaseArgs,
     #[command(flatten)]
     pub(super) server: ServerArgs,
+}
+
+/// A host name, without a port.
+fn console_host(text: &str) -> Result<String, String> {
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    let is_address = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+    let is_address = is_address.is_some_and(|text| text.parse::<Ipv6Addr>().is_ok());
+    if is_address || (!text.is_empty() && text.bytes().all(is_name)) {
+        return Ok(text.to_ascii_lowercase());
+    }
+    Err("give the name alone, without scheme and port, such as console.example.com".to_owned())
 }
 
 /// Which regions may register.
@@ -72,6 +102,20 @@ enum Accept {
 }
 
 impl Args {
+    /// Checks settings against each other.
+    pub(super) fn check(&self, reads_files: bool) -> anyhow::Result<()> {
+        self.server.check(self.listen, reads_files)?;
+        match self.console_listen {
+            None if !self.console_host.is_empty() => bail!("--console-host needs --console-listen"),
+            Some(address) if !address.ip().is_loopback() && !self.server.tls.has_identities() => bail!(
+                "{address} of --console-listen can be reached from other machines, and the console is for operators: \
+                 give --trust-domain with certificates of callers (`causeway certs` makes some to try it with), or \
+                 listen on loopback"
+            ),
+            _ => Ok(()),
+        }
+    }
+
     /// Without identities, whoever could register a region could add it too, so adding would protect nothing.
     fn accept_regions(&self) -> AcceptRegions {
         match self.accept_regions {
@@ -107,5 +151,11 @@ pub(super) async fn run(args: Args, env: Environment) -> anyhow::Result<Outcome>
         audit: args.server.audit(),
     };
     let settings = Settings { metrics: args.server.metrics_port().await?, ..args.server.settings(tls) };
-    args.server.serve(serve_control(port.listener, options, settings, env)).await
+    let Some(address) = args.console_listen else {
+        return args.server.serve(serve_control(port.listener, options, settings, env)).await;
+    };
+    let console = TcpListener::bind(address).await;
+    let console = console.with_context(|| format!("the console cannot listen on {address}"))?;
+    let console = ConsolePort { listener: console, hosts: args.console_host };
+    args.server.serve(serve_control_with_console(port.listener, console, options, settings, env)).await
 }

@@ -183,10 +183,10 @@ impl Command {
 pub(crate) fn check(cli: &Cli, reads_files: bool) -> anyhow::Result<()> {
     use config::{Command::Check, Server};
     match &cli.command {
-        Command::Control(args) => args.server.check(args.listen, reads_files),
+        Command::Control(args) => args.check(reads_files),
         Command::Region(args) => args.check(reads_files),
         Command::Config(Check(args)) => match &args.server {
-            Some(Server::Control(args)) => args.server.check(args.listen, reads_files),
+            Some(Server::Control(args)) => args.check(reads_files),
             Some(Server::Region(args)) => args.check(reads_files),
             None => Ok(()),
         },

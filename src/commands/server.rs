@@ -308,6 +308,9 @@ impl ServerArgs {
         if let Some(address) = running.metrics_address {
             info!("metrics can be scraped at http://{address}{}", causeway_metrics::http::PATH);
         }
+        if let Some(console) = running.console_url() {
+            info!(url = console, "the console is served");
+        }
         info!(address = %running.address, "serving");
         let outcome = tokio::select! {
             error = running.wait() => {

@@ -36,7 +36,7 @@ const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 const REFUSED_IDLE: Duration = Duration::from_secs(1);
 /// Pause after a failed accept. It mostly fails for lack of something (such as file handles) that does not come back at
 /// once.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Length, in bytes, of the preface that every HTTP/2 connection begins with.
 const PREFACE: usize = 24;
 /// Least time between two log lines about refused connections.
@@ -80,17 +80,36 @@ pub(super) fn incoming(
 
 /// The connections refused since the last log line about them.
 #[derive(Debug, Default)]
-struct Refusals {
+pub(super) struct Refusals {
     refused: u64,
     told: Option<Instant>,
+    /// Whether they are those of the console, whose limits are no settings.
+    of_console: bool,
 }
 
 impl Refusals {
-    fn count(&mut self, full: Full) {
+    /// Of the port of the console.
+    pub(super) fn of_console() -> Self {
+        Self { of_console: true, ..Self::default() }
+    }
+
+    pub(super) fn count(&mut self, full: Full) {
         self.refused += 1;
         if self.told.is_none_or(|told| told.elapsed() >= REFUSAL_LOG_INTERVAL) {
             let refused = std::mem::take(&mut self.refused);
             match full {
+                Full::All(limit) if self.of_console => {
+                    warn!(
+                        limit,
+                        refused, "as many connections of the console are open as may be; others are refused"
+                    );
+                }
+                Full::OfAddress(address, limit) if self.of_console => warn!(
+                    %address,
+                    limit,
+                    refused,
+                    "as many connections of the console are open from one address as may be; others are refused"
+                ),
                 Full::All(limit) => warn!(
                     limit,
                     refused, "as many connections are open as may be (--max-connections); others are refused"

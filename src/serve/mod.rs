@@ -13,6 +13,7 @@ mod calls;
 mod certificates;
 mod connection_limiter;
 mod connections;
+mod console;
 mod health;
 mod identities;
 mod limits;
@@ -51,11 +52,13 @@ use access::{Access, Owned, Owner, Owners};
 use audited::Audited;
 use calls::Calls;
 use certificates::Certificates;
+use console::RunningConsole;
 use health::Health;
 use identities::Identities;
 
 pub use certificates::Tls;
 pub use connection_limiter::Limits as ConnectionLimits;
+pub use console::{ConsolePort, serve_control_with_console};
 pub use http::Port as MetricsPort;
 pub use limits::Limits as CallerLimits;
 
@@ -286,6 +289,15 @@ pub async fn serve_control(
     env: Environment,
 ) -> anyhow::Result<Running> {
     let control = Control::start(options, env.clone()).await.context("control cannot start")?;
+    serve_started_control(listener, control, settings, env).await
+}
+
+async fn serve_started_control(
+    listener: TcpListener,
+    control: Control,
+    settings: Settings,
+    env: Environment,
+) -> anyhow::Result<Running> {
     serve(listener, Arc::new(control), Calls::new(None, env), None, settings).await
 }
 
@@ -363,6 +375,7 @@ async fn serve<S: ServedService + Owners>(
         address,
         metrics_address,
         metrics_stop: metrics_stop.drop_guard(),
+        console: None,
         server: Some(server),
         health_task,
         health,
@@ -389,6 +402,7 @@ pub struct Running {
     /// Where its metrics can be scraped, with the actual port; `None` for nowhere.
     pub metrics_address: Option<SocketAddr>,
     metrics_stop: DropGuard,
+    console: Option<RunningConsole>,
     server: Option<JoinHandle<Served>>,
     health_task: JoinHandle<()>,
     health: Health,
@@ -413,6 +427,17 @@ impl Running {
     pub fn url(&self) -> String {
         let scheme = if self.settings.tls.is_some() { "https" } else { "http" };
         format!("{scheme}://{}", self.address)
+    }
+
+    fn with_console(self, console: RunningConsole) -> Self {
+        Self { console: Some(console), ..self }
+    }
+
+    /// The URL of its console, if it has one.
+    #[must_use]
+    pub fn console_url(&self) -> Option<String> {
+        let scheme = if self.settings.tls.is_some() { "https" } else { "http" };
+        self.console.as_ref().map(|console| format!("{scheme}://{}", console.address))
     }
 
     /// Waits until the service ends by itself, which it never should, and returns why it did. It must still be stopped
@@ -449,6 +474,9 @@ impl Running {
         // A call that does not end must not use up the time that the service needs to stop: a quarter is
         // reserved for it.
         let for_calls = deadline - deadline.duration_since(Instant::now()) / 4;
+        if let Some(console) = self.console {
+            console.stop_at(for_calls).await;
+        }
         if timeout_at(for_calls, self.calls.none_open()).await.is_err() {
             warn!(address = %self.address, open = self.calls.open(), "calls did not end in time and are cut");
         }

@@ -16,13 +16,19 @@ use tokio::{
     net::TcpStream,
     time::{Instant, timeout},
 };
-use tokio_rustls::{TlsAcceptor, rustls::pki_types::CertificateDer, server::TlsStream};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{ServerConfig, pki_types::CertificateDer},
+    server::TlsStream,
+};
 use tracing::{debug, info};
 
 use super::{certificates::Tls, connection_limiter::ConnectionPermit};
 
 /// The first byte of a TLS handshake. HTTP never begins with it.
 const TLS_HANDSHAKE: u8 = 0x16;
+/// The name of HTTP/1.1 in a TLS handshake.
+const HTTP_1: &[u8] = b"http/1.1";
 /// How long a connection that was refused stays open, so that the peer reads why. If it were closed while something
 /// is still on its way here, the operating system would throw away what the peer has not read yet.
 const LINGER_TIME: Duration = Duration::from_secs(1);
@@ -148,16 +154,41 @@ impl Transport {
         log: HandshakeLog,
         place: ConnectionPermit,
     ) -> Self {
+        Self::with(stream, tls.map(|tls| (tls, tls.certificates.config())), log, place)
+    }
+
+    /// The same for a port with pages for browsers, which speaks HTTP/1.1.
+    pub(super) fn for_pages(
+        stream: TcpStream,
+        tls: Option<&Tls>,
+        log: HandshakeLog,
+        place: ConnectionPermit,
+    ) -> Self {
+        let tls = tls.map(|tls| {
+            let mut config = ServerConfig::clone(&tls.certificates.config());
+            config.alpn_protocols = vec![HTTP_1.to_vec()];
+            (tls, Arc::new(config))
+        });
+        Self::with(stream, tls, log, place)
+    }
+
+    fn with(
+        stream: TcpStream,
+        tls: Option<(&Tls, Arc<ServerConfig>)>,
+        log: HandshakeLog,
+        place: ConnectionPermit,
+    ) -> Self {
         let address = stream.peer_addr().ok();
-        let (accepting, state): (Option<Accepting>, State) = match tls {
+        let (accepting, state): (Option<Accepting>, State) = match &tls {
             None => (None, State::Plain(stream, true)),
-            Some(tls) => {
-                let acceptor = TlsAcceptor::from(tls.certificates.config());
+            Some((_, config)) => {
+                let acceptor = TlsAcceptor::from(Arc::clone(config));
                 (Some(Box::pin(acceptor.accept(stream).into_fallible())), State::Failed)
             }
         };
         let (peer, certificate_end, place) = (Arc::default(), Arc::default(), Arc::new(place));
-        Self { accepting, state, tls: tls.cloned(), address, peer, certificate_end, log, place }
+        let tls = tls.map(|(tls, _)| tls.clone());
+        Self { accepting, state, tls, address, peer, certificate_end, log, place }
     }
 
     /// Who is at the other end. It is set by the time that the first call comes, if callers must have an identity.

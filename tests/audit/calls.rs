@@ -1,6 +1,6 @@
 //! What is recorded of calls that succeed, and of work in the background.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use causeway_harness::{
     cluster::{Act, Cluster, Failpoints, ImportOptions, Silo, Store},
@@ -136,9 +136,18 @@ fn names(entries: &[AuditEntry]) -> BTreeSet<String> {
 /// recorded.
 pub(crate) async fn every_call_that_changes_something_is_recorded(store: Store) {
     let failpoints = Failpoints::default();
-    let built = Cluster::builder(store).region("us").failpoints(&failpoints).start().await;
+    let built = Cluster::builder(store).region("us").failpoints(&failpoints);
+    // The region reports its imports and comparisons by itself.
+    let built =
+        built.configure_regions(|options| options.report_every = Duration::from_millis(20)).start().await;
     let cluster = built.expect("a cluster; on PostgreSQL this test needs one installed");
     make_every_call(&cluster, &failpoints).await;
+    let about = ListAuditEntriesRequest { object: "region/us".to_owned(), ..Default::default() };
+    let told = |entries: &[AuditEntry]| {
+        let has = |call: &str| entries.iter().any(|entry| entry.call.ends_with(call));
+        has("/ReportImports") && has("/ReportComparison")
+    };
+    until(&cluster.control(), &about, told).await;
     let (control, region) = all(&cluster).await;
     let (of_control, of_region) = (names(&control), names(&region));
     for name in calls::changing().expect("the contract can be read") {

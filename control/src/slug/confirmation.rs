@@ -109,6 +109,29 @@ impl SlugReservations {
         operation_id: Uuid,
         refusal: Option<Refusal>,
     ) -> Result<i64, Error> {
+        self.release_if(region, operation_id, refusal, |_| true).await
+    }
+
+    /// Frees the slugs of an operation that is stuck: none of them is that of an organization yet. Releasing again
+    /// changes nothing and returns the same.
+    ///
+    /// # Errors
+    /// As [`SlugReservations::release`], and if some of it is confirmed.
+    pub async fn release_stuck(&self, region: &str, operation_id: Uuid) -> Result<i64, Error> {
+        let is_unconfirmed = |operation: &operations::Operation| {
+            operation.state != OperationState::Confirmed
+                && operation.in_progress != Some(InProgress::Confirming)
+        };
+        self.release_if(region, operation_id, None, is_unconfirmed).await
+    }
+
+    async fn release_if(
+        &self,
+        region: &str,
+        operation_id: Uuid,
+        refusal: Option<Refusal>,
+        may: impl Fn(&operations::Operation) -> bool,
+    ) -> Result<i64, Error> {
         let subject = causeway_audit::about(Subject::operation(operation_id));
         let region = regions::writing(&self.db, "region", region).await?.name;
         let key = OperationKey { region: &region, operation_id };
@@ -118,6 +141,9 @@ impl SlugReservations {
         let released = loop {
             let released = transact!(Error, self.feeds.of(&region), |feed| {
                 let operation = locked(operations::lock(feed, operation_id).await?, key)?;
+                if !may(&operation) {
+                    return Err(Error::OperationConfirmed { operation_id });
+                }
                 let count = operation.released_count;
                 let released = match (operation.state, rename::of_operation(feed, operation_id).await?) {
                     (OperationState::Released, _) if operation.in_progress.is_none() => {

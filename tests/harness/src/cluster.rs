@@ -131,6 +131,7 @@ pub struct Cluster {
     configure: Configure,
     pki: Option<Arc<Pki>>,
     simulated_regions: Vec<String>,
+    console: bool,
     directory: TempDir,
     database_server: Arc<DatabaseServer>,
 }

@@ -44,6 +44,7 @@ pub struct ClusterBuilder {
     configure: Configure,
     pki: Option<Arc<Pki>>,
     simulated_regions: Vec<String>,
+    console: bool,
 }
 
 impl ClusterBuilder {
@@ -68,7 +69,14 @@ impl ClusterBuilder {
             configure: Configure(Box::new(|_| {})),
             pki: None,
             simulated_regions: Vec::new(),
+            console: false,
         }
+    }
+
+    /// Lets the first control serve its console, and regions report to it all the time. Not for processes.
+    pub fn console(mut self) -> Self {
+        self.console = true;
+        self
     }
 
     /// Lets the test call control in the name of a region that does not exist.
@@ -270,6 +278,7 @@ impl ClusterBuilder {
             configure: self.configure,
             pki: self.pki,
             simulated_regions: self.simulated_regions,
+            console: self.console,
             directory,
             database_server,
         };

@@ -14,6 +14,12 @@ impl Cluster {
         self.controls[0].url()
     }
 
+    /// The URL of the console of the first control; `None` if it has none. It changes when control is started again.
+    #[must_use]
+    pub fn console_url(&self) -> Option<String> {
+        self.controls[0].console_url()
+    }
+
     /// The URL of a service. It stays the same when the service is stopped and started.
     ///
     /// # Panics

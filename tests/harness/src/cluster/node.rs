@@ -211,6 +211,13 @@ impl Node {
         self.client.urls().first().cloned().unwrap_or_default()
     }
 
+    pub(super) fn console_url(&self) -> Option<String> {
+        match &*self.life.alive() {
+            Some(Alive::Here { running: Some(running), .. }) => running.console_url(),
+            _ => None,
+        }
+    }
+
     pub(super) fn client(&self) -> Client {
         self.client.clone()
     }

@@ -4,16 +4,21 @@ use std::{
     path::PathBuf,
     process::{Command, ExitStatus},
     sync::Arc,
+    time::Duration,
 };
 
-use causeway::serve::{Settings, Tls, serve_control, serve_region};
+use causeway::serve::{ConsolePort, Settings, Tls, serve_control, serve_control_with_console, serve_region};
 use causeway_tls::{IdentityTable, Role, TableEntry};
+use tokio::net::TcpListener;
 
 use super::{
     Cluster, POLL_INTERVAL, Service, builder,
     options::{self, Configure},
 };
 use crate::{pki::TRUST_DOMAIN, process};
+
+/// How often regions report to a control with a console.
+const REPORT_EVERY: Duration = Duration::from_millis(20);
 
 impl Cluster {
     /// Whether a service runs at this moment.
@@ -55,6 +60,15 @@ impl Cluster {
                 }
                 (self.configure_control.0)(&mut options);
                 let settings = self.settings(Role::Control, node.name())?;
+                if self.console && service == Service::Control(0) {
+                    let listener = TcpListener::bind("127.0.0.1:0").await?;
+                    let console = ConsolePort { listener, hosts: Vec::new() };
+                    return node
+                        .start(move |listener| {
+                            serve_control_with_console(listener, console, options, settings, env)
+                        })
+                        .await;
+                }
                 node.start(move |listener| serve_control(listener, options, settings, env)).await
             }
             (None, Service::Region(index)) => {
@@ -68,6 +82,9 @@ impl Cluster {
                 );
                 if let Some(pki) = &self.pki {
                     options.control_tls = Some(pki.client(Some(pki.pair(Role::Region, node.name())?))?);
+                }
+                if self.console {
+                    options.report_every = REPORT_EVERY;
                 }
                 (self.configure.0)(&mut options);
                 let settings = self.settings(Role::Region, node.name())?;

@@ -1,0 +1,215 @@
+//! What every request passes before a page is made: the name by which the console was reached, who asks, and for an
+//! action that a page of the console asks for it. And what every answer gets: headers that keep a browser from running
+//! or loading anything but the console's own files.
+
+use axum::{
+    extract::{Request, State},
+    http::{
+        HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
+        header::{
+            CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, ORIGIN, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+            X_FRAME_OPTIONS,
+        },
+        uri::Authority,
+    },
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+use causeway_audit::{Call, scope};
+use causeway_proto::{failure::Failure, relocation::v1::ErrorReason};
+use tonic::Status;
+
+use crate::{Console, Visitor, failure::Failed};
+
+/// What a browser may do with an answer: show it, with the style sheet and the script of the console.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+                      form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+
+/// The headers of every answer. The referrer policy lets a form of the console say where it comes from.
+const HEADERS: [(HeaderName, &str); 7] = [
+    (CONTENT_SECURITY_POLICY, POLICY),
+    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (X_FRAME_OPTIONS, "DENY"),
+    (REFERRER_POLICY, "same-origin"),
+    (CACHE_CONTROL, "no-store"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+];
+
+/// A visitor who may see the pages, in the extensions of the request.
+#[derive(Debug, Clone)]
+pub(crate) struct Admitted {
+    /// The URI of the identity; empty if nobody needs one.
+    pub(crate) who: String,
+}
+
+/// The host of an authority such as `127.0.0.1:8080`, in lower case.
+fn host(authority: &str) -> Option<String> {
+    let authority: Authority = authority.parse().ok()?;
+    // User information belongs into no host header.
+    (!authority.as_str().contains('@')).then(|| authority.host().to_ascii_lowercase())
+}
+
+/// The one value of a header; an error if there are several, or one that is no text.
+fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, ()> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => value.to_str().map(Some).map_err(|_| ()),
+        (Some(_), Some(_)) => Err(()),
+    }
+}
+
+/// Checks the name by which the console was reached.
+fn check_host(console: &Console, request: &Request) -> Result<(), Failed> {
+    let refused = |shown: &str| {
+        Err(Failed::new(
+            StatusCode::MISDIRECTED_REQUEST,
+            "This is not the name of this console",
+            format!(
+                "It was asked for as “{shown}”, and answers only to {}. If this name is right, start control with \
+                 `--console-host` and the name.",
+                console.options.hosts.join(", ")
+            ),
+        ))
+    };
+    let Ok(Some(named)) = one(request.headers(), &HOST) else { return refused("no name, or several") };
+    // A request line may name a host too.
+    let of_uri = request.uri().authority().map_or(named, Authority::as_str);
+    match (host(named), host(of_uri)) {
+        (Some(named), Some(of_uri)) if named == of_uri && console.options.hosts.contains(&named) => Ok(()),
+        _ => refused(named),
+    }
+}
+
+/// Who asks, if that may see the pages.
+fn admit(console: &Console, visitor: Option<&Visitor>) -> Result<Admitted, Failed> {
+    if !console.options.identities {
+        return Ok(Admitted { who: String::new() });
+    }
+    let refused = |who: String| {
+        Failed::new(
+            StatusCode::FORBIDDEN,
+            "The console is for operators",
+            format!(
+                "{who} It needs a certificate of an operator: `causeway certs issue operator NAME` makes one to try \
+                 it with."
+            ),
+        )
+    };
+    match visitor.and_then(|visitor| visitor.caller.as_ref()) {
+        Some(Ok(caller)) if caller.is_operator() => Ok(Admitted { who: caller.to_string() }),
+        Some(Ok(caller)) => Err(refused(format!("Your certificate is that of {caller}."))),
+        Some(Err(error)) => Err(refused(format!("Your certificate does not say who you are: {error}."))),
+        None => Err(refused("You have shown no certificate.".to_owned())),
+    }
+}
+
+/// Checks that a page of the console asks for an action, as far as the browser says where it comes from. What the browser
+/// does not say, the token of the form does.
+fn check_origin(headers: &HeaderMap) -> Result<(), Failed> {
+    let is_own = match (one(headers, &ORIGIN), one(headers, &HOST)) {
+        (Ok(None), _) => true,
+        (Ok(Some(origin)), Ok(Some(host))) => {
+            let authority = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+            authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host))
+        }
+        _ => false,
+    };
+    let site = one(headers, &HeaderName::from_static("sec-fetch-site"));
+    if is_own && matches!(site, Ok(None | Some("same-origin"))) {
+        return Ok(());
+    }
+    Err(Failed::new(
+        StatusCode::FORBIDDEN,
+        "Nothing was done",
+        "Another site has asked for this action. Open the console yourself, and begin there.".to_owned(),
+    ))
+}
+
+fn admit_all(console: &Console, request: &mut Request) -> Result<(), Failed> {
+    check_host(console, request)?;
+    let admitted = admit(console, request.extensions().get::<Visitor>())?;
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        check_origin(request.headers())?;
+    }
+    request.extensions_mut().insert(admitted);
+    Ok(())
+}
+
+/// The call that an action is in the audit log. Everything that is not read is one.
+fn call(console: &Console, request: &Request) -> Option<Call> {
+    if request.method() == Method::GET || request.method() == Method::HEAD {
+        return None;
+    }
+    let visitor = request.extensions().get::<Visitor>();
+    let caller = visitor.and_then(|visitor| visitor.caller.as_ref()?.as_ref().ok());
+    let who = caller.map(ToString::to_string).unwrap_or_default();
+    let address = visitor.map(|visitor| visitor.address.clone()).unwrap_or_default();
+    // Only the kind of action: what it is about is the object of the entry.
+    let action = match request.uri().path().rsplit_once('/') {
+        Some((_, "release")) => "console/release-operation",
+        _ => "console/unknown-action",
+    };
+    Some(Call::new(console.env.uuid(), &who, address, action))
+}
+
+/// Lets a request pass that may be answered, and gives each answer its headers.
+pub(crate) async fn guard(State(console): State<Console>, mut request: Request, next: Next) -> Response {
+    let call = call(&console, &request);
+    let mut response = match (admit_all(&console, &mut request), &call) {
+        (Ok(()), Some(call)) => scope(call.clone(), next.run(request)).await,
+        (Ok(()), None) => next.run(request).await,
+        (Err(failed), call) => {
+            if let Some(call) = call {
+                console.control.audit().failed(call, &refusal(&failed));
+            }
+            failed.into_response()
+        }
+    };
+    for (name, value) in HEADERS {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// A refused action, as the audit log has it.
+pub(crate) fn refusal(failed: &Failed) -> Status {
+    Failure::new(ErrorReason::RoleNotAllowed, failed.title()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_compared_without_port_and_case() {
+        assert_eq!(host("LocalHost:8080").as_deref(), Some("localhost"));
+        assert_eq!(host("[::1]:8080").as_deref(), Some("[::1]"));
+        for wrong in ["", "a b", "me@localhost", "localhost:port", "http://localhost"] {
+            assert_eq!(host(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_action_comes_from_the_console_itself() {
+        let headers = |pairs: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in pairs {
+                headers.append(*name, HeaderValue::from_static(value));
+            }
+            check_origin(&headers).is_ok()
+        };
+        let host = ("host", "127.0.0.1:7");
+        assert!(headers(&[host]));
+        assert!(headers(&[host, ("origin", "http://127.0.0.1:7"), ("sec-fetch-site", "same-origin")]));
+        assert!(headers(&[host, ("origin", "https://127.0.0.1:7")]));
+        for wrong in ["http://evil.example", "http://127.0.0.1:8", "null", "127.0.0.1:7"] {
+            assert!(!headers(&[host, ("origin", wrong)]), "{wrong}");
+        }
+        for wrong in ["cross-site", "same-site", "none"] {
+            assert!(!headers(&[host, ("sec-fetch-site", wrong)]), "{wrong}");
+        }
+        assert!(!headers(&[host, ("origin", "http://127.0.0.1:7"), ("origin", "http://127.0.0.1:7")]));
+    }
+}

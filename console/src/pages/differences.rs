@@ -1,0 +1,84 @@
+//! How the regions differ from control, by their last comparisons.
+
+use axum::extract::State;
+use causeway_control::model::report::{Comparison, ReportedDifference};
+use maud::{Markup, html};
+
+use super::regions;
+use crate::{
+    Console,
+    context::Context,
+    failure::Failed,
+    format,
+    html::{Column, Section, Tone, badge, command, live, prose, table, text, when},
+};
+
+const COLUMNS: [Column; 4] = [text("Difference"), text("Organization"), text("What"), text("What to do")];
+
+fn difference(it: &ReportedDifference) -> Vec<Markup> {
+    vec![
+        html! { (format::words(&it.kind)) @if it.repaired { " " (badge(Tone::Good, "repaired")) } },
+        html! { a href={ "/organizations/" (it.organization_id) } { (it.organization_id) } },
+        prose(&it.message),
+        prose(&it.remedy),
+    ]
+}
+
+fn comparison(context: &Context, it: &Comparison, address: Option<&str>) -> Markup {
+    let left = it.difference_count.saturating_sub(it.repaired_count);
+    let rows: Vec<Vec<Markup>> = it.differences.iter().map(difference).collect();
+    let shown = i64::try_from(it.differences.len()).unwrap_or(i64::MAX);
+    html! {
+        section {
+            h2 {
+                (it.region) " "
+                @if left > 0 { (badge(Tone::Warn, &format!("{} left", format::number(left)))) }
+                @else { (badge(Tone::Good, "agrees")) }
+            }
+            p {
+                "Compared " (when(context, it.compared_at)) ", by the clock of the region: "
+                (format::number(it.compared)) " organizations, " (format::number(it.difference_count)) " differences, "
+                (format::number(it.repaired_count)) " of them repaired"
+                @if it.moving_count > 0 {
+                    ", " (format::number(it.moving_count)) " organizations that changed all the time"
+                }
+                "."
+            }
+            @if !rows.is_empty() {
+                (table(&format!("Differences of {}", it.region), &COLUMNS, &rows))
+            }
+            @if it.difference_count > shown {
+                p { "The first " (format::number(shown)) " are shown. The command below shows all." }
+            }
+            @if let Some(address) = address {
+                dl.commands {
+                    dt { "Compare again, and change nothing" }
+                    dd { (command(["causeway", "reconcile", "--check", "--region", address])) }
+                    @if left > 0 {
+                        dt { "Repair what can be repaired, also what loses something" }
+                        dd { (command(["causeway", "reconcile", "--repair", "--region", address])) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+pub(crate) async fn show(State(console): State<Console>, context: Context) -> Result<Markup, Failed> {
+    let comparisons = console.control.reports().comparisons().await?;
+    let addresses = regions::addresses(&console).await?;
+    let main = html! {
+        h1 { "Differences" }
+        p.lead {
+            "Each region compares its organizations with control every hour, repairs what loses nothing, and leaves "
+            "the rest to people."
+        }
+        @if comparisons.is_empty() {
+            p.empty { "No region has reported a comparison." }
+        }
+        @for it in &comparisons {
+            (comparison(&context, it, addresses.get(&it.region).map(String::as_str)))
+        }
+    };
+    Ok(live(&context, "Differences", Section::Differences, main))
+}

@@ -1,0 +1,249 @@
+//! The imports of all regions, the newest first.
+
+use std::collections::HashMap;
+
+use axum::extract::{Query, State, rejection::QueryRejection};
+use causeway_control::{
+    PageRequest,
+    model::report::{ImportFilter, ImportPosition, RegionReport, ReportedImport, ReportedProgress},
+};
+use chrono::{DateTime, TimeDelta, Utc};
+use maud::{Markup, html};
+use serde::Deserialize;
+use uuid::Uuid;
+
+use super::{ROWS, regions};
+use crate::{
+    Console,
+    context::Context,
+    failure::Failed,
+    format,
+    html::{Column, Section, Tone, badge, live, numeric, pager, progress, prose, query, table, text, when},
+};
+
+/// A region reports every 10 seconds at least. What is older than this is marked.
+const OLD_AFTER: TimeDelta = TimeDelta::seconds(40);
+
+/// The states that the form offers.
+const STATES: [&str; 10] = [
+    "PLANNING",
+    "CHECKING",
+    "WRITING",
+    "RESOLVING_SLUGS",
+    "FINISHING",
+    "SUCCEEDED",
+    "PLANNED",
+    "FAILED",
+    "REVERTING",
+    "REVERTED",
+];
+
+/// The state of an import, in a colour.
+pub(crate) fn state(import: &ReportedImport) -> Markup {
+    let tone = match import.state.as_str() {
+        "SUCCEEDED" | "PLANNED" => Tone::Good,
+        "FAILED" => Tone::Bad,
+        "REVERTED" => Tone::Plain,
+        _ if import.summary.waiting.is_some() => Tone::Warn,
+        _ if import.ended => Tone::Plain,
+        _ => Tone::Busy,
+    };
+    html! {
+        (badge(tone, &format::words(&import.state)))
+        @if import.dry_run { " " (badge(Tone::Plain, "dry run")) }
+        @if import.summary.waiting.is_some() && !import.ended { " " (badge(Tone::Warn, "waits")) }
+    }
+}
+
+/// How far an import is in its state, and how fast.
+pub(crate) fn how_far(import: &ReportedImport) -> Markup {
+    let Some(now) = import.summary.progress.as_ref().filter(|_| !import.ended) else {
+        return html! {};
+    };
+    let ReportedProgress { model, records_done, records_total, bytes_done, rate } = now;
+    let by_bytes = *bytes_done > 0 && *records_total == 0;
+    html! {
+        @if by_bytes {
+            (progress(*bytes_done, import.size_bytes, "Read of the file"))
+            span.sub { (format::bytes(*bytes_done)) " of " (format::bytes(import.size_bytes)) }
+        } @else if *records_total > 0 {
+            (progress(*records_done, *records_total, "Records"))
+            span.sub {
+                (format::number(*records_done)) " of " (format::number(*records_total)) " records"
+                @if !model.is_empty() { ", " (model) }
+            }
+        } @else if *records_done > 0 {
+            span.sub { (format::number(*records_done)) " records" }
+        }
+        @if *rate > 0 {
+            span.sub {
+                @if by_bytes { (format::bytes(*rate)) } @else { (format::number(*rate)) " records" }
+                " a second"
+                @if let Some(left) = left(now, import.size_bytes) { ", about " (left) " left in this step" }
+            }
+        }
+    }
+}
+
+/// How long the current step takes at this rate.
+fn left(now: &ReportedProgress, size: i64) -> Option<String> {
+    let rest = if now.records_total > 0 {
+        now.records_total.checked_sub(now.records_done)?
+    } else {
+        size.checked_sub(now.bytes_done)?
+    };
+    let seconds = rest.checked_div(now.rate)?;
+    (seconds > 0).then(|| format::duration(TimeDelta::seconds(seconds.min(10_000_000))))
+}
+
+/// When a region has told what is shown of it, if that was long ago.
+pub(crate) fn age(context: &Context, reported: Option<DateTime<Utc>>) -> Markup {
+    match reported {
+        Some(at) if context.now.signed_duration_since(at) > OLD_AFTER => html! {
+            (badge(Tone::Warn, "old")) " told " (when(context, at))
+        },
+        _ => html! {},
+    }
+}
+
+const COLUMNS: [Column; 7] = [
+    text("Import"),
+    text("Region"),
+    text("State"),
+    text("Progress"),
+    numeric("Organizations"),
+    numeric("Size"),
+    text("Begun"),
+];
+
+/// A table of imports, each with its region.
+pub(crate) fn imports_table(
+    context: &Context,
+    caption: &str,
+    imports: &[(String, ReportedImport)],
+    reports: &HashMap<String, RegionReport>,
+) -> Markup {
+    let rows: Vec<Vec<Markup>> = imports
+        .iter()
+        .map(|(region, import)| {
+            let id = import.import_id.to_string();
+            let short = id.split('-').next().unwrap_or_default();
+            let reported = reports.get(region).map(|report| report.reported_at);
+            vec![
+                html! { a href={ "/imports/" (query(region)) "/" (id) } title=(id) { (short) "…" } },
+                html! { (region) },
+                html! {
+                    (state(import))
+                    @if !import.ended { " " (age(context, reported)) }
+                },
+                html! {
+                    (how_far(import))
+                    @if let Some(waiting) = import.summary.waiting.as_ref().filter(|_| !import.ended) {
+                        span.sub { "waits: " (prose(&waiting.message)) }
+                    }
+                    @if let Some(failure) = &import.summary.failure {
+                        span.sub { (prose(&first_sentence(&failure.message))) }
+                    }
+                },
+                html! { (format::number(import.organization_count)) },
+                html! { (format::bytes(import.size_bytes)) },
+                when(context, import.created_at),
+            ]
+        })
+        .collect();
+    table(caption, &COLUMNS, &rows)
+}
+
+/// The beginning of a message, for a row of a table.
+fn first_sentence(message: &str) -> String {
+    const MOST: usize = 160;
+    match message.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", message.get(..end).unwrap_or_default()),
+        None => message.to_owned(),
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct Asked {
+    #[serde(default)]
+    region: String,
+    #[serde(default)]
+    state: String,
+    #[serde(default)]
+    after: String,
+}
+
+/// The place in the list that a link names: time in microseconds, region, id.
+fn position(after: &str) -> Result<Option<ImportPosition>, Failed> {
+    if after.is_empty() {
+        return Ok(None);
+    }
+    let parsed = || {
+        let mut parts = after.splitn(3, ' ');
+        let created_at = DateTime::from_timestamp_micros(parts.next()?.parse().ok()?)?;
+        let region = parts.next().filter(|region| causeway_silo::region_name::is_valid(region))?.to_owned();
+        let import_id = Uuid::try_parse(parts.next()?).ok()?;
+        Some(ImportPosition { created_at, region, import_id })
+    };
+    parsed()
+        .map(Some)
+        .ok_or_else(|| Failed::bad("The page of the list is not one that the console has linked."))
+}
+
+fn link(asked: &Asked, next: Option<&ImportPosition>) -> String {
+    let after = next.map(|next| {
+        let ImportPosition { created_at, region, import_id } = next;
+        format!("&after={}", query(&format!("{} {region} {import_id}", created_at.timestamp_micros())))
+    });
+    let (region, state) = (query(&asked.region), query(&asked.state));
+    format!("/imports?region={region}&state={state}{}", after.unwrap_or_default())
+}
+
+pub(crate) async fn show(
+    State(console): State<Console>,
+    context: Context,
+    asked: Result<Query<Asked>, QueryRejection>,
+) -> Result<Markup, Failed> {
+    let Query(asked) = asked?;
+    let named = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+    let filter = ImportFilter {
+        region: named(&asked.region),
+        state: named(&asked.state).filter(|state| state != "IN_PROGRESS"),
+        in_progress: asked.state == "IN_PROGRESS",
+    };
+    let request = PageRequest { limit: ROWS, after: position(&asked.after)? };
+    let page = console.control.reports().imports(&filter, &request).await?;
+    let reports = regions::reports(&console).await?;
+    let next = page.next.as_ref().map(|next| link(&asked, Some(next)));
+    let list = html! {
+        @if page.items.is_empty() {
+            p.empty { "No region has reported such an import." }
+        } @else {
+            (imports_table(&context, "Imports, the newest first", &page.items, &reports))
+        }
+        (pager(&link(&asked, None), request.after.is_none(), next.as_deref()))
+    };
+    let main = html! {
+        h1 { "Imports" }
+        p.lead {
+            "Of each region, the last 1,000 imports as the region has told, seconds ago while it runs. Imports that "
+            "ended more than 30 days ago are shown by " code { "causeway imports list --region URL" } "."
+        }
+        form.filter action="/imports" method="get" role="search" aria-label="Imports" {
+            label { "Region " input type="text" name="region" value=(asked.region) maxlength="32" autocomplete="off"; }
+            label {
+                "State "
+                select name="state" {
+                    option value="" selected[asked.state.is_empty()] { "all" }
+                    option value="IN_PROGRESS" selected[asked.state == "IN_PROGRESS"] { "in progress" }
+                    @for state in STATES {
+                        option value=(state) selected[asked.state == state] { (format::words(state)) }
+                    }
+                }
+            }
+            button type="submit" { "Show" }
+        }
+        (list)
+    };
+    Ok(live(&context, "Imports", Section::Imports, main))
+}

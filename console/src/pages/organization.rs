@@ -1,0 +1,101 @@
+//! One organization: its slugs, what it was called before, and what was done about it.
+
+use axum::extract::{Path, State, rejection::PathRejection};
+use causeway_audit::store::Filter;
+use causeway_control::{
+    PageRequest,
+    model::{
+        lookup::{KnownOrganization, PastRename},
+        rename::RenameState,
+    },
+};
+use maud::{Markup, html};
+
+use super::{audit::entries_table, slugs::reservations_table};
+use crate::{
+    Console,
+    context::Context,
+    failure::Failed,
+    html::{Column, Section, Tone, badge, command, facts, prose, still, table, text, when},
+};
+
+/// How many entries of the audit log are shown.
+const ENTRIES: u16 = 20;
+
+fn status(status: i64) -> &'static str {
+    match status {
+        0 => "active",
+        1 => "pending deletion",
+        2 => "being deleted",
+        3 => "hidden",
+        _ => "unknown",
+    }
+}
+
+const RENAMES: [Column; 5] = [text("From"), text("To"), text("Asked for"), text("Outcome"), text("Begun")];
+
+fn rename(context: &Context, past: &PastRename) -> Vec<Markup> {
+    let PastRename { rename, begun_at, .. } = past;
+    vec![
+        html! { (rename.previous_slug) },
+        html! { (rename.slug) },
+        html! { (rename.desired_slug) @if rename.keep_alias { span.sub { "the old one stays an alias" } } },
+        match &rename.state {
+            RenameState::Pending => badge(Tone::Busy, "in flight"),
+            RenameState::Confirmed => badge(Tone::Good, "done"),
+            RenameState::Refused(refusal) => html! {
+                (badge(Tone::Bad, "refused")) span.sub { (prose(&refusal.message)) }
+            },
+        },
+        when(context, *begun_at),
+    ]
+}
+
+pub(crate) async fn show(
+    State(console): State<Console>,
+    context: Context,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Markup, Failed> {
+    let Path(id) = path?;
+    let id: i64 = id
+        .parse()
+        .ok()
+        .filter(|id| *id > 0)
+        .ok_or_else(|| Failed::bad("The id of an organization is a number from 1."))?;
+    let KnownOrganization { reservations, renames, entry } =
+        console.control.slug_reservations().known(id).await?;
+    if reservations.is_empty() && renames.is_empty() {
+        return Err(Failed::absent(format!("Control has no slug of an organization {id}.")));
+    }
+    let filter = Filter { object: Some(format!("organization/{id}")), ..Filter::default() };
+    let request = PageRequest { limit: ENTRIES, after: None };
+    let entries = console.control.audit().entries(&filter, &request).await?.items;
+    let primary = reservations.iter().find(|it| it.kind.name() == "primary");
+    let region = reservations.first().map_or("none", |it| it.region.as_str());
+    let main = html! {
+        p.path { a href="/slugs" { "Slugs" } }
+        h1 {
+            @if let Some(primary) = primary { (primary.slug) } @else { "Organization " (id) }
+        }
+        (facts(&[
+            ("Organization", html! { (id) }),
+            ("Region", html! { (region) }),
+            ("Name", html! { @if let Some(entry) = &entry { (entry.name) } @else { "not reported by its region" } }),
+            ("Status", html! { @if let Some(entry) = &entry { (status(entry.status)) } @else { "unknown" } }),
+        ]))
+        @if !reservations.is_empty() { (reservations_table(&context, "Its slugs", &reservations)) }
+        @if renames.is_empty() {
+            p.empty { "It has not been renamed." }
+        } @else {
+            @let rows: Vec<Vec<Markup>> = renames.iter().map(|past| rename(&context, past)).collect();
+            (table("Its renames, the newest first", &RENAMES, &rows))
+        }
+        @if !entries.is_empty() { (entries_table(&context, "What was done about it", &entries)) }
+        h2 { "What can be done" }
+        dl.commands {
+            dt { "Give it another slug" }
+            dd { (command(["causeway", "slugs", "rename", &id.to_string(), "NEW-SLUG", "--control", &context.control_url])) }
+        }
+    };
+    Ok(still(&context, "Organization", Section::Slugs, &main))
+}

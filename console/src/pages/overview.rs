@@ -1,0 +1,83 @@
+//! What needs somebody, and what is in progress.
+
+use axum::extract::State;
+use causeway_control::{PageRequest, model::report::ImportFilter};
+use maud::{Markup, html};
+
+use super::{
+    imports::imports_table,
+    regions::{self, needs_attention, regions_table},
+};
+use crate::{
+    Console,
+    context::Context,
+    failure::Failed,
+    format,
+    html::{Section, live},
+};
+
+/// How many imports and stuck operations are looked at.
+const LOOKED_AT: u16 = 100;
+/// How many imports are shown.
+const SHOWN: u16 = 20;
+
+/// A number with a link to its page.
+fn tile(href: &str, name: &str, count: usize, more: bool, bad: bool) -> Markup {
+    html! {
+        li {
+            a.tile.alert[bad && count > 0] href=(href) {
+                span.figure {
+                    (format::number(i64::try_from(count).unwrap_or(i64::MAX))) @if more { "+" }
+                }
+                span { (name) }
+            }
+        }
+    }
+}
+
+pub(crate) async fn show(State(console): State<Console>, context: Context) -> Result<Markup, Failed> {
+    let (control, look) = (&console.control, PageRequest { limit: LOOKED_AT, after: None });
+    let all = regions::all(&console).await?;
+    let reports = regions::reports(&console).await?;
+    let filter = |state: Option<&str>, in_progress| ImportFilter {
+        region: None,
+        state: state.map(str::to_owned),
+        in_progress,
+    };
+    let count = PageRequest { limit: LOOKED_AT, after: None };
+    let running = control.reports().imports(&filter(None, true), &count).await?;
+    let failed = control.reports().imports(&filter(Some("FAILED"), false), &count).await?;
+    let newest =
+        control.reports().imports(&filter(None, false), &PageRequest { limit: SHOWN, after: None }).await?;
+    let stuck = control.slug_reservations().stuck(&look).await?;
+    let comparisons = control.reports().comparisons().await?;
+    let differing = comparisons.iter().filter(|it| it.difference_count > it.repaired_count).count();
+    let attention: Vec<_> =
+        all.iter().filter(|region| needs_attention(region, context.now)).cloned().collect();
+    let main = html! {
+        h1 { "Overview" }
+        ul.tiles {
+            (tile("/regions", "regions", all.len(), false, false))
+            (tile("/regions", "regions that need somebody", attention.len(), false, true))
+            (tile("/imports?state=IN_PROGRESS", "imports in progress", running.items.len(), running.next.is_some(), false))
+            (tile("/imports?state=FAILED", "failed imports", failed.items.len(), failed.next.is_some(), true))
+            (tile("/stuck", "stuck operations", stuck.items.len(), stuck.next.is_some(), true))
+            (tile("/differences", "regions that differ", differing, false, true))
+        }
+        @if !attention.is_empty() {
+            h2 { "Regions that need somebody" }
+            (regions_table(&context, &attention, &reports))
+        }
+        h2 { "Imports" }
+        @if newest.items.is_empty() {
+            p.empty {
+                "No region has reported an import. Begin one: "
+                code { "causeway import organizations FILE --region URL" }
+            }
+        } @else {
+            (imports_table(&context, "The newest imports", &newest.items, &reports))
+            p { a href="/imports" { "All imports" } }
+        }
+    };
+    Ok(live(&context, "Overview", Section::Overview, main))
+}

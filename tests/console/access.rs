@@ -1,0 +1,76 @@
+//! Who may see the console and act there, if callers have identities.
+
+use std::sync::Arc;
+
+use causeway_harness::{
+    cluster::{Cluster, Store},
+    pki::Pki,
+};
+use causeway_silo::env::Environment;
+use causeway_tls::Role;
+
+use crate::{
+    actions::entries,
+    http::Visitor,
+    support::{operation, reserved_long_ago, token},
+};
+
+async fn with_identities() -> (Arc<Pki>, Cluster) {
+    let pki = Arc::new(Pki::new(Environment::system()).expect("a CA"));
+    let cluster = Cluster::builder(Store::Sqlite).region("us").tls(&pki).console().start().await;
+    (pki, cluster.expect("it starts"))
+}
+
+fn visitor(pki: &Pki, cluster: &Cluster, role: Role, name: &str) -> Visitor {
+    let tls = pki.client(Some(pki.pair(role, name).expect("issued"))).expect("it can be used");
+    Visitor::new(&cluster.console_url().expect("it has a console"), Some(tls))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn operators_see_the_console_and_act_and_nobody_else_does() {
+    let (pki, cluster) = with_identities().await;
+    reserved_long_ago(&cluster, 1, 77, "wanted-by-many").await;
+    let path = format!("/stuck/us/{}/release", operation(1));
+    let ann = visitor(&pki, &cluster, Role::Operator, "ann");
+    let asked = ann.get(&path).await;
+    asked.says(200, &["spiffe://test.example/operator/ann"]);
+    for role in Role::ALL.into_iter().filter(|role| *role != Role::Operator) {
+        let other = visitor(&pki, &cluster, role, "us");
+        for page in ["/", "/stuck", "/slugs?q=a", &path, "/assets/console.css"] {
+            let refused = other.get(page).await;
+            refused.says(403, &["The console is for operators", &format!("/{role}/us")]);
+            refused.lacks(&["wanted-by-many", "token"]);
+        }
+        // Not even with the token of somebody who may.
+        other.post(&path, &format!("token={}", token(&asked.body))).await.says(403, &["for operators"]);
+    }
+    // A token is for whoever has asked for the page.
+    let bob = visitor(&pki, &cluster, Role::Operator, "bob");
+    bob.post(&path, &format!("token={}", token(&asked.body))).await.says(403, &["Nothing was done"]);
+    ann.get("/stuck").await.says(200, &["wanted-by-many"]);
+    let done = ann.post(&path, &format!("token={}", token(&asked.body))).await;
+    assert_eq!(done.status, 303, "{}", done.body);
+    let done: Vec<_> = entries(&cluster, 1).await.into_iter().filter(|it| it.outcome == "OK").collect();
+    assert_eq!(done.len(), 1);
+    assert_eq!(done[0].who, "spiffe://test.example/operator/ann");
+    ann.until("/audit?who=spiffe://test.example/importer/us", "failed")
+        .await
+        .says(200, &["PERMISSION_DENIED"]);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_visitor_without_a_certificate_gets_nothing() {
+    let (pki, cluster) = with_identities().await;
+    let url = cluster.console_url().expect("it has a console");
+    assert!(url.starts_with("https://"), "{url}");
+    let nobody = Visitor::new(&url, Some(pki.client(None).expect("no certificate")));
+    let request = format!("GET / HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", nobody.authority());
+    let refused = nobody.send(request.as_bytes()).await;
+    assert!(!refused.is_ok_and(|answer| answer.starts_with(b"HTTP/1.1 200")));
+    // Nor does one who speaks no TLS.
+    let plain = Visitor::new(&url, None);
+    let refused = plain.send(request.as_bytes()).await;
+    assert!(!refused.is_ok_and(|answer| answer.starts_with(b"HTTP/1.1")));
+    cluster.stop().await;
+}

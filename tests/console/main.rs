@@ -1,0 +1,30 @@
+//! The console of control, as its users meet it: what the pages say, who may see them and act, what is refused, and how
+//! it all looks and behaves in a browser. A behaviour is one function; those that read the database run on both stores.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "a behaviour that is not there ends its test")]
+
+mod access;
+mod actions;
+mod bad_input;
+mod browser;
+mod command;
+mod http;
+mod pages;
+mod support;
+mod webdriver;
+
+causeway_harness::on_each_store! {
+    pages:
+        every_page_has_its_headers_and_nothing_of_elsewhere,
+        an_import_is_shown_while_it_runs_and_when_it_has_ended,
+        a_failed_import_is_shown_with_why_and_what_to_do,
+        a_slug_is_found_with_its_owner_and_its_history,
+        a_silent_region_is_told_and_what_is_old_is_marked,
+        a_suspended_region_is_told,
+        a_difference_is_shown_with_what_to_do,
+        a_hundred_thousand_imports_and_organizations_have_pages;
+    actions:
+        a_stuck_reservation_is_released_after_a_question,
+        a_rename_that_hangs_is_given_up_after_a_question,
+        an_action_without_its_token_does_nothing_and_is_recorded;
+}

@@ -1,0 +1,307 @@
+//! What the pages say.
+
+use std::time::{Duration, Instant};
+
+use causeway_harness::{
+    cluster::{Act, Cluster, ImportOptions, Service, Silo, Store},
+    export,
+};
+use causeway_proto::{
+    control::v1::{SuspendRegionRequest, UpdateOrganizationSlugRequest},
+    region::v1::{ImportState, ReconcileMode},
+};
+use causeway_silo::db::{Dialect, Statement};
+use chrono::TimeDelta;
+
+use crate::support::{before, example, operation, started, visitor};
+
+const PAGES: [&str; 7] = ["/", "/regions", "/imports", "/slugs", "/stuck", "/differences", "/audit"];
+
+pub(crate) async fn every_page_has_its_headers_and_nothing_of_elsewhere(store: Store) {
+    let (cluster, visitor) = started(store).await;
+    let import = cluster.region(0).import(&example(), &ImportOptions::default()).await.expect("it ends");
+    let of_import = format!("/imports/us/{}", import.import_id);
+    visitor.until(&of_import, "succeeded").await;
+    let of_organization = format!("/organizations/{}", import.organizations[0].id);
+    for path in PAGES.into_iter().chain([of_import.as_str(), of_organization.as_str()]) {
+        let page = visitor.get(path).await;
+        page.says(
+            200,
+            &["<!DOCTYPE html>", "<html lang=\"en\">", "<title>", "<h1>", "href=\"#main\"", "<main"],
+        );
+        for (name, value) in [
+            ("cache-control", "no-store"),
+            ("x-content-type-options", "nosniff"),
+            ("x-frame-options", "DENY"),
+            ("referrer-policy", "same-origin"),
+        ] {
+            assert_eq!(page.headers.get(name).map(String::as_str), Some(value), "{path}: {name}");
+        }
+        let policy = &page.headers["content-security-policy"];
+        assert!(policy.starts_with("default-src 'none'; script-src 'self';"), "{policy}");
+        assert!(!policy.contains("unsafe"), "{policy}");
+        // Nothing inline, and nothing from elsewhere.
+        page.lacks(&["<script>", "<style", " style=", " onclick=", " onload=", "src=\"http", "href=\"http"]);
+        for header in page.body.split("<th").skip(1).filter(|rest| !rest.starts_with("ead")) {
+            let tag = header.split('>').next().unwrap_or_default();
+            assert!(tag.contains("scope=\"col\"") || tag.contains("scope=\"row\""), "{path}: <th{tag}>");
+        }
+        for input in page.body.split("<label>").skip(1) {
+            let label = input.split("</label>").next().unwrap_or_default();
+            assert!(label.contains("<input") || label.contains("<select"), "{path}: {label}");
+        }
+        let main = visitor.request("GET", path, &["x-causeway-part: main"], "").await;
+        assert_eq!(main.status, 200);
+        let is_live = page.body.contains("data-live");
+        assert_eq!(is_live, !main.body.contains("<html"), "{path}: the script gets the main part only");
+    }
+    for (path, kind) in [
+        ("/assets/console.css", "text/css; charset=utf-8"),
+        ("/assets/console.js", "text/javascript; charset=utf-8"),
+        ("/favicon.svg", "image/svg+xml"),
+    ] {
+        let file = visitor.get(path).await;
+        assert_eq!((file.status, file.headers["content-type"].as_str()), (200, kind));
+    }
+    cluster.stop().await;
+}
+
+pub(crate) async fn an_import_is_shown_while_it_runs_and_when_it_has_ended(store: Store) {
+    let (cluster, visitor) = started(store).await;
+    cluster.failpoints().arm("region.models.written", Act::Hold, 0);
+    let bytes = export::large(3).to_bytes();
+    let begun = cluster.region(0).begin(&bytes, &ImportOptions::default()).await.expect("it is taken");
+    let id = begun.import.unwrap_or_default().import_id;
+    cluster.failpoints().held().await;
+    let path = format!("/imports/us/{id}");
+    let page = visitor.until(&path, "writing").await;
+    page.says(200, &["What can be done", "causeway imports show", "causeway imports revert"]);
+    page.lacks(&["causeway imports resume"]);
+    let page = visitor.until(&path, "records").await;
+    page.says(200, &["<progress", "Records by model", "sentry.organization"]);
+    visitor.get("/imports?state=IN_PROGRESS").await.says(200, &[&path, "writing"]);
+    visitor.get("/").await.says(200, &[&path, "imports in progress"]);
+    cluster.failpoints().release();
+    assert_eq!(cluster.region(0).wait(&id).await.expect("it ends").state(), ImportState::Succeeded);
+    let page = visitor.until(&path, "succeeded").await;
+    page.says(200, &["Inserted", "Findings by kind", "The first findings, the most serious first"]);
+    page.lacks(&["<progress"]);
+    visitor.get("/imports?state=IN_PROGRESS").await.lacks(&[&path]);
+    visitor.get("/imports?region=us&state=SUCCEEDED").await.says(200, &[&path]);
+    visitor.get("/imports?region=de").await.lacks(&[&path]);
+    cluster.stop().await;
+}
+
+pub(crate) async fn a_failed_import_is_shown_with_why_and_what_to_do(store: Store) {
+    let (cluster, visitor) = started(store).await;
+    let import = cluster.region(0).import(b"{\"no\": \"export\"}", &ImportOptions::default()).await;
+    let import = import.expect("it ends");
+    assert_eq!(import.state(), ImportState::Failed);
+    let path = format!("/imports/us/{}", import.import_id);
+    let page = visitor.until(&path, "It failed").await;
+    let address = cluster.region(0).url().to_owned();
+    let revert = format!("causeway imports revert {} --region {address}", import.import_id);
+    page.says(200, &["EXPORT_INVALID", &revert, "error"]);
+    page.lacks(&["causeway imports resume"]);
+    // One that can go on when the cause is gone.
+    cluster.refuse_rows(Silo::Region(0), "sentry_team", true).await.expect("changed");
+    let import = cluster.region(0).import(&example(), &ImportOptions::default()).await.expect("it ends");
+    assert_eq!(import.state(), ImportState::Failed);
+    let path = format!("/imports/us/{}", import.import_id);
+    let resume = format!("causeway imports resume {} --region {address}", import.import_id);
+    visitor.until(&path, "It failed").await.says(200, &[&resume]);
+    visitor.get("/").await.says(200, &["failed imports", "tile alert"]);
+    cluster.stop().await;
+}
+
+pub(crate) async fn a_slug_is_found_with_its_owner_and_its_history(store: Store) {
+    let (cluster, visitor) = started(store).await;
+    let import = cluster.region(0).import(&example(), &ImportOptions::default()).await.expect("it ends");
+    let organization = &import.organizations[0];
+    let (id, slug) = (organization.id, organization.slug.clone());
+    let owner = format!("/organizations/{id}");
+    visitor.get(&format!("/slugs?q={}", &slug[..3])).await.says(200, &[&slug, &owner, "us"]);
+    let rename = UpdateOrganizationSlugRequest {
+        operation_id: operation(9),
+        organization_id: id,
+        desired_slug: "renamed-once".to_owned(),
+        keep_alias: true,
+        ..Default::default()
+    };
+    cluster.control().reservations().update_organization_slug(rename).await.expect("renamed");
+    let page = visitor.until(&owner, "alias").await;
+    page.says(
+        200,
+        &["<h1>renamed-once</h1>", &slug, "Its renames", "UpdateOrganizationSlug", "causeway slugs rename"],
+    );
+    // The old slug leads to it as well, and so does its id.
+    visitor.get(&format!("/slugs?q={slug}")).await.says(200, &["alias", &owner]);
+    let by_id = visitor.get(&format!("/slugs?q={id}")).await;
+    assert_eq!((by_id.status, by_id.headers["location"].as_str()), (303, owner.as_str()));
+    visitor.get("/audit").await.says(200, &["UpdateOrganizationSlug"]);
+    visitor.get(&format!("/audit?object=organization/{id}")).await.says(200, &["UpdateOrganizationSlug"]);
+    cluster.stop().await;
+}
+
+pub(crate) async fn a_silent_region_is_told_and_what_is_old_is_marked(store: Store) {
+    let (cluster, visitor) = started(store).await;
+    cluster.failpoints().arm("region.models.written", Act::Hold, 0);
+    let bytes = export::large(2).to_bytes();
+    let begun = cluster.region(0).begin(&bytes, &ImportOptions::default()).await.expect("it is taken");
+    let id = begun.import.unwrap_or_default().import_id;
+    cluster.failpoints().held().await;
+    let path = format!("/imports/us/{id}");
+    visitor.until(&path, "writing").await.lacks(&["is silent", ">old<"]);
+    visitor.get("/regions").await.says(200, &["alive"]);
+    cluster.kill(Service::Region(0)).await;
+    let long_ago = before(TimeDelta::minutes(3));
+    let silent = [("causeway_region", "last_contact_at"), ("causeway_region_report", "reported_at")].map(
+        |(table, column)| {
+            Statement::new("UPDATE ").push(table).push(" SET ").push(column).push(" = ").arg(long_ago)
+        },
+    );
+    cluster.change(Silo::Control, &silent).await.expect("changed");
+    visitor.get("/regions").await.says(200, &["silent", "3 min"]);
+    visitor.get("/").await.says(200, &["Regions that need somebody", "silent"]);
+    visitor.get(&path).await.says(200, &["Region us is silent", ">old<", "writing"]);
+    visitor.get("/imports").await.says(200, &[">old<"]);
+    cluster.stop().await;
+}
+
+pub(crate) async fn a_suspended_region_is_told(store: Store) {
+    let (cluster, visitor) = started(store).await;
+    visitor.until("/regions", env!("CARGO_PKG_VERSION")).await;
+    // What an operator has written is shown as text.
+    let request = SuspendRegionRequest { name: "us".to_owned(), text: "<b>stolen</b> key".to_owned() };
+    cluster.control().regions().suspend_region(request).await.expect("suspended");
+    let page = visitor.get("/regions").await;
+    page.says(200, &["suspended", "&lt;b&gt;stolen&lt;/b&gt; key"]);
+    page.lacks(&["<b>"]);
+    cluster.stop().await;
+}
+
+pub(crate) async fn a_difference_is_shown_with_what_to_do(store: Store) {
+    let (cluster, visitor) = started(store).await;
+    let control = cluster.control();
+    control.reserve("us", &operation(1), 9_000_001, "elsewhere").await.expect("reserved");
+    control.confirm("us", &operation(1)).await.expect("confirmed");
+    cluster.quiet(Duration::from_secs(60)).await.expect("quiet");
+    cluster.region(0).reconcile(ReconcileMode::Check).await.expect("compared");
+    let page = visitor.until("/differences", "1 left").await;
+    let address = cluster.region(0).url().to_owned();
+    page.says(
+        200,
+        &[
+            "reservation without organization",
+            "/organizations/9000001",
+            &format!("causeway reconcile --repair --region {address}"),
+        ],
+    );
+    visitor.get("/").await.says(200, &["regions that differ"]);
+    cluster.region(0).reconcile(ReconcileMode::Repair).await.expect("repaired");
+    visitor.until("/differences", "agrees").await.says(200, &["repaired"]);
+    cluster.stop().await;
+}
+
+/// Rows of 100 regions with 1,000 imports each, and of 100,000 organizations.
+async fn fill(cluster: &Cluster) {
+    let db = cluster.db(Silo::Control).await.expect("a database");
+    let (numbers, id, time) = match db.dialect() {
+        Dialect::Postgres => (
+            "generate_series(0, 99999) AS n(i)",
+            "CAST(lpad(to_hex(n.i), 32, '0') AS uuid)",
+            "CAST('2026-01-01T00:00:00Z' AS timestamptz) + n.i * interval '1 second'",
+        ),
+        Dialect::Sqlite => (
+            "(WITH RECURSIVE c(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM c WHERE i < 99999) SELECT i FROM c) AS n",
+            "printf('00000000-0000-0000-0000-%012x', n.i)",
+            "strftime('%Y-%m-%dT%H:%M:%S', '2026-01-01', '+' || n.i || ' seconds') || '.000000Z'",
+        ),
+    };
+    let (region, address, instance) = match db.dialect() {
+        Dialect::Postgres => ("'r' || n.i", "CAST(lpad(to_hex(n.i), 32, '0') AS uuid)", "n.i < 100"),
+        Dialect::Sqlite => ("'r' || n.i", "printf('00000000-0000-0000-0000-%012x', n.i)", "n.i < 100"),
+    };
+    let summary = r#"{"progress":null,"waiting":null,"waiting_since":null,"failure":null,"begun_by":""}"#;
+    let details = r#"{"models":[],"finding_counts":[],"findings":[]}"#;
+    for statement in [
+        format!(
+            "INSERT INTO causeway_added_region (name, added_at) SELECT {region}, {time} FROM {numbers} WHERE {instance}"
+        ),
+        format!(
+            "INSERT INTO causeway_region (name, address, instance_id, created_at, last_seen_at) \
+             SELECT {region}, 'http://127.0.0.1:1', {address}, {time}, {time} FROM {numbers} WHERE {instance}"
+        ),
+        format!(
+            "INSERT INTO causeway_reported_import (region, import_id, state, ended, dry_run, created_at, updated_at, \
+             reported_at, size_bytes, organization_count, summary, details) SELECT 'r' || (n.i % 100), {id}, \
+             CASE WHEN n.i % 1000 = 0 THEN 'WRITING' ELSE 'SUCCEEDED' END, n.i % 1000 <> 0, false, {time}, {time}, \
+             {time}, 1, 1, '{summary}', '{details}' FROM {numbers}"
+        ),
+        format!(
+            "INSERT INTO causeway_organization_slug_reservation (slug, organization_id, region, wanted_slug, type, \
+             operation_id, created_at) SELECT 'slug-' || n.i, n.i + 1, 'r1', 'x', 'primary', {id}, {time} \
+             FROM {numbers}"
+        ),
+    ] {
+        let mut tx = db.begin().await.expect("a transaction");
+        tx.execute(Statement::new("").push(&statement)).await.unwrap_or_else(|error| panic!("{error}"));
+        tx.commit().await.expect("committed");
+    }
+    db.close().await;
+}
+
+pub(crate) async fn a_hundred_thousand_imports_and_organizations_have_pages(store: Store) {
+    let cluster = Cluster::builder(store).console().start().await.expect("a cluster");
+    let visitor = visitor(&cluster);
+    fill(&cluster).await;
+    one_is_stuck(&cluster).await;
+    // The slowest takes some 30 ms. One that looked at all rows for each of them would take minutes.
+    let began = Instant::now();
+    for path in [
+        "/",
+        "/regions",
+        "/imports",
+        "/imports?state=IN_PROGRESS",
+        "/imports?region=r7",
+        "/slugs",
+        "/slugs?q=slug-9",
+        "/organizations/5",
+        "/stuck",
+        "/audit",
+    ] {
+        let asked = Instant::now();
+        let page = visitor.get(path).await;
+        assert_eq!(page.status, 200, "{path}: {}", page.body);
+        assert!(page.body.len() < 200_000, "{path}: {} bytes", page.body.len());
+        println!("{path}: {:?}, {} bytes", asked.elapsed(), page.body.len());
+    }
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    // All imports in progress, page by page: each once.
+    let (mut path, mut seen) = ("/imports?state=IN_PROGRESS".to_owned(), Vec::new());
+    loop {
+        let page = visitor.get(&path).await;
+        seen.extend(
+            page.body
+                .split("href=\"/imports/")
+                .skip(1)
+                .filter_map(|rest| Some(rest.split_once('"')?.0.to_owned())),
+        );
+        let Some((before, _)) = page.body.split_once("\" rel=\"next\"") else { break };
+        let (_, link) = before.rsplit_once("href=\"").expect("a link");
+        path = link.replace("&amp;", "&");
+    }
+    assert_eq!(seen.len(), 100);
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), 100);
+    cluster.stop().await;
+}
+
+/// One stuck operation among them.
+async fn one_is_stuck(cluster: &Cluster) {
+    let statement = Statement::new(
+        "UPDATE causeway_organization_slug_reservation SET type = 'temporary_rename_alias' WHERE slug = 'slug-7'",
+    );
+    cluster.change(Silo::Control, &[statement]).await.expect("changed");
+}
