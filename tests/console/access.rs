@@ -29,9 +29,10 @@ fn visitor(pki: &Pki, cluster: &Cluster, role: Role, name: &str) -> Visitor {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn operators_see_the_console_and_act_and_nobody_else_does() {
     let (pki, cluster) = with_identities().await;
+    let ann = visitor(&pki, &cluster, Role::Operator, "ann");
+    ann.until("/regions", "alive").await;
     reserved_long_ago(&cluster, 1, 77, "wanted-by-many").await;
     let path = format!("/stuck/us/{}/release", operation(1));
-    let ann = visitor(&pki, &cluster, Role::Operator, "ann");
     let asked = ann.get(&path).await;
     asked.says(200, &["spiffe://test.example/operator/ann"]);
     for role in Role::ALL.into_iter().filter(|role| *role != Role::Operator) {

@@ -27,6 +27,7 @@ use tokio_rustls::{
 };
 
 use crate::{
+    http::Visitor,
     support::{example, operation, reserved_long_ago, started, visitor},
     webdriver::{Browser, Driver, LIMIT},
 };
@@ -101,7 +102,7 @@ async fn with_something_everywhere() -> (Cluster, String, String) {
     }
     visitor.until("/differences", " left").await;
     visitor.until(&of_import, "succeeded").await;
-    cluster.failpoints().arm("region.models.written", Act::Hold, 3);
+    cluster.failpoints().arm("region.models.written", Act::Hold, 0);
     region.begin(&export::large(40).to_bytes(), &ImportOptions::default()).await.expect("it is taken");
     cluster.failpoints().held().await;
     visitor.until("/imports?state=IN_PROGRESS", "<progress").await;
@@ -244,6 +245,8 @@ async fn an_operator_releases_a_reservation_in_a_browser_and_an_importer_cannot(
     let pki = Arc::new(Pki::new(Environment::system()).expect("a CA"));
     let built = Cluster::builder(Store::Sqlite).region("us").tls(&pki).console().start().await;
     let cluster = built.expect("it starts");
+    let tls = pki.operator().expect("an operator");
+    Visitor::new(&cluster.console_url().expect("a console"), Some(tls)).until("/regions", "alive").await;
     reserved_long_ago(&cluster, 1, 77, "wanted-by-many").await;
     let url = cluster.console_url().expect("it has a console");
     let caller =

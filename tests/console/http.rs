@@ -48,6 +48,15 @@ pub(crate) struct Visitor {
     tls: Option<Arc<ClientTls>>,
 }
 
+/// Whether an answer has as many bytes as it says: not every server ends the connection after it.
+fn is_whole(answer: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(answer).to_ascii_lowercase();
+    let Some((head, _)) = text.split_once("\r\n\r\n") else { return false };
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
+    let begins = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap_or_default() + 4;
+    length.is_some_and(|length: usize| answer.len() - begins >= length)
+}
+
 async fn exchange(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     request: &[u8],
@@ -55,7 +64,14 @@ async fn exchange(
     // A server that refuses a request need not read all of it.
     let sent = stream.write_all(request).await;
     let mut answer = Vec::new();
-    let read = stream.read_to_end(&mut answer).await;
+    let read = loop {
+        match stream.read_buf(&mut answer).await {
+            Ok(0) => break Ok(()),
+            Ok(_) if is_whole(&answer) => break Ok(()),
+            Ok(_) => {}
+            Err(error) => break Err(error),
+        }
+    };
     if answer.is_empty() {
         sent?;
         read?;

@@ -69,8 +69,7 @@ pub(crate) async fn every_page_has_its_headers_and_nothing_of_elsewhere(store: S
 pub(crate) async fn an_import_is_shown_while_it_runs_and_when_it_has_ended(store: Store) {
     let (cluster, visitor) = started(store).await;
     cluster.failpoints().arm("region.models.written", Act::Hold, 0);
-    let bytes = export::large(3).to_bytes();
-    let begun = cluster.region(0).begin(&bytes, &ImportOptions::default()).await.expect("it is taken");
+    let begun = cluster.region(0).begin(&example(), &ImportOptions::default()).await.expect("it is taken");
     let id = begun.import.unwrap_or_default().import_id;
     cluster.failpoints().held().await;
     let path = format!("/imports/us/{id}");

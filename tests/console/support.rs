@@ -14,6 +14,7 @@ pub(crate) async fn started(store: Store) -> (Cluster, Visitor) {
     let started = Cluster::builder(store).region("us").console().start().await;
     let cluster = started.expect("a cluster; on PostgreSQL this test needs one installed");
     let visitor = visitor(&cluster);
+    visitor.until("/regions", "alive").await;
     (cluster, visitor)
 }
 
