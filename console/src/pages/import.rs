@@ -158,7 +158,6 @@ pub(crate) async fn show(
             ("Size", html! { (format::bytes(import.size_bytes)) }),
             ("Organizations", html! { (format::number(import.organization_count)) }),
         ]))
-        @if !import.details.models.is_empty() { (counts(&import.details.models)) }
         @if import.details.finding_counts.is_empty() {
             p.empty { "No findings." }
         } @else {
@@ -173,6 +172,7 @@ pub(crate) async fn show(
             @let rows: Vec<Vec<Markup>> = import.details.findings.iter().map(finding).collect();
             (table("The first findings, the most serious first", &[text("Finding"), text("Record"), text("What and why")], &rows))
         }
+        @if !import.details.models.is_empty() { (counts(&import.details.models)) }
         (what_to_do(&import, &address))
     };
     Ok(live(&context, &format!("Import {id}"), Section::Imports, main))

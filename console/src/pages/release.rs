@@ -61,8 +61,11 @@ fn consequences(operation: &OperationSummary, rename: Option<&Rename>) -> Markup
                 li { strong { (slug) } " is free for others at once." }
             } @else {
                 li {
-                    (format::number(operation.organization_count)) " slugs that region " (operation.region) " has reserved are "
-                    "free for others at once."
+                    @if operation.organization_count == 1 { "The slug" }
+                    @else { (format::number(operation.organization_count)) " slugs" }
+                    " that region " (operation.region) " has reserved "
+                    @if operation.organization_count == 1 { "is" } @else { "are" }
+                    " free for others at once."
                 }
                 li {
                     "If an import of the region still works on them, it notices that and asks for its slugs again. It may get "
