@@ -269,11 +269,9 @@ pub(crate) async fn a_hundred_thousand_imports_and_organizations_have_pages(stor
         "/stuck",
         "/audit",
     ] {
-        let asked = Instant::now();
         let page = visitor.get(path).await;
         assert_eq!(page.status, 200, "{path}: {}", page.body);
         assert!(page.body.len() < 200_000, "{path}: {} bytes", page.body.len());
-        println!("{path}: {:?}, {} bytes", asked.elapsed(), page.body.len());
     }
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     // All imports in progress, page by page: each once.
