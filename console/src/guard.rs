@@ -46,8 +46,10 @@ pub(crate) struct Admitted {
 /// The host of an authority such as `127.0.0.1:8080`, in lower case.
 fn host(authority: &str) -> Option<String> {
     let authority: Authority = authority.parse().ok()?;
-    // User information belongs into no host header.
-    (!authority.as_str().contains('@')).then(|| authority.host().to_ascii_lowercase())
+    let has_port = authority.as_str().len() > authority.host().len();
+    // User information belongs into no host header, and a port is a number.
+    let is_plain = !authority.as_str().contains('@') && (!has_port || authority.port_u16().is_some());
+    is_plain.then(|| authority.host().to_ascii_lowercase())
 }
 
 /// The one value of a header; an error if there are several, or one that is no text.
