@@ -27,7 +27,7 @@ use uuid::Uuid;
 
 use crate::{
     convert::{finding_to_proto, kind_to_proto, severity_to_proto},
-    error::Error,
+    error::{Error, paused},
     import::{Import, ImportState, Imports, ModelCounts, Progress},
     store,
 };
@@ -84,6 +84,18 @@ fn bounded(text: &str, most: usize) -> String {
 
 fn reason(reason: ErrorReason, message: &str) -> ReportedReason {
     ReportedReason { reason: reason.into(), message: bounded(message, MAX_TEXT) }
+}
+
+/// What an import waits for, and since when. A pause is not stored as something that it waits for.
+fn waiting(import: &Import) -> (Option<ReportedReason>, Option<DateTime<Utc>>) {
+    match (&import.pause, &import.waiting) {
+        (Some(pause), _) => {
+            let told = reason(ErrorReason::ImportPaused, &paused(&import.id, pause));
+            (Some(told), Some(pause.since))
+        }
+        (None, Some(waiting)) => (Some(reason(waiting.reason, &waiting.message)), Some(waiting.since)),
+        (None, None) => (None, None),
+    }
 }
 
 fn counts(counts: ModelCounts) -> contract::ModelCounts {
@@ -265,7 +277,7 @@ impl Reporter {
         let running = self.imports.running(id);
         let is_planning = import.state == ImportState::Planning;
         let progress = running.filter(|_| !ended).map(|running| running.progress(is_planning));
-        let waiting = import.waiting.as_ref();
+        let (waiting, waiting_since) = waiting(import);
         Ok(ReportedImport {
             import_id: id.to_string(),
             progress: progress.map(|progress| self.progress(id, &state, progress)),
@@ -275,8 +287,8 @@ impl Reporter {
             update_time: Some(to_proto(import.updated_at)),
             size_bytes: import.size_bytes,
             organization_count: import.organization_count,
-            waiting: waiting.map(|waiting| reason(waiting.reason, &waiting.message)),
-            waiting_since: waiting.map(|waiting| to_proto(waiting.since)),
+            waiting,
+            waiting_since: waiting_since.map(to_proto),
             failure: import.failure.as_ref().map(|failure| reason(failure.reason, &failure.message)),
             begun_by: import.begun_by.clone().unwrap_or_default(),
             models: models.into_iter().take(MODELS).map(counts).collect(),
@@ -287,7 +299,7 @@ impl Reporter {
     }
 
     fn progress(&self, id: Uuid, state: &str, progress: Progress) -> ReportedProgress {
-        let Progress { model, records_done, records_total, bytes_done } = progress;
+        let Progress { model, records_done, records_total, bytes_done, throttled: _ } = progress;
         // The last report about the same state.
         let before = self.known.get(&id).filter(|before| before.report.state == state);
         let former = before.and_then(|before| Some((before.report.progress.as_ref()?, before.at.elapsed())));

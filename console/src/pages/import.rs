@@ -144,7 +144,8 @@ pub(crate) async fn show(
             p.note.warn {
                 strong { "It waits" }
                 @if let Some(since) = summary.waiting_since { ", since " (when(&context, since)) }
-                ": " (prose(&waiting.message)) " (" (waiting.reason) "). It tries again by itself."
+                ": " (prose(&waiting.message)) " (" (waiting.reason) ")."
+                @if waiting.reason != "IMPORT_PAUSED" { " It tries again by itself." }
             }
         }
         @if let Some(failure) = &summary.failure {
