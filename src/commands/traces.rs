@@ -44,7 +44,7 @@ impl Command {
         match self {
             Self::Control(_) => "causeway control",
             Self::Region(_) => "causeway region",
-            Self::Import(_) => "causeway import organizations",
+            Self::Import(_) => "causeway import",
             Self::Slugs(_) => "causeway slugs",
             Self::Regions(_) => "causeway regions",
             Self::Organizations(_) => "causeway organizations",
@@ -52,7 +52,7 @@ impl Command {
             Self::Reconcile(_) => "causeway reconcile",
             Self::Audit(_) => "causeway audit",
             Self::Config(_) => "causeway config",
-            Self::Export(_) => "causeway export inspect",
+            Self::Export(_) => "causeway export",
             Self::Completions(_) => "causeway completions",
             Self::Man(_) => "causeway man",
             Self::Doctor(_) => "causeway doctor",

@@ -76,7 +76,12 @@ pub(crate) async fn numbers(db: &Db) -> Vec<i64> {
 
 /// The port of the server that answers.
 pub(crate) async fn port(db: &Db) -> u16 {
+    port_unless_replaced(db).await.expect("it answers")
+}
+
+/// The port of the server that answers, unless it is replaced while it is asked.
+pub(crate) async fn port_unless_replaced(db: &Db) -> Result<u16, DbError> {
     let ask = Statement::new("SELECT inet_server_port()::bigint AS port");
-    let row = db.fetch_optional(ask).await.expect("it answers").expect("a row");
-    u16::try_from(row.int("port").expect("a number")).expect("a port")
+    let row = db.fetch_optional(ask).await?.expect("a row");
+    Ok(u16::try_from(row.int("port").expect("a number")).expect("a port"))
 }
