@@ -133,7 +133,13 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "causeway imports keys 3b1f5a3e-8d1f-4b9e-9a1e-0a6b6f2f7c11 --model sentry.project --context prod-us",
         ],
     ),
-    ("imports resume", &["causeway imports resume 3b1f5a3e-8d1f-4b9e-9a1e-0a6b6f2f7c11 --context prod-us"]),
+    (
+        "imports resume",
+        &[
+            "causeway imports resume 3b1f5a3e-8d1f-4b9e-9a1e-0a6b6f2f7c11 --context prod-us",
+            "causeway imports resume --all-paused --region http://127.0.0.1:50052",
+        ],
+    ),
     ("imports revert", &["causeway imports revert 3b1f5a3e-8d1f-4b9e-9a1e-0a6b6f2f7c11 --context prod-us"]),
     (
         "reconcile",

@@ -24,7 +24,7 @@ pub(super) struct Args {
     import_id: Option<Uuid>,
     /// All imports that are paused, without waiting for their end. Failed ones stay failed
     #[arg(long, group = "which")]
-    all: bool,
+    all_paused: bool,
     #[command(flatten)]
     pub(super) region: RegionArgs,
     #[command(flatten)]
