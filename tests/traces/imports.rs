@@ -11,7 +11,7 @@ use crate::{
     support::{ID, REGION, cluster, eventually, example, import, stderr},
 };
 
-const COMMAND: &str = "causeway import";
+const COMMAND: &str = "command import organizations";
 const UPLOAD: &str = "causeway.region.v1.ImportService/ImportOrganizations";
 /// All attributes that spans have. None of them has what is in the export but the names of its models.
 const ATTRIBUTES: [&str; 14] = [
