@@ -105,7 +105,7 @@ async fn a_call_that_is_refused_says_so_in_its_span() {
     HealthClient::new(channel).check(HealthCheckRequest::default()).await.expect("it answers");
     cluster.stop().await;
 
-    let trace = collector.trace_with("causeway imports");
+    let trace = collector.trace_with("command imports");
     let call = trace.named("causeway.region.v1.ImportService/GetImport");
     assert_eq!(call.len(), 1, "{trace:#?}");
     assert!(call[0].has_failed);
