@@ -3,6 +3,7 @@
 use std::{ops::Deref, sync::Arc, time::Duration};
 
 use causeway_client::{Backoff, CallError};
+use causeway_proto::control::v1::{RefusedOrganization, ReportedOrganization};
 use causeway_relocation::catalog::{Catalog, ORGANIZATION};
 use causeway_silo::{
     db::{Db, DbError, Tx},
@@ -11,8 +12,15 @@ use causeway_silo::{
 use uuid::Uuid;
 
 use crate::{
-    control_client::ControlClient, error::Error, holder::Holder, lifecycle::Lifecycle, limits::Limits,
-    metrics::RegionMetrics, registration::Registration, store::product_db::ProductDb, throttle::Throttle,
+    control_client::ControlClient,
+    error::Error,
+    holder::Holder,
+    lifecycle::Lifecycle,
+    limits::Limits,
+    metrics::RegionMetrics,
+    registration::Registration,
+    store::{self, product_db::ProductDb},
+    throttle::Throttle,
 };
 
 /// What all parts of a region share. Cheap to clone.
@@ -83,6 +91,20 @@ impl Context {
             answer = call => Ok(answer?),
             () = self.lifecycle.stopping() => Err(Error::Stopping),
         }
+    }
+
+    /// Reports organizations to control's directory, and returns those that it does not accept. With `restore_product`,
+    /// control also writes and announces the product's reservations.
+    ///
+    /// # Errors
+    /// The error of the call or of the database, or [`Error::Stopping`].
+    pub(crate) async fn report_organizations(
+        &self,
+        organizations: Vec<ReportedOrganization>,
+        restore_product: bool,
+    ) -> Result<Vec<RefusedOrganization>, Error> {
+        let number = store::report_number::next(&self.db, self.env.now()).await?;
+        self.ask(self.control.report_organizations(number, organizations, restore_product)).await
     }
 
     /// Announces organizations that have changed in this transaction, if somebody has to know.

@@ -542,9 +542,11 @@ impl ControlClient {
         RegionFeed::open(&self.client, &self.region, after_version, instance_id, feed::SILENCE).await
     }
 
-    /// Reports organizations to control's directory, and returns those that it does not accept.
+    /// Reports organizations to control's directory, and returns those that it does not accept. `number` is larger than
+    /// that of each report before.
     pub(crate) async fn report_organizations(
         &self,
+        number: i64,
         organizations: Vec<ReportedOrganization>,
         restore_product: bool,
     ) -> Result<Vec<RefusedOrganization>, CallError> {
@@ -554,6 +556,7 @@ impl ControlClient {
                 region: self.region.clone(),
                 organizations: batch.to_vec(),
                 restore_product,
+                number,
             };
             let answer = self
                 .call(

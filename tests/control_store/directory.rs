@@ -131,7 +131,8 @@ async fn report(
     region: &str,
     organizations: Vec<ReportedOrganization>,
 ) -> Vec<(i64, String)> {
-    let refused = fixture.control.directory().report(region, organizations, false).await.expect("taken in");
+    let refused =
+        fixture.control.directory().report(region, 0, organizations, false).await.expect("taken in");
     let why = |error: &Error| match error {
         Error::OrganizationIdTaken { region, .. } => format!("of {region}"),
         Error::OrganizationNotReserved { .. } => "not reserved".to_owned(),
@@ -246,6 +247,32 @@ pub(crate) async fn the_directory_says_what_is_reserved(fixture: Fixture) {
     assert_eq!(listed(&fixture).await, [entry(7, "acme", "de")]);
 }
 
+pub(crate) async fn a_report_that_arrives_late_does_not_replace_a_later_one(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us"]).await;
+    hold(&fixture, "us", 1, &[(1, "acme"), (2, "bolt")]).await;
+    let directory = fixture.control.directory();
+    let report = async |number, ids: &[i64], status| {
+        let organizations = ids.iter().map(|id| reported(*id, "any", status)).collect();
+        let refused = directory.report("us", number, organizations, false).await.expect("taken in");
+        assert!(refused.is_empty(), "{refused:?}");
+    };
+    let statuses = async || {
+        let page = directory.list(None, &PageRequest { limit: 100, after: None }).await.expect("a page");
+        page.items.into_iter().map(|it| it.status).collect::<Vec<_>>()
+    };
+    report(7, &[1], 0).await;
+    report(5, &[1, 2], 1).await;
+    assert_eq!(statuses().await, [0, 1], "only what the later one has not told of");
+    report(7, &[1], 0).await;
+    report(8, &[1], 1).await;
+    assert_eq!(statuses().await, [1, 1]);
+    // A region of an older release does not number its reports.
+    report(0, &[1], 0).await;
+    assert_eq!(statuses().await, [0, 1]);
+    let negative = directory.report("us", -1, vec![reported(1, "acme", 0)], false).await;
+    assert_eq!(refused_field(negative), "number");
+}
+
 pub(crate) async fn a_malformed_report_is_refused(fixture: Fixture) {
     let fixture = fixture.with_regions(&["us"]).await;
     let directory = fixture.control.directory();
@@ -260,11 +287,11 @@ pub(crate) async fn a_malformed_report_is_refused(fixture: Fixture) {
         (ReportedOrganization { slug: "\0".to_owned(), ..reported(2, "", 0) }, "slug"),
         (ReportedOrganization { name: "x".repeat(1025), ..reported(2, "bolt", 0) }, "name"),
     ] {
-        let refused = refused_field(directory.report("us", vec![good(), bad], false).await);
+        let refused = refused_field(directory.report("us", 0, vec![good(), bad], false).await);
         assert_eq!(refused, format!("organizations[1].{field}"));
     }
     let too_many = (1..=1001).map(|id| reported(id, "acme", 0)).collect();
-    assert_eq!(refused_field(directory.report("us", too_many, false).await), "organizations");
+    assert_eq!(refused_field(directory.report("us", 0, too_many, false).await), "organizations");
     let page = directory.list(None, &PageRequest { limit: 100, after: None }).await.expect("a page");
     assert_eq!(page.items, []);
 }

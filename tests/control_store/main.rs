@@ -147,6 +147,7 @@ on_each_store! {
         a_refused_organization_keeps_no_other_one_out,
         the_directory_says_what_is_reserved,
         a_malformed_report_is_refused,
+        a_report_that_arrives_late_does_not_replace_a_later_one,
         organizations_are_listed_page_by_page,
         one_organization_is_found_by_its_id;
     imports:

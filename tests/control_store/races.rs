@@ -239,7 +239,7 @@ pub(crate) async fn a_report_that_waits_for_a_rename_does_not_undo_it(fixture: F
         let control = control.clone();
         let (slug, name) = ("old".to_owned(), "Acme".to_owned());
         let organization = ReportedOrganization { organization_id: 7, slug, name, status: 0 };
-        async move { control.directory().report("us", vec![organization], false).await }
+        async move { control.directory().report("us", 0, vec![organization], false).await }
     };
     report().await.expect("reported");
 

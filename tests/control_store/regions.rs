@@ -88,7 +88,7 @@ pub(crate) async fn a_region_that_never_registered_is_refused_everywhere(fixture
         name: "Acme".to_owned(),
         status: 0,
     };
-    assert!(refused(directory.report("us", vec![report], false).await));
+    assert!(refused(directory.report("us", 0, vec![report], false).await));
     assert!(refused(directory.list(Some("us"), &PageRequest { limit: 1, after: None }).await));
 }
 

@@ -77,7 +77,7 @@ pub(crate) async fn a_rename_frees_the_old_slug(fixture: Fixture) {
         name: "Acme".to_owned(),
         status: 0,
     };
-    control.directory().report("us", vec![report.clone()], false).await.expect("reported");
+    control.directory().report("us", 0, vec![report.clone()], false).await.expect("reported");
     let mut reader = Reader::new(control, "us", 3).await;
 
     let begun = rename(control, &requested_slug(2, 1, "dune")).await.expect("begun");
@@ -103,7 +103,7 @@ pub(crate) async fn a_rename_frees_the_old_slug(fixture: Fixture) {
     assert_eq!(told, [("dune", Some(Primary)), ("acme", None)]);
     assert!(!reader.slugs["dune"].wanted);
     // A delayed report has the old slug; the directory keeps the new one.
-    control.directory().report("us", vec![report], false).await.expect("reported");
+    control.directory().report("us", 0, vec![report], false).await.expect("reported");
     let page = PageRequest { limit: 10, after: None };
     let listed = control.directory().list(None, &page).await.expect("listed").items;
     assert_eq!(listed[0].slug, "dune");
@@ -441,7 +441,7 @@ pub(crate) async fn nothing_is_left_of_a_released_organization(fixture: Fixture)
         name: slug.to_owned(),
         status: 0,
     });
-    control.directory().report("us", reported.into(), false).await.expect("reported");
+    control.directory().report("us", 0, reported.into(), false).await.expect("reported");
     let mut reader = Reader::new(control, "us", 0).await;
 
     // Another region cannot release any of it.

@@ -30,7 +30,7 @@ async fn begin(fixture: Fixture) -> Fixture {
     control.slug_reservations().confirm("us", operation(1)).await.expect("confirmed");
     let (slug, name) = ("acme".to_owned(), "Acme".to_owned());
     let report = ReportedOrganization { organization_id: 1, slug, name, status: 0 };
-    control.directory().report("us", vec![report], false).await.expect("reported");
+    control.directory().report("us", 0, vec![report], false).await.expect("reported");
     let fields = json!({"email": "ann@example.com", "date_added": "2024-01-01T00:00:00Z"});
     let chunk = ImportModels {
         region: "us".to_owned(),

@@ -193,7 +193,8 @@ impl Directory {
     }
 
     /// Stores what a region reports about its organizations now, and returns those that it refuses: organizations for
-    /// which the region has no confirmed slug, and those whose ids belong to another region. It stores all others.
+    /// which the region has no confirmed slug, and those whose ids belong to another region. It stores all others, but
+    /// nothing about an organization of which a report with a larger `number` has told; 0 for no number.
     ///
     /// # Errors
     /// If the region has not registered or is suspended, there are too many organizations, or one of them is malformed
@@ -201,11 +202,15 @@ impl Directory {
     pub async fn report(
         &self,
         region: &str,
+        number: i64,
         organizations: Vec<ReportedOrganization>,
         restore_product: bool,
     ) -> Result<Vec<Refused>, Error> {
         let subject = causeway_audit::about(Subject::region(region));
         at_most_a_batch("organizations", &organizations)?;
+        if number < 0 {
+            return Err(Error::invalid("number".to_owned(), "must not be negative"));
+        }
         let mut ids = HashSet::new();
         for (index, organization) in organizations.iter().enumerate() {
             let field = |name| format!("organizations[{index}].{name}");
@@ -225,7 +230,7 @@ impl Directory {
         let now = self.env.now();
         // This has the lock of the feed, so nobody releases one of the slugs meanwhile.
         transact!(Error, self.feeds.of(&region), |feed| {
-            let written = store::directory::upsert(feed, &organizations, now).await?;
+            let written = store::directory::upsert(feed, number, &organizations, now).await?;
             if !written.is_empty() {
                 causeway_audit::append(feed, &subject, now).await?;
             }

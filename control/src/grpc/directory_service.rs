@@ -171,9 +171,10 @@ impl DirectoryService for Handler {
         &self,
         request: Request<ReportOrganizationsRequest>,
     ) -> Result<Response<ReportOrganizationsResponse>, Status> {
-        let ReportOrganizationsRequest { region, organizations, restore_product } = request.into_inner();
+        let ReportOrganizationsRequest { region, organizations, restore_product, number } =
+            request.into_inner();
         let organizations = organizations.into_iter().enumerate().map(reported).collect::<Result<_, _>>()?;
-        let refused = self.directory.report(&region, organizations, restore_product).await?;
+        let refused = self.directory.report(&region, number, organizations, restore_product).await?;
         Ok(Response::new(ReportOrganizationsResponse { refused: refused.iter().map(refusal).collect() }))
     }
 

@@ -40,20 +40,26 @@ pub(crate) async fn find(
     db.fetch_all(statement).await?.into_iter().map(found).collect()
 }
 
+/// Whether a report arrives after one of the same region that was made later.
+const IS_LATE: &str = "excluded.report_number > 0 AND excluded.report_number < causeway_organization.report_number \
+    AND excluded.region = causeway_organization.region";
+
 /// Writes what a region reports about its organizations, and returns which ones were written: those for which it has a
-/// primary reservation.
+/// primary reservation. What a report with a larger number has said stays.
 pub(crate) async fn upsert(
     feed: &mut FeedTransaction<'_>,
+    number: i64,
     organizations: &[ReportedOrganization],
     now: DateTime<Utc>,
 ) -> Result<HashSet<i64>, DbError> {
     let dialect = feed.dialect();
     let statement = Statement::new(
-        "INSERT INTO causeway_organization (organization_id, region, name, status, reported_at) \
-         SELECT r.organization_id, $1, r.name, r.status, $2 FROM ",
+        "INSERT INTO causeway_organization (organization_id, region, name, status, reported_at, report_number) \
+         SELECT r.organization_id, $1, r.name, r.status, $2, $3 FROM ",
     )
     .with(feed.region())
     .with(now)
+    .with(number)
     .rows(
         dialect,
         "r",
@@ -71,10 +77,16 @@ pub(crate) async fn upsert(
     .push("$1")
     // Always in the same order, so that two transactions wait for each other in one direction only.
     .push(
-        " ORDER BY r.organization_id ON CONFLICT (organization_id) DO UPDATE \
-         SET region = excluded.region, name = excluded.name, status = excluded.status, \
-         reported_at = excluded.reported_at RETURNING organization_id",
+        " ORDER BY r.organization_id ON CONFLICT (organization_id) DO UPDATE SET region = excluded.region",
     );
+    let mut statement = statement;
+    for column in ["name", "status", "reported_at", "report_number"] {
+        statement = statement
+            .push(&format!(", {column} = CASE WHEN "))
+            .push(IS_LATE)
+            .push(&format!(" THEN causeway_organization.{column} ELSE excluded.{column} END"));
+    }
+    let statement = statement.push(" RETURNING organization_id");
     feed.fetch_all(statement).await?.iter().map(|row| row.int("organization_id")).collect()
 }
 

@@ -75,6 +75,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
         (42, "first chunks", include_str!("../../../migrations/control/postgres/0042_first_chunks.sql")),
         (43, "reports", include_str!("../../../migrations/control/postgres/0043_reports.sql")),
         (45, "restored", include_str!("../../../migrations/control/postgres/0045_restored.sql")),
+        (46, "report numbers", include_str!("../../../migrations/control/postgres/0046_report_numbers.sql")),
     ],
     sqlite: &[
         (1, "model tables", include_str!("../../../migrations/control/sqlite/0001_model_tables.sql")),
@@ -114,6 +115,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
         (42, "first chunks", include_str!("../../../migrations/control/sqlite/0042_first_chunks.sql")),
         (43, "reports", include_str!("../../../migrations/control/sqlite/0043_reports.sql")),
         (45, "restored", include_str!("../../../migrations/control/sqlite/0045_restored.sql")),
+        (46, "report numbers", include_str!("../../../migrations/control/sqlite/0046_report_numbers.sql")),
     ],
     of_models: &[1, 33, 41],
     statement_of_models: Some(

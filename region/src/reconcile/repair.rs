@@ -382,7 +382,7 @@ impl Reconciler {
         if reports.is_empty() {
             return Ok(());
         }
-        let outcome = context.ask(context.control.report_organizations(reports, restore_product)).await;
+        let outcome = context.report_organizations(reports, restore_product).await;
         context.env.failpoint("region.reconcile.reported").await?;
         let not_taken = match outcome {
             Ok(not_taken) => not_taken,

@@ -16,6 +16,7 @@ pub(crate) mod pause;
 pub(crate) mod product_db;
 pub(crate) mod reconciliation;
 pub(crate) mod replica;
+pub(crate) mod report_number;
 pub(crate) mod revert_again;
 pub(crate) mod throttle;
 
@@ -76,6 +77,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
         (43, "feed era", include_str!("../../../migrations/region/postgres/0043_feed_era.sql")),
         (44, "reports", include_str!("../../../migrations/region/postgres/0044_reports.sql")),
         (45, "throttle", include_str!("../../../migrations/region/postgres/0045_throttle.sql")),
+        (46, "report numbers", include_str!("../../../migrations/region/postgres/0046_report_numbers.sql")),
     ],
     sqlite: &[
         (1, "model tables", include_str!("../../../migrations/region/sqlite/0001_model_tables.sql")),
@@ -123,6 +125,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
         (43, "feed era", include_str!("../../../migrations/region/sqlite/0043_feed_era.sql")),
         (44, "reports", include_str!("../../../migrations/region/sqlite/0044_reports.sql")),
         (45, "throttle", include_str!("../../../migrations/region/sqlite/0045_throttle.sql")),
+        (46, "report numbers", include_str!("../../../migrations/region/sqlite/0046_report_numbers.sql")),
     ],
     of_models: &[1, 33],
     statement_of_models: None,

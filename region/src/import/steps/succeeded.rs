@@ -42,7 +42,7 @@ pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut Impo
                 status: directory_status(organization.status).into(),
             }
         });
-        let refused = context.ask(context.control.report_organizations(reported.collect(), false)).await?;
+        let refused = context.report_organizations(reported.collect(), false).await?;
         let refused: HashMap<i64, String> =
             refused.into_iter().map(|refused| (refused.organization_id, refused.message)).collect();
         findings.extend(page.iter().filter_map(|organization| {

@@ -1,0 +1,6 @@
+-- One row: the number of the last report about organizations that this region has made to control.
+CREATE TABLE causeway_report_number (
+    singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton = true),
+    number bigint NOT NULL
+);
+INSERT INTO causeway_report_number (number) VALUES (0);
