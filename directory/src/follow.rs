@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     Followed, Known, Options,
+    holders::Holder,
     replica::{Intake, Replica},
 };
 
@@ -108,17 +109,18 @@ async fn stream(
 
 impl Known {
     /// Sets which regions there are, as control listed them at that time.
-    fn set_regions(&self, listed: Vec<FeedRegion>, heard: Instant) {
+    pub(crate) fn set_regions(&self, listed: Vec<FeedRegion>, heard: Instant) {
         let before = self.listed.write().unwrap_or_else(PoisonError::into_inner).replace(heard);
         let mut regions = self.regions.write().unwrap_or_else(PoisonError::into_inner);
         let old: HashMap<Arc<str>, Followed> =
-            regions.drain(..).map(|region| (Arc::clone(&region.name), region)).collect();
+            regions.take().into_iter().map(|region| (Arc::clone(&region.name), region)).collect();
         for FeedRegion { name, address } in listed {
             let followed = match old.get(name.as_str()) {
                 Some(old) if *old.address == *address => old.clone(),
                 Some(old) => Followed { address: address.into(), ..old.clone() },
                 None => {
-                    let replica = Arc::new(Replica::new(before));
+                    let holder = Holder::new(&self.holders, regions.next_number());
+                    let replica = Arc::new(Replica::new(before, holder));
                     Followed { name: name.into(), address: address.into(), replica }
                 }
             };
@@ -138,19 +140,27 @@ impl Known {
             region: region.name.as_ref().to_owned(),
             version: region.replica.version(),
         };
-        regions.iter().map(position).collect()
+        regions.by_name().iter().map(position).collect()
     }
 
-    fn replicas(&self) -> HashMap<Arc<str>, Arc<Replica>> {
+    pub(crate) fn replicas(&self) -> HashMap<Arc<str>, Arc<Replica>> {
         let regions = self.regions.read().unwrap_or_else(PoisonError::into_inner);
-        regions.iter().map(|region| (Arc::clone(&region.name), Arc::clone(&region.replica))).collect()
+        regions
+            .by_name()
+            .iter()
+            .map(|region| (Arc::clone(&region.name), Arc::clone(&region.replica)))
+            .collect()
     }
 
     /// Notifies those who wait if the snapshots of all regions are in.
     fn check_ready(&self) {
+        // It stays so, and each message of each region comes here.
+        if *self.ready.borrow() {
+            return;
+        }
         let listed = self.listed.read().unwrap_or_else(PoisonError::into_inner).is_some();
         let regions = self.regions.read().unwrap_or_else(PoisonError::into_inner);
-        if listed && regions.iter().all(|region| region.replica.version() > 0) {
+        if listed && regions.by_name().iter().all(|region| region.replica.version() > 0) {
             self.ready.send_replace(true);
         }
     }

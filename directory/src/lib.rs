@@ -30,16 +30,20 @@
 //!
 //! # What it costs
 //!
-//! A slug of 12 letters takes 55 to 85 bytes, more right after a growth of its table: 84 MB for a million, as
-//! measured with a table of this kind. While a snapshot of a region comes in, its slugs are there twice.
-//! [`Directory::resolve`] takes a read lock for one query of a table for each region. At most, it waits for a
-//! batch of 2,000 changes that is being written. All regions are one stream, and one place among the watches
-//! of a control.
+//! A slug takes about a hundred bytes; `docs/scale.md` of Causeway has what was measured with ten million. While a
+//! snapshot of a region comes in, the slugs of that region are there twice. [`Directory::resolve`] asks which region
+//! may have the slug, and then looks into the table of that region, so it takes as long with a thousand regions as with
+//! one. At most, it waits for a batch of 2,000 changes of that region that is being written.
+//! [`Directory::staleness`] and [`Directory::regions`] look at each region: ask them from time to time, not for each
+//! request. All regions are one stream, and one place among the watches of a control.
 
 mod follow;
+mod holders;
 mod replica;
 
 use std::{
+    cmp::Reverse,
+    collections::HashMap,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
@@ -47,7 +51,10 @@ use std::{
 pub use causeway_client::{Client, ClientFiles, ClientTls, Clock, InvalidUrl, PairFiles, Service, Timeouts};
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 
-use crate::replica::Replica;
+use crate::{
+    holders::Holders,
+    replica::{Led, Replica},
+};
 
 /// How a directory follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,14 +125,88 @@ struct Followed {
     replica: Arc<Replica>,
 }
 
+/// The followed regions.
+#[derive(Debug, Default)]
+struct Regions {
+    /// Sorted by name.
+    by_name: Vec<Followed>,
+    /// Of each number of a region, its place in `by_name`.
+    by_number: HashMap<u32, usize>,
+    /// How many regions there have been, of which each has another number.
+    numbers: u32,
+}
+
+impl Regions {
+    fn by_name(&self) -> &[Followed] {
+        &self.by_name
+    }
+
+    fn numbered(&self, number: u32) -> Option<&Followed> {
+        self.by_name.get(*self.by_number.get(&number)?)
+    }
+
+    fn next_number(&mut self) -> u32 {
+        self.numbers = self.numbers.wrapping_add(1);
+        self.numbers
+    }
+
+    /// Takes out all regions.
+    fn take(&mut self) -> Vec<Followed> {
+        self.by_number.clear();
+        std::mem::take(&mut self.by_name)
+    }
+
+    /// Adds a region, whose name comes after all others.
+    fn push(&mut self, region: Followed) {
+        self.by_number.insert(region.replica.number(), self.by_name.len());
+        self.by_name.push(region);
+    }
+}
+
 /// What is known, and by whom it is waited for.
 #[derive(Debug)]
 struct Known {
-    /// The followed regions, sorted by name.
-    regions: RwLock<Vec<Followed>>,
+    /// Which regions may have a slug. The first field, as it is dropped first: then regions do not leave it slug by slug.
+    holders: Arc<Holders>,
+    regions: RwLock<Regions>,
     /// When control last listed the regions.
     listed: RwLock<Option<Instant>>,
     ready: watch::Sender<bool>,
+}
+
+impl Known {
+    fn new() -> Self {
+        Self {
+            holders: Arc::new(Holders::new()),
+            regions: RwLock::default(),
+            listed: RwLock::default(),
+            ready: watch::Sender::new(false),
+        }
+    }
+
+    /// Whose a slug is, which has no uppercase letters.
+    fn resolve(&self, slug: &str) -> Option<Resolved> {
+        let regions = self.regions.read().unwrap_or_else(PoisonError::into_inner);
+        let mut found: Option<(Instant, &Followed, Led)> = None;
+        for region in self.holders.of(slug).into_iter().filter_map(|number| regions.numbered(number)) {
+            let Some((heard, led)) = region.replica.resolve(slug) else { continue };
+            // One heartbeat is heard by all regions at the same time: then it is the first by name.
+            let is_newer = found.as_ref().is_none_or(|(before, other, _)| {
+                (*before, Reverse(&other.name)) < (heard, Reverse(&region.name))
+            });
+            if is_newer {
+                found = Some((heard, region, led));
+            }
+        }
+        let (_, region, led) = found?;
+        Some(Resolved {
+            organization_id: led.organization_id,
+            region: Arc::clone(&region.name),
+            region_address: Arc::clone(&region.address),
+            kind: if led.alias_of.is_some() { SlugKind::Alias } else { SlugKind::Primary },
+            canonical_slug: led.alias_of.unwrap_or_else(|| slug.to_owned()),
+        })
+    }
 }
 
 /// Ends what follows when it is dropped.
@@ -155,11 +236,7 @@ impl Directory {
     /// Outside of a tokio runtime.
     #[must_use]
     pub fn follow(control: Client, options: Options) -> Self {
-        let known = Arc::new(Known {
-            regions: RwLock::default(),
-            listed: RwLock::default(),
-            ready: watch::Sender::new(false),
-        });
+        let known = Arc::new(Known::new());
         let following = tokio::spawn(follow::regions(Arc::clone(&known), control, options));
         Self { known, _following: Arc::new(Following(following)) }
     }
@@ -179,22 +256,7 @@ impl Directory {
         } else {
             slug
         };
-        let regions = self.known.regions.read().unwrap_or_else(PoisonError::into_inner);
-        let mut found: Option<(Instant, Resolved)> = None;
-        for region in regions.iter() {
-            let Some((heard, led)) = region.replica.resolve(slug) else { continue };
-            if found.as_ref().is_none_or(|(before, _)| *before < heard) {
-                let resolved = Resolved {
-                    organization_id: led.organization_id,
-                    region: Arc::clone(&region.name),
-                    region_address: Arc::clone(&region.address),
-                    kind: if led.alias_of.is_some() { SlugKind::Alias } else { SlugKind::Primary },
-                    canonical_slug: led.alias_of.unwrap_or_else(|| slug.to_owned()),
-                };
-                found = Some((heard, resolved));
-            }
-        }
-        found.map(|(_, resolved)| resolved)
+        self.known.resolve(slug)
     }
 
     /// Waits until the snapshots of all regions are in that there were when control was first heard. Resolving before
@@ -219,7 +281,8 @@ impl Directory {
     pub fn staleness(&self) -> Option<Duration> {
         let listed = (*self.known.listed.read().unwrap_or_else(PoisonError::into_inner))?;
         let regions = self.known.regions.read().unwrap_or_else(PoisonError::into_inner);
-        let oldest = regions.iter().try_fold(listed, |oldest, it| Some(oldest.min(it.replica.heard()?)))?;
+        let oldest =
+            regions.by_name().iter().try_fold(listed, |oldest, it| Some(oldest.min(it.replica.heard()?)))?;
         Some(oldest.elapsed())
     }
 
@@ -234,6 +297,95 @@ impl Directory {
             slugs: region.replica.len(),
             staleness: region.replica.heard().map(|heard| heard.elapsed()),
         };
-        regions.iter().map(status).collect()
+        regions.by_name().iter().map(status).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use causeway_client::feed::{FeedChange, FeedUpdate};
+    use causeway_proto::control::v1::{FeedRegion, FeedReservation, FeedSnapshot, ReservationType};
+
+    use super::*;
+    use crate::replica::Intake;
+
+    fn region(name: String) -> FeedRegion {
+        FeedRegion { address: format!("http://{name}"), name }
+    }
+
+    fn snapshot(slugs: impl IntoIterator<Item = (String, i64)>) -> FeedUpdate {
+        let reservation = |(slug, organization_id)| FeedReservation {
+            slug,
+            organization_id,
+            r#type: ReservationType::Primary.into(),
+            ..FeedReservation::default()
+        };
+        let reservations = slugs.into_iter().map(reservation).collect();
+        let change = FeedChange::Snapshot(FeedSnapshot { version: 1, reservations, first: true, last: true });
+        FeedUpdate { change, current_version: 1 }
+    }
+
+    fn lookups(known: &Known) -> usize {
+        known.replicas().values().map(|replica| replica.lookups.load(Ordering::Relaxed)).sum()
+    }
+
+    #[test]
+    fn a_slug_is_looked_up_in_its_own_region_only_however_many_there_are() {
+        const REGIONS: i64 = 1_000;
+        let (known, now) = (Known::new(), Instant::now());
+        known.set_regions((0..REGIONS).map(|number| region(format!("region-{number:04}"))).collect(), now);
+        for (name, replica) in known.replicas() {
+            let slugs = (0..10).map(|number| (format!("{name}-{number}"), number));
+            Intake::new(replica).take(snapshot(slugs), now);
+        }
+        for number in 0..REGIONS {
+            let found = known.resolve(&format!("region-{number:04}-7")).expect("it has it");
+            assert_eq!((&*found.region, found.organization_id), (&*format!("region-{number:04}"), 7));
+        }
+        // A few more are possible: two slugs may have the same hash.
+        let asked = lookups(&known);
+        assert!((1_000..1_010).contains(&asked), "{asked} lookups for 1,000 slugs");
+        for number in 0..REGIONS {
+            assert_eq!(known.resolve(&format!("nobody-{number}")), None);
+        }
+        assert!(lookups(&known) < asked + 10, "slugs that nobody has were looked up");
+    }
+
+    #[test]
+    fn of_two_regions_that_seem_to_have_a_slug_the_newer_one_has_it() {
+        let (known, now) = (Known::new(), Instant::now());
+        known.set_regions(["a", "b", "c"].map(|name| region(name.to_owned())).into(), now);
+        let replicas = known.replicas();
+        let take = |name: &str, seconds| {
+            let heard = now + Duration::from_secs(seconds);
+            Intake::new(Arc::clone(&replicas[name])).take(snapshot([("acme".to_owned(), 1)]), heard);
+            known.resolve("acme").map(|found| found.region.to_string())
+        };
+        assert_eq!(take("c", 1).as_deref(), Some("c"));
+        assert_eq!(take("b", 2).as_deref(), Some("b"));
+        // Of those that were heard at the same time, the first by name.
+        assert_eq!(take("c", 2).as_deref(), Some("b"));
+        assert_eq!(take("a", 2).as_deref(), Some("a"));
+        assert_eq!(take("c", 3).as_deref(), Some("c"));
+    }
+
+    #[test]
+    fn a_region_that_is_gone_has_no_slugs_and_takes_no_memory() {
+        let (known, now) = (Known::new(), Instant::now());
+        known.set_regions(["a", "b"].map(|name| region(name.to_owned())).into(), now);
+        for (name, replica) in known.replicas() {
+            Intake::new(replica).take(snapshot([(format!("of-{name}"), 1)]), now);
+        }
+        assert_eq!(known.holders.len(), 2);
+        known.set_regions(vec![region("b".to_owned())], now);
+        assert_eq!(known.resolve("of-a"), None);
+        assert_eq!(known.resolve("of-b").map(|found| found.region.to_string()).as_deref(), Some("b"));
+        assert_eq!(known.holders.len(), 1);
+        // The same name comes back as another region.
+        known.set_regions(["a", "b"].map(|name| region(name.to_owned())).into(), now);
+        assert_eq!(known.resolve("of-a"), None);
+        assert!(known.resolve("of-b").is_some());
     }
 }

@@ -10,6 +10,8 @@ use causeway_client::feed::{FeedChange, FeedUpdate};
 use causeway_proto::control::v1::{FeedReservation, ReservationType, feed_event::Change};
 use tokio::time::Instant;
 
+use crate::holders::{Holder, OpenHolder, SlugHash};
+
 /// The organizations that slugs lead to. Aliases are few, so that most organizations need no entry of their own.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Slugs {
@@ -28,51 +30,79 @@ struct Aliased {
     aliases: usize,
 }
 
+/// What a change does to the slugs that are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    /// The slug was not there, and is now.
+    Added,
+    /// It was there, and is not any more.
+    Removed,
+    /// It was there before and after, or never.
+    Neither,
+}
+
+impl Effect {
+    fn of(before: bool, after: bool) -> Self {
+        match (before, after) {
+            (false, true) => Self::Added,
+            (true, false) => Self::Removed,
+            (true, true) | (false, false) => Self::Neither,
+        }
+    }
+}
+
 impl Slugs {
     /// Nobody has this slug any more.
-    fn remove(&mut self, slug: &str) {
-        if let Some(id) = self.primary.remove(slug)
+    fn remove(&mut self, slug: &str) -> Effect {
+        let primary = self.primary.remove(slug);
+        if let Some(id) = primary
             && let Some(aliased) = self.aliased.get_mut(&id)
         {
             aliased.own.take_if(|own| **own == *slug);
         }
-        self.remove_alias(slug);
+        let was_alias = self.remove_alias(slug);
+        Effect::of(primary.is_some() || was_alias, false)
     }
 
-    fn remove_alias(&mut self, slug: &str) {
-        if let Some(id) = self.aliases.remove(slug)
-            && let Entry::Occupied(mut aliased) = self.aliased.entry(id)
-        {
+    /// Returns whether it was an alias.
+    fn remove_alias(&mut self, slug: &str) -> bool {
+        let Some(id) = self.aliases.remove(slug) else { return false };
+        if let Entry::Occupied(mut aliased) = self.aliased.entry(id) {
             aliased.get_mut().aliases -= 1;
             if aliased.get().aliases == 0 {
                 aliased.remove();
             }
         }
+        true
     }
 
     /// Takes in what a reservation is from now on. One whose organization is yet to get it leads nowhere.
-    fn take(&mut self, reservation: FeedReservation) {
+    fn take(&mut self, reservation: FeedReservation) -> Effect {
         let kind = reservation.r#type();
         let FeedReservation { slug, organization_id, canonical_slug, .. } = reservation;
-        match kind {
+        let removed = match kind {
             ReservationType::Primary => self.remove_alias(&slug),
-            _ => self.remove(&slug),
-        }
+            _ => self.remove(&slug) == Effect::Removed,
+        };
         match kind {
             ReservationType::Primary => {
                 // All its aliases lead to it from now on.
                 if let Some(aliased) = self.aliased.get_mut(&organization_id) {
                     aliased.own = Some(slug.as_str().into());
                 }
-                self.primary.insert(slug.into(), organization_id);
+                let before = self.primary.insert(slug.into(), organization_id);
+                Effect::of(removed || before.is_some(), true)
             }
             ReservationType::VanityAlias => {
                 let aliased = self.aliased.entry(organization_id).or_default();
                 aliased.aliases += 1;
                 aliased.own = Some(canonical_slug).filter(|slug| !slug.is_empty()).map(Into::into);
                 self.aliases.insert(slug.into(), organization_id);
+                Effect::of(removed, true)
             }
-            ReservationType::TemporaryRenameAlias | ReservationType::Unspecified => {}
+            ReservationType::TemporaryRenameAlias | ReservationType::Unspecified => {
+                Effect::of(removed, false)
+            }
         }
     }
 
@@ -86,9 +116,49 @@ impl Slugs {
     }
 }
 
+/// Slugs of a region, for each of which the region is among the holders: those that are seen, or those of a snapshot
+/// that comes in.
+#[derive(Debug)]
+struct Held {
+    slugs: Slugs,
+    holder: Holder,
+}
+
+impl Held {
+    fn new(holder: Holder) -> Self {
+        Self { slugs: Slugs::default(), holder }
+    }
+
+    /// Takes in a reservation. If it is one that leads nowhere, its hash goes to `removed`.
+    fn take(&mut self, holder: &OpenHolder, reservation: FeedReservation, removed: &mut Vec<SlugHash>) {
+        let hash = holder.hash(&reservation.slug);
+        match self.slugs.take(reservation) {
+            Effect::Added => holder.add(hash),
+            Effect::Removed => removed.push(hash),
+            Effect::Neither => {}
+        }
+    }
+
+    /// Nobody has this slug any more. Its hash goes to `removed` if somebody had it.
+    fn remove(&mut self, holder: &OpenHolder, slug: &str, removed: &mut Vec<SlugHash>) {
+        if self.slugs.remove(slug) == Effect::Removed {
+            removed.push(holder.hash(slug));
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let Some(holder) = self.holder.open() else { return };
+        for slug in self.slugs.primary.keys().chain(self.slugs.aliases.keys()) {
+            holder.remove(holder.hash(slug));
+        }
+    }
+}
+
 #[derive(Debug)]
 struct State {
-    slugs: Slugs,
+    held: Held,
     /// The version that they are of; 0 if no snapshot is in.
     version: i64,
     /// When that was all there is.
@@ -105,26 +175,44 @@ pub(crate) struct Led {
 
 /// What is known of one region. Read by many, written by the one who reads its feed.
 #[derive(Debug)]
-pub(crate) struct Replica(RwLock<State>);
+pub(crate) struct Replica {
+    holder: Holder,
+    state: RwLock<State>,
+    /// How many times a slug was looked up here.
+    #[cfg(test)]
+    pub(crate) lookups: std::sync::atomic::AtomicUsize,
+}
 
 impl Replica {
     /// Nothing is known yet. `heard` is when the region was not there yet, if that is known: it had nothing then.
-    pub(crate) fn new(heard: Option<Instant>) -> Self {
-        Self(RwLock::new(State { slugs: Slugs::default(), version: 0, heard }))
+    pub(crate) fn new(heard: Option<Instant>, holder: Holder) -> Self {
+        Self {
+            state: RwLock::new(State { held: Held::new(holder.clone()), version: 0, heard }),
+            holder,
+            #[cfg(test)]
+            lookups: Default::default(),
+        }
+    }
+
+    /// The number of the region, by which it is found among the holders.
+    pub(crate) fn number(&self) -> u32 {
+        self.holder.number()
     }
 
     fn read(&self) -> RwLockReadGuard<'_, State> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, State> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where a slug leads, and when that was known to be so.
     pub(crate) fn resolve(&self, slug: &str) -> Option<(Instant, Led)> {
+        #[cfg(test)]
+        self.lookups.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let state = self.read();
-        let led = state.slugs.led(slug)?;
+        let led = state.held.slugs.led(slug)?;
         // There is a snapshot, so all was known at least once.
         Some((state.heard?, led))
     }
@@ -138,8 +226,8 @@ impl Replica {
     }
 
     pub(crate) fn len(&self) -> usize {
-        let state = self.read();
-        state.slugs.primary.len() + state.slugs.aliases.len()
+        let slugs = &self.read().held.slugs;
+        slugs.primary.len() + slugs.aliases.len()
     }
 }
 
@@ -148,7 +236,7 @@ impl Replica {
 pub(crate) struct Intake<R> {
     replica: R,
     /// The slugs of a snapshot whose end is not in, and when it began. Until then the replica stays as it was.
-    snapshot: Option<(Slugs, Instant)>,
+    snapshot: Option<(Held, Instant)>,
 }
 
 impl<R: Deref<Target = Replica>> Intake<R> {
@@ -158,17 +246,22 @@ impl<R: Deref<Target = Replica>> Intake<R> {
 
     /// Takes in one message, which came `now` and follows what came before.
     pub(crate) fn take(&mut self, update: FeedUpdate, now: Instant) {
+        // Nobody asks a directory that is gone.
+        let Some(holder) = self.replica.holder.open() else { return };
+        // What nobody has any more. It leaves the holders when nobody sees it here.
+        let mut removed = Vec::new();
         match update.change {
             FeedChange::Snapshot(snapshot) => {
-                let (mut slugs, begun) = match self.snapshot.take() {
+                let (mut held, begun) = match self.snapshot.take() {
                     Some(coming) if !snapshot.first => coming,
-                    _ => (Slugs::default(), now),
+                    _ => (Held::new(self.replica.holder.clone()), now),
                 };
                 for reservation in snapshot.reservations {
-                    slugs.take(reservation);
+                    held.take(&holder, reservation, &mut removed);
                 }
                 if !snapshot.last {
-                    self.snapshot = Some((slugs, begun));
+                    self.snapshot = Some((held, begun));
+                    removed.into_iter().for_each(|hash| holder.remove(hash));
                     return;
                 }
                 let before = {
@@ -176,7 +269,7 @@ impl<R: Deref<Target = Replica>> Intake<R> {
                     state.version = snapshot.version;
                     // The snapshot took a while; its content is at least as new as its beginning.
                     state.heard = Some(begun);
-                    std::mem::replace(&mut state.slugs, slugs)
+                    std::mem::replace(&mut state.held, held)
                 };
                 // Not under the lock: it may be large.
                 drop(before);
@@ -185,8 +278,12 @@ impl<R: Deref<Target = Replica>> Intake<R> {
                 let mut state = self.replica.write();
                 for event in events {
                     match event.change {
-                        Some(Change::Reservation(reservation)) => state.slugs.take(reservation),
-                        Some(Change::Removed(removed)) => state.slugs.remove(&removed.slug),
+                        Some(Change::Reservation(reservation)) => {
+                            state.held.take(&holder, reservation, &mut removed);
+                        }
+                        Some(Change::Removed(gone)) => {
+                            state.held.remove(&holder, &gone.slug, &mut removed);
+                        }
                         None => {}
                     }
                     state.version = event.version;
@@ -194,6 +291,7 @@ impl<R: Deref<Target = Replica>> Intake<R> {
             }
             FeedChange::Nothing => {}
         }
+        removed.into_iter().for_each(|hash| holder.remove(hash));
         let mut state = self.replica.write();
         if state.version > 0 && state.version >= update.current_version {
             state.heard = Some(now);
@@ -203,7 +301,7 @@ impl<R: Deref<Target = Replica>> Intake<R> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::{collections::BTreeMap, sync::Arc};
 
     use causeway_client::feed::{BrokenFeed, FeedReader};
     use causeway_proto::control::v1::{
@@ -213,6 +311,14 @@ mod tests {
     use proptest::{collection::vec, prelude::*};
 
     use super::*;
+    use crate::holders::Holders;
+
+    /// A replica of which nothing is known, and what it is found by.
+    fn new() -> (Arc<Holders>, Replica) {
+        let holders = Arc::new(Holders::new());
+        let replica = Replica::new(None, Holder::new(&holders, 7));
+        (holders, replica)
+    }
 
     /// What control holds: of each slug, organization and type.
     type Model = BTreeMap<String, (i64, ReservationType)>;
@@ -247,6 +353,12 @@ mod tests {
     impl<'a> Stream<'a> {
         fn new(replica: &'a Replica) -> Self {
             Self { reader: FeedReader::new(replica.version()), intake: Intake::new(replica) }
+        }
+
+        /// How many slugs a snapshot has whose end is not in.
+        fn coming(&self) -> usize {
+            let slugs = self.intake.snapshot.as_ref().map(|(held, _)| &held.slugs);
+            slugs.map_or(0, |slugs| slugs.primary.len() + slugs.aliases.len())
         }
 
         fn take(&mut self, message: WatchSlugReservationsResponse, now: Instant) -> Result<(), BrokenFeed> {
@@ -368,7 +480,7 @@ mod tests {
         #[test]
         fn what_was_heard_is_what_control_holds(steps in vec(step(), 1..60)) {
             let now = Instant::now();
-            let replica = Replica::new(None);
+            let (holders, replica) = new();
             let mut model = Model::new();
             let mut version = 1;
             let mut reader = Stream::new(&replica);
@@ -401,9 +513,16 @@ mod tests {
                 }
                 for slug in SLUGS {
                     prop_assert_eq!(resolved(&replica, slug), led(&model, slug), "{}", slug);
+                    let held = holders.of(slug).contains(&replica.number());
+                    prop_assert!(held || led(&model, slug).is_none(), "{} is not found by its holders", slug);
                 }
             }
-            prop_assert_eq!(replica.len(), SLUGS.iter().filter(|slug| led(&model, slug).is_some()).count());
+            let held = SLUGS.iter().filter(|slug| led(&model, slug).is_some()).count();
+            prop_assert_eq!((replica.len(), holders.len()), (held, held + reader.coming()));
+            drop(reader);
+            prop_assert_eq!(holders.len(), held);
+            drop(replica);
+            prop_assert_eq!(holders.len(), 0);
         }
     }
 
@@ -413,7 +532,7 @@ mod tests {
 
     #[test]
     fn what_is_missing_or_comes_again_is_noticed_and_not_taken() {
-        let (replica, now) = (Replica::new(None), Instant::now());
+        let ((_holders, replica), now) = (new(), Instant::now());
         let change = || vec![told(&primary("b", 2), "b", 2)];
         // Before there is a snapshot.
         let refused = Stream::new(&replica).take(events(0, change(), 1), now);
@@ -431,7 +550,7 @@ mod tests {
 
     #[test]
     fn a_snapshot_takes_the_place_of_all_at_once() {
-        let (replica, now) = (Replica::new(None), Instant::now());
+        let ((_holders, replica), now) = (new(), Instant::now());
         let mut reader = Stream::new(&replica);
         reader.take(snapshot(&primary("gone", 1), 3).remove(0), now).expect("a snapshot");
         let new: Model = (2..).zip(["p", "q", "r"]).flat_map(|(id, slug)| primary(slug, id)).collect();
@@ -453,7 +572,7 @@ mod tests {
 
     #[test]
     fn only_one_who_knows_all_is_up_to_date() {
-        let (replica, now) = (Replica::new(None), Instant::now());
+        let ((_holders, replica), now) = (new(), Instant::now());
         let later = |seconds| now + std::time::Duration::from_secs(seconds);
         let mut reader = Stream::new(&replica);
         let mut behind = snapshot(&primary("a", 1), 3).remove(0);
