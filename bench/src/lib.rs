@@ -1,5 +1,7 @@
 //! Measures Causeway, and makes exports of any size to measure it with. Not shipped.
 
+pub mod directory;
+mod directory_database;
 mod fill;
 pub mod generate;
 pub mod import;

@@ -12,6 +12,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use causeway_bench::{
+    directory,
     generate::{Export, Extent, Release},
     import, reserve, resolve,
     rig::Store,
@@ -37,6 +38,8 @@ enum Command {
     Reserve(Reserve),
     /// Resolve slugs to their organizations and regions.
     Resolve(Resolve),
+    /// Fill a directory with the slugs of many regions, and resolve them.
+    Directory(Directory),
     /// Resolve slugs over mutual TLS, compared with plaintext.
     Tls(Resolve),
     /// Start services, and measure how long that takes.
@@ -77,6 +80,22 @@ struct Resolve {
 }
 
 #[derive(Debug, clap::Args)]
+struct Directory {
+    /// Number of slugs that exist.
+    #[arg(long, default_value_t = 1_000_000)]
+    slugs: u64,
+    /// Number of regions that have them.
+    #[arg(long, default_value_t = 1_000)]
+    regions: u64,
+    /// Let them come from a control on PostgreSQL, and measure its tables too.
+    #[arg(long)]
+    database: bool,
+    /// Where to write the results as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
 struct Start {
     /// How many times to measure each start. The results are medians.
     #[arg(long, default_value_t = 10)]
@@ -91,6 +110,9 @@ struct ServeControl {
     listen: SocketAddr,
     #[arg(long, env = "CAUSEWAY_DATABASE_URL", hide_env_values = true)]
     database_url: String,
+    /// Serve the control only.
+    #[arg(long)]
+    without_directory: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -228,8 +250,12 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             let measured = start::Options { rounds: rounds.max(1), causeway: common.causeway()? };
             wait(start::run(&measured))?.show(common.json.as_deref())
         }
-        Command::ServeControl(ServeControl { listen, database_url }) => {
-            wait(resolve::serve(listen, database_url))
+        Command::Directory(Directory { slugs, regions, database, json }) => {
+            let measured = directory::Options { slugs, regions, database };
+            wait(directory::run(&measured))?.show(json.as_deref())
+        }
+        Command::ServeControl(ServeControl { listen, database_url, without_directory }) => {
+            wait(resolve::serve(listen, database_url, !without_directory))
         }
     }
 }

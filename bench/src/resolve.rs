@@ -114,7 +114,7 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
     let databases = rig.named("empty");
     prepare(&databases.control, options).await?;
 
-    let service = Service::of_this_program(rig.directory(), "serve-control", &databases.control).await?;
+    let service = Service::of_this_program(rig.directory(), &["serve-control"], &databases.control).await?;
     let mut channels = Vec::new();
     for _ in 0..CONNECTIONS {
         channels.push(Endpoint::from_shared(service.url())?.tcp_nodelay(true).connect().await?);
@@ -267,12 +267,12 @@ async fn staleness(channel: &Channel) -> anyhow::Result<(usize, Vec<f64>)> {
     Ok((CHANGES, behind))
 }
 
-/// Serves a control's services, the empty handler, and a handler with a directory that follows this control, until the
-/// process is killed.
+/// Serves a control's services until the process is killed. `with_directory`: also the empty handler, and a handler with
+/// a directory that follows this control.
 ///
 /// # Errors
 /// If the control does not start or the port is in use.
-pub async fn serve(listen: SocketAddr, database_url: String) -> anyhow::Result<()> {
+pub async fn serve(listen: SocketAddr, database_url: String, with_directory: bool) -> anyhow::Result<()> {
     let listener = TcpListener::bind(listen).await?;
     let url = format!("http://{}", listener.local_addr()?);
     let options = causeway_control::Options {
@@ -288,15 +288,19 @@ pub async fn serve(listen: SocketAddr, database_url: String) -> anyhow::Result<(
     let control = Control::start(options, Environment::system()).await?;
     let mut routes = RoutesBuilder::default();
     control.add_services(&mut routes, false);
-    let client = Client::new(causeway_client::Service::Control, &[url], Timeouts::default())?;
-    let directory = Directory::follow(client, Default::default());
-    routes.add_service(unary::Unary(directory.clone()));
     let (reporter, health) = tonic_health::server::health_reporter();
-    tokio::spawn(async move {
-        // The directory follows this same server, so the server must run first.
-        directory.ready().await;
+    if with_directory {
+        let client = Client::new(causeway_client::Service::Control, &[url], Timeouts::default())?;
+        let directory = Directory::follow(client, Default::default());
+        routes.add_service(unary::Unary(directory.clone()));
+        tokio::spawn(async move {
+            // The directory follows this same server, so the server must run first.
+            directory.ready().await;
+            reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
+        });
+    } else {
         reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
-    });
+    }
     routes.add_service(health);
     Server::builder()
         .add_routes(routes.routes())

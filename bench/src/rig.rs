@@ -284,10 +284,10 @@ impl Service {
     /// Starts a hidden command of this program, the one that measures.
     pub(crate) async fn of_this_program(
         directory: &Path,
-        command: &str,
+        arguments: &[&str],
         database: &str,
     ) -> anyhow::Result<Self> {
-        Self::start(&std::env::current_exe()?, directory, &[command], database).await
+        Self::start(&std::env::current_exe()?, directory, arguments, database).await
     }
 
     /// Whether its health check answers `SERVING`.
