@@ -2,6 +2,7 @@
 
 mod counts;
 pub(crate) mod diagnosis;
+mod help;
 pub(crate) mod inspection;
 pub(crate) mod lists;
 pub(crate) mod numbers;
@@ -100,12 +101,16 @@ fn said(name: &str, text: &str) {
 /// Prints a help or the version on stdout, or on stderr what is wrong with a command line, and returns the exit code.
 pub(crate) fn usage(error: &clap::Error) -> ExitCode {
     let code = ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+    let text = error.render().ansi().to_string();
     if error.use_stderr() {
+        let text = help::fitted(&text, Width::of_stderr().unwrap_or(Width::UNLIMITED));
         // Where that cannot be written, there is nowhere left to report it.
-        let _ = error.print();
+        let _ = write(&mut AutoStream::auto(io::stderr().lock()), &text);
         return code;
     }
-    match unless_closed(error.print()).context(CANNOT) {
+    let text = help::fitted(&text, Width::of_list());
+    let written = write(&mut AutoStream::auto(io::stdout().lock()), &text);
+    match unless_closed(written).context(CANNOT) {
         Ok(_) => code,
         Err(error) => failed(&error, None),
     }
