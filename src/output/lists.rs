@@ -57,7 +57,8 @@ pub(crate) fn reservations(answer: &ListSlugReservationsResponse, width: Width) 
         ("type", Left),
         ("since", Left),
         ("operation", Left),
-    ]);
+    ])
+    .under(&["operation"]);
     for reservation in &answer.reservations {
         // An operation under way can be released by its id.
         let operation = match reservation.r#type() {
@@ -66,6 +67,8 @@ pub(crate) fn reservations(answer: &ListSlugReservationsResponse, width: Width) 
         };
         let kind = match reservation.r#type() {
             ReservationType::Unspecified => reservation.r#type.to_string(),
+            // That of an import is of this type too, which is called after one of its uses.
+            ReservationType::TemporaryRenameAlias => "temporary".to_owned(),
             kind => short(kind.as_str_name(), "RESERVATION_TYPE_").to_lowercase(),
         };
         table.row([
@@ -161,7 +164,8 @@ pub(crate) fn imports(answer: &ListImportsResponse, width: Width) -> String {
         ("", Left),
         ("note", Left),
     ])
-    .dispensable(&["bytes", "changed", "organizations"]);
+    .dispensable(&["bytes", "changed", "organizations"])
+    .under(&["", "note"]);
     for import in &answer.imports {
         let why = match (&import.failure, &import.waiting) {
             (Some(failure), _) => report::reason(failure.reason),
@@ -329,9 +333,9 @@ mod tests {
         };
         assert_eq!(
             plain(&reservations(&answer, Width::UNLIMITED)),
-            "  slug  organization  region  type                    since                 operation\n  \
-               acme          4501  eu      primary                 1970-01-01T00:00:00Z\n  \
-               acme          4501  eu      temporary_rename_alias  1970-01-01T00:00:00Z  0d6a\n"
+            "  slug  organization  region  type       since                 operation\n  \
+               acme          4501  eu      primary    1970-01-01T00:00:00Z\n  \
+               acme          4501  eu      temporary  1970-01-01T00:00:00Z  0d6a\n"
         );
     }
 
@@ -407,6 +411,11 @@ mod tests {
         let text = imports(&answer, Width::UNLIMITED);
         assert!(text.contains("3b1f    FAILED "), "{text}");
         assert!(text.ends_with("EXPORT_INVALID\n"), "{text}");
+        // Where it does not fit beside the others, it goes under them.
+        assert_eq!(
+            plain(&imports(&answer, Width(24))),
+            "  import  state\n  3b1f    FAILED\n    note: EXPORT_INVALID\n"
+        );
     }
 
     #[test]

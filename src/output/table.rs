@@ -22,6 +22,8 @@ pub(super) struct Table {
     rows: Vec<Vec<String>>,
     /// Headings of columns that may be left out where there is no room, the first one first.
     dispensable: &'static [&'static str],
+    /// Headings of columns whose cells may go under their row where there is no room.
+    under: &'static [&'static str],
 }
 
 /// Spaces before each cell.
@@ -34,12 +36,19 @@ impl Table {
             headings: columns.iter().map(|(heading, align)| ((*heading).to_owned(), *align)).collect(),
             rows: Vec::new(),
             dispensable: &[],
+            under: &[],
         }
     }
 
     /// Where there is no room for all columns, leave these out, the first one first.
     pub(super) fn dispensable(self, headings: &'static [&'static str]) -> Self {
         Self { dispensable: headings, ..self }
+    }
+
+    /// Where there is no room for all columns, write the cells of these under their row, before the whole table becomes
+    /// blocks. For columns that few rows have a cell for.
+    pub(super) fn under(self, headings: &'static [&'static str]) -> Self {
+        Self { under: headings, ..self }
     }
 
     /// Adds a row, with a cell for each column.
@@ -63,17 +72,21 @@ impl Table {
             .collect();
         let mut dispensable = self.dispensable.iter();
         loop {
-            let widths: Vec<usize> = shown.iter().map(|column| self.width(*column)).collect();
-            if widths.iter().map(|width| width + GAP).sum::<usize>() <= width.0 {
-                return self.lines(&shown, &widths);
+            if let Some(lines) = self.lines(&shown, &[], width) {
+                return lines;
             }
             match dispensable.next() {
                 Some(name) => {
                     shown.retain(|column| self.headings.get(*column).is_none_or(|(it, _)| it != name))
                 }
-                None => return self.blocks(&shown, width),
+                None => break,
             }
         }
+        let is_under = |column: &usize| {
+            self.headings.get(*column).is_some_and(|(it, _)| self.under.contains(&it.as_str()))
+        };
+        let (under, beside): (Vec<usize>, Vec<usize>) = shown.iter().partition(|column| is_under(column));
+        self.lines(&beside, &under, width).unwrap_or_else(|| self.blocks(&shown, width))
     }
 
     /// The width of a column.
@@ -83,12 +96,17 @@ impl Table {
         cells.fold(heading, usize::max)
     }
 
-    fn lines(&self, shown: &[usize], widths: &[usize]) -> String {
+    /// A line for each row, with the cells of `under` below it. `None` if the lines do not fit.
+    fn lines(&self, shown: &[usize], under: &[usize], room: Width) -> Option<String> {
+        let widths: Vec<usize> = shown.iter().map(|column| self.width(*column)).collect();
+        if widths.iter().map(|width| width + GAP).sum::<usize>() > room.0 {
+            return None;
+        }
         let headings: Vec<String> = self.headings.iter().map(|(heading, _)| heading.clone()).collect();
         let mut text = String::new();
         for (number, row) in std::iter::once(&headings).chain(&self.rows).enumerate() {
             let mut line = String::new();
-            for (column, width) in shown.iter().zip(widths) {
+            for (column, width) in shown.iter().zip(&widths) {
                 let cell = row.get(*column).map_or("", String::as_str);
                 // The width of a format counts characters, and some characters take two columns. So the
                 // padding is added here.
@@ -102,20 +120,26 @@ impl Table {
             let line = line.trim_end();
             text.push_str(&if number == 0 { styled(line, HEADING) } else { line.to_owned() });
             text.push('\n');
+            if number > 0 {
+                text.push_str(&self.cells(row, under, room, 2 * GAP));
+            }
         }
-        text
+        Some(text)
+    }
+
+    /// A line for each of these cells of a row that has a content, indented by `indent`.
+    fn cells(&self, row: &[String], columns: &[usize], width: Width, indent: usize) -> String {
+        let cells =
+            columns.iter().filter_map(|column| Some((self.headings.get(*column)?, row.get(*column)?)));
+        let lines = cells.filter(|(_, cell)| !cell.is_empty()).map(|((heading, _), cell)| {
+            let heading = if heading.is_empty() { String::new() } else { format!("{heading}: ") };
+            wrap(cell, width, &format!("{}{heading}", " ".repeat(indent)), indent + GAP)
+        });
+        lines.collect()
     }
 
     fn blocks(&self, shown: &[usize], width: Width) -> String {
-        let blocks = self.rows.iter().map(|row| {
-            let cells =
-                shown.iter().filter_map(|column| Some((self.headings.get(*column)?, row.get(*column)?)));
-            let lines = cells.filter(|(_, cell)| !cell.is_empty()).map(|((heading, _), cell)| {
-                let begin = if heading.is_empty() { "  ".to_owned() } else { format!("  {heading}: ") };
-                wrap(cell, width, &begin, 2 * GAP)
-            });
-            lines.collect::<String>()
-        });
+        let blocks = self.rows.iter().map(|row| self.cells(row, shown, width, GAP));
         blocks.collect::<Vec<_>>().join("\n")
     }
 }
@@ -191,6 +215,21 @@ mod tests {
         assert_eq!(rendered(&table, 80), "  name  address  id\n");
         table.row(["x".to_owned(), String::new(), "1".to_owned()]);
         assert_eq!(rendered(&table, 80), "  name  id\n  x      1\n");
+    }
+
+    #[test]
+    fn a_cell_that_few_rows_have_goes_under_its_row_before_the_table_becomes_blocks() {
+        let columns =
+            [("slug", Align::Left), ("region", Align::Left), ("operation", Align::Left), ("", Align::Left)];
+        let mut table = Table::new(&columns).under(&["operation", ""]);
+        table.row(["acme", "us", "0d6a5a3e-8d1f", "by hand"].map(str::to_owned));
+        table.row(["support", "us", "", ""].map(str::to_owned));
+        assert_eq!(
+            rendered(&table, 30),
+            "  slug     region\n  acme     us\n    operation: 0d6a5a3e-8d1f\n    by hand\n  support  us\n"
+        );
+        assert_eq!(rendered(&table, 80).lines().count(), 3);
+        assert!(rendered(&table, 16).starts_with("  slug: acme\n  region: us\n"));
     }
 
     #[test]
