@@ -8,8 +8,10 @@ use causeway_proto::{
 };
 
 use super::{
+    numbers::{bytes, count, counted},
     table::{Align::Left, Table, clean, time},
     terminal::Width,
+    wrap::wrap_lines,
 };
 use crate::settings::units::Size;
 
@@ -24,7 +26,7 @@ fn latency(micros: i64) -> String {
 /// A limit and its unit.
 fn shown(kind: ThrottleKind, limit: i64) -> String {
     match kind {
-        ThrottleKind::Rows => format!("{limit} rows/s"),
+        ThrottleKind::Rows => format!("{} rows/s", count(limit)),
         ThrottleKind::Bytes => format!("{}/s", sized(limit)),
         ThrottleKind::Latency => format!("{limit}ms"),
         ThrottleKind::Unspecified => limit.to_string(),
@@ -58,23 +60,24 @@ pub(crate) fn render(throttle: &Throttle, width: Width) -> String {
     if throttle.set_time.is_some() {
         let by = if throttle.set_by.is_empty() { "somebody" } else { &throttle.set_by };
         let at = time(throttle.set_time.as_ref().and_then(from_proto));
-        text.push_str(&format!("last set by {} at {at}\n", clean(by)));
+        text.push_str(&wrap_lines(&format!("last set by {} at {at}\n", clean(by)), width));
     }
     if throttle.max_probe_latency_ms.is_some() {
-        text.push_str(&match throttle.probe_latency_us {
+        let probe = match throttle.probe_latency_us {
             Some(micros) => format!("the probe statement took {}", latency(micros)),
             None if throttle.probe_error.is_empty() => "the probe statement was not measured yet".to_owned(),
             None => format!("{}, so imports do not give way", clean(&throttle.probe_error)),
-        });
-        text.push_str(&format!("; imports write {}% of the time\n", throttle.write_percent));
+        };
+        let line = format!("{probe}; imports write {}% of the time\n", throttle.write_percent);
+        text.push_str(&wrap_lines(&line, width));
     }
-    text.push_str(&format!(
-        "since the start of this process: {} rows, {}, chunks have waited {}\n",
-        throttle.rows,
-        sized(throttle.bytes),
+    let since = format!(
+        "since the start of this process: {}, {}, chunks have waited {}\n",
+        counted(throttle.rows, "row"),
+        bytes(number(throttle.bytes)),
         humantime::format_duration(Duration::from_millis(number(throttle.waited_ms)))
-    ));
-    text
+    );
+    text + &wrap_lines(&since, width)
 }
 
 /// What holds an import back, in a line about its progress.
@@ -102,8 +105,8 @@ mod tests {
             set_time: Some(Default::default()),
             set_by: "spiffe://prod.example/operator/ann".to_owned(),
             write_percent: 100,
-            rows: 7,
-            bytes: 1_000,
+            rows: 1_007,
+            bytes: 63_971,
             waited_ms: 1_500,
             ..Default::default()
         };
@@ -111,11 +114,13 @@ mod tests {
         let words = |line: usize| {
             text.lines().nth(line).unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")
         };
-        assert_eq!(words(1), "rows 1000 rows/s throttle set", "{text}");
+        assert_eq!(words(1), "rows 1,000 rows/s throttle set", "{text}");
         assert_eq!(words(2), "bytes 2MiB/s start of the region", "{text}");
         assert_eq!(words(3), "probe latency none throttle set", "{text}");
         assert!(text.contains("last set by spiffe://prod.example/operator/ann at 1970-01-01"), "{text}");
-        assert!(text.ends_with("7 rows, 1000 bytes, chunks have waited 1s 500ms\n"), "{text}");
+        assert!(text.ends_with("1,007 rows, 62.47 KiB, chunks have waited 1s 500ms\n"), "{text}");
+        let narrow = render(&throttle, Width(40));
+        assert!(narrow.contains("since the start of this process: 1,007\nrows, 62.47 KiB,"), "{narrow}");
         let slow = Throttle {
             max_probe_latency_ms: Some(20),
             probe_latency_us: Some(21_500),
