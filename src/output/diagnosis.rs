@@ -2,7 +2,11 @@
 
 use serde::Serialize;
 
-use super::table::clean;
+use super::{
+    table::clean,
+    terminal::{ATTENTION, BAD, Width, styled},
+    wrap::wrap,
+};
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -77,6 +81,11 @@ pub(crate) struct Finding {
     pub(crate) advice: Option<String>,
 }
 
+/// The column at which texts begin, behind severity and check.
+const INDENT: usize = 32;
+/// The width below which there is no room for texts behind that column.
+const NARROW: usize = 70;
+
 /// All findings, in the order of the checks.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
@@ -106,7 +115,9 @@ impl Report {
     }
 
     /// The findings as text, grouped by what they are about, and how many there are of each severity.
-    pub(crate) fn text(&self) -> String {
+    pub(crate) fn text(&self, width: Width) -> String {
+        // On a narrow terminal, texts begin below the name of their check.
+        let indent = if width.0 < NARROW { 4 } else { INDENT };
         let mut text = String::new();
         let mut subject = None;
         for finding in &self.findings {
@@ -115,14 +126,21 @@ impl Report {
                 subject = Some(&finding.subject);
             }
             let severity = match finding.severity {
-                Severity::Ok => "ok",
-                Severity::Warning => "warning",
-                Severity::Error => "error",
+                Severity::Ok => format!("{:<7}", "ok"),
+                Severity::Warning => styled("warning", ATTENTION),
+                Severity::Error => styled(&format!("{:<7}", "error"), BAD),
             };
             let check: &str = finding.check.into();
-            text.push_str(&format!("  {severity:<7}  {check:<19}  {}\n", clean(&finding.text)));
+            let begin = format!("  {severity}  {check:<19}  ");
+            if indent == INDENT {
+                text.push_str(&wrap(&clean(&finding.text), width, &begin, indent));
+            } else {
+                text.push_str(&format!("{}\n", begin.trim_end()));
+                text.push_str(&wrap(&clean(&finding.text), width, &" ".repeat(indent), indent));
+            }
             if let Some(advice) = &finding.advice {
-                text.push_str(&format!("  {:<7}  {:<19}  To do: {}\n", "", "", clean(advice)));
+                let begin = format!("{}To do: ", " ".repeat(indent));
+                text.push_str(&wrap(&clean(advice), width, &begin, indent));
             }
         }
         let count = |severity| self.findings.iter().filter(|finding| finding.severity == severity).count();
@@ -178,7 +196,35 @@ impl<'a> About<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::terminal::plain, *};
+
+    #[test]
+    fn a_report_fits_the_terminal_and_keeps_commands_whole() {
+        let mut report = Report::default();
+        let mut about = About::new(&mut report, "control".to_owned());
+        let text = "the import has failed, because the file was cut somewhere on its way to the region";
+        about.warning(
+            Check::Imports,
+            text,
+            "take it back: `causeway imports revert 3b1f --region http://127.0.0.1:50052`",
+        );
+        assert_eq!(
+            plain(&report.text(Width(80))),
+            "control\n\
+             \x20 warning  imports              the import has failed, because the file was cut\n\
+             \x20                               somewhere on its way to the region\n\
+             \x20                               To do: take it back:\n\
+             \x20                               `causeway imports revert 3b1f --region http://127.0.0.1:50052`\n\
+             1 check: 0 errors, 1 warning\n"
+        );
+        assert!(
+            plain(&report.text(Width(40))).starts_with(
+                "control\n  warning  imports\n    the import has failed, because the\n    file was cut somewhere on its way to\n"
+            ),
+            "{}",
+            report.text(Width(40))
+        );
+    }
 
     #[test]
     fn a_report_names_the_subject_once_and_says_what_to_do() {
@@ -190,7 +236,7 @@ mod tests {
         about.error(Check::DatabaseRights, "no INSERT on \u{1b}x", "GRANT INSERT");
         assert_eq!(report.worst(), Severity::Error);
         assert_eq!(
-            report.text(),
+            plain(&report.text(Width::UNLIMITED)),
             "control (c.toml)\n\
              \x20 ok       configuration        it is complete\n\
              \x20 warning  spool                500 MiB are free\n\

@@ -117,7 +117,8 @@ async fn what_a_region_finds(store: Store) {
     let import = cluster.region(0).import(bytes, &ImportOptions::default()).await.expect("it ends");
     assert_eq!(import.state(), ImportState::Failed);
     let text = region(&cluster).await.has("failed", &[("imports", "warning")]);
-    assert!(text.contains(&import.import_id) && text.contains("imports resume"), "{text}");
+    assert!(text.contains(&import.import_id) && text.contains("mend the file"), "{text}");
+    assert!(!text.contains("imports resume"), "the file is gone: {text}");
     run_printed(&text, "causeway imports revert", &["--yes"]).await;
     region(&cluster).await.has("reverted", &[]);
 

@@ -234,6 +234,7 @@ mod tests {
 
     use super::*;
     use crate::output::diagnosis::{Report, Severity};
+    use crate::output::terminal::Width;
 
     fn healthy(env: &Environment) -> Examination {
         Examination {
@@ -264,7 +265,7 @@ mod tests {
         let mut all = Report::default();
         report(&mut About::new(&mut all, "control".to_owned()), &"postgres:///x".into(), found, 10, env);
         let faults = all.findings().iter().filter(|finding| finding.severity != Severity::Ok);
-        (faults.map(|finding| (finding.check.into(), finding.severity)).collect(), all.text())
+        (faults.map(|finding| (finding.check.into(), finding.severity)).collect(), all.text(Width::UNLIMITED))
     }
 
     type Break = fn(&mut Examination);

@@ -14,6 +14,7 @@ use crate::{
     output::{
         self, Format,
         diagnosis::{About, Check, Report, Severity},
+        terminal::Width,
     },
     settings::FileArgs,
 };
@@ -80,7 +81,7 @@ pub(super) async fn run(args: Args, servers: Vec<FileServer>, env: Environment) 
     }
     match args.output {
         Format::Json => output::json(&[report.json()?])?,
-        Format::Text => output::text(&report.text())?,
+        Format::Text => output::text(&report.text(Width::of_list()))?,
     }
     Ok(match report.worst() {
         Severity::Ok => Outcome::Done,

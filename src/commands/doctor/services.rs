@@ -34,6 +34,7 @@ use crate::{
     commands::tls::ClientTlsArgs,
     output::{
         diagnosis::{About, Check, Report},
+        numbers::counted,
         place::CommandTarget,
     },
 };
@@ -375,7 +376,8 @@ fn stuck(about: &mut About<'_>, operations: &[SlugOperation], place: &CommandTar
             Check::Reservations,
             format!(
                 "region {region} has neither confirmed nor released operation {operation_id}, with the slugs of \
-                 {organization_count} organizations, for {}",
+                 {}, for {}",
+                counted(*organization_count, "organization"),
                 shown(*age)
             ),
             format!(
@@ -423,6 +425,30 @@ pub(super) async fn region(report: &mut Report, url: &str, tls: &ClientTlsArgs, 
     }
 }
 
+/// What to do about an import that has failed. The same file would fail again, so a region does not keep it.
+fn what_to_do(import: &Import, place: &CommandTarget) -> String {
+    let id = import.import_id.as_str();
+    let reason = import.failure.as_ref().map_or(ErrorReason::Unspecified, |failure| failure.reason());
+    let revert = place.command(["imports", "revert", id]);
+    match reason {
+        _ if import.dry_run => {
+            "it was a dry run, so nothing was written: correct what is wrong, and try again".to_owned()
+        }
+        ErrorReason::ExportInvalid => {
+            format!(
+                "mend the file, and import it again under a new id; `{revert}` takes back what was written"
+            )
+        }
+        ErrorReason::FilterMatchesNothing => {
+            "correct the slugs of the filter, and import the file again under a new id".to_owned()
+        }
+        _ => format!(
+            "`{}` goes on once the cause is gone, `{revert}` takes it back",
+            place.command(["imports", "resume", id])
+        ),
+    }
+}
+
 /// Reports imports that wait or have failed, of the newest 1,000.
 fn imports(about: &mut About<'_>, newest: &[Import], place: &CommandTarget, now: DateTime<Utc>) {
     let mut shown_so_far = 0;
@@ -443,11 +469,7 @@ fn imports(about: &mut About<'_>, newest: &[Import], place: &CommandTarget, now:
             let message = import.failure.as_ref().map_or("", |failure| failure.message.as_str());
             (
                 format!("import {id} has failed: {}", place.complete(message, &import.control_addresses)),
-                format!(
-                    "`{}` goes on, `{}` takes it back",
-                    place.command(["imports", "resume", id]),
-                    place.command(["imports", "revert", id])
-                ),
+                what_to_do(import, place),
             )
         } else {
             continue;
@@ -483,15 +505,51 @@ async fn compare(region: &Client) -> anyhow::Result<ReconcileSummary> {
 
 fn differences(about: &mut About<'_>, summary: &ReconcileSummary, place: &CommandTarget) {
     if summary.differences == 0 {
-        about.ok(Check::Differences, format!("{} organizations agree with control", summary.compared));
+        about.ok(
+            Check::Differences,
+            if summary.compared == 1 {
+                "the only organization agrees with control".to_owned()
+            } else {
+                format!("{} agree with control", counted(summary.compared, "organization"))
+            },
+        );
     } else {
         about.error(
             Check::Differences,
             format!(
-                "{} differences from control, in {} organizations",
-                summary.differences, summary.compared
+                "{} from control, {} compared",
+                counted(summary.differences, "difference"),
+                counted(summary.compared, "organization")
             ),
             format!("`{}` shows each, and what to do", place.command(["reconcile", "--check"])),
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use causeway_proto::region::v1::ImportFailure;
+
+    use super::*;
+
+    #[test]
+    fn an_import_that_would_fail_again_is_not_to_be_resumed() {
+        let place = CommandTarget::Region("http://127.0.0.1:1".to_owned());
+        let advice = |reason: ErrorReason, dry_run| {
+            let failure = Some(ImportFailure { reason: reason.into(), ..Default::default() });
+            let import = Import { import_id: "3b1f".to_owned(), failure, dry_run, ..Default::default() };
+            what_to_do(&import, &place)
+        };
+        assert_eq!(
+            advice(ErrorReason::SchemaChanged, false),
+            "`causeway imports resume 3b1f --region http://127.0.0.1:1` goes on once the cause is gone, `causeway imports \
+             revert 3b1f --region http://127.0.0.1:1` takes it back"
+        );
+        let invalid = advice(ErrorReason::ExportInvalid, false);
+        assert!(invalid.starts_with("mend the file") && invalid.contains("imports revert 3b1f"), "{invalid}");
+        let filter = advice(ErrorReason::FilterMatchesNothing, false);
+        for text in [invalid, filter, advice(ErrorReason::SchemaChanged, true)] {
+            assert!(!text.contains("resume"), "{text}");
+        }
     }
 }
