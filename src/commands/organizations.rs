@@ -2,7 +2,10 @@
 
 use anyhow::{Context as _, bail};
 use causeway_client::{Client, Service, collect_pages};
-use causeway_proto::{control::v1 as control, json::to_json, limits::MAX_PAGE, region::v1 as region};
+use causeway_proto::{
+    control::v1 as control, json::to_json, limits::MAX_PAGE, region::v1 as region,
+    relocation::v1::ErrorReason,
+};
 use causeway_silo::env::Environment;
 use clap::Subcommand;
 use uuid::Uuid;
@@ -118,7 +121,19 @@ async fn show(region: &Client, args: &Show) -> anyhow::Result<Outcome> {
         (Some(id), _) => (By::Id(id), None),
         (None, Some(slug)) => {
             let request = region.unary(region::ResolveSlugRequest { slug: slug.clone() });
-            let found = region.answer(region.organizations().resolve_slug(request)).await?;
+            let found = match region.answer(region.organizations().resolve_slug(request)).await {
+                Ok(found) => found,
+                Err(error) if error.reason() == Some(ErrorReason::SlugNotFound) => {
+                    let place = args.region.place();
+                    output::failed(&error.into(), Some(&place));
+                    // A region knows its own slugs only.
+                    let advice =
+                        "another region may have it: `causeway slugs list` shows the slugs of all regions";
+                    output::note(&place.complete(advice, &[]));
+                    return Ok(Outcome::Failed);
+                }
+                Err(error) => return Err(error.into()),
+            };
             let alias = (found.slug != found.canonical_slug).then_some(found.slug);
             (By::Id(found.organization_id), alias)
         }

@@ -163,6 +163,8 @@ async fn resolve(control: &Client, args: &Resolve) -> anyhow::Result<Outcome> {
     }
     match args.output {
         Format::Json => output::json(&[to_json(&answer, "causeway.control.v1.BatchResolveSlugsResponse")?])?,
+        // A line of headings alone says nothing.
+        Format::Text if answer.organizations.is_empty() => {}
         Format::Text => output::text(&lists::resolved(&answer, Width::of_list()))?,
     }
     let unknown = unknown(&args.slugs, &answer);
@@ -242,17 +244,22 @@ async fn rename(control: &Client, args: &Rename, fresh: Uuid) -> anyhow::Result<
         wait: Some(time::seconds(args.wait)),
     });
     request.set_timeout(control.timeouts().call + Duration::from_secs(args.wait.into()));
-    let answer = control.answer(control.reservations().update_organization_slug(request)).await;
-    if let Err(error) = &answer
-        && error.reason() == Some(ErrorReason::RenameInFlight)
-        && let Some(operation) = error.detail("operation_id")
-    {
-        let release = args.control.place().command(["slugs", "release-operation", &operation]);
-        output::note(&format!(
-            "its region does the other rename when it is back; this gives it up:\n  {release}"
-        ));
-    }
-    let answer = answer?;
+    let answer = match control.answer(control.reservations().update_organization_slug(request)).await {
+        Ok(answer) => answer,
+        Err(error) => {
+            let other = error.detail("operation_id");
+            let other = other.filter(|_| error.reason() == Some(ErrorReason::RenameInFlight));
+            let Some(operation) = other else { return Err(error.into()) };
+            // What went wrong comes first, and then what to do about it.
+            let place = args.control.place();
+            output::failed(&error.into(), Some(&place));
+            output::note(&format!(
+                "its region does the other rename when it is back; this gives it up:\n  {}",
+                place.command(["slugs", "release-operation", &operation])
+            ));
+            return Ok(Outcome::Failed);
+        }
+    };
     let pending = answer.state() == RenameState::Pending;
     let is_other = answer.slug != args.slug;
     match args.output {
@@ -273,6 +280,12 @@ async fn rename(control: &Client, args: &Rename, fresh: Uuid) -> anyhow::Result<
             "the organization {becomes} another slug than {:?}, which is taken, reserved or no valid slug; --exact refuses \
              such a rename",
             args.slug
+        ));
+    }
+    if !pending && !args.keep_alias && answer.previous_slug != answer.slug {
+        output::note(&format!(
+            "{} does not lead to it any more, and others may take it; --keep-alias keeps the old slug",
+            answer.previous_slug
         ));
     }
     if pending {
