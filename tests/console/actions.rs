@@ -24,7 +24,7 @@ pub(crate) async fn a_stuck_reservation_is_released_after_a_question(store: Stor
     reserved_long_ago(&cluster, 1, 77, "wanted-by-many").await;
     let path = format!("/stuck/us/{}/release", operation(1));
     visitor.get("/stuck").await.says(200, &["wanted-by-many", &operation(1), "20 min ago", &path]);
-    visitor.get("/").await.says(200, &["stuck operations", "tile alert"]);
+    visitor.get("/").await.says(200, &["stuck operation<", "tile alert"]);
     let page = visitor.get(&path).await;
     let command = format!("causeway slugs release-operation {}", operation(1));
     page.says(200, &["Release reserved slugs?", "What will happen", "cannot be undone", &command]);
@@ -72,6 +72,8 @@ pub(crate) async fn a_rename_that_hangs_is_given_up_after_a_question(store: Stor
     }
     let path = format!("/stuck/us/{}/release", operation(5));
     visitor.get("/stuck").await.says(200, &["rename of organization", "never", &path]);
+    let owner = format!("/organizations/{}", organization.id);
+    visitor.get(&owner).await.says(200, &["waits for its region", &path]);
     let page = visitor.get(&path).await;
     page.says(200, &["Give up a rename?", &organization.slug, "never", "The organization keeps"]);
     let done = visitor.post(&path, &format!("token={}", token(&page.body))).await;
@@ -80,6 +82,7 @@ pub(crate) async fn a_rename_that_hangs_is_given_up_after_a_question(store: Stor
     let rename = cluster.control().reservations().get_slug_rename(request).await.expect("read").into_inner();
     assert_eq!(rename.state(), RenameState::Refused);
     visitor.get(&path).await.says(200, &["This rename is over"]);
+    visitor.get(&owner).await.lacks(&[&path]);
     cluster.stop().await;
 }
 

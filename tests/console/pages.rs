@@ -79,7 +79,7 @@ pub(crate) async fn an_import_is_shown_while_it_runs_and_when_it_has_ended(store
     let page = visitor.until(&path, "records").await;
     page.says(200, &["<progress", "Records by model", "sentry.organization"]);
     visitor.get("/imports?state=IN_PROGRESS").await.says(200, &[&path, "writing"]);
-    visitor.get("/").await.says(200, &[&path, "imports in progress"]);
+    visitor.get("/").await.says(200, &[&path, "<span>import in progress<"]);
     cluster.failpoints().release();
     assert_eq!(cluster.region(0).wait(&id).await.expect("it ends").state(), ImportState::Succeeded);
     let page = visitor.until(&path, "succeeded").await;
@@ -100,7 +100,9 @@ pub(crate) async fn a_failed_import_is_shown_with_why_and_what_to_do(store: Stor
     let page = visitor.until(&path, "It failed").await;
     let address = cluster.region(0).url().to_owned();
     let revert = format!("causeway imports revert {} --region {address}", import.import_id);
-    page.says(200, &["EXPORT_INVALID", &revert, "error"]);
+    let again = format!("causeway import organizations FILE --region {address}");
+    page.says(200, &["EXPORT_INVALID", &revert, "error", &again]);
+    visitor.get("/").await.says(200, &["<span>failed import</span>"]);
     page.lacks(&["causeway imports resume"]);
     // One that can go on when the cause is gone.
     cluster.refuse_rows(Silo::Region(0), "sentry_team", true).await.expect("changed");
@@ -108,7 +110,9 @@ pub(crate) async fn a_failed_import_is_shown_with_why_and_what_to_do(store: Stor
     assert_eq!(import.state(), ImportState::Failed);
     let path = format!("/imports/us/{}", import.import_id);
     let resume = format!("causeway imports resume {} --region {address}", import.import_id);
-    visitor.until(&path, "It failed").await.says(200, &[&resume]);
+    let page = visitor.until(&path, "It failed").await;
+    page.says(200, &[&resume, "--all --findings"]);
+    page.lacks(&["FILE"]);
     visitor.get("/").await.says(200, &["failed imports", "tile alert"]);
     cluster.stop().await;
 }
@@ -196,7 +200,7 @@ pub(crate) async fn a_difference_is_shown_with_what_to_do(store: Store) {
             &format!("causeway reconcile --repair --region {address}"),
         ],
     );
-    visitor.get("/").await.says(200, &["regions that differ"]);
+    visitor.get("/").await.says(200, &["<span>region that differs<"]);
     cluster.region(0).reconcile(ReconcileMode::Repair).await.expect("repaired");
     visitor.until("/differences", "agrees").await.says(200, &["repaired"]);
     cluster.stop().await;

@@ -85,6 +85,7 @@ fn finding(finding: &ReportedFinding) -> Vec<Markup> {
 fn what_to_do(import: &ReportedImport, address: &str) -> Markup {
     let id = import.import_id.to_string();
     let of = |verb: &'static str| command(["causeway", "imports", verb, &id, "--region", address]);
+    let all = command(["causeway", "imports", "show", &id, "--all", "--findings", "--region", address]);
     let is = |states: &[&str]| states.contains(&import.state.as_str());
     // A file that breaks a rule would break it the next time too, so its region has not kept it.
     let is_kept = import.summary.failure.as_ref().is_none_or(|failure| {
@@ -97,8 +98,12 @@ fn what_to_do(import: &ReportedImport, address: &str) -> Markup {
             code { "--tls-ca" } ", " code { "--tls-cert" } " and " code { "--tls-key" } "."
         }
         dl.commands {
-            dt { "See it all, with every finding" }
-            dd { (of("show")) }
+            dt { "See it all: each organization with its new slug, each model, and every finding" }
+            dd { (all) }
+            @if is(&["FAILED"]) && !is_kept {
+                dt { "Correct the file, or the slugs of the filter, and import it again" }
+                dd { (command(["causeway", "import", "organizations", "FILE", "--region", address])) }
+            }
             @if is(&["FAILED"]) && !import.dry_run && is_kept {
                 dt { "Go on where it failed, once the cause is gone" }
                 dd { (of("resume")) }

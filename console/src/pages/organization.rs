@@ -16,7 +16,7 @@ use crate::{
     Console,
     context::Context,
     failure::Failed,
-    html::{Column, Section, Tone, badge, command, facts, prose, still, table, text, when},
+    html::{Column, Section, Tone, badge, command, facts, prose, query, still, table, text, when},
 };
 
 /// How many entries of the audit log are shown.
@@ -41,7 +41,11 @@ fn rename(context: &Context, past: &PastRename) -> Vec<Markup> {
         html! { (rename.slug) },
         html! { (rename.desired_slug) @if rename.keep_alias { span.sub { "the old one stays an alias" } } },
         match &rename.state {
-            RenameState::Pending => badge(Tone::Busy, "in flight"),
+            RenameState::Pending => html! {
+                (badge(Tone::Busy, "waits for its region")) " "
+                a.button href={ "/stuck/" (query(&rename.region)) "/" (rename.operation_id) "/release" }
+                    aria-label={ "Give up the rename to " (rename.slug) } { "Give it up…" }
+            },
             RenameState::Confirmed => badge(Tone::Good, "done"),
             RenameState::Refused(refusal) => html! {
                 (badge(Tone::Bad, "refused")) span.sub { (prose(&refusal.message)) }

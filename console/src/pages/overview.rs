@@ -21,15 +21,15 @@ const LOOKED_AT: u16 = 100;
 /// How many imports are shown.
 const SHOWN: u16 = 20;
 
-/// A number with a link to its page.
-fn tile(href: &str, name: &str, count: usize, more: bool, bad: bool) -> Markup {
+/// A number with a link to its page. `names` are what one is called, and what others are.
+fn tile(href: &str, names: (&str, &str), count: usize, more: bool, bad: bool) -> Markup {
     html! {
         li {
             a.tile.alert[bad && count > 0] href=(href) {
                 span.figure {
                     (format::number(i64::try_from(count).unwrap_or(i64::MAX))) @if more { "+" }
                 }
-                span { (name) }
+                span { @if count == 1 && !more { (names.0) } @else { (names.1) } }
             }
         }
     }
@@ -57,12 +57,12 @@ pub(crate) async fn show(State(console): State<Console>, context: Context) -> Re
     let main = html! {
         h1 { "Overview" }
         ul.tiles {
-            (tile("/regions", "regions", all.len(), false, false))
-            (tile("/regions", "regions that need somebody", attention.len(), false, true))
-            (tile("/imports?state=IN_PROGRESS", "imports in progress", running.items.len(), running.next.is_some(), false))
-            (tile("/imports?state=FAILED", "failed imports", failed.items.len(), failed.next.is_some(), true))
-            (tile("/stuck", "stuck operations", stuck.items.len(), stuck.next.is_some(), true))
-            (tile("/differences", "regions that differ", differing, false, true))
+            (tile("/regions", ("region", "regions"), all.len(), false, false))
+            (tile("/regions", ("region that needs somebody", "regions that need somebody"), attention.len(), false, true))
+            (tile("/imports?state=IN_PROGRESS", ("import in progress", "imports in progress"), running.items.len(), running.next.is_some(), false))
+            (tile("/imports?state=FAILED", ("failed import", "failed imports"), failed.items.len(), failed.next.is_some(), true))
+            (tile("/stuck", ("stuck operation", "stuck operations"), stuck.items.len(), stuck.next.is_some(), true))
+            (tile("/differences", ("region that differs", "regions that differ"), differing, false, true))
         }
         @if !attention.is_empty() {
             h2 { "Regions that need somebody" }

@@ -97,8 +97,9 @@ pub(crate) async fn show(
             }
         }
         p.lead {
-            "Slugs that were reserved more than 10 minutes ago, and whose region has neither confirmed nor released them; "
-            "and renames that a region has not done. An import that waits keeps its reservations: look at the "
+            "Imports and renames that reserved slugs more than 10 minutes ago, and whose region has neither confirmed nor "
+            "released them. A newer rename is on the page of its organization. An import that waits keeps its "
+            "reservations: look at the "
             a href="/imports?state=IN_PROGRESS" { "imports in progress" } " first."
         }
         @if page.items.is_empty() {
