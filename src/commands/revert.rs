@@ -13,7 +13,7 @@ use super::{
     target::RegionArgs,
     watching::{ReportArgs, run_interruptible, watch_and_report},
 };
-use crate::output::{self, numbers::count, progress::Progress, report};
+use crate::output::{self, numbers::counted, progress::Progress, report};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -60,8 +60,8 @@ async fn revert(region: &Client, args: &Args) -> anyhow::Result<Outcome> {
     if kept > 0 {
         let findings = args.region.place().command(["imports", "show", &import.import_id, "--findings"]);
         output::note(&format!(
-            "{} rows stay, because something else needs them; the findings say what:\n  {findings}",
-            count(kept)
+            "kept because something else needs them: {}; the findings say what:\n  {findings}",
+            counted(kept, "row")
         ));
     }
     Ok(Outcome::Done)
@@ -71,13 +71,13 @@ async fn revert(region: &Client, args: &Args) -> anyhow::Result<Outcome> {
 fn what_will_happen(import: &Import) -> String {
     let inserted: i64 = import.models.iter().map(|counts| counts.inserted).sum();
     format!(
-        "import {} is {}. Its {} organizations disappear at once. The {} rows that it has inserted here and in \
-         control are deleted, unless something else needs them, and its slugs are free again. Nothing brings them back \
-         but the file, under a new import id.",
+        "import {} is {}. What it has brought disappears at once: {}. What it has inserted here and in control, {}, is \
+         deleted, unless something else needs it, and its slugs are free again. Nothing brings all that back but the \
+         file, under a new import id.",
         import.import_id,
         report::state(import),
-        count(import.organization_count),
-        count(inserted)
+        counted(import.organization_count, "organization"),
+        counted(inserted, "row")
     )
 }
 
@@ -120,5 +120,7 @@ mod tests {
                 && text.contains("42 rows"),
             "{text}"
         );
+        let one = what_will_happen(&Import { organization_count: 1, ..import });
+        assert!(one.contains("1 organization."), "{one}");
     }
 }
