@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use causeway_proto::{
-    failure::{reason_name, reason_of},
+    failure::{code_name, reason_name, reason_of},
     page::PageKey,
 };
 use causeway_silo::{
@@ -21,7 +21,6 @@ use tonic::Status;
 
 use crate::{
     Call,
-    convert::code_name,
     failures::Failures,
     store::{self, NewEntry},
 };

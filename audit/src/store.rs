@@ -1,7 +1,10 @@
 //! The tables `causeway_audit`, `causeway_audit_seal`, `causeway_audit_unsealed` and `causeway_audit_state`. Both silos
 //! have them.
 
-use causeway_proto::{failure, relocation::v1::ErrorReason};
+use causeway_proto::{
+    failure::{self, code_name},
+    relocation::v1::ErrorReason,
+};
 use causeway_silo::{
     db::{Column, Db, DbError, Dialect, Row, Statement, Tx, count, time_text},
     transact,
@@ -13,7 +16,6 @@ use uuid::Uuid;
 use crate::{
     Call, Entry, Subject,
     chain::{Link, hash_of},
-    convert::code_name,
     entry::StoredLink,
 };
 

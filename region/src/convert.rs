@@ -1,10 +1,12 @@
-//! Converts findings and statuses between messages of the contract and the region's own types.
+//! Converts findings, counts and statuses between messages of the contract and the region's own types.
 
 use causeway_proto::{
     finding, organization_status,
     relocation::v1::{self as contract, OrganizationStatus},
 };
 use causeway_relocation::finding::{Finding, FindingKind, Severity, Tense};
+
+use crate::import::ModelCounts;
 
 /// The contract's kind of finding for one of the region.
 pub(crate) fn kind_to_proto(kind: FindingKind) -> contract::FindingKind {
@@ -68,6 +70,23 @@ pub(crate) fn directory_status(status: i64) -> OrganizationStatus {
     match organization_status::from_stored(status) {
         OrganizationStatus::Unspecified => OrganizationStatus::Active,
         status => status,
+    }
+}
+
+/// The counts of a model.
+pub(crate) fn counts_to_proto(counts: ModelCounts) -> contract::ModelCounts {
+    contract::ModelCounts {
+        model: counts.model,
+        seen: counts.seen,
+        inserted: counts.inserted,
+        existing: counts.existing,
+        out_of_scope: counts.out_of_scope,
+        filtered: counts.filtered,
+        dropped: counts.dropped,
+        deleted: counts.deleted,
+        kept: counts.kept,
+        passed_over: counts.passed_over,
+        changed: counts.changed,
     }
 }
 

@@ -11,37 +11,31 @@
 //! A region that was away for long goes on where it was, or takes a snapshot if control has deleted the
 //! events in between.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicI64, Ordering},
-    },
+mod changes;
+mod renames;
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicI64, Ordering},
 };
 
-use causeway_audit::{Call, Subject};
 use causeway_client::feed::{FeedChange, FeedUpdate};
-use causeway_proto::{
-    control::v1::{FeedEvent, FeedReservation, ReservationType, SlugRefusal, feed_event},
-    era::era_of,
-    relocation::v1::ErrorReason,
-};
-use causeway_silo::{
-    db::{DbError, Tx},
-    transact,
-};
+use causeway_proto::{era::era_of, relocation::v1::ErrorReason};
+use causeway_silo::{db::DbError, transact};
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::Notify;
-use uuid::Uuid;
 
+use self::{
+    changes::{MessageChanges, change, changed, unreadable},
+    renames::{record_renames, rename},
+};
 use crate::{
     context::Context,
     error::Error,
     primaries,
-    replica::{Answer, ReplicaType, SlugChange},
+    replica::{Answer, SlugChange},
     store::{
         id_block,
-        organization::{self, constraint},
         replica::{self, Cursor, Resolved},
     },
 };
@@ -50,85 +44,8 @@ use crate::{
 const SWEPT: i64 = 10_000;
 /// How many lost aliases are logged.
 const LOGGED: i64 = 100;
-/// How many answers are read at once. Control is asked about each of them.
-const ANSWERED: i64 = 100;
 /// How often the time of control's last message is stored, if nothing else is stored.
 const NOTE_HEARD: TimeDelta = TimeDelta::minutes(1);
-
-fn unreadable(what: &str) -> Error {
-    Error::Internal(format!("control's feed cannot be read: {what}"))
-}
-
-fn operation(id: &str) -> Result<Uuid, Error> {
-    Uuid::try_parse(id).map_err(|_| unreadable("an operation id"))
-}
-
-/// What an event changes.
-fn changed(event: FeedEvent) -> Result<SlugChange, Error> {
-    match event.change {
-        Some(feed_event::Change::Reservation(reservation)) => change(reservation),
-        Some(feed_event::Change::Removed(removed)) => Ok(SlugChange {
-            operation_id: operation(&removed.operation_id)?,
-            slug: removed.slug,
-            organization_id: removed.organization_id,
-            kind: None,
-            canonical_slug: None,
-            wanted: false,
-        }),
-        None => Err(unreadable("an event of a kind that this release does not know")),
-    }
-}
-
-fn change(reservation: FeedReservation) -> Result<SlugChange, Error> {
-    let kind = match reservation.r#type() {
-        ReservationType::Unspecified => return Err(unreadable("a reservation of no type")),
-        ReservationType::Primary => Some(ReplicaType::Primary),
-        ReservationType::TemporaryRenameAlias => Some(ReplicaType::Temporary),
-        ReservationType::VanityAlias => Some(ReplicaType::Alias),
-    };
-    Ok(SlugChange {
-        organization_id: reservation.organization_id,
-        kind,
-        canonical_slug: Some(reservation.canonical_slug).filter(|slug| !slug.is_empty()),
-        operation_id: operation(&reservation.operation_id)?,
-        wanted: reservation.wanted,
-        slug: reservation.slug,
-    })
-}
-
-/// The result of all changes of a message.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct MessageChanges {
-    /// The last change of each slug.
-    slugs: BTreeMap<String, SlugChange>,
-    /// By which slug organizations are known from now on, where the message has a primary slug: their other
-    /// slugs lead to it.
-    known_by: BTreeMap<i64, Option<String>>,
-    /// Slugs that nobody has any more. Where one of them was the primary slug of its organization, that has none.
-    freed: Vec<(i64, String)>,
-}
-
-impl MessageChanges {
-    fn of(changes: Vec<SlugChange>) -> Self {
-        let mut news = Self::default();
-        for change in changes {
-            let SlugChange { organization_id, slug, .. } = &change;
-            match change.kind {
-                Some(ReplicaType::Primary) => {
-                    news.known_by.insert(*organization_id, Some(slug.clone()));
-                }
-                Some(_) => {}
-                None => match news.known_by.get_mut(organization_id) {
-                    Some(known) if known.as_ref() == Some(slug) => *known = None,
-                    Some(_) => {}
-                    None => news.freed.push((*organization_id, slug.clone())),
-                },
-            }
-            news.slugs.insert(slug.clone(), change);
-        }
-        news
-    }
-}
 
 /// Follows the feed of one region. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -434,213 +351,4 @@ impl Follower {
         }
         Ok(cursor)
     }
-
-    /// Reports to control what has become of renames, until control has answered.
-    async fn answer(&self) {
-        let context = self.context();
-        let mut attempts = 0;
-        loop {
-            match self.answer_all().await {
-                Ok(()) => {
-                    attempts = 0;
-                    tokio::select! {
-                        () = self.0.to_answer.notified() => {}
-                        () = context.lifecycle.stopping() => return,
-                    }
-                }
-                Err(error) if error.is_stop() => return,
-                Err(error) => {
-                    attempts += 1;
-                    tracing::warn!(%error, attempts, "control has not heard what became of a rename; tried again");
-                    if context.pause(attempts).await.is_err() {
-                        return;
-                    }
-                }
-            }
-        }
-    }
-
-    async fn answer_all(&self) -> Result<(), Error> {
-        loop {
-            let due = replica::answers(&self.context().db, ANSWERED).await?;
-            if due.is_empty() {
-                return Ok(());
-            }
-            let mut told = Vec::with_capacity(due.len());
-            let outcome = self.tell(&due, &mut told).await;
-            // Also if control has not answered for all.
-            self.note_told(&told).await?;
-            outcome?;
-        }
-    }
-
-    /// Reports the outcome of renames to control, one after the other. Adds to `told` those that it has answered, and
-    /// whether it has given the rename up that the region has done.
-    async fn tell<'a>(&self, due: &'a [Answer], told: &mut Vec<(&'a Answer, bool)>) -> Result<(), Error> {
-        let context = self.context();
-        for answer in due {
-            let heard = match &answer.refusal {
-                None => context.ask(context.control.confirm_slugs(answer.operation_id)).await.map(drop),
-                Some((reason, message)) => {
-                    let refusal = SlugRefusal { reason: (*reason).into(), message: message.clone() };
-                    context.ask(context.control.refuse_slug(answer.operation_id, refusal)).await
-                }
-            };
-            let given_up = match heard {
-                Ok(()) => false,
-                Err(Error::Control(error))
-                    if matches!(
-                        error.reason(),
-                        Some(
-                            ErrorReason::OperationReleased
-                                | ErrorReason::OperationNotFound
-                                | ErrorReason::OperationConfirmed
-                        )
-                    ) =>
-                {
-                    error.reason() != Some(ErrorReason::OperationConfirmed) && answer.refusal.is_none()
-                }
-                Err(error) => return Err(error),
-            };
-            context.env.failpoint("region.rename.answered").await?;
-            told.push((answer, given_up));
-        }
-        Ok(())
-    }
-
-    /// Deletes answers of which control has heard, and takes back the renames that it has given up.
-    async fn note_told(&self, told: &[(&Answer, bool)]) -> Result<(), Error> {
-        if told.is_empty() {
-            return Ok(());
-        }
-        let context = self.context();
-        let given_up = || told.iter().filter(|(_, given_up)| *given_up).map(|(answer, _)| *answer);
-        transact!(Error, context.db, |tx| {
-            if given_up().next().is_some() {
-                // Nothing of the feed comes in between: another rename may give it yet another slug.
-                replica::lock_cursor(tx).await?;
-            }
-            let mut put_back_now = Vec::new();
-            // One after the other, because two of them may be about one organization. Each was given up by a person.
-            for answer in given_up() {
-                if put_back(tx, answer).await? {
-                    put_back_now.push(answer);
-                }
-            }
-            let now = context.env.now();
-            record_renames(tx, &context.region, put_back_now.iter().copied(), now).await?;
-            let renamed = put_back_now.iter().map(|answer| answer.organization_id).collect();
-            context.announce_organizations(tx, renamed).await?;
-            let ids = told.iter().map(|(answer, _)| answer.operation_id).collect();
-            replica::forget_answers(tx, ids).await?;
-            context.env.failpoint("region.rename.prepared").await?;
-        })?;
-        Ok(context.env.failpoint("region.rename.noted").await?)
-    }
-}
-
-/// Gives organizations the slugs that control wants them to have, as far as they can have them.
-async fn rename(tx: &mut Tx, wanted: &[&SlugChange], now: DateTime<Utc>) -> Result<Vec<Answer>, Error> {
-    if wanted.is_empty() {
-        return Ok(Vec::new());
-    }
-    // A snapshot may repeat what has been decided.
-    let decided = replica::decided(tx, wanted.iter().map(|change| change.operation_id).collect()).await?;
-    let wanted: Vec<&SlugChange> =
-        wanted.iter().copied().filter(|change| !decided.contains(&change.operation_id)).collect();
-    let ids: Vec<i64> = wanted.iter().map(|change| change.organization_id).collect();
-    let slugs: Vec<String> = wanted.iter().map(|change| change.slug.clone()).collect();
-    let ready: HashMap<i64, bool> = organization::ready(tx, ids.clone()).await?;
-    let owners = organization::owners(tx, slugs).await?;
-    let refusal = |change: &SlugChange| match (ready.get(&change.organization_id), owners.get(&change.slug)) {
-        (None, _) => Some((
-            ErrorReason::OrganizationNotFound,
-            format!("the region has no organization {}", change.organization_id),
-        )),
-        (Some(false), _) => Some((
-            ErrorReason::OrganizationNotReady,
-            format!("the import of organization {} has not succeeded", change.organization_id),
-        )),
-        (_, Some(owner)) if *owner != change.organization_id => {
-            Some((ErrorReason::SlugTakenInRegion, taken_in_region(*owner, &change.slug)))
-        }
-        _ => None,
-    };
-    let mut answers: Vec<Answer> = wanted
-        .iter()
-        .map(|change| Answer {
-            operation_id: change.operation_id,
-            organization_id: change.organization_id,
-            slug: change.slug.clone(),
-            previous_slug: change.canonical_slug.clone(),
-            refusal: refusal(change),
-        })
-        .collect();
-    let mut renaming: Vec<&mut Answer> = answers.iter_mut().filter(|it| it.refusal.is_none()).collect();
-    let (ids, slugs): (Vec<i64>, Vec<String>) =
-        renaming.iter().map(|answer| (answer.organization_id, answer.slug.clone())).unzip();
-    let refused = organization::set_slugs(tx, &ids, &slugs).await?;
-    // Another writer may have taken a slug since.
-    let owners = match refused.is_empty() {
-        true => HashMap::new(),
-        false => organization::owners(tx, slugs).await?,
-    };
-    for why in refused {
-        if let Some(answer) = renaming.get_mut(why.index) {
-            let slug = &answer.slug;
-            let message = match owners.get(slug).filter(|owner| **owner != answer.organization_id) {
-                Some(owner) => taken_in_region(*owner, slug),
-                None => format!("in the region, the slug {slug} breaks {}", constraint(&why)),
-            };
-            answer.refusal = Some((ErrorReason::SlugTakenInRegion, message));
-        }
-    }
-    replica::insert_answers(tx, &answers, now).await?;
-    Ok(answers)
-}
-
-fn taken_in_region(owner: i64, slug: &str) -> String {
-    format!("organization {owner} of the region has the slug {slug}, which control does not know")
-}
-
-/// Records that the region has renamed organizations, because control wants it or has given it up. The operation of each
-/// is that of the call to control, which has the same id in control's log.
-async fn record_renames(
-    tx: &mut Tx,
-    region: &str,
-    answers: impl Iterator<Item = &Answer>,
-    now: DateTime<Utc>,
-) -> Result<(), DbError> {
-    let calls = answers.map(|answer| {
-        let subject = Subject::organization(answer.organization_id).with_operation(answer.operation_id);
-        (Call::own(answer.operation_id, region, "rename"), subject)
-    });
-    causeway_audit::append_each(tx, calls.collect::<Vec<_>>(), now).await
-}
-
-/// Takes back a rename that control has given up, unless the organization has yet another slug by now, or the same one by
-/// another operation. Returns whether it did.
-async fn put_back(tx: &mut Tx, answer: &Answer) -> Result<bool, DbError> {
-    let Answer { operation_id, organization_id, slug, previous_slug, .. } = answer;
-    // Another rename may have been confirmed since: then the organization is known by neither of the two.
-    let known = replica::primaries(tx, vec![*organization_id]).await?.remove(organization_id);
-    let Some(previous) = known.as_ref().or(previous_slug.as_ref()) else { return Ok(false) };
-    let owners = organization::owners(tx, vec![slug.clone(), previous.clone()]).await?;
-    if owners.get(slug) != Some(organization_id)
-        || replica::is_used_by_other_operation(tx, slug, *organization_id, *operation_id).await?
-    {
-        return Ok(false);
-    }
-    if let Some(owner) = owners.get(previous) {
-        tracing::error!(%operation_id, organization_id, slug, previous, owner, "a rename was given up, and the old slug is taken in this region; the organization keeps the new one, which control does not know");
-        return Ok(false);
-    }
-    let refused = organization::set_slugs(tx, &[*organization_id], std::slice::from_ref(previous)).await?;
-    if let Some(why) = refused.first() {
-        let constraint = constraint(why);
-        tracing::error!(%operation_id, organization_id, slug, previous, constraint, "a rename was given up, and the database refuses the old slug; the organization keeps the new one, which control does not know");
-        return Ok(false);
-    }
-    tracing::warn!(%operation_id, organization_id, slug, previous, "a rename was given up; the organization has its old slug back");
-    Ok(true)
 }

@@ -26,7 +26,7 @@ use tonic::Code;
 use uuid::Uuid;
 
 use crate::{
-    convert::{finding_to_proto, kind_to_proto, severity_to_proto},
+    convert::{counts_to_proto, finding_to_proto, kind_to_proto, severity_to_proto},
     error::{Error, paused},
     import::{Import, ImportState, Imports, ModelCounts, Progress},
     store,
@@ -99,19 +99,8 @@ fn waiting(import: &Import) -> (Option<ReportedReason>, Option<DateTime<Utc>>) {
 }
 
 fn counts(counts: ModelCounts) -> contract::ModelCounts {
-    contract::ModelCounts {
-        model: bounded(&counts.model, MAX_NAME),
-        seen: counts.seen,
-        inserted: counts.inserted,
-        existing: counts.existing,
-        out_of_scope: counts.out_of_scope,
-        filtered: counts.filtered,
-        dropped: counts.dropped,
-        deleted: counts.deleted,
-        kept: counts.kept,
-        passed_over: counts.passed_over,
-        changed: counts.changed,
-    }
+    let counts = counts_to_proto(counts);
+    contract::ModelCounts { model: bounded(&counts.model, MAX_NAME), ..counts }
 }
 
 /// How much was done in a second, if it was `former` so long ago.

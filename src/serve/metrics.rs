@@ -9,11 +9,11 @@ use std::{
 use causeway_metrics::{Exposition, Readings, Registry, Sample, table};
 use causeway_proto::{
     access::{self, NoRule},
-    failure::{reason_name, reason_of},
+    failure::{code_name, reason_name, reason_of},
     version::CONTRACT_REVISION,
 };
 use causeway_silo::db;
-use tonic::{Code, Status, codegen::http::HeaderMap};
+use tonic::{Status, codegen::http::HeaderMap};
 
 use super::{ServedService, calls::Calls, certificates::Certificates, health::Health};
 
@@ -62,29 +62,6 @@ impl Ending {
         let status = Status::from_header_map(headers)?;
         let reason = reason_of(&status).map_or("", reason_name);
         Some(Self { code: code_name(status.code()), reason })
-    }
-}
-
-/// A code as the documentation of gRPC writes it.
-fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
 

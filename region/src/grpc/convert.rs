@@ -5,12 +5,9 @@ use causeway_relocation::{export::MAX_PK, keys::KeyKind};
 
 use crate::{
     context::Context,
-    convert::{kind_to_proto, severity_to_proto},
+    convert::{counts_to_proto, kind_to_proto, severity_to_proto},
     error::paused,
-    import::{
-        Failure, Import, ImportView, ImportedOrganization, Lease, ModelCounts, ModelKey, Pause, Throttled,
-        Waiting,
-    },
+    import::{Failure, Import, ImportView, ImportedOrganization, Lease, ModelKey, Pause, Throttled, Waiting},
     store::organization::Organization,
     throttle::ThrottleKind,
 };
@@ -84,22 +81,6 @@ fn organization_of_import(organization: ImportedOrganization) -> api::ImportedOr
                 taken_by_organization_id: organization_id,
             }
         }),
-    }
-}
-
-fn counts_to_proto(counts: ModelCounts) -> contract::ModelCounts {
-    contract::ModelCounts {
-        model: counts.model,
-        seen: counts.seen,
-        inserted: counts.inserted,
-        existing: counts.existing,
-        out_of_scope: counts.out_of_scope,
-        filtered: counts.filtered,
-        dropped: counts.dropped,
-        deleted: counts.deleted,
-        kept: counts.kept,
-        passed_over: counts.passed_over,
-        changed: counts.changed,
     }
 }
 
