@@ -133,7 +133,7 @@ fn a_context_that_does_not_exist_is_refused() {
     for (line, why) in [
         ("imports list --context prod-us", "name the file that has it by --config FILE or CAUSEWAY_CONFIG"),
         ("imports list --config FILE --context prod-ue", "is \"prod-us\" meant? It has "),
-        ("imports list --config FILE --context zzz", "FILE has no context \"zzz\"; It has "),
+        ("imports list --config FILE --context zzz", "FILE has no context \"zzz\"; it has "),
         ("slugs list --config FILE --context Prod-us", "has no context \"Prod-us\"; is \"prod-us\" meant?"),
     ] {
         let refused = config.place(line, &[]).expect_err(line);
@@ -141,7 +141,7 @@ fn a_context_that_does_not_exist_is_refused() {
     }
     let empty =
         Config::new("").place("imports list --config FILE --context x", &[]).expect_err("there is none");
-    assert!(empty.contains("it has none at all: [contexts.NAME] would be one"), "{empty}");
+    assert!(empty.contains("FILE has no contexts; a context is a table [contexts.NAME]"), "{empty}");
 }
 
 /// A command for the service that is not known never goes to local data when the other service is known.

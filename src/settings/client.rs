@@ -7,14 +7,13 @@ use clap::{Arg, ArgMatches, Command, builder::Resettable, parser::ValueSource};
 use super::{
     argument::{CLIENT, CLIENT_KEYS, CONTEXTS, innermost},
     file::File,
+    nearest::nearest,
 };
 
 /// The id of the argument that names a context.
 const CONTEXT: &str = "context";
 /// The arguments that say where a command goes. One of them on the line makes the others irrelevant.
 const PLACES: [&str; 3] = ["region", "control", "data_dir"];
-/// The least similarity, from 0 to 1, at which a context is suggested for an unknown one.
-const ALIKE: f64 = 0.5;
 
 /// What is added to the line of a command that calls a service.
 #[derive(Debug, Default)]
@@ -155,11 +154,11 @@ fn table_of(name: &str, file: Option<&File>) -> anyhow::Result<String> {
         return Ok(format!("{CONTEXTS}.{name}"));
     }
     if known.is_empty() {
-        bail!("{} has no context {name:?}; it has none at all: [contexts.NAME] would be one", file.shown());
+        bail!("{} has no contexts; a context is a table [contexts.NAME]", file.shown());
     }
-    let alike = |known: &String| strsim::normalized_damerau_levenshtein(known, name);
-    let nearest = known.iter().max_by(|one, other| alike(one).total_cmp(&alike(other)));
-    let hint = nearest.filter(|nearest| alike(nearest) >= ALIKE);
-    let hint = hint.map_or_else(String::new, |nearest| format!("is {nearest:?} meant? "));
-    bail!("{} has no context {name:?}; {hint}It has {}", file.shown(), known.join(", "));
+    let hint = match nearest(known, name) {
+        Some(nearest) => format!("is {nearest:?} meant? It has"),
+        None => "it has".to_owned(),
+    };
+    bail!("{} has no context {name:?}; {hint} {}", file.shown(), known.join(", "));
 }

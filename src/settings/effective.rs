@@ -9,6 +9,7 @@ use tracing::{info, warn};
 use super::{
     argument::{CLIENT, CONTEXTS, command_of, innermost, is_setting, keys_of},
     file::File,
+    nearest::nearest,
 };
 
 /// Where a value comes from. An earlier variant overrides a later one.
@@ -163,9 +164,11 @@ pub(crate) fn warn_of_unknown_variables(root: &Command) {
     let known = [known, vec![crate::failpoints::VARIABLE.to_owned()]].concat();
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     for name in names.filter(|name| name.starts_with("CAUSEWAY_") && !known.contains(name)) {
-        let alike = |known: &&String| (strsim::normalized_damerau_levenshtein(known, &name) * 1000.0) as i64;
-        let nearest = known.iter().max_by_key(alike).map(String::as_str).unwrap_or_default();
-        warn!(name, nearest, "an environment variable is not a setting and has no effect");
+        warn!(
+            name,
+            nearest = nearest(&known, &name),
+            "an environment variable is not a setting and has no effect"
+        );
     }
 }
 

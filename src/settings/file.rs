@@ -9,10 +9,10 @@ use anyhow::{Context as _, bail};
 use clap::{Arg, ArgAction, Command, builder::Resettable};
 use toml::de::{DeTable, DeValue};
 
-use super::argument::{CLIENT, CONTEXTS, SERVERS, keys_of, shown, words};
-
-/// The least similarity, from 0 to 1, at which a known key is suggested for an unknown one.
-const ALIKE: f64 = 0.3;
+use super::{
+    argument::{CLIENT, CONTEXTS, SERVERS, keys_of, shown, words},
+    nearest::nearest,
+};
 
 /// What a file contains about one setting.
 #[derive(Debug)]
@@ -178,13 +178,9 @@ impl Reader<'_> {
             return format!("{what}; its place is {}", elsewhere.join(" or "));
         }
         let known = keys(section);
-        let nearest = known
-            .iter()
-            .map(|known| (strsim::normalized_damerau_levenshtein(known, &key.replace('-', "_")), known))
-            .max_by(|one, other| one.0.total_cmp(&other.0));
-        match nearest {
-            Some((alike, nearest)) if alike >= ALIKE => format!("{what}; is `{nearest}` meant?"),
-            _ => format!("{what}; there are {}", known.join(", ")),
+        match nearest(&known, &key.replace('-', "_")) {
+            Some(nearest) => format!("{what}; is `{nearest}` meant?"),
+            None => format!("{what}; there are {}", known.join(", ")),
         }
     }
 }

@@ -9,6 +9,7 @@ mod argument;
 pub(crate) mod client;
 pub(crate) mod effective;
 mod file;
+mod nearest;
 pub(crate) mod units;
 
 #[cfg(test)]
