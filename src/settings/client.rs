@@ -59,6 +59,8 @@ impl Client {
         let source = |id: &str| matches.try_contains_id(id).ok().and_then(|_| matches.value_source(id));
         let is_on_line = |id: &str| source(id) == Some(ValueSource::CommandLine);
         let context = match matches.try_get_one::<String>(CONTEXT) {
+            // A variable that is empty counts as not set.
+            Ok(Some(name)) if name.is_empty() && !is_on_line(CONTEXT) => None,
             Ok(Some(name)) => Some(table_of(name, file)?),
             _ => None,
         };

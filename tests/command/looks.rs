@@ -6,6 +6,7 @@ use std::fs;
 use causeway_harness::{
     cluster::{Cluster, ImportOptions, Store},
     export::Export,
+    process,
 };
 
 use crate::{ID, Place, example};
@@ -125,6 +126,11 @@ async fn a_command_goes_where_its_context_says_and_to_the_first_address_that_is_
         assert!(stderr.contains(&format!("trying {region}")), "{stderr}");
         let (_, stderr) = run(&place, 0, &[&["slugs", "list"], &context[..]].concat());
         assert_eq!(stderr, format!("causeway: asking control at {control} ([contexts.prod-us] of causeway.toml)\n"));
+        // A variable that is empty counts as not set.
+        let mut command = process::command(env!("CARGO_BIN_EXE_causeway"));
+        let command = command.args(["slugs", "list", "--control", &control]).env("CAUSEWAY_CONTEXT", "");
+        let output = command.output().expect("it runs");
+        assert!(output.status.success(), "{}", text(&output.stderr));
         let file = example();
         let line = [&["import", "organizations", &file], &context[..]].concat();
         let (_, stderr) = run(&place, 0, &line);
