@@ -8,7 +8,6 @@ use causeway_audit::{
 use causeway_client::{Client, Service};
 use causeway_proto::{
     json::to_json,
-    limits::MAX_PAGE,
     relocation::v1::{ListAuditEntriesRequest, ListAuditSealsRequest, ListAuditSealsResponse},
     time,
 };
@@ -18,14 +17,12 @@ use clap::{Subcommand, ValueEnum};
 use uuid::Uuid;
 
 use super::{
+    PAGE_SIZE,
     moment::{Moment, moment},
     outcome::Outcome,
     target::{DataArgs, Target, either_place, service_url},
 };
 use crate::output::{self, Format, Reader, lists, place::CommandTarget, terminal::Width};
-
-/// Entries per page: the most that a service allows.
-const PAGE_SIZE: i32 = MAX_PAGE as i32;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {

@@ -6,18 +6,16 @@ use anyhow::{Context as _, bail};
 use causeway_client::{CallError, Client};
 use causeway_proto::{
     json::to_json_line,
-    limits::MAX_PAGE,
     region::v1::{ListFindingsRequest, ListFindingsResponse},
 };
 use tokio::sync::mpsc;
 
 use super::{
+    PAGE_SIZE,
     encrypt::{Out, write},
     outcome::Outcome,
 };
 
-/// Findings per page: the most that the region allows.
-const PAGE_SIZE: i32 = MAX_PAGE as i32;
 /// How many pages may wait for the disk.
 const PAGES_AHEAD: usize = 2;
 

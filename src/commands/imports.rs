@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use causeway_client::{CallError, Client, Service, collect_pages};
 use causeway_proto::{
     json::to_json,
-    limits::{MAX_KEYS_PAGE, MAX_PAGE},
+    limits::MAX_KEYS_PAGE,
     region::v1::{
         GetImportRequest, GetImportResponse, ImportState, ListFindingsRequest, ListFindingsResponse,
         ListImportsRequest, ListImportsResponse, ListMappedKeysRequest,
@@ -22,7 +22,7 @@ use clap::{
 use uuid::Uuid;
 
 use super::{
-    findings_file,
+    PAGE_SIZE, findings_file,
     import::outcome as outcome_of,
     moment::{Moment, moment},
     outcome::Outcome,
@@ -38,8 +38,6 @@ use crate::output::{
     terminal::Width,
 };
 
-/// Entries per page: the most that the region allows.
-const PAGE_SIZE: i32 = MAX_PAGE as i32;
 /// Keys per page: the most that the region allows.
 const KEYS_PAGE_SIZE: i32 = MAX_KEYS_PAGE as i32;
 

@@ -41,6 +41,7 @@ mod traces;
 mod version;
 mod watching;
 
+use causeway_proto::limits::MAX_PAGE;
 use causeway_silo::env::Environment;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use tracing::Instrument as _;
@@ -55,6 +56,9 @@ use crate::{
 };
 
 pub(crate) use outcome::Outcome;
+
+/// Entries per page of a list: the most that the services allow.
+const PAGE_SIZE: i32 = MAX_PAGE as i32;
 
 /// Imports organizations from an export file into one region, with slugs that are unique across all regions.
 #[derive(Debug, Parser)]

@@ -3,21 +3,18 @@
 use anyhow::{Context as _, bail};
 use causeway_client::{Client, Service, collect_pages};
 use causeway_proto::{
-    control::v1 as control, json::to_json, limits::MAX_PAGE, region::v1 as region,
-    relocation::v1::ErrorReason,
+    control::v1 as control, json::to_json, region::v1 as region, relocation::v1::ErrorReason,
 };
 use causeway_silo::env::Environment;
 use clap::Subcommand;
 use uuid::Uuid;
 
 use super::{
+    PAGE_SIZE,
     outcome::Outcome,
     target::{DataArgs, RegionArgs, Target, either_place, service_url},
 };
 use crate::output::{self, Format, lists, numbers::counted, place::CommandTarget, terminal::Width};
-
-/// Entries per page: the most that the services allow.
-const PAGE_SIZE: i32 = MAX_PAGE as i32;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {

@@ -7,7 +7,6 @@ use causeway_proto::{
         ResumeRegionRequest, SuspendRegionRequest, TakeOverRegionRequest,
     },
     json::to_json,
-    limits::MAX_PAGE,
 };
 use causeway_silo::env::Environment;
 use chrono::{DateTime, Utc};
@@ -15,13 +14,11 @@ use clap::Subcommand;
 use uuid::Uuid;
 
 use super::{
+    PAGE_SIZE,
     outcome::Outcome,
     target::{ControlArgs, Target},
 };
 use crate::output::{self, Format, lists, regions, terminal::Width};
-
-/// Entries per page: the most that control allows.
-const PAGE_SIZE: i32 = MAX_PAGE as i32;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -161,7 +158,8 @@ async fn resume(control: &Client, args: &Named) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-async fn all(control: &Client) -> Result<ListRegionsResponse, CallError> {
+/// All regions that control knows.
+pub(super) async fn all(control: &Client) -> Result<ListRegionsResponse, CallError> {
     collect_pages(async |page_token| {
         let request = control.unary(ListRegionsRequest { page_size: PAGE_SIZE, page_token });
         control.answer(control.regions().list_regions(request)).await

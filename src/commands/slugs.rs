@@ -12,7 +12,7 @@ use causeway_proto::{
         ResolveSlugRequest, SlugReservation, UpdateOrganizationSlugRequest, UpdateOrganizationSlugResponse,
     },
     json::to_json,
-    limits::{MAX_NAMES_PER_CALL, MAX_PAGE},
+    limits::MAX_NAMES_PER_CALL,
     relocation::v1::ErrorReason,
     time,
 };
@@ -21,13 +21,11 @@ use clap::Subcommand;
 use uuid::Uuid;
 
 use super::{
+    PAGE_SIZE,
     outcome::Outcome,
     target::{ControlArgs, Target},
 };
 use crate::output::{self, Format, lists, place::CommandTarget, terminal::Width};
-
-/// Entries per page: the most that control allows.
-const PAGE_SIZE: i32 = MAX_PAGE as i32;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
