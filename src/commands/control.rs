@@ -105,6 +105,7 @@ impl Args {
     /// Checks settings against each other.
     pub(super) fn check(&self, reads_files: bool) -> anyhow::Result<()> {
         self.server.check(self.listen, reads_files)?;
+        self.read_database.check(reads_files)?;
         match self.console_listen {
             None if !self.console_host.is_empty() => bail!("--console-host needs --console-listen"),
             Some(address) if !address.ip().is_loopback() && !self.server.tls.has_identities() => bail!(

@@ -2,10 +2,9 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use anyhow::{Context as _, bail};
-use causeway_silo::db::{self, DatabaseUrl, ReplicaOptions};
+use causeway_silo::db::{DatabaseUrl, ReplicaOptions};
 
-use super::keys;
+use super::server;
 use crate::settings::units;
 
 #[derive(Debug, clap::Args)]
@@ -30,18 +29,22 @@ pub(super) struct ReadDatabaseArgs {
 }
 
 impl ReadDatabaseArgs {
+    /// Checks the URL. The file with it is read only if `reads_files`: a server that starts reads it once.
+    pub(super) fn check(&self, reads_files: bool) -> anyhow::Result<()> {
+        if reads_files || self.read_database_url_file.is_none() || self.read_database_url.is_some() {
+            self.options()?;
+        }
+        Ok(())
+    }
+
     /// The replica, if there is one.
     ///
     /// # Errors
     /// If two URLs are given, the file cannot be read, or what is there is no URL of PostgreSQL.
     pub(super) fn options(&self) -> anyhow::Result<Option<ReplicaOptions>> {
-        let (url, from): (DatabaseUrl, _) = match (&self.read_database_url, &self.read_database_url_file) {
-            (Some(url), None) => (url.clone(), "--read-database-url"),
-            (None, Some(file)) => (keys::secret(file)?.trim().into(), "--read-database-url-file"),
-            (Some(_), Some(_)) => bail!("give --read-database-url or --read-database-url-file, not both"),
-            (None, None) => return Ok(None),
-        };
-        db::check_url(url.secret()).context(from)?;
-        Ok(Some(ReplicaOptions { url, max_lag: self.read_max_lag }))
+        let options = ("--read-database-url", "--read-database-url-file");
+        let file = self.read_database_url_file.as_deref();
+        let url = server::database_url(options, self.read_database_url.as_ref(), file)?;
+        Ok(url.map(|url| ReplicaOptions { url, max_lag: self.read_max_lag }))
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use causeway_control::restored;
 use causeway_silo::{
     db::{DatabaseUrl, Options},
@@ -22,7 +23,8 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: &Args, env: Environment) -> anyhow::Result<Outcome> {
-    let url = server::database_url(args.database_url.as_ref(), args.database_url_file.as_deref())?;
+    let (url, file) = (args.database_url.as_ref(), args.database_url_file.as_deref());
+    let url = server::database_url(server::OPTIONS, url, file)?.with_context(server::no_database)?;
     let era = restored::begin_era(&url, &Options::default(), env).await?;
     output::text(&format!(
         "era {era} has begun: control may serve this database now. It has forgotten what came after the copy, so compare \

@@ -218,7 +218,8 @@ impl ServerArgs {
     /// # Errors
     /// If there is none or there are two, the file cannot be read, or what is there is no URL of a database.
     pub(super) fn database_url(&self) -> anyhow::Result<DatabaseUrl> {
-        database_url(self.database_url.as_ref(), self.database_url_file.as_deref())
+        database_url(OPTIONS, self.database_url.as_ref(), self.database_url_file.as_deref())?
+            .with_context(no_database)
     }
 
     /// How many watches may be open at once.
@@ -332,17 +333,32 @@ impl ServerArgs {
     }
 }
 
-/// The URL of a database, from `--database-url` or the file of `--database-url-file`.
+/// The options that give the URL of a database: itself, and in a file.
+type UrlOptions = (&'static str, &'static str);
+
+/// Those of the database of a service.
+pub(super) const OPTIONS: UrlOptions = ("--database-url", "--database-url-file");
+
+/// Why a service without a database cannot start.
+pub(super) fn no_database() -> String {
+    format!("the database is missing: give {} or {}", OPTIONS.0, OPTIONS.1)
+}
+
+/// The URL of a database, from one of its two options. `None` without any.
 ///
 /// # Errors
-/// If there is none or there are two, the file cannot be read, or what is there is no URL of a database.
-pub(super) fn database_url(url: Option<&DatabaseUrl>, file: Option<&Path>) -> anyhow::Result<DatabaseUrl> {
+/// If there are two, the file cannot be read, or what is there is no URL of a database.
+pub(super) fn database_url(
+    (option, option_of_file): UrlOptions,
+    url: Option<&DatabaseUrl>,
+    file: Option<&Path>,
+) -> anyhow::Result<Option<DatabaseUrl>> {
     let (url, from) = match (url, file) {
-        (Some(url), None) => (url.clone(), "--database-url"),
-        (None, Some(file)) => (keys::secret(file)?.trim().into(), "--database-url-file"),
-        (Some(_), Some(_)) => bail!("give --database-url or --database-url-file, not both"),
-        (None, None) => bail!("the database is missing: give --database-url or --database-url-file"),
+        (Some(url), None) => (url.clone(), option),
+        (None, Some(file)) => (keys::secret(file)?.trim().into(), option_of_file),
+        (Some(_), Some(_)) => bail!("give {option} or {option_of_file}, not both"),
+        (None, None) => return Ok(None),
     };
     db::check_url(url.secret()).context(from)?;
-    Ok(url)
+    Ok(Some(url))
 }

@@ -389,3 +389,17 @@ fn the_command_that_imports_again_says_the_same() {
     (again.dry_run, again.import_id) = (false, None);
     assert_eq!(format!("{again:?}"), format!("{words:?}"));
 }
+
+#[test]
+fn the_url_of_a_replica_is_checked_before_anything_starts() {
+    for (option, value) in [("--read-database-url", "mysql://x"), ("--read-database-url-file", "/absent/url")]
+    {
+        let line = ["control", "--database-url", "postgres:///x", option, value];
+        let Command::Control(args) = parse(&line).expect("it is right") else { panic!("another command") };
+        let error = args.check(true).expect_err("it is wrong");
+        assert!(
+            format!("{error:#}").contains(if option.ends_with("file") { "/absent/url" } else { option }),
+            "{error:#}"
+        );
+    }
+}
