@@ -86,6 +86,11 @@ const INDENT: usize = 32;
 /// The width below which there is no room for texts behind that column.
 const NARROW: usize = 70;
 
+/// A text of one line or several, without characters that would paint the terminal.
+fn clean_lines(text: &str) -> String {
+    text.lines().map(clean).collect::<Vec<_>>().join("\n")
+}
+
 /// All findings, in the order of the checks.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
@@ -133,14 +138,14 @@ impl Report {
             let check: &str = finding.check.into();
             let begin = format!("  {severity}  {check:<19}  ");
             if indent == INDENT {
-                text.push_str(&wrap(&clean(&finding.text), width, &begin, indent));
+                text.push_str(&wrap(&clean_lines(&finding.text), width, &begin, indent));
             } else {
                 text.push_str(&format!("{}\n", begin.trim_end()));
-                text.push_str(&wrap(&clean(&finding.text), width, &" ".repeat(indent), indent));
+                text.push_str(&wrap(&clean_lines(&finding.text), width, &" ".repeat(indent), indent));
             }
             if let Some(advice) = &finding.advice {
                 let begin = format!("{}To do: ", " ".repeat(indent));
-                text.push_str(&wrap(&clean(advice), width, &begin, indent));
+                text.push_str(&wrap(&clean_lines(advice), width, &begin, indent));
             }
         }
         let count = |severity| self.findings.iter().filter(|finding| finding.severity == severity).count();
@@ -184,7 +189,7 @@ impl<'a> About<'a> {
     }
 
     /// Something does not work, and the text says what to do already.
-    pub(crate) fn error_with_advice(&mut self, check: Check, text: impl Into<String>) {
+    pub(crate) fn error_that_says_what_to_do(&mut self, check: Check, text: impl Into<String>) {
         self.add(check, Severity::Error, text.into(), None);
     }
 
@@ -233,7 +238,7 @@ mod tests {
         let mut about = About::new(&mut report, "control (c.toml)".to_owned());
         about.ok(Check::Configuration, "it is complete");
         about.warning(Check::Spool, "500 MiB are free", "make room");
-        about.error(Check::DatabaseRights, "no INSERT on \u{1b}x", "GRANT INSERT");
+        about.error(Check::DatabaseRights, "no INSERT on \u{1b}x\nand no UPDATE", "GRANT INSERT");
         assert_eq!(report.worst(), Severity::Error);
         assert_eq!(
             plain(&report.text(Width::UNLIMITED)),
@@ -242,6 +247,7 @@ mod tests {
              \x20 warning  spool                500 MiB are free\n\
              \x20                               To do: make room\n\
              \x20 error    database-rights      no INSERT on \u{fffd}x\n\
+             \x20                               and no UPDATE\n\
              \x20                               To do: GRANT INSERT\n\
              3 checks: 1 error, 1 warning\n"
         );

@@ -36,7 +36,7 @@ pub(super) fn is_absent(about: &mut About<'_>, url: &DatabaseUrl) -> bool {
         Ok(absent) => absent,
         // The configuration has been checked by now.
         Err(error) => {
-            about.error_with_advice(Check::Database, error.to_string());
+            about.error_that_says_what_to_do(Check::Database, error.to_string());
             return true;
         }
     };

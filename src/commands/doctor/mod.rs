@@ -69,7 +69,7 @@ pub(super) async fn run(args: Args, servers: Vec<FileServer>, env: Environment) 
             Ok(super::Command::Region(server)) => servers::region(&mut report, "", &server, &env).await,
             Ok(_) => bail!("{name} is not a server"),
             Err(error) => {
-                About::new(&mut report, name).error_with_advice(Check::Configuration, format!("{error:#}"))
+                About::new(&mut report, name).error_that_says_what_to_do(Check::Configuration, format!("{error:#}"))
             }
         }
     }

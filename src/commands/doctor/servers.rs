@@ -66,14 +66,14 @@ pub(super) async fn region(report: &mut Report, subject: &str, args: &region::Ar
     }
     match control_tls {
         Ok(tls) => known_to_control(&mut about, args, tls, recorded.as_ref(), env).await,
-        Err(error) => about.error_with_advice(Check::Certificates, format!("{error:#}")),
+        Err(error) => about.error_that_says_what_to_do(Check::Certificates, format!("{error:#}")),
     }
 }
 
 fn configuration(about: &mut About<'_>, checked: anyhow::Result<()>) {
     match checked {
         Ok(()) => about.ok(Check::Configuration, "the settings are complete, and fit each other"),
-        Err(error) => about.error_with_advice(Check::Configuration, format!("{error:#}")),
+        Err(error) => about.error_that_says_what_to_do(Check::Configuration, format!("{error:#}")),
     }
 }
 
@@ -96,7 +96,7 @@ fn own_certificates(about: &mut About<'_>, loaded: anyhow::Result<Option<Tls>>, 
             format!("whoever reaches {listen} can read and make every call"),
             "give --tls-cert, --tls-key and --tls-client-ca: docs/tls.md",
         ),
-        Err(error) => about.error_with_advice(Check::Certificates, format!("{error:#}")),
+        Err(error) => about.error_that_says_what_to_do(Check::Certificates, format!("{error:#}")),
     }
 }
 
@@ -121,7 +121,7 @@ fn database_url(about: &mut About<'_>, args: &ServerArgs) -> Option<DatabaseUrl>
 }
 
 fn unusable(about: &mut About<'_>, error: &anyhow::Error) {
-    about.error_with_advice(Check::Database, format!("{error:#}"));
+    about.error_that_says_what_to_do(Check::Database, format!("{error:#}"));
 }
 
 fn too_slow(about: &mut About<'_>) {

@@ -285,7 +285,7 @@ pub(super) async fn control(report: &mut Report, url: &str, tls: &ClientTlsArgs,
     let mut about = About::new(report, format!("control at {url}"));
     let loaded = match tls.load(url, env) {
         Ok(loaded) => loaded,
-        Err(error) => return about.error_with_advice(Check::Certificates, format!("{error:#}")),
+        Err(error) => return about.error_that_says_what_to_do(Check::Certificates, format!("{error:#}")),
     };
     let Some(control) = reach_control(&mut about, url, loaded).await else { return };
     health(&mut about, &control, &causeway_control::Control::SERVICES).await;
@@ -400,7 +400,7 @@ pub(super) async fn region(report: &mut Report, url: &str, tls: &ClientTlsArgs, 
     let mut about = About::new(report, format!("region at {url}"));
     let loaded = match tls.load(url, env) {
         Ok(loaded) => loaded,
-        Err(error) => return about.error_with_advice(Check::Certificates, format!("{error:#}")),
+        Err(error) => return about.error_that_says_what_to_do(Check::Certificates, format!("{error:#}")),
     };
     let Some((region, _)) = reach(&mut about, Service::Region, url, loaded).await else { return };
     health(&mut about, &region, &causeway_region::Region::SERVICES).await;
