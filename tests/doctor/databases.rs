@@ -7,7 +7,7 @@ use causeway_harness::{
 };
 use causeway_silo::db::{Db, Options, Statement};
 
-use crate::{Found, doctor};
+use crate::{Finding, Found, doctor};
 
 async fn control(url: &str, more: &[&str]) -> Found {
     doctor(&[&["control", "--database-url", url], more].concat()).await
@@ -43,7 +43,27 @@ async fn what_is_wrong_with_a_database_before_the_first_start_is_found() {
     execute(&url, "CREATE ROLE me LOGIN").await;
     let place = url.split_once('@').expect("a user").1;
     let text = control(&format!("postgres://me@{place}"), &[]).await.has("rights", &error("database-rights"));
-    assert!(text.contains("GRANT USAGE, CREATE"), "{text}");
+    assert!(text.contains("GRANT USAGE, CREATE ON SCHEMA public TO me;"), "{text}");
+
+    // In a database of the product, the first start makes a schema for its own tables.
+    let product = postgres.create_database("product").await.expect("made");
+    execute(&product, "CREATE TABLE django_migrations (id bigint)").await;
+    let place = product.split_once('@').expect("a user").1;
+    let rights = async || {
+        let found = control(&format!("postgres://me@{place}"), &[]).await;
+        let of_rights = |it: &Finding| it.check == "database-rights" && it.severity == "error";
+        found.findings.into_iter().find(of_rights).and_then(|finding| finding.advice)
+    };
+    let advice = rights().await.expect("a finding");
+    let statement = advice.split_once(": ").expect("a statement").1.trim_end_matches(';');
+    assert_eq!(statement, "GRANT CREATE ON DATABASE product TO me");
+    execute(&product, statement).await;
+    assert_eq!(rights().await, None);
+    // Or somebody else makes the schema. Then no rights elsewhere are needed.
+    execute(&product, "REVOKE CREATE ON DATABASE product FROM me").await;
+    assert!(rights().await.is_some());
+    execute(&product, "CREATE SCHEMA causeway_control AUTHORIZATION me").await;
+    assert_eq!(rights().await, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,7 @@
 
 use causeway_silo::db::{Db, LackingRights, Migrations, OwnTables, SequenceBehind, ServerFacts};
 
-use super::{SchemaError, Tables, models};
+use super::{SchemaError, Tables, is_of_product, models};
 use crate::catalog::Catalog;
 
 /// What was found in a database.
@@ -12,6 +12,8 @@ pub struct Examination {
     pub server: Option<ServerFacts>,
     /// Whether the database is the product's.
     pub of_product: bool,
+    /// Whether the next start has to create the schema for Causeway's own tables.
+    pub needs_schema: bool,
     /// The number of the last migration that was applied; `None` if the service has never started on the database.
     pub migration: Option<i64>,
     /// The number of the last migration of this release.
@@ -41,13 +43,18 @@ pub async fn examine(
     extensions: &[&str],
 ) -> Result<(Db, Examination), SchemaError> {
     let silo = migrations.silo;
-    let server = db.server_facts().await?;
     let damage = db.damage().await?;
-    let db = match db.own_tables(silo).await? {
-        OwnTables::OwnSchema => db.in_own_schema(silo).await?,
-        OwnTables::Absent | OwnTables::Shared => db,
+    let (db, is_first, needs_schema) = match db.own_tables(silo).await? {
+        OwnTables::OwnSchema => (db.in_own_schema(silo).await?, false, false),
+        OwnTables::Shared => (db, false, false),
+        OwnTables::Absent if !is_of_product(&db).await? => (db, false, false),
+        OwnTables::Absent if db.has_own_schema(silo).await? => (db.in_own_schema(silo).await?, true, false),
+        OwnTables::Absent => (db, true, true),
     };
-    let migration = db.check_migrations(migrations).await?;
+    // What the user may do in the schema where the tables are, or where they will be.
+    let server = db.server_facts().await?;
+    // Whatever the other service has there, it does not concern one that is about to get its own schema.
+    let migration = if is_first { None } else { db.check_migrations(migrations).await? };
     let tables = Tables::load(&db, catalog, silo).await?;
     let fitted = catalog.fitted(silo, &tables);
     let left_out = models(&fitted, silo)
@@ -59,6 +66,7 @@ pub async fn examine(
     let examination = Examination {
         server,
         of_product: tables.of_product,
+        needs_schema,
         migration,
         newest_migration: migrations.newest(db.dialect()),
         differences: tables.differences(catalog, silo, db.dialect()),

@@ -27,6 +27,12 @@ pub struct ServerFacts {
     pub max_connections: i64,
     /// The encoding of texts in the database, e.g. `UTF8`.
     pub encoding: String,
+    /// The database, the user and the schema where new tables go, each as SQL needs it, with quotes if it needs any.
+    pub database: String,
+    /// See [`ServerFacts::database`].
+    pub user: String,
+    /// See [`ServerFacts::database`].
+    pub schema: String,
     /// Whether the user may create schemas and extensions in the database.
     pub may_create_schemas: bool,
     /// Whether the user may create tables where new tables go.
@@ -96,6 +102,8 @@ impl Db {
              CAST(current_setting('max_connections') AS bigint) \
              - CAST(current_setting('superuser_reserved_connections') AS bigint) AS max_connections, \
              current_setting('server_encoding') AS encoding, \
+             quote_ident(current_database()) AS database, quote_ident(current_user) AS db_user, \
+             COALESCE(quote_ident(current_schema()), 'public') AS schema, \
              has_database_privilege(current_database(), 'CREATE') AS may_create_schemas, \
              COALESCE(has_schema_privilege(current_schema(), 'CREATE'), false) AS may_create_tables",
         );
@@ -107,6 +115,9 @@ impl Db {
             clock: row.time("clock")?,
             max_connections: row.int("max_connections")?,
             encoding: row.text("encoding")?,
+            database: row.text("database")?,
+            user: row.text("db_user")?,
+            schema: row.text("schema")?,
             may_create_schemas: row.bool("may_create_schemas")?,
             may_create_tables: row.bool("may_create_tables")?,
         }))

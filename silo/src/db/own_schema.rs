@@ -53,6 +53,18 @@ impl Db {
         })
     }
 
+    /// Whether the schema of a service exists, with tables or without. On SQLite never.
+    ///
+    /// # Errors
+    /// If the database cannot be queried.
+    pub async fn has_own_schema(&self, silo: Silo) -> Result<bool, DbError> {
+        if let Pool::Sqlite { .. } = self.pool {
+            return Ok(false);
+        }
+        let there = Statement::new("SELECT 1 AS one FROM pg_namespace WHERE nspname = $1");
+        Ok(self.fetch_optional(there.with(name_of(silo).to_owned())).await?.is_some())
+    }
+
     /// Creates the schema of a service, if it is absent. Several processes may do this at once.
     ///
     /// # Errors

@@ -4,13 +4,17 @@ use std::{path::PathBuf, time::Duration};
 
 use causeway_relocation::schema::Examination;
 use causeway_silo::{
-    db::{self, DatabaseUrl, OLDEST_POSTGRES},
+    db::{self, DatabaseUrl, OLDEST_POSTGRES, ServerFacts},
     env::Environment,
 };
 use chrono::TimeDelta;
 
 use super::spool;
-use crate::output::diagnosis::{About, Check};
+use crate::output::{
+    diagnosis::{About, Check},
+    numbers::counted,
+    place::quoted,
+};
 
 /// How many tables a finding names at most.
 const NAMED: usize = 5;
@@ -47,7 +51,7 @@ pub(super) fn is_absent(about: &mut About<'_>, url: &DatabaseUrl) -> bool {
         about.error(
             Check::Database,
             format!("the directory of the database {} is not there", path.display()),
-            format!("`mkdir -p {}`, or mend --database-url", directory.display()),
+            format!("`mkdir -p {}`, or mend --database-url", quoted(&directory.display().to_string())),
         );
     } else if let Err(error) = tempfile::tempfile_in(&directory) {
         about.error(
@@ -127,7 +131,10 @@ fn server(about: &mut About<'_>, found: &Examination, connections: u32, env: &En
             (difference.num_seconds(), if difference > TimeDelta::zero() { "ahead of" } else { "behind" });
         about.warning(
             Check::Clock,
-            format!("the clock of the database's server is {} s {way} this machine's", seconds.abs()),
+            format!(
+                "the clock of the database's server is {} {way} this machine's",
+                counted(seconds.abs(), "second")
+            ),
             "set both by NTP; `timedatectl` shows whether a machine is",
         );
     } else {
@@ -182,12 +189,23 @@ fn rights(about: &mut About<'_>, found: &Examination) {
         );
     }
     let mut lacks = false;
-    if found.migration != Some(found.newest_migration) && !server.may_create_tables {
+    let ServerFacts { database, user, schema, .. } = server;
+    if found.needs_schema {
+        // The tables go into the schema that the next start makes, and its owner may create them.
+        if !server.may_create_schemas {
+            lacks = true;
+            about.error(
+                Check::DatabaseRights,
+                "the user may not create schemas, and the first start makes one for Causeway's own tables",
+                format!("as the owner of the database: GRANT CREATE ON DATABASE {database} TO {user};"),
+            );
+        }
+    } else if found.migration != Some(found.newest_migration) && !server.may_create_tables {
         lacks = true;
         about.error(
             Check::DatabaseRights,
             "the user may not create tables, and the next start has to",
-            "as the owner of the schema: GRANT USAGE, CREATE ON SCHEMA public TO the user of --database-url",
+            format!("as the owner of the schema: GRANT USAGE, CREATE ON SCHEMA {schema} TO {user};"),
         );
     }
     for lacking in &found.lacking_rights {
@@ -196,10 +214,7 @@ fn rights(about: &mut About<'_>, found: &Examination) {
         about.error(
             Check::DatabaseRights,
             format!("the user lacks {} on {}", lacking.rights, lacking.name),
-            format!(
-                "as its owner: GRANT {} ON {kind} {} TO the user of --database-url",
-                lacking.rights, lacking.name
-            ),
+            format!("as its owner: GRANT {} ON {kind} {} TO {user};", lacking.rights, lacking.name),
         );
     }
     if !lacks {
@@ -230,7 +245,7 @@ fn sequences(about: &mut About<'_>, found: &Examination) {
 
 #[cfg(test)]
 mod tests {
-    use causeway_silo::db::{LackingRights, SequenceBehind, ServerFacts};
+    use causeway_silo::db::{LackingRights, SequenceBehind};
 
     use super::*;
     use crate::output::diagnosis::{Report, Severity};
@@ -245,10 +260,14 @@ mod tests {
                 clock: env.now(),
                 max_connections: 97,
                 encoding: "UTF8".to_owned(),
+                database: "us".to_owned(),
+                user: "me".to_owned(),
+                schema: "public".to_owned(),
                 may_create_schemas: true,
                 may_create_tables: true,
             }),
             of_product: false,
+            needs_schema: false,
             migration: Some(40),
             newest_migration: 40,
             differences: Vec::new(),
@@ -278,7 +297,7 @@ mod tests {
     fn each_thing_that_is_wrong_with_a_database_has_its_own_finding() {
         let env = Environment::system();
         assert_eq!(faults(&env, &healthy(&env)).0, []);
-        let cases: [(Break, &str, Severity, &str); 13] = [
+        let cases: [(Break, &str, Severity, &str); 14] = [
             (|it| server(it).version_number = 140_022, "database-server", Severity::Error, "older than 15"),
             (|it| server(it).is_standby = true, "database-server", Severity::Error, "name the primary"),
             (|it| server(it).encoding = "LATIN1".to_owned(), "database-server", Severity::Error, "as LATIN1"),
@@ -307,6 +326,16 @@ mod tests {
                 "database-rights",
                 Severity::Error,
                 "may not create tables",
+            ),
+            (
+                |it| {
+                    (it.migration, it.of_product, it.needs_schema) = (None, true, true);
+                    // This schema is not where the tables go.
+                    (server(it).may_create_tables, server(it).may_create_schemas) = (false, false);
+                },
+                "database-rights",
+                Severity::Error,
+                "GRANT CREATE ON DATABASE us TO me;",
             ),
             (
                 |it| {
