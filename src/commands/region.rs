@@ -195,6 +195,11 @@ impl Args {
         self.control_tls.load(&self.server.tls, &self.control, env)
     }
 
+    /// The options of a command that calls control with the certificates of the region.
+    pub(super) fn control_tls_words(&self) -> Vec<String> {
+        self.control_tls.words(&self.server.tls, &self.control)
+    }
+
     /// The directory for uploads.
     pub(super) fn spool_dir(&self) -> PathBuf {
         self.spool_dir.clone().unwrap_or_else(|| ["causeway-spool", &self.name].iter().collect())

@@ -25,6 +25,13 @@ fn pair(cert: Option<&PathBuf>, key: Option<&PathBuf>, prefix: &str) -> anyhow::
     }
 }
 
+/// The options of a command that calls a service with these files.
+fn words(ca: Option<&PathBuf>, cert: Option<&PathBuf>, key: Option<&PathBuf>) -> Vec<String> {
+    let options = [("--tls-ca", ca), ("--tls-cert", cert), ("--tls-key", key)];
+    let given = options.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    given.flat_map(|(name, value)| [name.to_owned(), value.display().to_string()]).collect()
+}
+
 /// TLS of a server.
 #[derive(Debug, clap::Args)]
 pub(super) struct ServerTlsArgs {
@@ -163,6 +170,14 @@ impl ControlTlsArgs {
         self.files(server, urls).map(|_| ())
     }
 
+    /// The options of a command that calls control with the same files; empty if no URL needs them.
+    pub(super) fn words(&self, server: &ServerTlsArgs, urls: &[String]) -> Vec<String> {
+        // What is wrong with the files has been told when they were loaded.
+        let files = self.files(server, urls).ok().flatten();
+        let Some(ClientFiles { ca, pair }) = &files else { return Vec::new() };
+        words(Some(ca), pair.as_ref().map(|pair| &pair.cert), pair.as_ref().map(|pair| &pair.key))
+    }
+
     /// Reads the certificates, if a URL needs them.
     pub(super) fn load(
         &self,
@@ -191,8 +206,17 @@ pub(super) struct ClientTlsArgs {
 }
 
 impl ClientTlsArgs {
-    /// Reads the certificates, if the URL needs them.
+    /// Reads the certificates, if the URL needs them, and prints what will be wrong with them soon.
     pub(super) fn load(&self, url: &str, env: &Environment) -> anyhow::Result<Option<Arc<ClientTls>>> {
+        let tls = self.read(url, env)?;
+        for warning in tls.iter().flat_map(|tls| tls.warnings()) {
+            crate::output::note(&warning);
+        }
+        Ok(tls)
+    }
+
+    /// Reads the certificates, if the URL needs them, and prints nothing.
+    pub(super) fn read(&self, url: &str, env: &Environment) -> anyhow::Result<Option<Arc<ClientTls>>> {
         if !url.starts_with("https://") {
             return Ok(None);
         }
@@ -200,18 +224,11 @@ impl ClientTlsArgs {
         let Some(ca) = &self.tls_ca else {
             bail!("{url} needs --tls-ca, the CA that signed the certificate of the service");
         };
-        let tls = ClientTls::load(ClientFiles { ca: ca.clone(), pair }, clock(env))?;
-        for warning in tls.warnings() {
-            crate::output::note(&warning);
-        }
-        Ok(Some(Arc::new(tls)))
+        Ok(Some(Arc::new(ClientTls::load(ClientFiles { ca: ca.clone(), pair }, clock(env))?)))
     }
 
     /// The options, for a command that somebody pastes.
     pub(super) fn words(&self) -> Vec<String> {
-        let options =
-            [("--tls-ca", &self.tls_ca), ("--tls-cert", &self.tls_cert), ("--tls-key", &self.tls_key)];
-        let given = options.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
-        given.flat_map(|(name, value)| [name.to_owned(), value.display().to_string()]).collect()
+        words(self.tls_ca.as_ref(), self.tls_cert.as_ref(), self.tls_key.as_ref())
     }
 }

@@ -21,31 +21,46 @@ pub(super) fn state(region: &Region) -> &'static str {
     }
 }
 
+/// Something to know about a region, and what to do about it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Note {
+    pub(crate) fact: String,
+    pub(crate) to_do: String,
+}
+
+/// That a region is suspended, with the command that resumes it.
+pub(crate) fn suspension(region: &Region, place: &CommandTarget) -> Option<Note> {
+    let name = region.name.as_str();
+    let RegionSuspension { suspend_time, text, .. } = region.suspension.as_ref()?;
+    let since = time(suspend_time.as_ref().and_then(from_proto));
+    let text = if text.is_empty() { String::new() } else { format!(" ({})", clean(text)) };
+    Some(Note {
+        fact: format!("region {name} has been suspended since {since}{text}"),
+        to_do: format!("to resume it: `{}`", place.command(["regions", "resume", name])),
+    })
+}
+
+/// That the certificate of a region ends soon, or has ended.
+pub(crate) fn certificate(region: &Region, now: DateTime<Utc>) -> Option<Note> {
+    let end = region.certificate_end_time.as_ref().and_then(from_proto);
+    let end = end.filter(|end| *end - now <= WARN_BEFORE)?;
+    let ends = if end < now { "has ended on" } else { "ends on" };
+    Some(Note {
+        fact: format!(
+            "the certificate with which region {} last registered {ends} {}",
+            region.name,
+            time(Some(end))
+        ),
+        to_do: "issue a new one".to_owned(),
+    })
+}
+
 /// A line for each region that is suspended, with the command that resumes it, and for each whose certificate ends
 /// soon.
 pub(crate) fn notes(answer: &ListRegionsResponse, place: &CommandTarget, now: DateTime<Utc>) -> Vec<String> {
-    let mut notes = Vec::new();
-    for region in &answer.regions {
-        let name = region.name.as_str();
-        if let Some(RegionSuspension { suspend_time, text, .. }) = &region.suspension {
-            let since = time(suspend_time.as_ref().and_then(from_proto));
-            let text = if text.is_empty() { String::new() } else { format!(" ({})", clean(text)) };
-            let resume = place.command(["regions", "resume", name]);
-            notes.push(format!(
-                "region {name} has been suspended since {since}{text}; to resume it: `{resume}`"
-            ));
-        }
-        if let Some(end) = region.certificate_end_time.as_ref().and_then(from_proto)
-            && end - now <= WARN_BEFORE
-        {
-            let ends = if end < now { "has ended on" } else { "ends on" };
-            notes.push(format!(
-                "the certificate with which region {name} last registered {ends} {}; issue a new one",
-                time(Some(end))
-            ));
-        }
-    }
-    notes
+    let of_region = |region| [suspension(region, place), certificate(region, now)];
+    let notes = answer.regions.iter().flat_map(of_region).flatten();
+    notes.map(|Note { fact, to_do }| format!("{fact}; {to_do}")).collect()
 }
 
 /// How many conflicts of one region get a line.

@@ -1,7 +1,9 @@
 //! `causeway doctor`: checks servers by their configuration, and running services by their addresses. Changes nothing,
 //! but for a file that it writes into the spool directory and deletes again.
 
+mod certificates;
 mod database;
+mod imports;
 mod servers;
 mod services;
 mod spool;
@@ -9,6 +11,7 @@ mod spool;
 use anyhow::bail;
 use causeway_silo::env::Environment;
 
+use self::certificates::Certificates;
 use super::{Cli, config::Server, outcome::Outcome, target::service_url, tls::ClientTlsArgs};
 use crate::{
     output::{
@@ -56,9 +59,10 @@ pub(super) async fn run(args: Args, servers: Vec<FileServer>, env: Environment) 
         );
     }
     let mut report = Report::default();
+    let mut tls = Certificates::new(&args.tls, &env);
     match &args.server {
         Some(Server::Control(server)) => servers::control(&mut report, "control", server, &env).await,
-        Some(Server::Region(server)) => servers::region(&mut report, "", server, &env).await,
+        Some(Server::Region(server)) => servers::region(&mut report, "", server, &tls, &env).await,
         None => {}
     }
     for FileServer { name, command } in servers {
@@ -66,18 +70,19 @@ pub(super) async fn run(args: Args, servers: Vec<FileServer>, env: Environment) 
             Ok(super::Command::Control(server)) => {
                 servers::control(&mut report, "control", &server, &env).await;
             }
-            Ok(super::Command::Region(server)) => servers::region(&mut report, "", &server, &env).await,
-            Ok(_) => bail!("{name} is not a server"),
-            Err(error) => {
-                About::new(&mut report, name).error_that_says_what_to_do(Check::Configuration, format!("{error:#}"))
+            Ok(super::Command::Region(server)) => {
+                servers::region(&mut report, "", &server, &tls, &env).await;
             }
+            Ok(_) => bail!("{name} is not a server"),
+            Err(error) => About::new(&mut report, name)
+                .error_that_says_what_to_do(Check::Configuration, format!("{error:#}")),
         }
     }
     if let Some(url) = &args.control {
-        services::control(&mut report, url, &args.tls, &env).await;
+        services::control(&mut report, url, &mut tls, &env).await;
     }
     if let Some(url) = &args.region {
-        services::region(&mut report, url, &args.tls, &env).await;
+        services::region(&mut report, url, &mut tls, &env).await;
     }
     match args.output {
         Format::Json => output::json(&[report.json()?])?,

@@ -7,16 +7,20 @@ use causeway_client::ClientTls;
 use causeway_silo::{db::DatabaseUrl, env::Environment};
 use tokio::time::timeout;
 
-use super::{database, services, spool};
+use super::{certificates::Certificates, database, services, spool};
 use crate::{
     commands::{control, keys, region, server::ServerArgs},
-    output::diagnosis::{About, Check, Report},
+    output::{
+        diagnosis::{About, Check, Report},
+        numbers::{count, counted, duration},
+        place::CommandTarget,
+    },
 };
 
 /// Checks a control.
 pub(super) async fn control(report: &mut Report, subject: &str, args: &control::Args, env: &Environment) {
     let mut about = About::new(report, subject.to_owned());
-    configuration(&mut about, args.server.check(args.listen, true));
+    configuration(&mut about, args.check(true));
     own_certificates(&mut about, args.server.tls.load(args.listen, env), args.listen);
     let Some(url) = database_url(&mut about, &args.server) else { return };
     let options = args.server.database();
@@ -28,7 +32,13 @@ pub(super) async fn control(report: &mut Report, subject: &str, args: &control::
 }
 
 /// Checks a region, and what control knows of it.
-pub(super) async fn region(report: &mut Report, subject: &str, args: &region::Args, env: &Environment) {
+pub(super) async fn region(
+    report: &mut Report,
+    subject: &str,
+    args: &region::Args,
+    own: &Certificates<'_>,
+    env: &Environment,
+) {
     let subject = if subject.is_empty() { format!("region {}", args.name) } else { subject.to_owned() };
     let mut about = About::new(report, subject);
     configuration(&mut about, args.check(true));
@@ -65,7 +75,11 @@ pub(super) async fn region(report: &mut Report, subject: &str, args: &region::Ar
         }
     }
     match control_tls {
-        Ok(tls) => known_to_control(&mut about, args, tls, recorded.as_ref(), env).await,
+        Ok(tls) => {
+            // Commands show the certificates of whoever runs this one, if they are given.
+            let words = if own.words().is_empty() { args.control_tls_words() } else { own.words() };
+            known_to_control(&mut about, args, tls, words, recorded.as_ref(), env).await;
+        }
         Err(error) => about.error_that_says_what_to_do(Check::Certificates, format!("{error:#}")),
     }
 }
@@ -127,7 +141,7 @@ fn unusable(about: &mut About<'_>, error: &anyhow::Error) {
 fn too_slow(about: &mut About<'_>) {
     about.error(
         Check::Database,
-        format!("it was not examined within {} s", database::LIMIT.as_secs()),
+        format!("it was not examined within {}", duration(database::LIMIT)),
         "look at what else the database is doing",
     );
 }
@@ -137,6 +151,7 @@ async fn known_to_control(
     about: &mut About<'_>,
     args: &region::Args,
     tls: Option<Arc<ClientTls>>,
+    words: Vec<String>,
     recorded: Option<&causeway_region::Recorded>,
     env: &Environment,
 ) {
@@ -144,7 +159,7 @@ async fn known_to_control(
     for url in &args.control {
         let Some(control) = services::reach_control(about, url, tls.clone()).await else { continue };
         if known.is_none() {
-            known = Some(services::region_of_control(about, &control, &args.name, env).await);
+            known = Some(services::region_of_control(about, &control, &args.name, words.clone(), env).await);
         }
     }
     let Some(Some(known)) = known else { return };
@@ -152,21 +167,50 @@ async fn known_to_control(
         services::reach_region(about, &known.address, &args.name, tls).await;
     }
     let Some(recorded) = recorded else { return };
-    let behind = known.feed_version.saturating_sub(recorded.feed_version);
-    match behind {
-        0 => about.ok(Check::Feed, format!("the region has applied all of it, up to version {}", known.feed_version)),
+    let address = if known.address.is_empty() { "URL".to_owned() } else { known.address };
+    feed(about, recorded.feed_version, known.feed_version, &CommandTarget::Region(address).with_tls(words));
+}
+
+/// Compares the version of the feed that a region has applied with that of control. Commands go to the region at `place`.
+fn feed(about: &mut About<'_>, applied: i64, newest: i64, place: &CommandTarget) {
+    match newest.saturating_sub(applied) {
+        0 => about.ok(Check::Feed, format!("the region has applied all of it, up to version {newest}")),
         behind if behind > 0 => about.warning(
             Check::Feed,
-            format!("the region has not applied the last {behind} of {} changes", known.feed_version),
+            format!("the region has not applied the last {} of {}", count(behind), counted(newest, "change")),
             "check again in a minute; if it is not less then, the region's log says why",
         ),
         _ => about.error(
             Check::Feed,
             format!(
-                "the region has applied change {}, and control has only {}: control's database is older than the region",
-                recorded.feed_version, known.feed_version
+                "the region has applied change {applied}, and control has only {newest}: control's database is older \
+                 than the region"
             ),
-            "if control was put back from a copy, compare the region with it: `causeway reconcile --check --region URL`",
+            format!(
+                "if control was put back from a copy, compare the region with it: `{}`",
+                place.command(["reconcile", "--check"])
+            ),
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::{diagnosis::Severity, terminal::Width};
+
+    #[test]
+    fn a_region_behind_its_feed_or_ahead_of_it_is_found() {
+        let place = CommandTarget::Region("http://127.0.0.1:1".to_owned());
+        for (applied, severity, words) in [
+            (2_000, Severity::Ok, "has applied all of it, up to version 2000"),
+            (1_998, Severity::Warning, "has not applied the last 2 of 2,000 changes"),
+            (2_001, Severity::Error, "`causeway reconcile --check --region http://127.0.0.1:1`"),
+        ] {
+            let mut report = Report::default();
+            feed(&mut About::new(&mut report, "region us".to_owned()), applied, 2_000, &place);
+            let text = report.text(Width::UNLIMITED);
+            assert!(report.worst() == severity && text.contains(words), "{text}");
+        }
     }
 }

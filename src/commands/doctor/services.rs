@@ -5,23 +5,16 @@ use std::{sync::Arc, time::Duration};
 use causeway_client::{CallError, Client, ClientTls, Service, Timeouts, collect_pages};
 use causeway_proto::{
     control::v1::{
-        ListRegionsRequest, ListRegionsResponse, ListSlugOperationsRequest, ListSlugOperationsResponse,
-        Region, SlugOperation, SlugOperationState,
+        ListSlugOperationsRequest, ListSlugOperationsResponse, Region, SlugOperation, SlugOperationState,
     },
-    failure::reason_name,
-    limits::MAX_PAGE,
-    region::v1::{
-        Import, ImportState, ListImportsRequest, ReconcileMode, ReconcileRequest, ReconcileSummary,
-    },
+    region::v1::{ListImportsRequest, ReconcileMode, ReconcileRequest, ReconcileSummary},
     relocation::v1::{
-        ErrorReason, GetVersionRequest, GetVersionResponse, ServiceKind,
-        version_service_client::VersionServiceClient,
+        GetVersionRequest, GetVersionResponse, ServiceKind, version_service_client::VersionServiceClient,
     },
     time::from_proto,
     version::{CONTRACT_REVISION, OLDEST_CONTRACT_REVISION},
 };
 use causeway_silo::env::Environment;
-use causeway_tls::WARN_BEFORE;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::{StreamExt as _, stream};
 use tokio::time::timeout;
@@ -30,17 +23,16 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
+use super::{certificates::Certificates, imports::imports};
 use crate::{
-    commands::tls::ClientTlsArgs,
+    commands::{PAGE_SIZE, regions},
     output::{
         diagnosis::{About, Check, Report},
-        numbers::counted,
+        numbers::{counted, duration},
         place::CommandTarget,
+        regions::{Note, certificate, suspension},
     },
 };
-
-/// Entries per page: the most that the services allow.
-const PAGE_SIZE: i32 = MAX_PAGE as i32;
 
 /// A region reads its feed all the time, and control notes it every ten seconds.
 const SILENT_AFTER: TimeDelta = TimeDelta::seconds(60);
@@ -50,7 +42,7 @@ const SILENT_AFTER: TimeDelta = TimeDelta::seconds(60);
 const STUCK_AFTER: TimeDelta = TimeDelta::hours(1);
 
 /// How many findings of one kind are shown.
-const SHOWN: usize = 10;
+pub(super) const SHOWN: usize = 10;
 
 /// How many addresses of regions are called at once.
 const AT_ONCE: usize = 8;
@@ -184,35 +176,27 @@ async fn health(about: &mut About<'_>, client: &Client, services: &[&str]) {
     }
 }
 
-fn elapsed(since: Option<&prost_types::Timestamp>, now: DateTime<Utc>) -> Option<TimeDelta> {
+pub(super) fn elapsed(since: Option<&prost_types::Timestamp>, now: DateTime<Utc>) -> Option<TimeDelta> {
     since.and_then(from_proto).map(|since| now - since)
 }
 
-/// A time span in words, to the second.
-fn shown(span: TimeDelta) -> String {
-    humantime::format_duration(Duration::from_secs(span.num_seconds().unsigned_abs())).to_string()
+/// A time span in words.
+pub(super) fn shown(span: TimeDelta) -> String {
+    duration(span.abs().to_std().unwrap_or_default())
 }
 
-async fn regions(control: &Client) -> Result<Vec<Region>, CallError> {
-    let all: ListRegionsResponse = collect_pages(async |page_token| {
-        let request = control.unary(ListRegionsRequest { page_size: PAGE_SIZE, page_token });
-        control.answer(control.regions().list_regions(request)).await
-    })
-    .await?;
-    Ok(all.regions)
-}
-
-/// Reports what control knows of a region, and returns it.
+/// Reports what control knows of a region, and returns it. `tls` are the options of commands that call control.
 pub(super) async fn region_of_control(
     about: &mut About<'_>,
     control: &Client,
     name: &str,
+    tls: Vec<String>,
     env: &Environment,
 ) -> Option<Region> {
-    match regions(control).await {
+    match regions::all(control).await {
         Ok(all) => {
-            let known = all.into_iter().find(|region| region.name == name);
-            let place = CommandTarget::Control(control.address());
+            let known = all.regions.into_iter().find(|region| region.name == name);
+            let place = CommandTarget::Control(control.address()).with_tls(tls);
             match &known {
                 Some(region) => registration(about, region, &place, env.now()),
                 None => about.warning(
@@ -244,12 +228,8 @@ fn registration(about: &mut About<'_>, region: &Region, place: &CommandTarget, n
         );
         return;
     }
-    if let Some(suspension) = &region.suspension {
-        about.warning(
-            Check::Registration,
-            format!("region {name} is suspended, and its imports wait: {}", suspension.text),
-            format!("to resume it: `{}`", place.command(["regions", "resume", name])),
-        );
+    if let Some(Note { fact, to_do }) = suspension(region, place) {
+        about.warning(Check::Registration, fact, to_do);
     }
     if region.has_id_conflicts {
         about.error(
@@ -258,14 +238,8 @@ fn registration(about: &mut About<'_>, region: &Region, place: &CommandTarget, n
             format!("`{}` shows them, and what to do", place.command(["regions", "list"])),
         );
     }
-    if let Some(end) = region.certificate_end_time.as_ref().and_then(from_proto)
-        && end - now <= WARN_BEFORE
-    {
-        about.warning(
-            Check::Certificates,
-            format!("the certificate with which region {name} registered ends at {end}"),
-            "issue a new one: docs/tls.md",
-        );
+    if let Some(Note { fact, to_do }) = certificate(region, now) {
+        about.warning(Check::Certificates, fact, to_do);
     }
     match elapsed(region.last_contact_time.as_ref(), now) {
         Some(silent) if silent > SILENT_AFTER => about.error(
@@ -281,21 +255,21 @@ fn registration(about: &mut About<'_>, region: &Region, place: &CommandTarget, n
 }
 
 /// Reports all about a control, its regions, and reservations that are stuck.
-pub(super) async fn control(report: &mut Report, url: &str, tls: &ClientTlsArgs, env: &Environment) {
+pub(super) async fn control(report: &mut Report, url: &str, tls: &mut Certificates<'_>, env: &Environment) {
     let mut about = About::new(report, format!("control at {url}"));
-    let loaded = match tls.load(url, env) {
+    let loaded = match tls.for_url(&mut about, url) {
         Ok(loaded) => loaded,
-        Err(error) => return about.error_that_says_what_to_do(Check::Certificates, format!("{error:#}")),
+        Err(error) => return about.error_that_says_what_to_do(Check::Certificates, error),
     };
     let Some(control) = reach_control(&mut about, url, loaded).await else { return };
     health(&mut about, &control, &causeway_control::Control::SERVICES).await;
     let place = CommandTarget::Control(url.to_owned()).with_tls(tls.words());
-    match regions(&control).await {
+    match regions::all(&control).await {
         Ok(all) => {
-            for region in &all {
+            for region in &all.regions {
                 registration(&mut about, region, &place, env.now());
             }
-            addresses(&mut about, &all, tls, env).await;
+            addresses(&mut about, &all.regions, tls).await;
         }
         Err(error) => about.error(Check::Registration, error.to_string(), "look at control's log"),
     }
@@ -306,16 +280,16 @@ pub(super) async fn control(report: &mut Report, url: &str, tls: &ClientTlsArgs,
 }
 
 /// Calls each region at the address that it has registered.
-async fn addresses(about: &mut About<'_>, regions: &[Region], tls: &ClientTlsArgs, env: &Environment) {
+async fn addresses(about: &mut About<'_>, regions: &[Region], tls: &mut Certificates<'_>) {
     let registered = regions.iter().filter(|region| !region.address.is_empty());
-    let mut answers = stream::iter(registered)
-        .map(async |region| {
-            let tls = tls.load(&region.address, env);
+    let calls: Vec<_> = registered.map(|region| (region, tls.for_url(about, &region.address))).collect();
+    let mut answers = stream::iter(calls)
+        .map(async |(region, tls)| {
             let answer = match tls {
                 Ok(tls) => {
                     ask(Service::Region, &region.address, tls).await.map_err(|error| error.to_string())
                 }
-                Err(error) => Err(format!("{error:#}")),
+                Err(error) => Err(error),
             };
             (region, answer.map(|(_, version)| version))
         })
@@ -396,11 +370,11 @@ fn stuck(about: &mut About<'_>, operations: &[SlugOperation], place: &CommandTar
 }
 
 /// Reports all about a region: its imports, and whether it agrees with control.
-pub(super) async fn region(report: &mut Report, url: &str, tls: &ClientTlsArgs, env: &Environment) {
+pub(super) async fn region(report: &mut Report, url: &str, tls: &mut Certificates<'_>, env: &Environment) {
     let mut about = About::new(report, format!("region at {url}"));
-    let loaded = match tls.load(url, env) {
+    let loaded = match tls.for_url(&mut about, url) {
         Ok(loaded) => loaded,
-        Err(error) => return about.error_that_says_what_to_do(Check::Certificates, format!("{error:#}")),
+        Err(error) => return about.error_that_says_what_to_do(Check::Certificates, error),
     };
     let Some((region, _)) = reach(&mut about, Service::Region, url, loaded).await else { return };
     health(&mut about, &region, &causeway_region::Region::SERVICES).await;
@@ -419,76 +393,9 @@ pub(super) async fn region(report: &mut Report, url: &str, tls: &ClientTlsArgs, 
         ),
         Err(_) => about.warning(
             Check::Differences,
-            format!("the comparison with control has taken more than {} s", COMPARISON.as_secs()),
+            format!("the comparison with control has taken more than {}", duration(COMPARISON)),
             format!("`{}` takes as long as it needs", place.command(["reconcile", "--check"])),
         ),
-    }
-}
-
-/// What to do about an import that has failed. The same file would fail again, so a region does not keep it.
-fn what_to_do(import: &Import, place: &CommandTarget) -> String {
-    let id = import.import_id.as_str();
-    let reason = import.failure.as_ref().map_or(ErrorReason::Unspecified, |failure| failure.reason());
-    let revert = place.command(["imports", "revert", id]);
-    match reason {
-        _ if import.dry_run => {
-            "it was a dry run, so nothing was written: correct what is wrong, and try again".to_owned()
-        }
-        ErrorReason::ExportInvalid => {
-            format!(
-                "mend the file, and import it again under a new id; `{revert}` takes back what was written"
-            )
-        }
-        ErrorReason::FilterMatchesNothing => {
-            "correct the slugs of the filter, and import the file again under a new id".to_owned()
-        }
-        _ => format!(
-            "`{}` goes on once the cause is gone, `{revert}` takes it back",
-            place.command(["imports", "resume", id])
-        ),
-    }
-}
-
-/// Reports imports that wait or have failed, of the newest 1,000.
-fn imports(about: &mut About<'_>, newest: &[Import], place: &CommandTarget, now: DateTime<Utc>) {
-    let mut shown_so_far = 0;
-    let mut found = 0;
-    for import in newest {
-        let id = import.import_id.as_str();
-        let (text, advice) = if let Some(waiting) = &import.waiting {
-            let since = elapsed(waiting.since.as_ref(), now)
-                .map_or_else(String::new, |age| format!(" for {}", shown(age)));
-            let reason = ErrorReason::try_from(waiting.reason)
-                .map_or("a reason that this program does not know", reason_name);
-            let message = place.complete(&waiting.message, &import.control_addresses);
-            (
-                format!("import {id} waits{since} ({reason}): {message}"),
-                "it goes on by itself once that has passed".to_owned(),
-            )
-        } else if import.state() == ImportState::Failed {
-            let message = import.failure.as_ref().map_or("", |failure| failure.message.as_str());
-            (
-                format!("import {id} has failed: {}", place.complete(message, &import.control_addresses)),
-                what_to_do(import, place),
-            )
-        } else {
-            continue;
-        };
-        found += 1;
-        if shown_so_far < SHOWN {
-            shown_so_far += 1;
-            about.warning(Check::Imports, text, advice);
-        }
-    }
-    if found > shown_so_far {
-        about.warning(
-            Check::Imports,
-            format!("{} more like these", found - shown_so_far),
-            format!("`{}` lists them", place.command(["imports", "list"])),
-        );
-    }
-    if found == 0 {
-        about.ok(Check::Imports, "none waits or has failed");
     }
 }
 
@@ -523,33 +430,5 @@ fn differences(about: &mut About<'_>, summary: &ReconcileSummary, place: &Comman
             ),
             format!("`{}` shows each, and what to do", place.command(["reconcile", "--check"])),
         );
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use causeway_proto::region::v1::ImportFailure;
-
-    use super::*;
-
-    #[test]
-    fn an_import_that_would_fail_again_is_not_to_be_resumed() {
-        let place = CommandTarget::Region("http://127.0.0.1:1".to_owned());
-        let advice = |reason: ErrorReason, dry_run| {
-            let failure = Some(ImportFailure { reason: reason.into(), ..Default::default() });
-            let import = Import { import_id: "3b1f".to_owned(), failure, dry_run, ..Default::default() };
-            what_to_do(&import, &place)
-        };
-        assert_eq!(
-            advice(ErrorReason::SchemaChanged, false),
-            "`causeway imports resume 3b1f --region http://127.0.0.1:1` goes on once the cause is gone, `causeway imports \
-             revert 3b1f --region http://127.0.0.1:1` takes it back"
-        );
-        let invalid = advice(ErrorReason::ExportInvalid, false);
-        assert!(invalid.starts_with("mend the file") && invalid.contains("imports revert 3b1f"), "{invalid}");
-        let filter = advice(ErrorReason::FilterMatchesNothing, false);
-        for text in [invalid, filter, advice(ErrorReason::SchemaChanged, true)] {
-            assert!(!text.contains("resume"), "{text}");
-        }
     }
 }

@@ -6,10 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bytesize::ByteSize;
-
 use crate::output::{
     diagnosis::{About, Check},
+    numbers::bytes,
     place::quoted,
 };
 
@@ -27,19 +26,22 @@ fn nearest_existing(path: &Path) -> PathBuf {
     existing.unwrap_or(Path::new("/")).to_owned()
 }
 
+fn warn_of_little(about: &mut About<'_>, check: Check, existing: &Path, free: u64) {
+    if free < LITTLE {
+        about.warning(
+            check,
+            format!("the disk of {} has only {} left", existing.display(), bytes(free)),
+            format!("make room: `df -h {}` shows it", shown(existing)),
+        );
+    }
+}
+
 /// Warns if there is little free space where `path` is or would be.
 pub(super) fn free_space(about: &mut About<'_>, check: Check, path: &Path) {
     let existing = nearest_existing(path);
     match rustix::fs::statvfs(&existing) {
         Ok(disk) => {
-            let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-            if free < LITTLE {
-                about.warning(
-                    check,
-                    format!("the disk of {} has only {} left", existing.display(), ByteSize(free)),
-                    format!("make room: `df -h {}` shows it", shown(&existing)),
-                );
-            }
+            warn_of_little(about, check, &existing, disk.f_bavail.saturating_mul(disk.f_frsize));
         }
         Err(error) => about.error(
             check,
@@ -87,5 +89,25 @@ pub(super) fn check(about: &mut About<'_>, dir: &Path) {
             format!("{} cannot be examined: {error}", dir.display()),
             "name another --spool-dir",
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::{diagnosis::Report, terminal::Width};
+
+    #[test]
+    fn little_free_space_is_warned_of() {
+        let found = |free| {
+            let mut report = Report::default();
+            let path = Path::new("/my spool");
+            warn_of_little(&mut About::new(&mut report, "us".to_owned()), Check::Spool, path, free);
+            (report.findings().len(), report.text(Width::UNLIMITED))
+        };
+        assert_eq!(found(LITTLE).0, 0);
+        let (number, text) = found(LITTLE - (1 << 20));
+        assert!(number == 1 && text.contains("has only 1023.00 MiB left"), "{text}");
+        assert!(text.contains("`df -h '/my spool'`"), "{text}");
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use causeway_proto::{
     failure::reason_name,
-    region::v1::{Import, ImportState},
+    region::v1::{Import, ImportFailure, ImportState},
     relocation::v1::{ErrorReason, Finding, FindingCount, FindingKind},
     time::from_proto,
 };
@@ -180,6 +180,33 @@ pub(crate) fn nothing_imported(import: &Import) -> Option<String> {
     })
 }
 
+/// What to do about an import that has failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Remedy {
+    /// Import a mended file; nothing was written.
+    MendFile,
+    /// Take back what was written, and import a mended file.
+    RevertAndMendFile,
+    /// Import the file with another filter; nothing was written.
+    CorrectFilter,
+    /// Report a defect of Causeway.
+    Report,
+    /// Go on once the cause is gone, or take it back.
+    Resume,
+}
+
+/// What to do about an import that has failed, by its reason. The same file would fail again, so a region does not keep
+/// it.
+pub(crate) fn remedy(failure: Option<&ImportFailure>) -> Remedy {
+    match failure.map(|failure| (ErrorReason::try_from(failure.reason), failure.state())) {
+        Some((Ok(ErrorReason::ExportInvalid), ImportState::Planning)) => Remedy::MendFile,
+        Some((Ok(ErrorReason::ExportInvalid), _)) => Remedy::RevertAndMendFile,
+        Some((Ok(ErrorReason::FilterMatchesNothing), _)) => Remedy::CorrectFilter,
+        Some((Ok(ErrorReason::CountsDoNotAddUp), _)) => Remedy::Report,
+        _ => Remedy::Resume,
+    }
+}
+
 /// The text for stderr about a failed import: why it failed, and what to do. `again` is the command that imports the
 /// same file once more, if it is known.
 pub(crate) fn failure(import: &Import, place: &CommandTarget, again: Option<&str>) -> String {
@@ -199,21 +226,17 @@ pub(crate) fn failure(import: &Import, place: &CommandTarget, again: Option<&str
     }
     let resume = place.command(["imports", "resume", id]);
     let revert = place.command(["imports", "revert", id]);
-    let what_to_do = match ErrorReason::try_from(failure.reason) {
-        Ok(ErrorReason::ExportInvalid) if failure.state() == ImportState::Planning => {
-            again("mend the file and import it again")
-        }
-        Ok(ErrorReason::ExportInvalid) => {
+    let what_to_do = match remedy(Some(failure)) {
+        Remedy::MendFile => again("mend the file and import it again"),
+        Remedy::RevertAndMendFile => {
             format!("take it back:\n  {revert}\n{}", again("then mend the file and import it again"))
         }
-        Ok(ErrorReason::FilterMatchesNothing) => {
-            again("correct --filter-org-slugs and import the file again")
-        }
-        Ok(ErrorReason::CountsDoNotAddUp) => format!(
+        Remedy::CorrectFilter => again("correct --filter-org-slugs and import the file again"),
+        Remedy::Report => format!(
             "this is a defect of Causeway: keep the file and the region's log, and report it. To take the import back:\n  \
              {revert}"
         ),
-        _ => format!(
+        Remedy::Resume => format!(
             "see to the cause, which the region's log tells more of; then go on with the import, or take it back:\n  \
              {resume}\n  {revert}"
         ),
