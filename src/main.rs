@@ -19,6 +19,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
+    command_line::color(&arguments).apply();
     let line = match command_line::parse(&arguments) {
         Ok(line) => line,
         Err(command_line::Refusal::Usage(error)) => return output::usage(&error),

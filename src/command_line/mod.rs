@@ -8,13 +8,14 @@ mod reference;
 #[cfg(test)]
 mod tests;
 
-use std::ffi::OsString;
+use std::{borrow::Cow, ffi::OsString};
 
 use anyhow::anyhow;
-use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches as _, error::ErrorKind};
+use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches as _, ValueEnum as _, error::ErrorKind};
 
 use crate::{
     commands::{self, Cli, doctor::FileServer},
+    output::terminal::Color,
     settings::{
         File, SERVERS,
         client::{self, Client},
@@ -92,6 +93,20 @@ fn with_file(root: Command, file: &File, server: Option<&str>, path: &[String]) 
         Some(_) => change(root, path, &|command| filled(command, server)),
         None => root,
     }
+}
+
+/// The colors that a command line asks for, before it is parsed: what is wrong with it, and helps, follow it too.
+pub(crate) fn color(line: &[OsString]) -> Color {
+    let mut words = line.iter().map(|word| word.to_string_lossy()).take_while(|word| word != "--");
+    let mut asked = client::variable("CAUSEWAY_COLOR");
+    while let Some(word) = words.next() {
+        match word.strip_prefix("--color") {
+            Some("") => asked = words.next().map(Cow::into_owned).or(asked),
+            Some(value) => asked = value.strip_prefix('=').map(str::to_owned).or(asked),
+            None => {}
+        }
+    }
+    asked.and_then(|asked| Color::from_str(&asked, false).ok()).unwrap_or(Color::Auto)
 }
 
 /// Parses a command line. Its first word is the name of the program.

@@ -23,7 +23,13 @@ fn without_sequences(text: &str) -> String {
 
 /// Runs a line in a terminal of so many columns, and returns all that it showed.
 fn on_terminal(place: &Place, columns: u32, line: &str, code: i32) -> String {
-    let line = format!("stty cols {columns} rows 40; exec {} {line}", env!("CARGO_BIN_EXE_causeway"));
+    on_terminal_with("", place, columns, line, code)
+}
+
+/// The same with variables, each as NAME=VALUE.
+fn on_terminal_with(variables: &str, place: &Place, columns: u32, line: &str, code: i32) -> String {
+    let bin = env!("CARGO_BIN_EXE_causeway");
+    let line = format!("stty cols {columns} rows 40; exec env {variables} {bin} {line}");
     let mut command = causeway_harness::process::command("script");
     command.args(["-q", "-e", "-f", "-E", "never", "-c", &line, "/dev/null"]);
     // What colors depend on must not depend on where the tests run.
@@ -55,6 +61,8 @@ fn an_import_on_a_terminal_ends_with_its_outcome_in_color() {
 
     let plain = on_terminal(&place, 80, &format!("imports show {ID} --color never"), 0);
     assert!(!plain.contains('\u{1b}'), "{plain:?}");
+    let plain = on_terminal_with("NO_COLOR=1", &place, 80, &format!("imports show {ID}"), 0);
+    assert!(plain.contains("SUCCEEDED") && !plain.contains('\u{1b}'), "{plain:?}");
     let piped = place.run(&["imports", "show", ID]);
     assert!(!String::from_utf8_lossy(&piped.stdout).contains('\u{1b}'));
     let forced = place.run(&["imports", "show", ID, "--color", "always"]);
@@ -62,6 +70,23 @@ fn an_import_on_a_terminal_ends_with_its_outcome_in_color() {
     // JSON has no colors, whatever somebody wants.
     let json = place.run(&["imports", "show", ID, "--color", "always", "--output", "json"]);
     serde_json::from_slice::<serde_json::Value>(&json.stdout).expect("JSON");
+}
+
+/// Before the line is understood, its colors are.
+#[test]
+fn helps_and_mistakes_have_colors_unless_somebody_wants_none() {
+    let place = Place::new();
+    for (line, code) in [("imports --help", 0), ("imports nothing", 2), ("imports list --limit 0", 2)] {
+        assert!(on_terminal(&place, 80, line, code).contains('\u{1b}'), "{line}");
+        for plain in [
+            on_terminal(&place, 80, &format!("{line} --color never"), code),
+            on_terminal(&place, 80, &format!("--color=never {line}"), code),
+            on_terminal_with("CAUSEWAY_COLOR=never", &place, 80, line, code),
+            on_terminal_with("NO_COLOR=1", &place, 80, line, code),
+        ] {
+            assert!(plain.contains("--help") && !plain.contains('\u{1b}'), "{line}: {plain:?}");
+        }
+    }
 }
 
 /// Words that are longer than the terminal, such as ids, are whole, and so is each command.
