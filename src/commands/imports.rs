@@ -53,7 +53,8 @@ pub(super) enum Command {
     Keys(Keys),
     /// Pause imports: they keep what they have written, and no process works on them until they are resumed
     Pause(pause::Args),
-    /// Resume an import that is paused, or that has failed once the cause is gone, and wait until it has ended
+    /// Resume an import that is paused, or that has failed once the cause is gone, and wait until it has ended. Exit
+    /// codes as those of watch
     Resume(resume::Args),
     /// Revert an import: delete what it inserted, in the region and in control, and free its slugs. Asks first
     Revert(revert::Args),

@@ -9,6 +9,7 @@ use causeway_silo::env::Environment;
 use uuid::Uuid;
 
 use super::{
+    import::outcome as outcome_of,
     outcome::Outcome,
     pause,
     target::{RegionArgs, Target},
@@ -23,7 +24,7 @@ pub(super) struct Args {
     #[arg(value_name = "ID", group = "which")]
     import_id: Option<Uuid>,
     /// All imports that are paused, without waiting for their end. Failed ones stay failed
-    #[arg(long, group = "which")]
+    #[arg(long, group = "which", conflicts_with = "all")]
     all_paused: bool,
     #[command(flatten)]
     pub(super) region: RegionArgs,
@@ -60,22 +61,51 @@ async fn resume(region: &Client, args: &Args, import_id: Uuid) -> anyhow::Result
     };
     let progress = Progress::new(args.region.place());
     let import = watch_and_report(region, &args.region, import_id, import, &args.report, progress).await?;
-    let ended_well = match import.state() {
-        ImportState::Succeeded => true,
-        // What a pause has interrupted.
-        ImportState::Planned => import.dry_run,
-        ImportState::Reverted => before.state() == ImportState::Reverting,
-        _ => false,
-    };
-    if ended_well {
-        return Ok(Outcome::Done);
+    let outcome = outcome(before.state(), &import);
+    if matches!(outcome, Outcome::Failed | Outcome::WouldFail) {
+        output::note(&report::failure(&import, &args.region.place(), None));
     }
-    output::note(&report::failure(&import, &args.region.place(), None));
-    Ok(Outcome::Failed)
+    Ok(outcome)
+}
+
+/// How an import that was continued in a state has ended.
+fn outcome(before: ImportState, import: &Import) -> Outcome {
+    match import.state() {
+        // What a pause has interrupted.
+        ImportState::Reverted if before == ImportState::Reverting => Outcome::Done,
+        _ => outcome_of(import),
+    }
 }
 
 async fn get(region: &Client, import_id: Uuid) -> anyhow::Result<Import> {
     let request = region.unary(GetImportRequest { import_id: import_id.to_string() });
     let answer = region.answer(region.imports().get_import(request)).await?;
     answer.import.context("the region's answer has no import")
+}
+
+#[cfg(test)]
+mod tests {
+    use causeway_proto::relocation::v1::{FindingCount, Severity};
+
+    use super::*;
+
+    #[test]
+    fn an_import_that_was_continued_ends_with_the_exit_code_of_watch() {
+        let ended = |before, state: ImportState, dry_run, findings: i64| {
+            let warnings =
+                FindingCount { severity: Severity::Warning.into(), count: findings, ..Default::default() };
+            let import =
+                Import { state: state.into(), dry_run, finding_counts: vec![warnings], ..Default::default() };
+            outcome(before, &import)
+        };
+        let planning = ImportState::Planning;
+        assert_eq!(ended(planning, ImportState::Planned, true, 0), Outcome::Done);
+        assert_eq!(ended(planning, ImportState::Planned, true, 1), Outcome::Warnings);
+        assert_eq!(ended(planning, ImportState::Failed, true, 0), Outcome::WouldFail);
+        assert_eq!(ended(planning, ImportState::Succeeded, false, 1), Outcome::Done);
+        assert_eq!(ended(planning, ImportState::Failed, false, 0), Outcome::Failed);
+        // Somebody else has reverted it meanwhile, or its revert was paused and is complete now.
+        assert_eq!(ended(planning, ImportState::Reverted, false, 0), Outcome::Failed);
+        assert_eq!(ended(ImportState::Reverting, ImportState::Reverted, false, 0), Outcome::Done);
+    }
 }

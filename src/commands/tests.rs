@@ -391,6 +391,12 @@ fn the_command_that_imports_again_says_the_same() {
 }
 
 #[test]
+fn all_paused_imports_are_not_reported_one_by_one() {
+    assert_eq!(wrong(&["imports", "resume", "--all-paused", "--all"]), ErrorKind::ArgumentConflict);
+    parse(&["imports", "resume", "3b1f5c0e-0000-4000-8000-000000000001", "--all"]).expect("it is right");
+}
+
+#[test]
 fn the_url_of_a_replica_is_checked_before_anything_starts() {
     for (option, value) in [("--read-database-url", "mysql://x"), ("--read-database-url-file", "/absent/url")]
     {
