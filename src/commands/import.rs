@@ -126,6 +126,21 @@ impl Args {
         let dir = &self.region.data.data_dir;
         Some(std::path::absolute(dir).as_ref().unwrap_or(dir).display().to_string())
     }
+
+    /// The last note of an import into local data, for somebody who expected a region to have it. One that was
+    /// interrupted may have gone nowhere, and has a note of its own.
+    pub(super) fn went_into(&self, outcome: Outcome) -> Option<String> {
+        if matches!(outcome, Outcome::Interrupted | Outcome::Terminated) {
+            return None;
+        }
+        let went = if self.dry_run { "this was checked against" } else { "this went into" };
+        self.local().map(|dir| {
+            format!(
+                "{went} the local data directory {dir}, for no --region was given; --region URL imports into a region \
+                 that runs"
+            )
+        })
+    }
 }
 
 pub(super) async fn run(args: Args, origin: Origin, env: Environment) -> anyhow::Result<Outcome> {
@@ -172,13 +187,8 @@ pub(super) async fn run(args: Args, origin: Origin, env: Environment) -> anyhow:
         () = target.close() => {}
         _ = signals.next() => output::note("stopped at once"),
     }
-    if outcome.is_ok()
-        && let Some(dir) = args.local()
-    {
-        let went = if args.dry_run { "this was checked against" } else { "this went into" };
-        output::note(&format!(
-            "{went} the local data directory {dir}, for no --region was given; --region URL imports into a region that runs"
-        ));
+    if let Some(note) = outcome.as_ref().ok().and_then(|outcome| args.went_into(*outcome)) {
+        output::note(&note);
     }
     outcome
 }
@@ -296,7 +306,7 @@ async fn send(
         };
         match uploaded {
             Err(error) if error.is_transient() && attempt < UPLOAD_ATTEMPTS => {
-                progress.note(&format!("the upload broke off and is begun again: {error}"));
+                progress.note(&format!("the upload broke off and starts again: {error}"));
                 sleep(UPLOAD_BACKOFF.after(attempt, |bound| env.below(bound))).await;
                 attempt += 1;
             }

@@ -397,6 +397,18 @@ fn all_paused_imports_are_not_reported_one_by_one() {
 }
 
 #[test]
+fn an_import_that_was_interrupted_does_not_say_where_it_went() {
+    let local = import_args(&["x.json"]);
+    assert!(
+        local.went_into(Outcome::Done).is_some_and(|note| note.starts_with("this went into the local data"))
+    );
+    for outcome in [Outcome::Interrupted, Outcome::Terminated] {
+        assert_eq!(local.went_into(outcome), None);
+    }
+    assert_eq!(import_args(&["x.json", "--region", "http://127.0.0.1:1"]).went_into(Outcome::Done), None);
+}
+
+#[test]
 fn the_url_of_a_replica_is_checked_before_anything_starts() {
     for (option, value) in [("--read-database-url", "mysql://x"), ("--read-database-url-file", "/absent/url")]
     {

@@ -112,7 +112,8 @@ async fn watch(
     first: Option<Import>,
     progress: &mut Progress,
 ) -> anyhow::Result<Import> {
-    if let Some(import) = first {
+    // One that has ended is shown when the region shows it: its outcome is printed once.
+    if let Some(import) = first.filter(|import| !import.state().is_final()) {
         progress.changed(&import, Instant::now());
     }
     let mut watch = Watch::new(region.clone(), import_id.to_string());

@@ -59,6 +59,10 @@ fn an_import_that_has_ended_is_watched_at_once() {
     let (stdout, stderr) = run(&place, 0, &["imports", "watch", ID]);
     assert!(stdout.starts_with(&format!("Import {ID} in region embedded: SUCCEEDED\n")), "{stdout}");
     assert!(stderr.contains("SUCCEEDED 100%  111 records"), "{stderr}");
+    // An import that has ended already is joined, and its outcome is printed once.
+    let (_, stderr) = run(&place, 0, &["import", "organizations", &example(), "--import-id", ID]);
+    assert!(stderr.contains("has this import already"), "{stderr}");
+    assert_eq!(stderr.matches("SUCCEEDED 100%").count(), 1, "{stderr}");
     let other = "00000000-0000-4000-8000-000000000007";
     run(&place, 10, &["import", "organizations", "bad.json", "--dry-run", "--import-id", other]);
     let (_, stderr) = run(&place, 10, &["imports", "watch", other]);
