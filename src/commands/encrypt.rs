@@ -79,10 +79,8 @@ pub(super) async fn write(
     if to == Path::new("-") {
         let writing = tokio::task::spawn_blocking(move || finish(Box::new(io::stdout()), work));
         let written = writing.await?;
-        // A reader that closes the pipe (`| head`) has seen enough: that is not a failure.
         let is_closed = |error: &anyhow::Error| {
-            let broken = |it: &io::Error| it.kind() == io::ErrorKind::BrokenPipe;
-            error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(broken))
+            error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(output::is_closed))
         };
         return match written {
             Err(error) if !is_closed(&error) => Err(error),

@@ -26,9 +26,9 @@ pub(super) async fn run(args: &Args, env: Environment) -> anyhow::Result<Outcome
     let (url, file) = (args.database_url.as_ref(), args.database_url_file.as_deref());
     let url = server::database_url(server::OPTIONS, url, file)?.with_context(server::no_database)?;
     let era = restored::begin_era(&url, &Options::default(), env).await?;
-    output::text(&format!(
+    output::paragraph(&format!(
         "era {era} has begun: control may serve this database now. It has forgotten what came after the copy, so compare \
-         each region with it: `causeway reconcile --check --region URL`\n"
+         each region with it: `causeway reconcile --check --region URL`"
     ))?;
     Ok(Outcome::Done)
 }

@@ -34,7 +34,7 @@ fn releases(releases: &Releases) -> String {
         (Some(at_least), Some(before)) => format!("{at_least} or later, and older than {before}"),
         (Some(at_least), None) => format!("{at_least} or later"),
         (None, Some(before)) => format!("older than {before}"),
-        (None, None) => "unknown: nothing in it tells".to_owned(),
+        (None, None) => "unknown: nothing in the file shows it".to_owned(),
     }
 }
 
@@ -95,7 +95,15 @@ fn organizations(contents: &Inspection, shown: Shown) -> String {
     let listed = contents.organizations.len().min(limit);
     let more = contents.organization_count - i64::try_from(listed).unwrap_or(i64::MAX);
     if more > 0 {
-        let all = if shown.all { "" } else { "; --all shows them" };
+        let known = i64::try_from(contents.organizations.len()).unwrap_or(i64::MAX);
+        let all = match shown.all {
+            true => String::new(),
+            // No more are known one by one.
+            false if known < contents.organization_count => {
+                format!("; --all shows the first {}", count(known))
+            }
+            false => "; --all shows them".to_owned(),
+        };
         text.push_str(&wrap(&format!("and {} more{all}", count(more)), shown.width, "  ", 2));
     }
     text
@@ -184,6 +192,10 @@ mod tests {
         let many = plain(&text("x", &inspected(22), shown));
         assert!(many.contains("  and 2 more; --all shows them\n"), "{many}");
         assert!(plain(&text("x", &inspected(22), Shown { all: true, ..shown })).contains("slug-22"));
+        let mut most = inspected(22);
+        most.contents.as_mut().expect("it has any").organization_count = 12_345;
+        let most = plain(&text("x", &most, shown));
+        assert!(most.contains("  and 12,325 more; --all shows the first 22\n"), "{most}");
         let encrypted = Inspected { encrypted: true, bytes: 10, contents: None };
         assert_eq!(text("x.tar", &encrypted, shown), "x.tar: an encrypted export of 10 B\n");
     }

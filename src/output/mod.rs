@@ -57,6 +57,11 @@ pub(crate) fn text(text: &str) -> anyhow::Result<()> {
     text_page(text).map(|_| ())
 }
 
+/// Prints a text on stdout, in lines that fit a report.
+pub(crate) fn paragraph(paragraph: &str) -> anyhow::Result<()> {
+    text(&wrap_lines(paragraph, Width::of_report()))
+}
+
 /// Prints messages as [`json`] does. For output in pages, which ends with its reader.
 pub(crate) fn json_page(messages: &[String]) -> anyhow::Result<Reader> {
     let mut out = messages.join("\n");
@@ -76,11 +81,15 @@ fn write(out: &mut impl Write, text: &str) -> io::Result<()> {
     out.flush()
 }
 
-/// A reader that closes the pipe has seen enough: that is not a failure.
+/// Whether the reader has closed the pipe, as `head` does. It has seen enough: that is not a failure.
+pub(crate) fn is_closed(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::BrokenPipe
+}
+
 fn unless_closed(written: io::Result<()>) -> io::Result<Reader> {
     match written {
         Ok(()) => Ok(Reader::There),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
+        Err(error) if is_closed(&error) => Ok(Reader::Gone),
         Err(error) => Err(error),
     }
 }

@@ -76,6 +76,9 @@ pub(super) fn wrap(text: &str, width: Width, first: &str, indent: usize) -> Stri
     out
 }
 
+/// How the commands begin that stay whole on a line of their own.
+const COMMANDS: [&str; 3] = ["causeway ", "openssl ", "man "];
+
 /// Breaks a text of several lines. A line that is a command alone stays as it is; any other keeps its indentation.
 pub(crate) fn wrap_lines(text: &str, width: Width) -> String {
     let mut out = String::new();
@@ -83,7 +86,8 @@ pub(crate) fn wrap_lines(text: &str, width: Width) -> String {
         let indent = line.len() - line.trim_start().len();
         // A line that fits keeps the spaces between its parts.
         let fits = columns(line) <= width.0;
-        if fits || (line.trim_start().starts_with("causeway ") && indent > 0) {
+        let is_command = COMMANDS.iter().any(|command| line.trim_start().starts_with(command));
+        if fits || (is_command && indent > 0) {
             out.push_str(line);
             out.push('\n');
         } else {
@@ -115,6 +119,8 @@ mod tests {
         );
         let lines = "give it up, or look at it with\n  causeway imports show 1 --region http://127.0.0.1:1";
         assert_eq!(wrap_lines("a  b", Width(4)), "a  b\n");
+        let openssl = "  openssl pkey -in private.pem -pubout -out public.pem\n";
+        assert_eq!(wrap_lines(openssl, Width(20)), openssl);
         assert_eq!(
             wrap_lines(lines, Width(20)),
             "give it up, or look\nat it with\n  causeway imports show 1 --region http://127.0.0.1:1\n"
