@@ -92,6 +92,9 @@ pub(super) fn latency(text: &str) -> Result<Duration, String> {
         latency if latency < Duration::from_millis(1) || latency > longest => {
             Err(format!("it must be from 1ms to {}s", longest.as_secs()))
         }
+        latency if latency.subsec_nanos() % 1_000_000 != 0 => {
+            Err("it must be whole milliseconds, e.g. 50ms".to_owned())
+        }
         latency => Ok(latency),
     }
 }
@@ -127,7 +130,7 @@ mod tests {
         for text in ["-1", "", "many", "2TiB", "99999999999999999999GiB"] {
             bytes(text).expect_err(text);
         }
-        for text in ["-1", "", "soon", "61s", "10us", "1000h"] {
+        for text in ["-1", "", "soon", "61s", "10us", "1000h", "1ms 500us", "1500us"] {
             latency(text).expect_err(text);
         }
         for text in ["", " ", "\n"] {
