@@ -32,7 +32,7 @@ struct Ended {
 }
 
 /// The subcommands that a text may suggest.
-const SUBCOMMANDS: [&str; 10] = [
+const SUBCOMMANDS: [&str; 18] = [
     "import",
     "export",
     "imports",
@@ -43,6 +43,14 @@ const SUBCOMMANDS: [&str; 10] = [
     "audit",
     "config",
     "certs",
+    "throttle",
+    "doctor",
+    "health",
+    "restored",
+    "encrypt",
+    "decrypt",
+    "completions",
+    "man",
 ];
 
 /// All commands in a printed text: those in backticks, and those on a line of their own. A command anywhere
