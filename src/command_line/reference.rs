@@ -76,6 +76,9 @@ tls_key = \"/etc/causeway/ann-key.pem\"
 A command that may go to either service goes to the region, if that is known. If only the other of the two services is
 known, a command is refused rather than run on local data. The first line of a command, on stderr, says where it goes
 and what said so. Of several addresses, separated by commas, the first that can be reached is used.
+
+`causeway health` and `causeway doctor` read neither `[client]` nor contexts: they take the addresses of services and their
+own certificates from options and variables.
 ";
 
 /// Compares a page with the text that it should have, or writes it.
