@@ -2,6 +2,7 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "all of this is test code, the helpers too")]
 
+mod certificates;
 mod databases;
 mod machine;
 mod services;

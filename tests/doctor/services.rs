@@ -30,7 +30,10 @@ async fn change(cluster: &Cluster, sql: &str) {
 }
 
 /// Waits until the health of a service is as wanted, and returns what is found then.
-async fn until_healthy<F: Future<Output = Found>>(is_healthy: bool, look: impl Fn() -> F) -> Found {
+pub(crate) async fn until_healthy<F: Future<Output = Found>>(
+    is_healthy: bool,
+    look: impl Fn() -> F,
+) -> Found {
     let until = Instant::now() + Duration::from_secs(60);
     loop {
         let found = look().await;
@@ -41,7 +44,7 @@ async fn until_healthy<F: Future<Output = Found>>(is_healthy: bool, look: impl F
 }
 
 /// Runs the command that a text has in backticks and that begins with these words, with `more` words behind.
-async fn run_printed(text: &str, words: &str, more: &[&str]) {
+pub(crate) async fn run_printed(text: &str, words: &str, more: &[&str]) {
     let command = text.split('`').find(|part| part.starts_with(words));
     let command = command.unwrap_or_else(|| panic!("no {words:?} in {text}"));
     let arguments: Vec<&str> = command.split(' ').skip(1).chain(more.iter().copied()).collect();
