@@ -33,8 +33,25 @@ as_root() {
   fi
 }
 
+# Reads the lists of packages, where there are none, or not within the last hour: a fresh machine has none, and each step
+# of CI may install something.
+apt_update() {
+  local stamp=$root/target/ci-apt-update
+  if [[ -n $(find "$stamp" -mmin -60 2>/dev/null) ]] && compgen -G '/var/lib/apt/lists/*_Packages*' >/dev/null; then
+    return
+  fi
+  if as_root apt-get update >&2; then
+    mkdir -p "${stamp%/*}"
+    touch "$stamp"
+  else
+    say 'apt-get update failed; going on with what is known'
+  fi
+}
+
 # apt_install PACKAGE...
 apt_install() {
+  has apt-get || fail "this needs $*, named as on Debian, and there is no apt-get: install that, and run this again"
+  apt_update
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends "$@" >&2
 }
 
