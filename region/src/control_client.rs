@@ -16,6 +16,7 @@ use causeway_proto::{
         RefusedOrganization, RegisterRegionRequest, ReportOrganizationsRequest, ReportedOrganization,
         directory_service_client::DirectoryServiceClient, region_service_client::RegionServiceClient,
     },
+    failure::reason_name,
     limits::{MAX_NAMES_PER_CALL, MAX_PAGE},
     relocation::v1::{GetVersionRequest, version_service_client::VersionServiceClient},
 };
@@ -61,7 +62,7 @@ impl ControlClient {
             Err(error) => causeway_traces::ended(
                 &span,
                 error.code().unwrap_or(Code::Unavailable),
-                error.reason().map(|reason| reason.as_str_name()),
+                error.reason().map(reason_name),
             ),
         }
         answer

@@ -137,8 +137,8 @@ where
         let call = Call::new(request_id, caller.as_deref().unwrap_or_default(), address, method);
         request.extensions_mut().insert(call);
         let span = info_span!("call", method, region = self.calls.region.as_deref(), caller, request_id = %request_id);
-        let trace = call_span(method, self.calls.region.as_deref(), request_id, request.headers());
         let (is_endless, rpc) = (is_endless(method), rpc_label(method));
+        let trace = call_span(method, rpc, self.calls.region.as_deref(), request_id, request.headers());
         let mut ending = CallGuard {
             _open: (!is_endless).then(|| self.calls.open.token()),
             _on_connection: on_connection,

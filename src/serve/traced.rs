@@ -1,7 +1,7 @@
 //! The span of a call in its trace. It is another one than that of the log, so that neither changes the other, and so
 //! that without a collector there is none.
 
-use causeway_proto::failure::reason_of;
+use causeway_proto::failure::{reason_name, reason_of};
 use causeway_traces::TraceContext;
 use tonic::{Code, Status, codegen::http::HeaderMap};
 use tracing::{Span, field::Empty};
@@ -10,13 +10,18 @@ use uuid::Uuid;
 /// What the names of all rpcs begin with that are traced. Those of health and reflection are not: probes call them every
 /// few seconds.
 const TRACED: &str = "causeway.";
-/// The longest name of an rpc that is traced, in bytes. A caller may call what does not exist.
-const MAX_NAME: usize = 100;
 
 /// The span of a call: a part of its caller's trace, if the caller has sent a valid trace context, and else the
-/// beginning of a trace. `region` names the region that serves it; without it, control does.
-pub(super) fn call_span(rpc: &str, region: Option<&str>, request_id: Uuid, metadata: &HeaderMap) -> Span {
-    if !rpc.starts_with(TRACED) || rpc.len() > MAX_NAME {
+/// beginning of a trace. `path` is what the caller wrote, and `rpc` the label of that in the metrics, so that no caller can
+/// invent names of spans. `region` names the region that serves it; without it, control does.
+pub(super) fn call_span(
+    path: &str,
+    rpc: &str,
+    region: Option<&str>,
+    request_id: Uuid,
+    metadata: &HeaderMap,
+) -> Span {
+    if !path.starts_with(TRACED) {
         return Span::none();
     }
     let span = causeway_traces::span!(
@@ -45,7 +50,7 @@ pub(super) fn note(span: &Span, headers: &HeaderMap) {
         return;
     }
     if let Some(status) = Status::from_header_map(headers) {
-        let reason = reason_of(&status).map(|reason| reason.as_str_name());
+        let reason = reason_of(&status).map(reason_name);
         causeway_traces::ended(span, status.code(), reason);
     }
 }

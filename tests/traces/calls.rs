@@ -9,10 +9,13 @@ use causeway_proto::{
 };
 use tonic::{
     Request,
+    body::Body,
+    codegen::http,
     metadata::{AsciiMetadataKey, MetadataValue},
     transport::Channel,
 };
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use tower::Service as _;
 use uuid::Uuid;
 
 use crate::{
@@ -102,19 +105,26 @@ async fn a_call_that_is_refused_says_so_in_its_span() {
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
     // Probes are not traced.
     let channel = Channel::from_shared(region).expect("a URL").connect().await.expect("it listens");
-    HealthClient::new(channel).check(HealthCheckRequest::default()).await.expect("it answers");
+    HealthClient::new(channel.clone()).check(HealthCheckRequest::default()).await.expect("it answers");
+    // Names that a caller invents become no names of spans.
+    let invented = "causeway.region.v1.ImportService/Invented";
+    let request = http::Request::post(format!("/{invented}")).header("content-type", "application/grpc");
+    let request = request.body(Body::empty()).expect("a request");
+    let mut channel = channel;
+    std::future::poll_fn(|cx| channel.poll_ready(cx)).await.expect("it listens");
+    let refused = channel.call(request).await.expect("it is answered");
+    assert_eq!(refused.headers().get("grpc-status").map(http::HeaderValue::as_bytes), Some(&b"12"[..]));
     cluster.stop().await;
 
     let trace = collector.trace_with("command imports");
     let call = trace.named("causeway.region.v1.ImportService/GetImport");
     assert_eq!(call.len(), 1, "{trace:#?}");
     assert!(call[0].has_failed);
-    assert_eq!(
-        (call[0].attribute("code"), call[0].attribute("reason")),
-        ("NotFound", "ERROR_REASON_IMPORT_NOT_FOUND")
-    );
+    assert_eq!((call[0].attribute("code"), call[0].attribute("reason")), ("NotFound", "IMPORT_NOT_FOUND"));
     assert!(trace.roots().iter().all(|root| root.has_failed), "{trace:#?}");
+    assert_eq!(collector.trace_with("unknown").named("unknown")[0].attribute("code"), "Unimplemented");
     let traces = collector.traces();
     let all = traces.values().flat_map(|trace| &trace.0);
+    assert!(all.clone().all(|span| !format!("{span:?}").contains("Invented")), "{traces:#?}");
     assert!(all.into_iter().all(|span| !span.attribute("rpc").starts_with("grpc.")));
 }

@@ -60,11 +60,12 @@ impl fmt::Display for OtlpEndpoint {
 }
 
 impl OtlpEndpoint {
-    /// Host and port, with a space between them, for a command.
+    /// Host and port, with a space between them, for a command: an IPv6 address without its brackets.
     pub(crate) fn host_and_port(&self) -> String {
         let authority = self.0.strip_prefix("http://").unwrap_or(&self.0);
         authority
             .rsplit_once(':')
+            .map(|(host, port)| (host.trim_start_matches('[').trim_end_matches(']'), port))
             .map_or_else(|| authority.to_owned(), |(host, port)| format!("{host} {port}"))
     }
 }
@@ -72,6 +73,13 @@ impl OtlpEndpoint {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_can_name_the_collector() {
+        let named = |text: &str| text.parse::<OtlpEndpoint>().map(|endpoint| endpoint.host_and_port());
+        assert_eq!(named("http://collector:4317/"), Ok("collector 4317".to_owned()));
+        assert_eq!(named("http://[::1]:4317"), Ok("::1 4317".to_owned()));
+    }
 
     #[test]
     fn only_the_address_of_a_collector_is_taken() {

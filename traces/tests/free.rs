@@ -27,7 +27,7 @@ fn work(caller: &HeaderMap) {
         span.in_scope(|| {
             let call = client_call("causeway.control.v1.RegionService/LeaseIds");
             let _sent = call.in_scope(causeway_traces::current_trace_parent);
-            ended(&call, Code::NotFound, Some("ERROR_REASON_NOT_FOUND"));
+            ended(&call, Code::NotFound, Some("NOT_FOUND"));
         });
     }
 }

@@ -1,6 +1,7 @@
 //! The spans that an import adds to its trace: one for each time that a process runs it, in it one for each step, and in
 //! that one for each chunk. Without a collector there are none.
 
+use causeway_proto::failure::reason_name;
 use causeway_relocation::{catalog::Silo, keys::ChunkKeys};
 use causeway_silo::db::count;
 use tracing::{Span, field::Empty};
@@ -45,9 +46,9 @@ pub(super) fn step_ended<T>(span: &Span, ended: &Result<T, Error>) {
         && !span.is_disabled()
     {
         if error.is_stop() {
-            span.record("reason", error.reason().as_str_name());
+            span.record("reason", reason_name(error.reason()));
         } else {
-            causeway_traces::failed(span, error.reason().as_str_name());
+            causeway_traces::failed(span, reason_name(error.reason()));
         }
     }
 }
