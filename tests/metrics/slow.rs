@@ -23,6 +23,7 @@ async fn waiting(db: &Db) -> i64 {
 async fn a_database_that_does_not_answer_holds_up_no_scrape() {
     let cluster = Cluster::builder(Store::Postgres)
         .region("us")
+        .serializable()
         .processes(env!("CARGO_BIN_EXE_causeway"))
         .arguments(&["--metrics-listen=127.0.0.1:0"])
         .start()
@@ -62,5 +63,15 @@ async fn a_database_that_does_not_answer_holds_up_no_scrape() {
     assert_eq!(shown.value("causeway_imports{state=\"failed\"}"), None);
     assert_eq!(waiting(&db).await, 0);
     drop(lock);
+
+    // What is read for metrics can neither write nor fail as serializable transactions do.
+    let how = Statement::new(
+        "SELECT current_setting('transaction_isolation') AS isolation, \
+         current_setting('transaction_read_only') AS read_only",
+    );
+    let rows = db.fetch_within(PATIENCE, how).await.expect("it answers");
+    let row = rows.first().expect("a row");
+    let found = (row.text("isolation").expect("text"), row.text("read_only").expect("text"));
+    assert_eq!(found, ("read committed".to_owned(), "on".to_owned()));
     cluster.stop().await;
 }

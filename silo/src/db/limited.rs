@@ -16,6 +16,9 @@ impl Db {
         match self.dialect() {
             Dialect::Postgres => {
                 let mut tx = self.begin().await?;
+                // Whatever the defaults of the database are: it can neither fail as serializable transactions do, nor write.
+                tx.execute(Statement::new("SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ ONLY"))
+                    .await?;
                 let limit = limit.as_millis().to_string();
                 let set = Statement::new("SELECT set_config('statement_timeout', $1, true)").with(limit);
                 tx.fetch_all(set).await?;
