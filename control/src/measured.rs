@@ -59,10 +59,10 @@ impl Control {
         vec![regions, reservations]
     }
 
-    /// The connections to the database.
+    /// The connections to the database, and to a replica of it.
     #[must_use]
     pub fn pool_use(&self) -> Vec<PoolUse> {
-        self.db.pool_use()
+        self.readers.pool_use()
     }
 }
 

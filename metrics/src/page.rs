@@ -9,7 +9,7 @@ const HEAD: &str = "# Metrics
 
 All metrics that `causeway control` and `causeway region` show with `--metrics-listen ADDR`, at `http://ADDR/metrics`.
 This page is written from `metrics/src/table.rs`; a test compares the two, and another one compares the table with what
-both services show to a real Prometheus. [docs/metrics.md](docs/metrics.md) says how to scrape them, what the alerts mean
+both services show. [docs/metrics.md](docs/metrics.md) says how to scrape them, what the alerts mean
 and what to do then.
 
 Times are in seconds, sizes in bytes. A counter begins with 0 when the process starts. A histogram has the series

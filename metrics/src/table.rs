@@ -18,18 +18,20 @@ labels! {
     SERVICE = "service" "`control` or `region`: one for each process";
     NAME = "name" "the name of the region, or `control`: one for each process";
     VERSION = "version" "the version of the program: one for each process";
+    COMMIT = "commit" "the commit that the program was built from, as in `causeway --version`: one for each process";
     CONTRACT = "contract_revision" "the revision of the contract: one for each process";
     RPC = "rpc" "the calls of the contract, of health and of reflection, as `SERVICE/CALL`; `unknown` for every other path";
     CODE = "code" "the 17 codes of gRPC, such as `NOT_FOUND`, and `GIVEN_UP` if the caller went away or its deadline passed before the end";
-    REASON = "reason" "the reasons of `error.proto`, such as `IMPORT_NOT_FOUND`; empty if the call has none";
+    REASON = "reason" "the reasons of `error.proto`, such as `IMPORT_NOT_FOUND`; empty if the call gave no reason";
     WAIT_REASON = "reason" "the reasons of `error.proto`";
-    POOL = "pool" "`all` on PostgreSQL; `readers` and `writer` on SQLite";
+    POOL = "pool" "`all` on PostgreSQL, and `replica` of a control that reads from one; `readers` and `writer` on SQLite";
     CONNECTION_STATE = "state" "`used` and `idle`";
     SQLSTATE = "sqlstate" "the few codes by which PostgreSQL (`40001`, `40P01`, `55P03`) or SQLite (such as `5`) say that a transaction lost against another; `none` if it waited for its turn for too long";
     CERTIFICATE = "certificate" "`server`, `client_ca`, `client_crl`, and of a region also `control_client` and `control_ca`";
     READING = "reading" "`imports` and `spool` of a region, `regions` and `reservations` of control";
     IMPORT_STATE = "state" "the 11 states of an import, such as `writing`";
     QUEUE = "queue" "`plan` and `chunk`";
+    THROTTLE_KIND = "kind" "`rows`, `bytes` and `latency`";
     MODEL = "model" "the models of the catalog. A name in a file that is not one of these has no series";
     LEASED_MODEL = "model" "the models of the catalog whose ids are leased";
     OUTCOME = "outcome" "`inserted`, `existing`, `filtered`, `out_of_scope` and `dropped`";
@@ -37,7 +39,7 @@ labels! {
     RESERVATION_KIND = "kind" "`primary`, `temporary_rename_alias` and `vanity_alias`";
     SLUG_REASON = "reason" "`free`, `normalized`, `taken`, `reserved_word` and `invalid`";
     REGION_STATE = "state" "`registered`, `added` (but never registered) and `suspended`; a region is counted in one of them";
-    REGION = "region" "the first 2,000 regions by name that have registered; the others are only counted in `causeway_regions`";
+    REGION = "region" "the first 2,000 regions by name that have registered and are not suspended; the others are only counted in `causeway_regions`";
 }
 
 macro_rules! metrics {
@@ -61,7 +63,7 @@ macro_rules! metrics {
 }
 
 metrics! {
-    BUILD = Both Kind::Gauge, Things "causeway_build_info" [SERVICE, NAME, VERSION, CONTRACT]
+    BUILD = Both Kind::Gauge, Things "causeway_build_info" [SERVICE, NAME, VERSION, COMMIT, CONTRACT]
         "Always 1: which program this is";
     CALLS = Both Kind::Counter, Things "causeway_calls" [RPC, CODE, REASON]
         "Calls that have ended";
@@ -81,6 +83,8 @@ metrics! {
         "The most connections to the database, from --database-max-connections";
     RETRIES = Both Kind::Counter, Things "causeway_transaction_retries" [SQLSTATE]
         "Transactions that were run again because they had lost against others";
+    TRACE_SPANS_DROPPED = Both Kind::Counter, Things "causeway_trace_spans_dropped" []
+        "Spans of traces that the collector of --otlp-endpoint did not take; 0 without a collector";
     CERTIFICATE_END = Both Kind::Gauge, Seconds "causeway_certificate_end_timestamp" [CERTIFICATE]
         "When the first certificate of a file ends; of a revocation list, when the next one is due. No series without the file";
     READING_FAILED = Both Kind::Gauge, Things "causeway_reading_failed" [READING]
@@ -92,9 +96,15 @@ metrics! {
     IMPORTS_WAITING = Region Kind::Gauge, Things "causeway_imports_waiting" [WAIT_REASON]
         "Imports that wait and try again, by why the last attempt failed. Reading `imports`";
     IMPORT_WAIT = Region Kind::Gauge, Seconds "causeway_import_wait" [WAIT_REASON]
-        "How long the import has waited that has waited longest for this reason. Reading `imports`";
+        "The longest that any import has waited for this reason. Reading `imports`";
     IMPORTS_QUEUED = Region Kind::Gauge, Things "causeway_imports_queued" [QUEUE]
         "Imports that wait for their turn, because --imports-at-once others have theirs";
+    IMPORTS_PAUSED = Region Kind::Gauge, Things "causeway_imports_paused" []
+        "Imports that an operator has paused. Reading `imports`";
+    THROTTLE_LIMIT = Region Kind::Gauge, Things "causeway_throttle_limit" [THROTTLE_KIND]
+        "The limits that hold imports of this process back: rows in a second, bytes in a second, and seconds that the probe statement may take. No series for a limit that is not set";
+    THROTTLE_WRITE_RATIO = Region Kind::Gauge, Things "causeway_throttle_write_ratio" []
+        "The part of the time in which imports of this process may write, from 0 to 1: less than 1 while they give way to the application";
     IMPORT_RECORDS = Region Kind::Counter, Things "causeway_import_records" [MODEL, OUTCOME]
         "Records of chunks that were committed, by what became of them. Dry runs are left out";
     IMPORT_BYTES = Region Kind::Counter, Bytes "causeway_import_read" [MODEL]

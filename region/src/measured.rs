@@ -6,7 +6,12 @@ use causeway_metrics::{Reading, Registry, Sample, table};
 use causeway_proto::failure::reason_name;
 use causeway_silo::db::{DbError, PoolUse};
 
-use crate::{Region, follower::Follower, import::Engine, import::ImportState, store::measured as store};
+use tokio::sync::Semaphore;
+
+use crate::{
+    Region, follower::Follower, import::Engine, import::ImportState, store::measured as store,
+    throttle::ThrottleStatus,
+};
 
 /// How old what is read may become before it is read again.
 const EVERY: Duration = Duration::from_secs(10);
@@ -27,13 +32,15 @@ impl Region {
     pub fn samples(&self) -> Vec<Sample> {
         let permits = self.engine.permits();
         let (watches, most) = permits.watches_open();
-        vec![
+        let mut samples = vec![
             table::WATCHES.sample([], watches),
             table::WATCHES_MAX.sample([], most),
             table::IMPORTS_QUEUED.sample(["plan"], permits.plans.waiting()),
             table::IMPORTS_QUEUED.sample(["chunk"], permits.turns.waiting()),
             table::REGISTERED.sample([], self.engine.context().registration.is_known()),
-        ]
+        ];
+        samples.extend(throttle(&self.throttle()));
+        samples
     }
 
     /// What is read when somebody scrapes.
@@ -45,13 +52,10 @@ impl Region {
             Box::pin(async move { read(&engine, &follower).await.map_err(|error| error.to_string()) })
         });
         let engine = self.engine.clone();
+        let measuring = Measuring::default();
         let spool = Reading::new("spool", EVERY, LIMIT, move || {
             let directory = engine.context().spool_dir().to_owned();
-            Box::pin(async move {
-                let measured = tokio::task::spawn_blocking(move || measure(&directory)).await;
-                let measured = measured.map_err(|error| error.to_string())?;
-                measured.map_err(|error| format!("the spool directory: {error}"))
-            })
+            Box::pin(measuring.clone().run(move || measure(&directory)))
         });
         vec![imports, spool]
     }
@@ -60,6 +64,47 @@ impl Region {
     #[must_use]
     pub fn pool_use(&self) -> Vec<PoolUse> {
         self.engine.context().db.pool_use()
+    }
+}
+
+/// What holds imports back.
+fn throttle(throttle: &ThrottleStatus) -> Vec<Sample> {
+    let limits = throttle.limits;
+    let set = [
+        limits.rows_per_second.map(|most| table::THROTTLE_LIMIT.sample(["rows"], most.get())),
+        limits.bytes_per_second.map(|most| table::THROTTLE_LIMIT.sample(["bytes"], most.get())),
+        limits.probe_latency.map(|most| table::THROTTLE_LIMIT.sample(["latency"], most.as_secs_f64())),
+        Some(table::THROTTLE_WRITE_RATIO.sample([], f64::from(throttle.percent) / 100.0)),
+    ];
+    set.into_iter().flatten().collect()
+}
+
+/// Reads a directory in a thread, one at a time. A disk that does not answer, such as one on the network, keeps its thread
+/// for as long as that lasts, and each further thread would be lost as well.
+#[derive(Debug, Clone)]
+struct Measuring(Arc<Semaphore>);
+
+impl Default for Measuring {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(1)))
+    }
+}
+
+impl Measuring {
+    async fn run(
+        self,
+        measure: impl FnOnce() -> std::io::Result<Vec<Sample>> + Send + 'static,
+    ) -> Result<Vec<Sample>, String> {
+        let Ok(turn) = self.0.try_acquire_owned() else {
+            return Err("the spool directory: its disk has not answered since an earlier reading".to_owned());
+        };
+        let measured = tokio::task::spawn_blocking(move || {
+            let measured = measure();
+            drop(turn);
+            measured
+        });
+        let measured = measured.await.map_err(|error| error.to_string())?;
+        measured.map_err(|error| format!("the spool directory: {error}"))
     }
 }
 
@@ -79,6 +124,7 @@ async fn read(engine: &Engine, follower: &Follower) -> Result<Vec<Sample>, DbErr
         samples.push(table::IMPORTS_WAITING.sample([reason], waiting.count));
         samples.push(table::IMPORT_WAIT.sample([reason], longest.as_seconds_f64()));
     }
+    samples.push(table::IMPORTS_PAUSED.sample([], store::paused(db, QUERY_LIMIT).await?));
     let left = store::ids_left(db, QUERY_LIMIT).await?;
     for model in context.catalog.models().iter().filter(|model| model.leases_ids()) {
         let left = left.get(&model.name).copied().unwrap_or(0);
@@ -125,5 +171,28 @@ mod tests {
         let samples = measure(directory.path()).expect("it is there");
         assert_eq!(samples.first(), Some(&table::SPOOL.sample([], 1_234_u64)));
         measure(&directory.path().join("absent")).expect_err("it is not there");
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_hangs_keeps_one_thread_only() {
+        let measuring = Measuring::default();
+        let (answer, hanging) = std::sync::mpsc::channel::<()>();
+        let first = tokio::spawn(measuring.clone().run(move || {
+            let _answered = hanging.recv();
+            Ok(Vec::new())
+        }));
+        while measuring.0.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        // Nobody waits for it any more, as after the limit of a reading; the thread is still there.
+        first.abort();
+        first.await.expect_err("it is given up");
+        let second = measuring.clone().run(|| unreachable!("a second thread")).await;
+        assert!(second.expect_err("the first has not ended").contains("has not answered"));
+        answer.send(()).expect("it waits");
+        while measuring.0.available_permits() == 0 {
+            tokio::task::yield_now().await;
+        }
+        measuring.run(|| Ok(Vec::new())).await.expect("the disk answers again");
     }
 }

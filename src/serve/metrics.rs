@@ -83,7 +83,11 @@ pub(super) fn exposition<S: ServedService>(
     let now = move || {
         let revision = CONTRACT_REVISION.to_string();
         let mut samples = vec![
-            table::BUILD.sample([service, &name, env!("CARGO_PKG_VERSION"), &revision], 1_u32),
+            table::BUILD.sample(
+                [service, &name, env!("CARGO_PKG_VERSION"), env!("CAUSEWAY_BUILD_COMMIT"), &revision],
+                1_u32,
+            ),
+            table::TRACE_SPANS_DROPPED.sample([], causeway_traces::dropped_spans()),
             table::DATABASE_READY.sample([], health.is_database_ready()),
         ];
         samples.extend(database(silo.as_ref()));

@@ -51,6 +51,8 @@ async fn reads_go_to_the_replica_and_fall_back_when_it_is_away() {
     let readers = readers(&primary, &pair.b.url("db"), LAG);
     assert_eq!(read(&readers).await, pair.a.port(), "nobody knows yet how far the replica is");
     until_reads_go_to(&readers, &pair.b).await;
+    let pools: Vec<_> = readers.pool_use().into_iter().map(|it| (it.pool, it.most > 0)).collect();
+    assert_eq!(pools, [("all", true), ("replica", true)]);
     pair.b.crash().await.expect("it ends");
     let began = Instant::now();
     let found: Result<usize, DbError> = readers

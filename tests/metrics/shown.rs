@@ -11,7 +11,10 @@ use causeway_metrics::{
     metric::{Entry, On},
     table,
 };
-use causeway_proto::region::v1::{ImportState, ReconcileMode};
+use causeway_proto::{
+    control::v1::SuspendRegionRequest,
+    region::v1::{ImportState, PauseImportsRequest, ReconcileMode, SetThrottleRequest},
+};
 use causeway_silo::env::Environment;
 use serde_json::json;
 use tonic::{
@@ -72,6 +75,7 @@ pub(crate) async fn both_services_show_the_metrics_of_the_table_and_no_others(st
     let pki = Arc::new(Pki::new(Environment::system()).expect("certificates"));
     let cluster = Cluster::builder(store)
         .region("us")
+        .region("de")
         .tls(&pki)
         .processes(env!("CARGO_BIN_EXE_causeway"))
         .arguments(&["--metrics-listen=127.0.0.1:0"])
@@ -84,15 +88,22 @@ pub(crate) async fn both_services_show_the_metrics_of_the_table_and_no_others(st
     let imported = imported.expect("it is imported");
     assert_eq!(imported.state(), ImportState::Succeeded);
     cluster.region(0).reconcile(ReconcileMode::Check).await.expect("they are compared");
+    cluster.stop_service(Service::Region(1)).await;
+    let text = "it has been switched off".to_owned();
+    let suspend = SuspendRegionRequest { name: "de".to_owned(), text };
+    cluster.control().regions().suspend_region(suspend).await.expect("it is suspended");
     // A path that somebody chose.
     call_what_is_not_there(cluster.control().channel()).await;
 
     let shown = Scrape::until(control, |scrape| {
         scrape.value("causeway_feed_lag_changes{region=\"us\"}") == Some(0.0)
             && scrape.value("causeway_slug_reservations{kind=\"primary\"}").is_some()
+            && scrape.value("causeway_regions{state=\"suspended\"}") == Some(1.0)
     })
     .await;
     compare(&shown, On::Control);
+    assert!(shown.value("causeway_region_silence_seconds{region=\"us\"}").is_some(), "{}", shown.text);
+    assert!(!shown.text.contains("region=\"de\""), "a suspended region has series:\n{}", shown.text);
     for (series, value) in [
         ("causeway_slugs_given_total{reason=\"free\"}", 1.0),
         ("causeway_slugs_given_total{reason=\"taken\"}", 1.0),
@@ -100,7 +111,6 @@ pub(crate) async fn both_services_show_the_metrics_of_the_table_and_no_others(st
         ("causeway_slug_suffix_rounds_bucket{le=\"1.0\"}", 1.0),
         ("causeway_slug_conflicts_total", 0.0),
         ("causeway_regions{state=\"registered\"}", 1.0),
-        ("causeway_regions{state=\"suspended\"}", 0.0),
         ("causeway_database_ready", 1.0),
         ("causeway_calls_total{rpc=\"unknown\",code=\"UNIMPLEMENTED\",reason=\"\"}", 1.0),
         (
@@ -120,14 +130,32 @@ pub(crate) async fn both_services_show_the_metrics_of_the_table_and_no_others(st
     let begun = begun.expect("it is taken").import.expect("an import");
     let waits = cluster.region(0).wait_until(&begun.import_id, |import| import.waiting.is_some()).await;
     waits.expect("it waits");
+    // Another one is paused, and limits are set.
+    let paused = cluster.region(0).begin(&export().to_bytes(), &ImportOptions::default()).await;
+    let import_id = paused.expect("it is taken").import.expect("an import").import_id;
+    let pause = PauseImportsRequest { import_id, all: false };
+    cluster.region(0).imports().pause_imports(pause).await.expect("it is paused");
+    let limits = SetThrottleRequest {
+        max_rows_per_second: Some(1_000_000),
+        max_bytes_per_second: Some(1 << 40),
+        max_probe_latency_ms: Some(60_000),
+        ..SetThrottleRequest::default()
+    };
+    cluster.region(0).throttle().set_throttle(limits).await.expect("they are set");
     let shown = Scrape::until(region, |scrape| {
         scrape.series.keys().any(|series| series.starts_with("causeway_imports_waiting{"))
+            && scrape.value("causeway_imports_paused") == Some(1.0)
     })
     .await;
     compare(&shown, On::Region);
     for (series, value) in [
         ("causeway_imports{state=\"succeeded\"}", 1.0),
         ("causeway_imports{state=\"failed\"}", 0.0),
+        ("causeway_throttle_limit{kind=\"rows\"}", 1_000_000.0),
+        ("causeway_throttle_limit{kind=\"bytes\"}", (1_u64 << 40) as f64),
+        ("causeway_throttle_limit{kind=\"latency\"}", 60.0),
+        ("causeway_throttle_write_ratio", 1.0),
+        ("causeway_trace_spans_dropped_total", 0.0),
         ("causeway_import_records_total{model=\"sentry.organization\",outcome=\"inserted\"}", 2.0),
         ("causeway_import_records_total{model=\"sentry.user\",outcome=\"inserted\"}", 1.0),
         ("causeway_differences", 0.0),
@@ -145,6 +173,9 @@ pub(crate) async fn both_services_show_the_metrics_of_the_table_and_no_others(st
         let series = format!("causeway_certificate_end_timestamp_seconds{{certificate=\"{certificate}\"}}");
         assert!(shown.value(&series).expect("the end of a certificate") > 1e9, "{series}");
     }
+    let build = shown.series.keys().find(|series| series.starts_with("causeway_build_info{"));
+    let build = build.expect("which program it is");
+    assert!(build.contains("name=\"us\"") && build.contains("commit=\"development build\""), "{build}");
     assert!(!shown.text.contains("chosen"), "a name that a caller chose is a label:\n{}", shown.text);
     cluster.stop().await;
 }

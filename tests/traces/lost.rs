@@ -3,27 +3,55 @@
 use std::time::Duration;
 
 use causeway_harness::{
-    cluster::{Failpoints, Service, Store},
+    cluster::{Cluster, Service, Store},
     process::{self, Process},
 };
-use tokio::{io::AsyncReadExt as _, net::TcpListener, task::JoinHandle, time::Instant};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+    time::Instant,
+};
 
-use crate::support::{cluster, import, run, stderr};
+use crate::support::{eventually, import, run, stderr};
 
 /// How much longer a process may take to end than it would without a collector.
 const STOP: Duration = Duration::from_secs(2);
+
+/// How many spans the metrics of a service say that it has dropped.
+async fn dropped(cluster: &Cluster, service: Service) -> Option<f64> {
+    let log = cluster.log(service).expect("it has logged");
+    let (_, after) = log.split_once("metrics can be scraped at http://")?;
+    let address = after.split('/').next()?;
+    let mut connection = TcpStream::connect(address).await.expect("it listens");
+    connection.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await.expect("it is sent");
+    let mut page = String::new();
+    connection.read_to_string(&mut page).await.expect("it answers");
+    let value = page.lines().find_map(|line| line.strip_prefix("causeway_trace_spans_dropped_total "));
+    Some(value.expect("it is shown").parse().expect("a number"))
+}
 
 /// Imports with services and a command that send their traces to `endpoint`, and checks that all goes well and that all
 /// of them report what was dropped.
 async fn all_goes_well_with(endpoint: &str) {
     let argument = format!("--otlp-endpoint={endpoint}");
-    let cluster = cluster(Store::Sqlite, &argument, &Failpoints::default()).await;
+    let cluster = Cluster::builder(Store::Sqlite)
+        .region("us")
+        .processes(env!("CARGO_BIN_EXE_causeway"))
+        .arguments(&[&argument, "--shutdown-drain=0s", "--metrics-listen=127.0.0.1:0"])
+        .start()
+        .await
+        .expect("a cluster");
     let output = import(cluster.region(0).url(), &[&argument]).await;
     let log = stderr(&output);
     assert_eq!(output.status.code(), Some(0), "{log}");
     assert!(log.contains("spans of traces were dropped"), "{log}");
     assert!(log.contains(&format!("endpoint={endpoint}")), "{log}");
     for service in [Service::Region(0), Service::Control(0)] {
+        eventually("what was dropped is in the metrics", async || {
+            dropped(&cluster, service).await.is_some_and(|dropped| dropped > 0.0)
+        })
+        .await;
         let begun = Instant::now();
         cluster.signal(service, "TERM").expect("it runs");
         let status = cluster.ended(service).await.expect("it ends");

@@ -18,11 +18,14 @@ pub(crate) struct MeasuredRegion {
     pub(crate) certificate_end: Option<DateTime<Utc>>,
 }
 
-/// The first `most` regions that have registered, by name.
+/// The first `most` regions that have registered and are not suspended, by name. What a suspended one lacks is what an
+/// operator wants.
 pub(crate) async fn regions(db: &Db, limit: Duration, most: i64) -> Result<Vec<MeasuredRegion>, DbError> {
     let statement = Statement::new(
         "SELECT r.name, COALESCE(f.version, 0) AS version, r.last_contact_at, r.certificate_end \
-         FROM causeway_region r LEFT JOIN causeway_feed f ON f.region = r.name ORDER BY r.name LIMIT $1",
+         FROM causeway_region r LEFT JOIN causeway_feed f ON f.region = r.name \
+         WHERE NOT EXISTS (SELECT 1 FROM causeway_added_region a \
+             WHERE a.name = r.name AND a.suspended_at IS NOT NULL) ORDER BY r.name LIMIT $1",
     )
     .with(most);
     let rows = db.fetch_within(limit, statement).await?;

@@ -13,6 +13,13 @@ pub(crate) async fn states(db: &Db, limit: Duration) -> Result<HashMap<String, i
     rows.iter().map(|row| Ok((row.text("state")?, row.int("many")?))).collect()
 }
 
+/// How many imports are paused.
+pub(crate) async fn paused(db: &Db, limit: Duration) -> Result<i64, DbError> {
+    let statement =
+        Statement::new("SELECT COUNT(*) AS many FROM causeway_import WHERE paused_at IS NOT NULL");
+    db.fetch_within(limit, statement).await?.first().map_or(Ok(0), |row| row.int("many"))
+}
+
 /// Imports that wait for the same reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct WaitingImports {

@@ -2,12 +2,12 @@
 
 use sqlx::Database;
 
-use super::{Db, Pool};
+use super::{Db, Pool, Readers};
 
 /// The connections of one pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PoolUse {
-    /// `all` on PostgreSQL; on SQLite, `readers` or `writer`.
+    /// `all` on PostgreSQL, and `replica` of one; on SQLite, `readers` or `writer`.
     pub pool: &'static str,
     /// Those that do something.
     pub used: u32,
@@ -31,6 +31,18 @@ impl Db {
             Pool::Postgres(pool) => vec![of("all", pool.connections())],
             Pool::Sqlite { readers, writer } => vec![of("readers", readers), of("writer", writer)],
         }
+    }
+}
+
+impl Readers {
+    /// The connections to the database and to its replica; none to a replica that cannot be reached. Asks nobody.
+    #[must_use]
+    pub fn pool_use(&self) -> Vec<PoolUse> {
+        let mut pools = self.primary().pool_use();
+        if let Some(replica) = self.connected_replica() {
+            pools.extend(replica.pool_use().into_iter().map(|it| PoolUse { pool: "replica", ..it }));
+        }
+        pools
     }
 }
 

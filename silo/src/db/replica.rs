@@ -144,6 +144,16 @@ impl Readers {
         Ok(Self { primary, replica: Some(shared) })
     }
 
+    /// The database itself.
+    pub(super) fn primary(&self) -> &Db {
+        &self.primary
+    }
+
+    /// The connections to the replica, whether or not it is near enough; `None` while it cannot be reached.
+    pub(super) fn connected_replica(&self) -> Option<Db> {
+        self.replica.as_ref()?.state().db.clone()
+    }
+
     /// Makes a read that may be old: on the replica if that is near enough, and otherwise, or if it fails there, on the
     /// primary. Nothing that decides something may be read this way.
     ///
