@@ -1,5 +1,5 @@
 // Shows changes while a page is open: fetches the page again and replaces its main part. Without this script, the page
-// shows what was so when it was loaded.
+// shows the state when it was loaded.
 "use strict";
 
 (() => {
@@ -12,15 +12,22 @@
     status.textContent = text;
     status.classList.toggle("stale", stale);
   };
-  const time = () => new Date().toTimeString().slice(0, 8);
+  const time = (moment) => `${moment.toISOString().slice(11, 19)} UTC`;
 
-  // What has the focus, so that it has it again afterwards.
-  const focused = () => {
-    const element = document.activeElement;
-    if (!element || !main.contains(element)) return null;
-    if (element.id) return "#" + CSS.escape(element.id);
-    const href = element.getAttribute("href");
-    return href ? `a[href="${CSS.escape(href)}"]` : null;
+  // All that leads to the same place or, without a link, has the same text as an element. A page may have several.
+  const alike = (element) => {
+    const of = (it) => `${it.tagName} ${it.getAttribute("href") ?? it.textContent}`;
+    const wanted = of(element);
+    return [...main.querySelectorAll("a[href], button, [tabindex]")].filter((it) => of(it) === wanted);
+  };
+
+  // Replaces the main part. What had the focus has it again afterwards; if it is gone, the main part has it.
+  const replace = (text) => {
+    const before = document.activeElement;
+    const place = before !== main && main.contains(before) ? alike(before).indexOf(before) : -1;
+    // Made by the console itself, which escapes all that others have written.
+    main.innerHTML = text;
+    if (place >= 0) (alike(before)[place] ?? main).focus({ preventScroll: true });
   };
 
   const isInUse = () => {
@@ -31,6 +38,8 @@
   };
 
   let last = null;
+  // When control has last answered.
+  let answered = new Date();
   const update = async () => {
     if (document.hidden || isInUse()) return;
     try {
@@ -42,17 +51,15 @@
       const text = await answer.text();
       if (!answer.ok) throw new Error(String(answer.status));
       if (text !== last && !isInUse()) {
-        const focus = focused();
         const scroll = [...main.querySelectorAll(".scroll")].map((box) => box.scrollLeft);
-        // Made by the console itself, which escapes all that others have written.
-        main.innerHTML = text;
+        replace(text);
         [...main.querySelectorAll(".scroll")].forEach((box, index) => (box.scrollLeft = scroll[index] || 0));
-        if (focus) main.querySelector(focus)?.focus({ preventScroll: true });
         last = text;
       }
-      show(`Live, updated ${time()}`, false);
+      answered = new Date();
+      show(`Live, updated ${time(answered)}`, false);
     } catch (error) {
-      show(`No answer since ${time()}: this may be out of date`, true);
+      show(`No answer since ${time(answered)}: this may be out of date`, true);
     }
   };
   const repeat = async () => {

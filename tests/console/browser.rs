@@ -38,8 +38,8 @@ fn pictures() -> PathBuf {
     place
 }
 
-/// What the browser has refused or complained of, that a page must not cause.
-async fn complaints(browser: &Browser) -> Vec<String> {
+/// What the page has loaded from elsewhere, which it must not.
+async fn loaded_from_elsewhere(browser: &Browser) -> Vec<String> {
     let script = "return (window.performance.getEntriesByType('resource') || [])
         .map(entry => entry.name).filter(name => !name.startsWith(location.origin))";
     let elsewhere = browser.run(script).await;
@@ -142,7 +142,11 @@ async fn every_page_can_be_read_light_and_dark_wide_and_narrow() {
             assert_eq!(facts[3], 1, "{name} has one heading of the first level");
             let weak = browser.run(CONTRAST).await;
             assert_eq!(weak, json!([]), "{name}, {scheme}: too little contrast");
-            assert_eq!(complaints(&browser).await, [] as [String; 0], "{name} loads from elsewhere");
+            assert_eq!(
+                loaded_from_elsewhere(&browser).await,
+                [] as [String; 0],
+                "{name} loads from elsewhere"
+            );
             let picture = browser.picture().await;
             std::fs::write(pictures().join(format!("{name}-{scheme}-{width}.png")), picture)
                 .expect("written");
@@ -180,6 +184,64 @@ async fn a_page_follows_an_import_while_it_is_open() {
     cluster.stop().await;
     browser.until_shown("this may be out of date").await;
     browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_without_answers_says_when_the_last_one_came() {
+    let (cluster, _) = started(Store::Sqlite).await;
+    let driver = Driver::start().await;
+    let browser = driver.browser("away", 1_400, false).await;
+    browser.goto(&cluster.console_url().expect("it has a console")).await;
+    browser.until_shown("Live, updated").await;
+    // Everything that the line at the bottom says from now on, and how often there was no answer.
+    let script = "const line = document.getElementById('live');
+        window.said = [line.textContent];
+        new MutationObserver(() => said.push(line.textContent)).observe(line, {childList: true});
+        window.failed = 0;
+        window.fetch = () => { failed += 1; return Promise.reject(new Error('away')); };";
+    browser.run(script).await;
+    browser.until_true("return failed >= 3").await;
+    let said: Vec<String> = serde_json::from_value(browser.run("return said").await).expect("texts");
+    let updated: Vec<_> = said.iter().filter_map(|it| it.strip_prefix("Live, updated ")).collect();
+    let last = updated.last().expect("an answer before");
+    assert!(last.ends_with(" UTC"), "{last}");
+    let failed: Vec<_> = said.iter().filter(|it| it.starts_with("No answer")).collect();
+    assert!(failed.len() >= 2, "{said:?}");
+    let wanted = format!("No answer since {last}: this may be out of date");
+    assert!(failed.iter().all(|it| **it == wanted), "{wanted}: {said:?}");
+    browser.close().await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_focus_keeps_its_place_while_a_page_changes() {
+    let (cluster, _) = started(Store::Sqlite).await;
+    let driver = Driver::start().await;
+    let browser = driver.browser("focus", 1_400, false).await;
+    browser.goto(&cluster.console_url().expect("it has a console")).await;
+    browser.until_shown("Live, updated").await;
+    // A page that has two links to the same place, and a command. What it shows changes with each answer.
+    let script = "window.page = 0; window.gone = false;
+        window.fetch = () => { page += 1; return Promise.resolve(new Response(`<p>Page ${page}.</p>` + (gone ? '' :
+            `<a href='/x'>first ${page}</a><a href='/x'>second ${page}</a><code tabindex='0'>command</code>`))); };";
+    browser.run(script).await;
+    browser.until_shown("second").await;
+    for (css, text) in [("a:nth-of-type(2)", "second"), ("code", "command")] {
+        let before = format!(
+            "document.querySelector('main {css}').focus(); \
+             window.before = document.querySelector('main p').textContent"
+        );
+        browser.run(&before).await;
+        browser.until_true("return document.querySelector('main p').textContent !== before").await;
+        let focused = browser.run("return document.activeElement.textContent").await;
+        assert!(focused.as_str().is_some_and(|it| it.starts_with(text)), "{css}: {focused}");
+    }
+    // What is gone leaves the focus to the main part, and not to the beginning of the page.
+    browser.run("gone = true").await;
+    browser.until_true("return document.querySelector('main code') === null").await;
+    assert_eq!(browser.run("return document.activeElement.id").await, "main");
+    browser.close().await;
+    cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -148,6 +148,15 @@ impl Browser {
         }
     }
 
+    /// Waits until a script returns `true`.
+    pub(crate) async fn until_true(&self, script: &str) {
+        let until = Instant::now() + LIMIT;
+        while self.run(script).await != Value::Bool(true) {
+            assert!(Instant::now() < until, "it never becomes true: {script}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Ends it.
     pub(crate) async fn close(self) {
         self.call("DELETE", "", &Value::Null).await;
