@@ -5,6 +5,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
+use causeway_proto::{failure::Failure, relocation::v1::ErrorReason};
 use causeway_silo::db::DbError;
 use maud::html;
 use tonic::{Code, Status};
@@ -18,11 +19,19 @@ pub(crate) struct Failed {
     title: &'static str,
     /// For people. Commands in it are in backticks.
     message: String,
+    /// What the audit log has as the reason, if it is an action that was refused for who asks.
+    reason: Option<ErrorReason>,
 }
 
 impl Failed {
     pub(crate) fn new(status: StatusCode, title: &'static str, message: String) -> Self {
-        Self { status, title, message }
+        Self { status, title, message, reason: None }
+    }
+
+    /// Whoever asks may not see the console.
+    pub(crate) fn not_for(reason: ErrorReason, message: String) -> Self {
+        let failed = Self::new(StatusCode::FORBIDDEN, "The console is for operators", message);
+        Self { reason: Some(reason), ..failed }
     }
 
     /// The request names something in a form that it does not have.
@@ -35,8 +44,20 @@ impl Failed {
         Self::new(StatusCode::NOT_FOUND, "There is nothing here", message.into())
     }
 
-    pub(crate) fn title(&self) -> &'static str {
-        self.title
+    /// An action that failed for this, as the audit log has it.
+    pub(crate) fn recorded(&self) -> Status {
+        if let Some(reason) = self.reason {
+            return Failure::new(reason, self.title).into();
+        }
+        let code = match self.status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Code::PermissionDenied,
+            StatusCode::NOT_FOUND => Code::NotFound,
+            StatusCode::CONFLICT => Code::FailedPrecondition,
+            StatusCode::SERVICE_UNAVAILABLE => Code::Unavailable,
+            status if status.is_client_error() => Code::InvalidArgument,
+            _ => Code::Internal,
+        };
+        Status::new(code, self.title)
     }
 }
 

@@ -10,14 +10,14 @@ use axum::{
             CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, ORIGIN, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
             X_FRAME_OPTIONS,
         },
-        uri::Authority,
+        uri::{Authority, Uri},
     },
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
 use causeway_audit::{Call, scope};
-use causeway_proto::{failure::Failure, relocation::v1::ErrorReason};
-use tonic::Status;
+use causeway_proto::relocation::v1::ErrorReason;
+use tokio::time::timeout;
 
 use crate::{Console, Visitor, failure::Failed};
 
@@ -69,9 +69,8 @@ fn check_host(console: &Console, request: &Request) -> Result<(), Failed> {
             StatusCode::MISDIRECTED_REQUEST,
             "This is not the name of this console",
             format!(
-                "It was asked for as “{shown}”, and answers only to {}. If this name is right, start control with \
-                 `--console-host` and the name.",
-                console.options.hosts.join(", ")
+                "It was asked for as “{shown}”. On its own machine it is `localhost`. If the other name is right, \
+                 start control with `--console-host` and that name."
             ),
         ))
     };
@@ -89,10 +88,9 @@ fn admit(console: &Console, visitor: Option<&Visitor>) -> Result<Admitted, Faile
     if !console.options.identities {
         return Ok(Admitted { who: String::new() });
     }
-    let refused = |who: String| {
-        Failed::new(
-            StatusCode::FORBIDDEN,
-            "The console is for operators",
+    let refused = |reason: ErrorReason, who: String| {
+        Failed::not_for(
+            reason,
             format!(
                 "{who} It needs a certificate of an operator: `causeway certs issue operator NAME` makes one to try \
                  it with."
@@ -101,9 +99,14 @@ fn admit(console: &Console, visitor: Option<&Visitor>) -> Result<Admitted, Faile
     };
     match visitor.and_then(|visitor| visitor.caller.as_ref()) {
         Some(Ok(caller)) if caller.is_operator() => Ok(Admitted { who: caller.to_string() }),
-        Some(Ok(caller)) => Err(refused(format!("Your certificate is that of {caller}."))),
-        Some(Err(error)) => Err(refused(format!("Your certificate does not say who you are: {error}."))),
-        None => Err(refused("You have shown no certificate.".to_owned())),
+        Some(Ok(caller)) => {
+            Err(refused(ErrorReason::RoleNotAllowed, format!("Your certificate is that of {caller}.")))
+        }
+        Some(Err(error)) => Err(refused(
+            ErrorReason::IdentityInvalid,
+            format!("Your certificate does not say who you are: {error}."),
+        )),
+        None => Err(refused(ErrorReason::IdentityInvalid, "You have shown no certificate.".to_owned())),
     }
 }
 
@@ -129,19 +132,31 @@ fn check_origin(headers: &HeaderMap) -> Result<(), Failed> {
     ))
 }
 
+/// Checks that no value of an address has a zero character: no text of control has one, and PostgreSQL takes none.
+fn check_characters(uri: &Uri) -> Result<(), Failed> {
+    let has_zero = [Some(uri.path()), uri.query()].into_iter().flatten().any(|part| part.contains("%00"));
+    if has_zero { Err(Failed::bad("An address has no zero characters.")) } else { Ok(()) }
+}
+
+/// Whether a request reads only.
+fn is_read(method: &Method) -> bool {
+    method == Method::GET || method == Method::HEAD
+}
+
 fn admit_all(console: &Console, request: &mut Request) -> Result<(), Failed> {
     check_host(console, request)?;
     let admitted = admit(console, request.extensions().get::<Visitor>())?;
-    if request.method() != Method::GET && request.method() != Method::HEAD {
+    if !is_read(request.method()) {
         check_origin(request.headers())?;
     }
+    check_characters(request.uri())?;
     request.extensions_mut().insert(admitted);
     Ok(())
 }
 
 /// The call that an action is in the audit log. Everything that is not read is one.
 fn call(console: &Console, request: &Request) -> Option<Call> {
-    if request.method() == Method::GET || request.method() == Method::HEAD {
+    if is_read(request.method()) {
         return None;
     }
     let visitor = request.extensions().get::<Visitor>();
@@ -156,28 +171,45 @@ fn call(console: &Console, request: &Request) -> Option<Call> {
     Some(Call::new(console.env.uuid(), &who, address, action))
 }
 
-/// Lets a request pass that may be answered, and gives each answer its headers.
+/// There was no answer in time. What an action has done by then stays done.
+fn late(is_action: bool) -> Failed {
+    let message = if is_action {
+        "What you have asked for may be done in part, or altogether. Open the page again and repeat it: a large \
+         release goes on where it was, and one that is done changes nothing."
+    } else {
+        "Try again. If that does not help, look at the log of control and at its database."
+    };
+    Failed::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "The console did not get an answer in time",
+        message.to_owned(),
+    )
+}
+
+/// Lets a request pass that may be answered, gives it a time, and gives each answer its headers.
 pub(crate) async fn guard(State(console): State<Console>, mut request: Request, next: Next) -> Response {
     let call = call(&console, &request);
-    let mut response = match (admit_all(&console, &mut request), &call) {
-        (Ok(()), Some(call)) => scope(call.clone(), next.run(request)).await,
-        (Ok(()), None) => next.run(request).await,
-        (Err(failed), call) => {
-            if let Some(call) = call {
-                console.control.audit().failed(call, &refusal(&failed));
-            }
-            failed.into_response()
+    let answered = match admit_all(&console, &mut request) {
+        Ok(()) => {
+            let answer = timeout(console.options.answer, next.run(request));
+            let answered = match &call {
+                Some(call) => scope(call.clone(), answer).await,
+                None => answer.await,
+            };
+            answered.map_err(|_| late(call.is_some()))
         }
+        Err(failed) => Err(failed),
     };
+    let mut response = answered.unwrap_or_else(|failed| {
+        if let Some(call) = &call {
+            console.control.audit().failed(call, &failed.recorded());
+        }
+        failed.into_response()
+    });
     for (name, value) in HEADERS {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     response
-}
-
-/// A refused action, as the audit log has it.
-pub(crate) fn refusal(failed: &Failed) -> Status {
-    Failure::new(ErrorReason::RoleNotAllowed, failed.title()).into()
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ mod html;
 mod pages;
 mod token;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router, middleware,
@@ -36,6 +36,8 @@ pub struct Options {
     /// Whether visitors must have an identity, and be operators by it. Without that, everybody who reaches the port may
     /// do everything.
     pub identities: bool,
+    /// How long an answer may take, with the rest of the request.
+    pub answer: Duration,
     /// The URL at which others reach this control, for commands to paste.
     pub control_url: String,
 }

@@ -1,13 +1,13 @@
 //! Serves the console: HTTP/1.1 on a port of its own, with the certificates and identities of the service.
 
-use std::{convert::Infallible, io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, time::Duration};
 
 use anyhow::Context as _;
-use axum::{Router, body::Body};
+use axum::Router;
 use causeway_console::{Options, Visitor};
 use causeway_control::Control;
 use causeway_silo::env::Environment;
-use hyper::{Request, Response, StatusCode, body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -109,7 +109,7 @@ fn start(
 ) -> io::Result<RunningConsole> {
     let address = port.listener.local_addr()?;
     let identities = tls.as_ref().is_some_and(|tls| tls.identities().is_some());
-    let options = Options { hosts: hosts(address, port.hosts), identities, control_url };
+    let options = Options { hosts: hosts(address, port.hosts), identities, answer: ANSWER, control_url };
     let pages = causeway_console::router(control.clone(), env, options);
     let (closing, cut, connections) =
         (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
@@ -179,7 +179,7 @@ impl Server {
         let service = service_fn(move |mut request: Request<Incoming>| {
             let caller = peer.get().cloned();
             request.extensions_mut().insert(Visitor { caller, address: address.clone() });
-            answer(pages.clone(), request)
+            pages.clone().call(request)
         });
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(HEAD_BYTES).max_headers(HEADERS);
@@ -203,18 +203,6 @@ impl Server {
         };
         if let Err(error) = ended {
             debug!(%error, "a connection of the console has ended");
-        }
-    }
-}
-
-/// The answer to one request.
-async fn answer(mut pages: Router, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-    match timeout(ANSWER, pages.call(request)).await {
-        Ok(answered) => answered,
-        Err(_) => {
-            let mut late = Response::new(Body::from("The console did not get an answer in time. Try again."));
-            *late.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-            Ok(late)
         }
     }
 }

@@ -8,6 +8,7 @@ use causeway_harness::{
 };
 use causeway_silo::env::Environment;
 use causeway_tls::Role;
+use rcgen::SanType;
 
 use crate::{
     actions::entries,
@@ -56,7 +57,36 @@ async fn operators_see_the_console_and_act_and_nobody_else_does() {
     assert_eq!(done[0].who, "spiffe://test.example/operator/ann");
     ann.until("/audit?who=spiffe://test.example/importer/us", "failed")
         .await
-        .says(200, &["PERMISSION_DENIED"]);
+        .says(200, &["PERMISSION_DENIED ROLE_NOT_ALLOWED"]);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_does_not_say_who_its_holder_is_shows_nothing() {
+    let (pki, cluster) = with_identities().await;
+    reserved_long_ago(&cluster, 1, 77, "wanted-by-many").await;
+    let path = format!("/stuck/us/{}/release", operation(1));
+    for (name, uri, why) in [
+        ("nobody", None, "it has no URI"),
+        ("stranger", Some("spiffe://other.example/operator/me"), "is not of the trust domain test.example"),
+        ("rootish", Some("spiffe://test.example/root/me"), "has an unknown role"),
+    ] {
+        let mut params = pki.parameters(Role::Operator, name).expect("parameters");
+        params.subject_alt_names.retain(|it| !matches!(it, SanType::URI(_)));
+        params.subject_alt_names.extend(uri.map(|uri| SanType::URI(uri.try_into().expect("ASCII"))));
+        let pair = pki.issue(name, &params).expect("issued");
+        let tls = pki.client(Some(pair)).expect("it can be used");
+        let other = Visitor::new(&cluster.console_url().expect("it has a console"), Some(tls));
+        for page in ["/", "/stuck", &path, "/assets/console.js"] {
+            let refused = other.get(page).await;
+            refused.says(403, &["The console is for operators", "does not say who you are", why]);
+            refused.lacks(&["wanted-by-many", "use strict"]);
+        }
+        other.post(&path, "token=x").await.says(403, &["for operators"]);
+    }
+    let ann = visitor(&pki, &cluster, Role::Operator, "ann");
+    ann.until("/audit", "UNAUTHENTICATED IDENTITY_INVALID").await;
+    ann.get("/stuck").await.says(200, &["wanted-by-many"]);
     cluster.stop().await;
 }
 

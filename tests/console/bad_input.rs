@@ -47,7 +47,8 @@ async fn a_forged_host_is_refused() {
         for path in ["/", "/assets/console.js", "/stuck/us/x/release"] {
             let refused = visitor.request("GET", path, &[&format!("Host: {host}")], "").await;
             assert!([400, 421].contains(&refused.status), "{host}: {}", refused.status);
-            refused.lacks(&["data-live", "\"use strict\""]);
+            // Nor does it say by which names it could be reached.
+            refused.lacks(&["data-live", "\"use strict\"", "[::1]"]);
         }
     }
     let twice = visitor.request("GET", "/", &["Host: localhost", "Host: evil.example"], "").await;
@@ -103,7 +104,6 @@ async fn what_is_no_request_of_the_console_is_refused() {
         ("/stuck?after=x", "not one that the console has linked"),
         ("/audit?after=1", "not one that the console has linked"),
         ("/stuck?released=many", "invalid"),
-        ("/audit?object=%00", "zero"),
     ] {
         visitor.get(path).await.says(400, &[wrong]);
     }
@@ -131,6 +131,74 @@ async fn what_is_no_request_of_the_console_is_refused() {
             assert!(!answer.starts_with(b"HTTP/1.1 200"), "{bytes:?}");
         }
     }
+    goes_on(&visitor).await;
+    cluster.stop().await;
+}
+
+pub(crate) async fn a_zero_character_in_an_address_is_refused(store: Store) {
+    let (cluster, visitor) = started(store).await;
+    for path in [
+        "/imports?region=%00",
+        "/imports?state=%00",
+        "/slugs?q=a%00",
+        "/slugs?after=%00",
+        "/regions?after=%00",
+        "/differences?after=%00",
+        "/audit?object=%00",
+        "/audit?who=x%00x",
+        "/?x=%00",
+        "/imports/%00/00000000-0000-0000-0000-000000000000",
+    ] {
+        visitor.get(path).await.says(400, &["An address has no zero characters"]);
+    }
+    // An escaped percent sign is none.
+    visitor.get("/imports?region=%2500").await.says(200, &["No region has reported such an import"]);
+    goes_on(&visitor).await;
+    cluster.stop().await;
+}
+
+/// What a connection gets that sends these bytes and then waits.
+async fn after(visitor: &Visitor, bytes: &str) -> Vec<u8> {
+    visitor.send(bytes.as_bytes()).await.unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_request_is_ended_and_a_late_action_is_recorded() {
+    let (cluster, visitor) = started(Store::Sqlite).await;
+    let host = visitor.authority();
+    let id = "00000000-0000-0000-0000-000000000001";
+    let head = format!("GET / HTTP/1.1\r\nHost: {host}\r\n");
+    let body = format!(
+        "POST /stuck/us/{id}/release HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 9\r\n\r\ntoken="
+    );
+    let (of_nothing, of_head, of_body) =
+        tokio::join!(after(&visitor, ""), after(&visitor, &head), after(&visitor, &body));
+    for closed in [of_nothing, of_head] {
+        assert!(closed.is_empty() || parsed(&closed).status == 408, "{}", String::from_utf8_lossy(&closed));
+    }
+    let late = parsed(&of_body);
+    late.says(503, &["did not get an answer in time", "a large release goes on where it was"]);
+    assert_eq!(late.headers["cache-control"], "no-store");
+    assert!(late.headers.contains_key("content-security-policy"));
+    visitor.until("/audit", "UNAVAILABLE").await.says(200, &["release-operation"]);
+    goes_on(&visitor).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_address_has_64_connections_and_no_more() {
+    let (cluster, visitor) = started(Store::Sqlite).await;
+    let mut open = Vec::new();
+    for _ in 0..64 {
+        open.push(visitor.connect().await);
+    }
+    // Those that the test had before may still be closing.
+    let refused =
+        visitor.send(format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", visitor.authority()).as_bytes()).await;
+    assert!(!refused.is_ok_and(|answer| answer.starts_with(b"HTTP/1.1")), "it is the 65th");
+    open.pop();
+    visitor.until_answered("/").await;
+    drop(open);
     goes_on(&visitor).await;
     cluster.stop().await;
 }

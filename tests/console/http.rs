@@ -120,6 +120,21 @@ impl Visitor {
         timeout(LIMIT, exchanged).await.expect("an answer in time")
     }
 
+    /// A connection that sends nothing.
+    pub(crate) async fn connect(&self) -> TcpStream {
+        TcpStream::connect(&self.authority).await.expect("it listens")
+    }
+
+    /// Asks for a page again and again until there is an answer.
+    pub(crate) async fn until_answered(&self, path: &str) {
+        let until = tokio::time::Instant::now() + LIMIT;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.authority);
+        while !self.send(request.as_bytes()).await.is_ok_and(|answer| answer.starts_with(b"HTTP/1.1 200")) {
+            assert!(tokio::time::Instant::now() < until, "there is never an answer");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// Sends bytes that need not be a request, and no more after them.
     pub(crate) async fn send_and_close(&self, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
         let mut tcp = TcpStream::connect(&self.authority).await?;

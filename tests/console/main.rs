@@ -14,6 +14,8 @@ mod support;
 mod webdriver;
 
 causeway_harness::on_each_store! {
+    bad_input:
+        a_zero_character_in_an_address_is_refused;
     pages:
         every_page_has_its_headers_and_nothing_of_elsewhere,
         an_import_is_shown_while_it_runs_and_when_it_has_ended,

@@ -94,7 +94,7 @@ pub(crate) async fn show(
             @let rows: Vec<Vec<Markup>> = renames.iter().map(|past| rename(&context, past)).collect();
             (table("Its renames, the newest first", &RENAMES, &rows))
         }
-        @if !entries.is_empty() { (entries_table(&context, "What was done about it", &entries)) }
+        @if !entries.is_empty() { (entries_table("What was done about it", &entries)) }
         h2 { "What can be done" }
         dl.commands {
             dt { "Give it another slug" }

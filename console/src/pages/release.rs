@@ -23,7 +23,7 @@ use crate::{
     Console,
     context::Context,
     failure::Failed,
-    format, guard,
+    format,
     html::{Section, command, facts, query, still, when},
     token,
 };
@@ -164,7 +164,7 @@ async fn act(
                     .to_owned(),
             ),
         };
-        console.control.audit().failed(&Call::current(), &guard::refusal(&failed));
+        console.control.audit().failed(&Call::current(), &failed.recorded());
         return Err(failed);
     }
     match console.control.slug_reservations().release_stuck(region, id).await {
