@@ -237,11 +237,23 @@ impl Reports {
         Ok(store::get(&self.db, region, import_id).await?)
     }
 
-    /// The last comparison of each region, sorted by region.
+    /// A page of the last comparisons, one of each region, sorted by region.
     ///
     /// # Errors
     /// If the database fails.
-    pub async fn comparisons(&self) -> Result<Vec<Comparison>, Error> {
-        Ok(store::comparisons(&self.db).await?)
+    pub async fn comparisons(
+        &self,
+        request: &PageRequest<String>,
+    ) -> Result<Page<Comparison, String>, Error> {
+        let rows = store::comparisons(&self.db, request.after.as_deref(), request.rows()).await?;
+        Ok(Page::cut(rows, request, |comparison| comparison.region.clone()))
+    }
+
+    /// How many regions differed from control after their last comparison. It reads no differences.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn differing(&self) -> Result<i64, Error> {
+        Ok(store::differing(&self.db).await?)
     }
 }

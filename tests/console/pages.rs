@@ -141,6 +141,10 @@ pub(crate) async fn a_slug_is_found_with_its_owner_and_its_history(store: Store)
     visitor.get(&format!("/slugs?q={slug}")).await.says(200, &["alias", &owner]);
     let by_id = visitor.get(&format!("/slugs?q={id}")).await;
     assert_eq!((by_id.status, by_id.headers["location"].as_str()), (303, owner.as_str()));
+    // Digits are the beginning of a slug, unless an organization has this id.
+    cluster.control().reserve("us", &operation(8), 77, "2024-party").await.expect("reserved");
+    visitor.get("/slugs?q=2024").await.says(200, &["2024-party", "/organizations/77"]);
+    visitor.get("/slugs?q=999999").await.says(200, &["No slug begins with"]);
     visitor.get("/audit").await.says(200, &["UpdateOrganizationSlug"]);
     visitor.get(&format!("/audit?object=organization/{id}")).await.says(200, &["UpdateOrganizationSlug"]);
     cluster.stop().await;
@@ -165,7 +169,7 @@ pub(crate) async fn a_silent_region_is_told_and_what_is_old_is_marked(store: Sto
     );
     cluster.change(Silo::Control, &silent).await.expect("changed");
     visitor.get("/regions").await.says(200, &["silent", "3 min"]);
-    visitor.get("/").await.says(200, &["Regions that need somebody", "silent"]);
+    visitor.get("/").await.says(200, &["Regions that need attention", "silent"]);
     visitor.get(&path).await.says(200, &["Region us is silent", ">old<", "writing"]);
     visitor.get("/imports").await.says(200, &[">old<"]);
     cluster.stop().await;
@@ -242,6 +246,10 @@ async fn fill(cluster: &Cluster) {
              {time}, 1, 1, '{summary}', '{details}' FROM {numbers}"
         ),
         format!(
+            "INSERT INTO causeway_region_comparison (region, compared_at, compared, difference_count, repaired_count, \
+             moving_count, differences) SELECT {region}, {time}, 9, 2, n.i % 2, 0, '[]' FROM {numbers} WHERE {instance}"
+        ),
+        format!(
             "INSERT INTO causeway_organization_slug_reservation (slug, organization_id, region, wanted_slug, type, \
              operation_id, created_at) SELECT 'slug-' || n.i, n.i + 1, 'r1', 'x', 'primary', {id}, {time} \
              FROM {numbers}"
@@ -271,6 +279,7 @@ pub(crate) async fn a_hundred_thousand_imports_and_organizations_have_pages(stor
         "/slugs?q=slug-9",
         "/organizations/5",
         "/stuck",
+        "/differences",
         "/audit",
     ] {
         let page = visitor.get(path).await;
@@ -278,6 +287,20 @@ pub(crate) async fn a_hundred_thousand_imports_and_organizations_have_pages(stor
         assert!(page.body.len() < 200_000, "{path}: {} bytes", page.body.len());
     }
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    // All 100 regions are silent and differ.
+    let overview = visitor.get("/").await;
+    overview.says(
+        200,
+        &[
+            ">100</span><span>regions that need attention<",
+            ">100</span><span>regions that differ<",
+            "The first 50 are shown. <a href=\"/regions\">",
+        ],
+    );
+    let first = visitor.get("/differences").await;
+    first.says(200, &["/differences?after=r17\" rel=\"next\""]);
+    assert_eq!(first.body.matches("<section").count(), 10);
+    visitor.get("/differences?after=r17").await.says(200, &["<h2>r18 ", "First page"]);
     // All imports in progress, page by page: each once.
     let (mut path, mut seen) = ("/imports?state=IN_PROGRESS".to_owned(), Vec::new());
     loop {

@@ -166,6 +166,7 @@ on_each_store! {
         old_and_too_many_reports_of_a_region_are_forgotten,
         a_malformed_report_is_refused_with_its_field,
         the_last_comparison_of_a_region_is_stored,
+        comparisons_have_pages_and_those_with_differences_left_are_counted,
         a_report_is_recorded_when_the_version_changes;
     lookups:
         slugs_are_found_by_their_beginning,

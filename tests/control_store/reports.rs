@@ -225,10 +225,39 @@ pub(crate) async fn the_last_comparison_of_a_region_is_stored(fixture: Fixture) 
     reports.report_comparison(&compared(5, 1)).await.expect("stored");
     // An earlier one that comes late.
     reports.report_comparison(&compared(7, 3)).await.expect("taken");
-    assert_eq!(reports.comparisons().await.expect("read"), [compared(5, 1)]);
+    let request = PageRequest { limit: 10, after: None };
+    assert_eq!(reports.comparisons(&request).await.expect("read").items, [compared(5, 1)]);
     assert_eq!(refused_field(reports.report_comparison(&compared(1, 101)).await), "differences");
     let negative = Comparison { compared: -1, ..compared(1, 0) };
     assert_eq!(refused_field(reports.report_comparison(&negative).await), "compared");
+}
+
+pub(crate) async fn comparisons_have_pages_and_those_with_differences_left_are_counted(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us", "de", "fr"]).await;
+    let reports = fixture.control.reports();
+    assert_eq!(reports.differing().await.expect("counted"), 0);
+    for (region, found, repaired) in [("us", 3, 1), ("de", 2, 2), ("fr", 1, 0)] {
+        let comparison = Comparison {
+            region: region.to_owned(),
+            compared_at: now(),
+            compared: 9,
+            difference_count: found,
+            repaired_count: repaired,
+            moving_count: 0,
+            differences: Vec::new(),
+        };
+        reports.report_comparison(&comparison).await.expect("stored");
+    }
+    let mut request = PageRequest { limit: 2, after: None };
+    let mut pages = Vec::new();
+    loop {
+        let page = reports.comparisons(&request).await.expect("a page");
+        pages.push(page.items.into_iter().map(|it| it.region).collect::<Vec<_>>());
+        let Some(next) = page.next else { break };
+        request.after = Some(next);
+    }
+    assert_eq!(pages, [vec!["de", "fr"], vec!["us"]]);
+    assert_eq!(reports.differing().await.expect("counted"), 2, "what is repaired does not differ");
 }
 
 pub(crate) async fn a_report_is_recorded_when_the_version_changes(fixture: Fixture) {

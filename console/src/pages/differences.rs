@@ -1,8 +1,12 @@
 //! How the regions differ from control, by their last comparisons.
 
-use axum::extract::State;
-use causeway_control::model::report::{Comparison, ReportedDifference};
+use axum::extract::{Query, State, rejection::QueryRejection};
+use causeway_control::{
+    PageRequest,
+    model::report::{Comparison, ReportedDifference},
+};
 use maud::{Markup, html};
+use serde::Deserialize;
 
 use super::regions;
 use crate::{
@@ -10,8 +14,11 @@ use crate::{
     context::Context,
     failure::Failed,
     format,
-    html::{Column, Section, Tone, badge, command, live, prose, table, text, when},
+    html::{Column, Section, Tone, badge, command, live, pager, prose, query, table, text, when},
 };
+
+/// How many regions a page has. Each may have 100 differences.
+const REGIONS: u16 = 10;
 
 const COLUMNS: [Column; 4] = [text("Difference"), text("Organization"), text("What"), text("What to do")];
 
@@ -64,8 +71,21 @@ fn comparison(context: &Context, it: &Comparison, address: Option<&str>) -> Mark
     }
 }
 
-pub(crate) async fn show(State(console): State<Console>, context: Context) -> Result<Markup, Failed> {
-    let comparisons = console.control.reports().comparisons().await?;
+#[derive(Debug, Deserialize)]
+pub(crate) struct Asked {
+    #[serde(default)]
+    after: String,
+}
+
+pub(crate) async fn show(
+    State(console): State<Console>,
+    context: Context,
+    asked: Result<Query<Asked>, QueryRejection>,
+) -> Result<Markup, Failed> {
+    let Query(asked) = asked?;
+    let request = PageRequest { limit: REGIONS, after: Some(asked.after).filter(|after| !after.is_empty()) };
+    let page = console.control.reports().comparisons(&request).await?;
+    let next = page.next.map(|next| format!("/differences?after={}", query(&next)));
     let addresses = regions::addresses(&console).await?;
     let main = html! {
         h1 { "Differences" }
@@ -73,12 +93,13 @@ pub(crate) async fn show(State(console): State<Console>, context: Context) -> Re
             "Each region compares its organizations with control every hour, repairs what loses nothing, and leaves "
             "the rest to people."
         }
-        @if comparisons.is_empty() {
+        @if page.items.is_empty() {
             p.empty { "No region has reported a comparison." }
         }
-        @for it in &comparisons {
+        @for it in &page.items {
             (comparison(&context, it, addresses.get(&it.region).map(String::as_str)))
         }
+        (pager("/differences", request.after.is_none(), next.as_deref()))
     };
     Ok(live(&context, "Differences", Section::Differences, main))
 }

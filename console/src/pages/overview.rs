@@ -1,10 +1,11 @@
-//! What needs somebody, and what is in progress.
+//! What needs attention, and what is in progress.
 
 use axum::extract::State;
 use causeway_control::{PageRequest, model::report::ImportFilter};
 use maud::{Markup, html};
 
 use super::{
+    ROWS,
     imports::imports_table,
     regions::{self, needs_attention, regions_table},
 };
@@ -50,23 +51,27 @@ pub(crate) async fn show(State(console): State<Console>, context: Context) -> Re
     let newest =
         control.reports().imports(&filter(None, false), &PageRequest { limit: SHOWN, after: None }).await?;
     let stuck = control.slug_reservations().stuck(&look).await?;
-    let comparisons = control.reports().comparisons().await?;
-    let differing = comparisons.iter().filter(|it| it.difference_count > it.repaired_count).count();
-    let attention: Vec<_> =
+    let differing = control.reports().differing().await?;
+    let mut attention: Vec<_> =
         all.iter().filter(|region| needs_attention(region, context.now)).cloned().collect();
+    let attention_count = attention.len();
+    attention.truncate(usize::from(ROWS));
     let main = html! {
         h1 { "Overview" }
         ul.tiles {
             (tile("/regions", ("region", "regions"), all.len(), false, false))
-            (tile("/regions", ("region that needs somebody", "regions that need somebody"), attention.len(), false, true))
+            (tile("/regions", ("region that needs attention", "regions that need attention"), attention_count, false, true))
             (tile("/imports?state=IN_PROGRESS", ("import in progress", "imports in progress"), running.items.len(), running.next.is_some(), false))
             (tile("/imports?state=FAILED", ("failed import", "failed imports"), failed.items.len(), failed.next.is_some(), true))
             (tile("/stuck", ("stuck operation", "stuck operations"), stuck.items.len(), stuck.next.is_some(), true))
-            (tile("/differences", ("region that differs", "regions that differ"), differing, false, true))
+            (tile("/differences", ("region that differs", "regions that differ"), usize::try_from(differing).unwrap_or(usize::MAX), false, true))
         }
         @if !attention.is_empty() {
-            h2 { "Regions that need somebody" }
+            h2 { "Regions that need attention" }
             (regions_table(&context, &attention, &reports))
+            @if attention_count > attention.len() {
+                p { "The first " (attention.len()) " are shown. " a href="/regions" { "All regions" } }
+            }
         }
         h2 { "Imports" }
         @if newest.items.is_empty() {

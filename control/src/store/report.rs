@@ -207,12 +207,16 @@ pub(crate) async fn set_comparison(tx: &mut Tx, comparison: &Comparison) -> Resu
     Ok(tx.execute(statement).await? == 1)
 }
 
-/// The last comparison of each region, sorted by region.
-pub(crate) async fn comparisons(db: &Db) -> Result<Vec<Comparison>, DbError> {
-    let statement = Statement::new(
+/// The last comparisons of the regions after `after`, sorted by region.
+pub(crate) async fn comparisons(db: &Db, after: Option<&str>, rows: i64) -> Result<Vec<Comparison>, DbError> {
+    let mut statement = Statement::new(
         "SELECT region, compared_at, compared, difference_count, repaired_count, moving_count, differences \
-         FROM causeway_region_comparison ORDER BY region",
+         FROM causeway_region_comparison",
     );
+    if let Some(after) = after {
+        statement = statement.push(" WHERE region > ").arg(after);
+    }
+    let statement = statement.push(" ORDER BY region LIMIT ").arg(rows);
     let comparison = |row: &Row| {
         Ok(Comparison {
             region: row.text("region")?,
@@ -225,4 +229,13 @@ pub(crate) async fn comparisons(db: &Db) -> Result<Vec<Comparison>, DbError> {
         })
     };
     db.fetch_all(statement).await?.iter().map(comparison).collect()
+}
+
+/// How many regions had differences left after their last comparison.
+pub(crate) async fn differing(db: &Db) -> Result<i64, DbError> {
+    let statement = Statement::new(
+        "SELECT count(*) AS differing FROM causeway_region_comparison WHERE difference_count > repaired_count",
+    );
+    let rows = db.fetch_all(statement).await?;
+    rows.first().ok_or_else(|| DbError::inconsistent("a count without a row"))?.int("differing")
 }

@@ -33,6 +33,11 @@ CREATE INDEX causeway_reported_import_created_idx
   ON causeway_reported_import (created_at, region, import_id);
 CREATE INDEX causeway_reported_import_region_idx
   ON causeway_reported_import (region, created_at, import_id);
+-- The console reads both every two seconds: imports in progress, and those that failed.
+CREATE INDEX causeway_reported_import_in_progress_idx
+  ON causeway_reported_import (created_at, region, import_id) WHERE NOT ended;
+CREATE INDEX causeway_reported_import_state_idx
+  ON causeway_reported_import (state, created_at, region, import_id);
 
 -- The last comparison of each region with control.
 CREATE TABLE causeway_region_comparison (
