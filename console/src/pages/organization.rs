@@ -66,11 +66,11 @@ pub(crate) async fn show(
         .ok()
         .filter(|id| *id > 0)
         .ok_or_else(|| Failed::bad("The id of an organization is a number from 1."))?;
-    let KnownOrganization { reservations, renames, entry } =
-        console.control.slug_reservations().known(id).await?;
-    if reservations.is_empty() && renames.is_empty() {
+    let known = console.control.slug_reservations().known(id).await?;
+    if known.is_empty() {
         return Err(Failed::absent(format!("Control has no slug of an organization {id}.")));
     }
+    let KnownOrganization { reservations, renames, entry } = known;
     let filter = Filter { object: Some(format!("organization/{id}")), ..Filter::default() };
     let request = PageRequest { limit: ENTRIES, after: None };
     let entries = console.control.audit().entries(&filter, &request).await?.items;

@@ -69,9 +69,10 @@ pub(crate) async fn show(
     if search.len() > MAX_SEARCH || asked.after.len() > MAX_SEARCH {
         return Err(Failed::bad(format!("A search has at most {MAX_SEARCH} bytes.")));
     }
-    // No slug consists of digits only: this is the id of an organization.
+    // Digits may be the beginning of a slug, too.
     if let Ok(id) = search.parse::<i64>()
         && id > 0
+        && !console.control.slug_reservations().known(id).await?.is_empty()
     {
         return Ok(Redirect::to(&format!("/organizations/{id}")).into_response());
     }

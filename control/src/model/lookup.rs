@@ -48,3 +48,11 @@ pub struct KnownOrganization {
     /// Its directory entry; `None` if its region has not reported it.
     pub entry: Option<DirectoryOrganization>,
 }
+
+impl KnownOrganization {
+    /// Whether control has no slug of it and has never renamed it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.reservations.is_empty() && self.renames.is_empty()
+    }
+}
