@@ -2,12 +2,15 @@
 
 use causeway_harness::cluster::{Cluster, ImportOptions, Service, Store};
 use causeway_proto::{
-    control::v1::{GetSlugRenameRequest, RenameState, UpdateOrganizationSlugRequest},
+    control::v1::{
+        GetSlugRenameRequest, RenameState, ResumeRegionRequest, SuspendRegionRequest,
+        UpdateOrganizationSlugRequest,
+    },
     relocation::v1::{AuditEntry, ListAuditEntriesRequest},
 };
 use uuid::Uuid;
 
-use crate::support::{age, example, operation, reserved_long_ago, started, token};
+use crate::support::{age, example, operation, reserved_long_ago, started, token, visitor};
 
 /// What the audit log of control has about an operation by the console, as call, outcome and caller.
 pub(crate) async fn entries(cluster: &Cluster, number: u128) -> Vec<AuditEntry> {
@@ -31,9 +34,13 @@ pub(crate) async fn a_stuck_reservation_is_released_after_a_question(store: Stor
     // A question changes nothing.
     visitor.get("/stuck").await.says(200, &["wanted-by-many"]);
     let done = visitor.post(&path, &format!("token={}", token(&page.body))).await;
-    assert_eq!((done.status, done.headers["location"].as_str()), (303, "/stuck?released=1"));
+    assert_eq!((done.status, done.headers["location"].as_str()), (303, path.as_str()));
     let after = visitor.get(&done.headers["location"]).await;
-    after.says(200, &["1 slug is free", "Nothing is stuck"]);
+    after.says(200, &["This operation is released: 1 slug was freed"]);
+    after.lacks(&["<form"]);
+    visitor.get("/stuck").await.says(200, &["Nothing is stuck"]);
+    // Only the database says what was released.
+    visitor.get("/stuck?released=5").await.lacks(&["Released", "role=\"status\""]);
     let entries = entries(&cluster, 1).await;
     let told: Vec<_> = entries.iter().map(|it| (it.call.as_str(), it.outcome.as_str())).collect();
     assert_eq!(told, [("console/release-operation", "OK")]);
@@ -81,8 +88,50 @@ pub(crate) async fn a_rename_that_hangs_is_given_up_after_a_question(store: Stor
     let request = GetSlugRenameRequest { operation_id: operation(5) };
     let rename = cluster.control().reservations().get_slug_rename(request).await.expect("read").into_inner();
     assert_eq!(rename.state(), RenameState::Refused);
-    visitor.get(&path).await.says(200, &["This rename is over"]);
+    visitor.get(&path).await.says(200, &["This rename is over: rename", "was released before"]);
     visitor.get(&owner).await.lacks(&[&path]);
+    cluster.stop().await;
+}
+
+pub(crate) async fn a_suspended_region_is_to_be_resumed_before_a_release(store: Store) {
+    let (cluster, visitor) = started(store).await;
+    reserved_long_ago(&cluster, 1, 77, "wanted-by-many").await;
+    let path = format!("/stuck/us/{}/release", operation(1));
+    let asked = visitor.get(&path).await;
+    let regions = cluster.control().regions();
+    let request = SuspendRegionRequest { name: "us".to_owned(), text: "stolen key".to_owned() };
+    regions.clone().suspend_region(request).await.expect("suspended");
+    let page = visitor.get(&path).await;
+    page.says(200, &["Region us is suspended", "causeway regions resume us --control http://"]);
+    page.lacks(&["<form", "token"]);
+    visitor.post(&path, &format!("token={}", token(&asked.body))).await.says(409, &["suspended"]);
+    let request = ResumeRegionRequest { name: "us".to_owned() };
+    regions.clone().resume_region(request).await.expect("resumed");
+    visitor.get(&path).await.says(200, &["What will happen"]);
+    cluster.stop().await;
+}
+
+pub(crate) async fn a_rename_is_not_shown_for_an_operation_of_another_region(store: Store) {
+    let started = Cluster::builder(store).region("us").region("de").console().start().await;
+    let cluster = started.expect("a cluster");
+    let visitor = visitor(&cluster);
+    let import = cluster.region(0).import(&example(), &ImportOptions::default()).await.expect("it ends");
+    cluster.kill(Service::Region(0)).await;
+    // The id of a rename is chosen by its caller, and that of an operation by its region.
+    cluster.control().reserve("de", &operation(5), 9_000_001, "of-de").await.expect("reserved");
+    let rename = UpdateOrganizationSlugRequest {
+        operation_id: operation(5),
+        organization_id: import.organizations[0].id,
+        desired_slug: "never".to_owned(),
+        wait: Some(prost_types::Duration::default()),
+        ..Default::default()
+    };
+    cluster.control().reservations().update_organization_slug(rename).await.expect("begun");
+    let of = |region: &str| format!("/stuck/{region}/{}/release", operation(5));
+    visitor.get(&of("us")).await.says(200, &["Give up a rename?", "never"]);
+    let of_de = visitor.get(&of("de")).await;
+    of_de.says(200, &["Release reserved slugs?", "that region de has reserved"]);
+    of_de.lacks(&["never", "rename"]);
     cluster.stop().await;
 }
 
@@ -115,7 +164,7 @@ pub(crate) async fn an_action_without_its_token_does_nothing_and_is_recorded(sto
     visitor.post("/stuck/us/x/release", &with(&own)).await.says(400, &["UUID"]);
     let absent = operation(3);
     visitor.get(&format!("/stuck/us/{absent}/release")).await.says(404, &[]);
-    visitor.get(&format!("/stuck/fr/{}/release", operation(1))).await.says(409, &[]);
+    visitor.get(&format!("/stuck/fr/{}/release", operation(1))).await.says(404, &["fr"]);
     let done = visitor.post(&path(1), &with(&own)).await;
     assert_eq!(done.status, 303, "the right token still does it: {}", done.body);
     cluster.stop().await;

@@ -103,7 +103,6 @@ async fn what_is_no_request_of_the_console_is_refused() {
         ("/imports?after=1%20US%20x", "not one that the console has linked"),
         ("/stuck?after=x", "not one that the console has linked"),
         ("/audit?after=1", "not one that the console has linked"),
-        ("/stuck?released=many", "invalid"),
     ] {
         visitor.get(path).await.says(400, &[wrong]);
     }

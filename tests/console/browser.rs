@@ -330,7 +330,8 @@ async fn an_operator_releases_a_reservation_in_a_browser_and_an_importer_cannot(
     browser.click("td a.button").await;
     browser.until_shown("This cannot be undone").await;
     browser.click("button.danger").await;
-    browser.until_shown("1 slug is free").await;
+    browser.until_shown("1 slug was freed").await;
+    browser.goto(&format!("{operator}/stuck")).await;
     browser.until_shown("Nothing is stuck").await;
     browser.goto(&format!("{operator}/audit")).await;
     browser.until_shown("release-operation").await;

@@ -27,6 +27,8 @@ causeway_harness::on_each_store! {
         a_hundred_thousand_imports_and_organizations_have_pages;
     actions:
         a_stuck_reservation_is_released_after_a_question,
+        a_suspended_region_is_to_be_resumed_before_a_release,
+        a_rename_is_not_shown_for_an_operation_of_another_region,
         a_rename_that_hangs_is_given_up_after_a_question,
         an_action_without_its_token_does_nothing_and_is_recorded;
 }

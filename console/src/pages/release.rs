@@ -24,7 +24,7 @@ use crate::{
     context::Context,
     failure::Failed,
     format,
-    html::{Section, command, facts, query, still, when},
+    html::{Section, command, facts, prose, query, still, when},
     token,
 };
 
@@ -37,10 +37,10 @@ fn operation_id(text: &str) -> Result<Uuid, Failed> {
     Uuid::try_parse(text).map_err(|_| Failed::bad("The id of an operation is a UUID."))
 }
 
-/// The rename of an operation, if it is one.
-async fn rename_of(console: &Console, operation_id: Uuid) -> Result<Option<Rename>, Failed> {
-    match console.control.renames().get(operation_id).await {
-        Ok(rename) => Ok(Some(rename)),
+/// The rename of an operation, if it is one. An operation of another region may have the same id.
+async fn rename_of(console: &Console, operation: &OperationSummary) -> Result<Option<Rename>, Failed> {
+    match console.control.renames().get(operation.operation_id).await {
+        Ok(rename) => Ok(Some(rename).filter(|rename| rename.region == operation.region)),
         Err(error) => match Status::from(error) {
             status if status.code() == Code::NotFound => Ok(None),
             status => Err(status.into()),
@@ -77,6 +77,61 @@ fn consequences(operation: &OperationSummary, rename: Option<&Rename>) -> Markup
     }
 }
 
+/// What became of an operation that is over; `None` if it can be released.
+fn outcome(operation: &OperationSummary, rename: Option<&Rename>) -> Option<Markup> {
+    let released = operation.released_count;
+    Some(match rename.map(|rename| &rename.state) {
+        Some(RenameState::Pending) => return None,
+        Some(RenameState::Confirmed) => html! {
+            p.note.warn { "This rename is over: its region has done it. There is nothing to give up." }
+        },
+        Some(RenameState::Refused(refusal)) => html! {
+            p.note.good role="status" { "This rename is over: " (prose(&refusal.message)) "." }
+        },
+        None => match operation.progress {
+            Progress::Reserving | Progress::Reserved | Progress::Releasing => return None,
+            Progress::Confirming | Progress::Confirmed => html! {
+                p.note.warn { "This operation is confirmed: there is nothing to release." }
+            },
+            Progress::Released => html! {
+                p.note.good role="status" {
+                    "This operation is released: "
+                    @if released == 1 { "1 slug was freed." }
+                    @else { (format::number(released)) " slugs were freed." }
+                }
+            },
+        },
+    })
+}
+
+/// What the form would do, and the form; or what must be done before.
+fn question(context: &Context, operation: &OperationSummary, rename: Option<&Rename>, token: &str) -> Markup {
+    let id = operation.operation_id.to_string();
+    html! {
+        h2 { "What will happen" }
+        (consequences(operation, rename))
+        form.action method="post" action=(path_of(&operation.region, operation.operation_id)) {
+            input type="hidden" name="token" value=(token);
+            button.danger type="submit" { @if rename.is_some() { "Give up the rename" } @else { "Release" } }
+            a.button href="/stuck" { "Do nothing" }
+        }
+        p { "The same as a command: "
+            (command(["causeway", "slugs", "release-operation", &id, "--control", &context.control_url]))
+        }
+    }
+}
+
+/// Control changes nothing for a region that is suspended.
+fn suspended(context: &Context, region: &str) -> Markup {
+    html! {
+        p.note.warn {
+            "Region " (region) " is suspended, and control changes nothing for it. Resume it first, if the cause is "
+            "gone, and load this page again:"
+        }
+        p { (command(["causeway", "regions", "resume", region, "--control", &context.control_url])) }
+    }
+}
+
 pub(crate) async fn ask(
     State(console): State<Console>,
     context: Context,
@@ -84,14 +139,11 @@ pub(crate) async fn ask(
 ) -> Result<Markup, Failed> {
     let Path((region, id)) = path?;
     let id = operation_id(&id)?;
-    let operation = console.control.slug_reservations().operation(&region, id).await?;
-    let rename = rename_of(&console, id).await?;
-    let is_over = match &rename {
-        Some(rename) => rename.state != RenameState::Pending,
-        None => !matches!(operation.progress, Progress::Reserving | Progress::Reserved | Progress::Releasing),
-    };
-    let action = path_of(&region, id);
-    let token = token::make(&console.control, &action, &context.who, context.now);
+    let known = console.control.regions().get(&region).await?;
+    let operation = console.control.slug_reservations().operation(&known.name, id).await?;
+    let rename = rename_of(&console, &operation).await?;
+    let rename = rename.as_ref();
+    let token = token::make(console.control.page_key(), &path_of(&region, id), &context.who, context.now);
     let title = if rename.is_some() { "Give up a rename?" } else { "Release reserved slugs?" };
     let main = html! {
         p.path { a href="/stuck" { "Stuck" } }
@@ -102,22 +154,12 @@ pub(crate) async fn ask(
             ("Begun", when(&context, operation.created_at)),
             ("Slugs", html! { (format::number(operation.organization_count)) }),
         ]))
-        @if is_over {
-            p.note.warn {
-                @if rename.is_some() { "This rename is over: there is nothing to give up." }
-                @else { "This operation is confirmed or released: there is nothing to release." }
-            }
+        @if let Some(outcome) = outcome(&operation, rename) {
+            (outcome)
+        } @else if known.suspension.is_some() {
+            (suspended(&context, &known.name))
         } @else {
-            h2 { "What will happen" }
-            (consequences(&operation, rename.as_ref()))
-            form.action method="post" action=(action) {
-                input type="hidden" name="token" value=(token);
-                button.danger type="submit" { @if rename.is_some() { "Give up the rename" } @else { "Release" } }
-                a.button href="/stuck" { "Do nothing" }
-            }
-            p { "The same as a command: "
-                (command(["causeway", "slugs", "release-operation", &id.to_string(), "--control", &context.control_url]))
-            }
+            (question(&context, &operation, rename, &token))
         }
     };
     Ok(still(&context, title, Section::Stuck, &main))
@@ -137,8 +179,9 @@ pub(crate) async fn release(
 ) -> Result<Redirect, Failed> {
     let Path((region, id)) = path?;
     let id = operation_id(&id)?;
-    let released = act(&console, &context, &region, id, form).await;
-    released.map(|count| Redirect::to(&format!("/stuck?released={count}")))
+    act(&console, &context, &region, id, form).await?;
+    // That page says what has become of the operation.
+    Ok(Redirect::to(&path_of(&region, id)))
 }
 
 async fn act(
@@ -147,12 +190,12 @@ async fn act(
     region: &str,
     id: Uuid,
     form: Result<Form<Confirmed>, FormRejection>,
-) -> Result<i64, Failed> {
+) -> Result<(), Failed> {
     about(Subject::operation(id));
     let confirmed = form.map(|Form(confirmed)| confirmed).map_err(Failed::from);
     let is_confirmed = confirmed.as_ref().is_ok_and(|confirmed| {
         let action = path_of(region, id);
-        token::is_valid(&console.control, &action, &context.who, &confirmed.token, context.now)
+        token::is_valid(console.control.page_key(), &action, &context.who, &confirmed.token, context.now)
     });
     if !is_confirmed {
         let failed = match confirmed {
@@ -168,7 +211,7 @@ async fn act(
         return Err(failed);
     }
     match console.control.slug_reservations().release_stuck(region, id).await {
-        Ok(count) => Ok(count),
+        Ok(_) => Ok(()),
         Err(error) => {
             let status = Status::from(error);
             console.control.audit().failed(&Call::current(), &status);

@@ -60,8 +60,6 @@ pub(crate) fn stuck_table(context: &Context, operations: &[StuckOperation]) -> M
 pub(crate) struct Asked {
     #[serde(default)]
     after: String,
-    /// What was released just now: how many slugs.
-    released: Option<i64>,
 }
 
 pub(crate) async fn show(
@@ -90,12 +88,6 @@ pub(crate) async fn show(
         .map(|(since, id)| format!("/stuck?after={}", query(&format!("{} {id}", since.timestamp_micros()))));
     let main = html! {
         h1 { "Stuck" }
-        @if let Some(released) = asked.released {
-            p.note.good role="status" {
-                @if released == 1 { "Released: 1 slug is free." }
-                @else { "Released: " (format::number(released)) " slugs are free." }
-            }
-        }
         p.lead {
             "Imports and renames that reserved slugs more than 10 minutes ago, and whose region has neither confirmed nor "
             "released them. A newer rename is on the page of its organization. An import that waits keeps its "
