@@ -64,6 +64,8 @@ async fn operators_see_the_console_and_act_and_nobody_else_does() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_that_does_not_say_who_its_holder_is_shows_nothing() {
     let (pki, cluster) = with_identities().await;
+    let ann = visitor(&pki, &cluster, Role::Operator, "ann");
+    ann.until("/regions", "alive").await;
     reserved_long_ago(&cluster, 1, 77, "wanted-by-many").await;
     let path = format!("/stuck/us/{}/release", operation(1));
     for (name, uri, why) in [
@@ -84,7 +86,6 @@ async fn a_certificate_that_does_not_say_who_its_holder_is_shows_nothing() {
         }
         other.post(&path, "token=x").await.says(403, &["for operators"]);
     }
-    let ann = visitor(&pki, &cluster, Role::Operator, "ann");
     ann.until("/audit", "UNAUTHENTICATED IDENTITY_INVALID").await;
     ann.get("/stuck").await.says(200, &["wanted-by-many"]);
     cluster.stop().await;

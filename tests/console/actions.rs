@@ -42,8 +42,8 @@ pub(crate) async fn a_stuck_reservation_is_released_after_a_question(store: Stor
     // Only the database says what was released.
     visitor.get("/stuck?released=5").await.lacks(&["Released", "role=\"status\""]);
     let entries = entries(&cluster, 1).await;
-    let told: Vec<_> = entries.iter().map(|it| (it.call.as_str(), it.outcome.as_str())).collect();
-    assert_eq!(told, [("console/release-operation", "OK")]);
+    let recorded: Vec<_> = entries.iter().map(|it| (it.call.as_str(), it.outcome.as_str())).collect();
+    assert_eq!(recorded, [("console/release-operation", "OK")]);
     assert_eq!(entries[0].address, "127.0.0.1");
     // What is confirmed is the slug of an organization, and no action takes it away.
     reserved_long_ago(&cluster, 2, 78, "in-use").await;

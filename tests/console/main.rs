@@ -9,6 +9,7 @@ mod bad_input;
 mod browser;
 mod command;
 mod http;
+mod markup;
 mod pages;
 mod support;
 mod webdriver;
@@ -21,8 +22,8 @@ causeway_harness::on_each_store! {
         an_import_is_shown_while_it_runs_and_when_it_has_ended,
         a_failed_import_is_shown_with_why_and_what_to_do,
         a_slug_is_found_with_its_owner_and_its_history,
-        a_silent_region_is_told_and_what_is_old_is_marked,
-        a_suspended_region_is_told,
+        a_silent_region_is_shown_and_what_is_old_is_marked,
+        a_suspended_region_is_shown,
         a_difference_is_shown_with_what_to_do,
         a_hundred_thousand_imports_and_organizations_have_pages;
     actions:

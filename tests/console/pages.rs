@@ -150,7 +150,7 @@ pub(crate) async fn a_slug_is_found_with_its_owner_and_its_history(store: Store)
     cluster.stop().await;
 }
 
-pub(crate) async fn a_silent_region_is_told_and_what_is_old_is_marked(store: Store) {
+pub(crate) async fn a_silent_region_is_shown_and_what_is_old_is_marked(store: Store) {
     let (cluster, visitor) = started(store).await;
     cluster.failpoints().arm("region.models.written", Act::Hold, 0);
     let bytes = export::large(2).to_bytes();
@@ -175,7 +175,7 @@ pub(crate) async fn a_silent_region_is_told_and_what_is_old_is_marked(store: Sto
     cluster.stop().await;
 }
 
-pub(crate) async fn a_suspended_region_is_told(store: Store) {
+pub(crate) async fn a_suspended_region_is_shown(store: Store) {
     let (cluster, visitor) = started(store).await;
     visitor.until("/regions", env!("CARGO_PKG_VERSION")).await;
     // What an operator has written is shown as text.
