@@ -1,7 +1,7 @@
 //! The frame of a page, and the pieces that pages are made of. maud escapes every text.
 
 use chrono::{DateTime, Utc};
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{DOCTYPE, Markup, html};
 
 use crate::{context::Context, format};
 
@@ -83,7 +83,7 @@ pub(crate) fn document(
     }
 }
 
-/// A page that shows what is so now, or only its main part if the script asks for that.
+/// A page that shows the present state, or only its main part if the script asks for that.
 pub(crate) fn live(context: &Context, title: &str, section: Section, main: Markup) -> Markup {
     if context.main_only { main } else { document(title, Some(section), &context.who, Some(LIVE), &main) }
 }
@@ -248,11 +248,6 @@ pub(crate) fn progress(done: i64, total: i64, label: &str) -> Markup {
             " " (percent) "%"
         }
     }
-}
-
-/// Nothing.
-pub(crate) fn nothing() -> Markup {
-    PreEscaped(String::new())
 }
 
 /// A value for the query of a link.

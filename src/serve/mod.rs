@@ -425,8 +425,13 @@ impl Running {
     /// The address that it listens on, as a URL that begins with `https://` if it speaks TLS, else with `http://`.
     #[must_use]
     pub fn url(&self) -> String {
+        self.url_of(self.address)
+    }
+
+    /// The URL of a port that speaks TLS if the service does.
+    fn url_of(&self, address: SocketAddr) -> String {
         let scheme = if self.settings.tls.is_some() { "https" } else { "http" };
-        format!("{scheme}://{}", self.address)
+        format!("{scheme}://{address}")
     }
 
     fn with_console(self, console: RunningConsole) -> Self {
@@ -436,8 +441,7 @@ impl Running {
     /// The URL of its console, if it has one.
     #[must_use]
     pub fn console_url(&self) -> Option<String> {
-        let scheme = if self.settings.tls.is_some() { "https" } else { "http" };
-        self.console.as_ref().map(|console| format!("{scheme}://{}", console.address))
+        self.console.as_ref().map(|console| self.url_of(console.address))
     }
 
     /// Waits until the service ends by itself, which it never should, and returns why it did. It must still be stopped

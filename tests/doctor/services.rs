@@ -98,7 +98,7 @@ async fn what_control_finds(store: Store) {
     assert!(text.contains("region us cannot be reached at"), "{text}");
     change(&cluster, "UPDATE causeway_region SET last_contact_at = '2020-01-01T00:00:00Z'").await;
     let text = control(&cluster).await.has("silent", &[("feed", "error"), ("reachable", "error")]);
-    assert!(text.contains("heard nothing of region us for"), "{text}");
+    assert!(text.contains("heard nothing from region us for"), "{text}");
     cluster.start_region(0).await.expect("started");
 
     cluster.refuse_rows(Silo::Control, "causeway_health", true).await.expect("refused");

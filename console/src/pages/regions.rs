@@ -6,7 +6,7 @@ use axum::extract::{Query, State, rejection::QueryRejection};
 use causeway_control::{
     PageRequest,
     model::{
-        region::{KnownRegion, Region},
+        region::{KnownRegion, Region, SILENT_AFTER},
         report::RegionReport,
     },
 };
@@ -20,11 +20,9 @@ use crate::{
     context::Context,
     failure::Failed,
     format,
-    html::{Column, Section, Tone, badge, live, nothing, numeric, pager, query, table, text, when},
+    html::{Column, Section, Tone, badge, live, numeric, pager, query, table, text, when},
 };
 
-/// A region that runs reads its feed all the time, which control notes about every 10 seconds.
-const SILENT_AFTER: TimeDelta = TimeDelta::seconds(40);
 /// The end of a certificate is shown from this time before it on.
 const CERTIFICATE_SOON: TimeDelta = TimeDelta::days(14);
 
@@ -35,7 +33,7 @@ pub(crate) fn silent_since(region: &KnownRegion, now: DateTime<Utc>) -> Option<D
     (now.signed_duration_since(heard) > SILENT_AFTER).then_some(heard)
 }
 
-/// Whether a region needs somebody.
+/// Whether a region needs attention.
 pub(crate) fn needs_attention(region: &KnownRegion, now: DateTime<Utc>) -> bool {
     region.suspension.is_some() || silent_since(region, now).is_some() || region.has_id_conflicts
 }
@@ -73,7 +71,7 @@ fn state(context: &Context, region: &KnownRegion) -> Markup {
             (badge(Tone::Plain, "never registered"))
         } @else if let Some(since) = silent {
             (badge(Tone::Bad, "silent"))
-            " last heard " (when(context, since))
+            " last heard from " (when(context, since))
         } @else {
             (badge(Tone::Good, "alive"))
         }
@@ -90,7 +88,7 @@ fn state(context: &Context, region: &KnownRegion) -> Markup {
 
 /// How far a region is behind its feed.
 fn lag(region: &KnownRegion, report: Option<&RegionReport>) -> Markup {
-    let (Some(version), Some(report)) = (region.feed_version, report) else { return nothing() };
+    let (Some(version), Some(report)) = (region.feed_version, report) else { return html! {} };
     match version.saturating_sub(report.feed_version) {
         ..=0 => html! { "none" },
         behind => html! { (format::number(behind)) " changes" },
@@ -98,7 +96,7 @@ fn lag(region: &KnownRegion, report: Option<&RegionReport>) -> Markup {
 }
 
 fn certificate(context: &Context, registered: &Region) -> Markup {
-    let Some(end) = registered.certificate_end else { return nothing() };
+    let Some(end) = registered.certificate_end else { return html! {} };
     let left = end.signed_duration_since(context.now);
     html! {
         @if left <= TimeDelta::zero() { (badge(Tone::Bad, "certificate ended")) " " (when(context, end)) }
@@ -161,7 +159,7 @@ pub(crate) async fn show(
         h1 { "Regions" }
         p.lead {
             "A region that runs reads its feed all the time, and reports its imports every few seconds. Control cannot call a "
-            "region: what is here is what the region has told."
+            "region: what is here is what the region has reported."
         }
         @if page.items.is_empty() {
             p.empty { "No region has been added or has registered. Start one with " code { "causeway region" } "." }

@@ -1,8 +1,12 @@
 //! Regions, and the ids in their tables.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 pub use causeway_relocation::export::MAX_PK as MAX_ID;
+
+/// A region that control has not heard from for longer than this is silent. One that runs reads its feed all the time,
+/// which control notes about every 10 seconds.
+pub const SILENT_AFTER: TimeDelta = TimeDelta::seconds(40);
 
 /// Which regions control lets register.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

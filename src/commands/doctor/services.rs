@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use causeway_client::{CallError, Client, ClientTls, Service, Timeouts, collect_pages};
+use causeway_control::model::region::SILENT_AFTER;
 use causeway_proto::{
     control::v1::{
         ListSlugOperationsRequest, ListSlugOperationsResponse, Region, SlugOperation, SlugOperationState,
@@ -33,9 +34,6 @@ use crate::{
         regions::{Note, certificate, suspension},
     },
 };
-
-/// A region reads its feed all the time, and control notes it every ten seconds.
-const SILENT_AFTER: TimeDelta = TimeDelta::seconds(60);
 
 /// Reservations that are temporary for longer than this are reported. An import holds its own from the time that control
 /// has answered until its slugs are written, which takes minutes.
@@ -244,7 +242,7 @@ fn registration(about: &mut About<'_>, region: &Region, place: &CommandTarget, n
     match elapsed(region.last_contact_time.as_ref(), now) {
         Some(silent) if silent > SILENT_AFTER => about.error(
             Check::Feed,
-            format!("control has heard nothing of region {name} for {}", shown(silent)),
+            format!("control has heard nothing from region {name} for {}", shown(silent)),
             "look whether the region runs, and at its log",
         ),
         _ => about.ok(
