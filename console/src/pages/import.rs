@@ -140,8 +140,8 @@ pub(crate) async fn show(
         p.lead { (state(&import)) " " @if !import.ended { (age(&context, reported)) } }
         @if let Some(since) = silent.filter(|_| !import.ended) {
             p.note.bad {
-                "Region " (region) " is silent: it was last heard " (when(&context, since)) ". What follows is what "
-                "it told before. Look whether its service runs, and at its log."
+                "Region " (region) " is silent: it was last heard from " (when(&context, since)) ". What follows is what "
+                "it reported before. Look whether its service runs, and at its log."
             }
         }
         @if !import.ended { div.how-far { (how_far(&import)) } }

@@ -96,11 +96,11 @@ fn left(now: &ReportedProgress, size: i64) -> Option<String> {
     (seconds > 0).then(|| format::duration(TimeDelta::seconds(seconds.min(10_000_000))))
 }
 
-/// When a region has told what is shown of it, if that was long ago.
+/// When a region reported what is shown of it, if that was long ago.
 pub(crate) fn age(context: &Context, reported: Option<DateTime<Utc>>) -> Markup {
     match reported {
         Some(at) if context.now.signed_duration_since(at) > OLD_AFTER => html! {
-            (badge(Tone::Warn, "old")) " told " (when(context, at))
+            (badge(Tone::Warn, "old")) " reported " (when(context, at))
         },
         _ => html! {},
     }
@@ -142,7 +142,7 @@ pub(crate) fn imports_table(
                         span.sub { "waits: " (prose(&waiting.message)) }
                     }
                     @if let Some(failure) = &import.summary.failure {
-                        span.sub { (prose(&first_sentence(&failure.message))) }
+                        span.sub { (prose(&beginning(&failure.message))) }
                     }
                 },
                 html! { (format::number(import.organization_count)) },
@@ -155,7 +155,7 @@ pub(crate) fn imports_table(
 }
 
 /// The beginning of a message, for a row of a table.
-fn first_sentence(message: &str) -> String {
+fn beginning(message: &str) -> String {
     const MOST: usize = 160;
     match message.char_indices().nth(MOST) {
         Some((end, _)) => format!("{}…", message.get(..end).unwrap_or_default()),
@@ -226,7 +226,7 @@ pub(crate) async fn show(
     let main = html! {
         h1 { "Imports" }
         p.lead {
-            "Of each region, the last 1,000 imports as the region has told, seconds ago while it runs. Imports that "
+            "Of each region, the last 1,000 imports as the region reported them, seconds ago while it runs. Imports that "
             "ended more than 30 days ago are shown by " code { "causeway imports list --region URL" } "."
         }
         form.filter action="/imports" method="get" role="search" aria-label="Imports" {
