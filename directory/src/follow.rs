@@ -126,6 +126,9 @@ impl Known {
             };
             regions.push(followed);
         }
+        // First, because a region that is gone leaves the holders slug by slug, and nobody has to wait for that.
+        drop(regions);
+        drop(old);
     }
 
     /// The regions that there were are those that there are.

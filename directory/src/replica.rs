@@ -424,7 +424,7 @@ mod tests {
         Break,
         /// It breaks, and the next one begins with a snapshot, of which so many parts come before that breaks
         /// too, and then another one, if it does not go on after what is known.
-        Anew(usize, bool),
+        Again(usize, bool),
     }
 
     const SLUGS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
@@ -436,7 +436,7 @@ mod tests {
             2 => (slug(), id()).prop_map(|(slug, id)| Step::Want(slug, id)),
             3 => slug().prop_map(Step::Free),
             1 => Just(Step::Break),
-            1 => (0..4_usize, any::<bool>()).prop_map(|(parts, again)| Step::Anew(parts, again)),
+            1 => (0..4_usize, any::<bool>()).prop_map(|(parts, again)| Step::Again(parts, again)),
         ]
     }
 
@@ -471,7 +471,7 @@ mod tests {
                 changes.push(told(model, SLUGS[*slug], *id));
             }
             Step::Free(slug) => free(model, SLUGS[*slug], &mut changes),
-            Step::Want(..) | Step::Break | Step::Anew(..) => {}
+            Step::Want(..) | Step::Break | Step::Again(..) => {}
         }
         changes
     }
@@ -499,7 +499,7 @@ mod tests {
                         reader = Stream::new(&replica);
                         prop_assert_eq!(replica.version(), version);
                     }
-                    Step::Anew(parts, again) => {
+                    Step::Again(parts, again) => {
                         reader = Stream::new(&replica);
                         for part in snapshot(&model, version).into_iter().take(parts) {
                             reader.take(part, now).expect("it follows");
