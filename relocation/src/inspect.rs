@@ -163,10 +163,13 @@ pub fn inspect(reader: impl Read, catalog: &Catalog, limits: Limits) -> Result<I
         }
         let count = models.entry(name.clone()).or_default();
         *count += 1;
-        if *count <= SEARCHED && catalog.model(&name).is_some() {
+        if *count <= SEARCHED
+            && let Some(model) = catalog.model(&name)
+        {
             let keys: HashMap<Cow<'_, str>, IgnoredAny> =
                 serde_json::from_str(record.fields.get()).unwrap_or_default();
-            fields.entry(name).or_default().extend(keys.into_keys().map(Cow::into_owned));
+            let told = keys.into_keys().filter(|key| is_evidence(model, key)).map(Cow::into_owned);
+            fields.entry(name).or_default().extend(told);
         }
         if record.model.eq_ignore_ascii_case(ORGANIZATION) {
             inspection.organization_count += 1;
@@ -213,6 +216,14 @@ fn releases(
         weigh(&mut evidence, model, fields.get(name).unwrap_or(&none));
     }
     evidence.releases()
+}
+
+/// Whether [`weigh`] asks for this field. A file may have any number of others, and those are not kept.
+fn is_evidence(model: &Model, field: &str) -> bool {
+    model.columns.iter().any(|column| {
+        (column.since.is_some() || column.until.is_some())
+            && (column.field == field || column.opposite_of.iter().any(|name| name == field))
+    })
 }
 
 fn weigh(evidence: &mut Evidence, model: &Model, found: &HashSet<String>) {
@@ -270,6 +281,19 @@ mod tests {
             let error = inspected(text).expect_err("it is no export").to_string();
             assert!(error.contains(why), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn fields_that_say_nothing_about_the_release_are_not_kept() {
+        let catalog = Catalog::load().expect("the catalog");
+        let user = catalog.model("sentry.user").expect("a model");
+        let kept =
+            ["is_suspended", "email_unique", "username", "padding-1"].map(|key| is_evidence(user, key));
+        assert_eq!(kept, [true, true, false, false]);
+        let text =
+            r#"[{"model": "sentry.user", "pk": 1, "fields": {"is_suspended": false, "padding-1": 1}}]"#;
+        let releases = Releases { at_least: Some("26.4".to_owned()), before: Some("26.5".to_owned()) };
+        assert_eq!(inspected(text).expect("an export").releases, releases);
     }
 
     #[test]
