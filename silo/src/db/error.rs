@@ -40,70 +40,52 @@ pub struct DbError {
 }
 
 impl DbError {
+    /// An error that the database itself has not reported.
+    fn of(kind: DbErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), constraint: None, code: None }
+    }
+
     /// A row or column is not what it must be.
     #[must_use]
     pub fn inconsistent(what: impl Into<String>) -> Self {
-        Self { kind: DbErrorKind::Other, message: what.into(), constraint: None, code: None }
+        Self::of(DbErrorKind::Other, what)
     }
 
     /// An error like that of a lost database, made by a failpoint of a test.
     #[must_use]
     pub fn injected(place: &'static str) -> Self {
-        Self {
-            kind: DbErrorKind::Unavailable,
-            message: format!("the failpoint {place} has failed"),
-            constraint: None,
-            code: None,
-        }
+        Self::of(DbErrorKind::Unavailable, format!("the failpoint {place} has failed"))
     }
 
     /// The error of a transaction on SQLite that could not begin. If it waited too long for other writers of
     /// this process, that is contention, as when SQLite reports that another process is using the database.
     pub(super) fn of_begin_sqlite(error: sqlx::Error) -> Self {
         match error {
-            sqlx::Error::PoolTimedOut => Self {
-                kind: DbErrorKind::Contention,
-                message: "others are writing to the database for too long".to_owned(),
-                constraint: None,
-                code: None,
-            },
+            sqlx::Error::PoolTimedOut => {
+                Self::of(DbErrorKind::Contention, "others are writing to the database for too long")
+            }
             error => error.into(),
         }
     }
 
     /// Other writers kept the database busy for as long as the caller was ready to wait.
     pub(super) fn busy() -> Self {
-        Self {
-            kind: DbErrorKind::Contention,
-            message: "others are using the database all the time".to_owned(),
-            constraint: None,
-            code: None,
-        }
+        Self::of(DbErrorKind::Contention, "others are using the database all the time")
     }
 
     /// The database has not answered within the time that the caller gave it.
     pub(super) fn unanswered(limit: std::time::Duration) -> Self {
-        Self {
-            kind: DbErrorKind::Unavailable,
-            message: format!("the database has not answered within {limit:?}"),
-            constraint: None,
-            code: None,
-        }
+        Self::of(DbErrorKind::Unavailable, format!("the database has not answered within {limit:?}"))
     }
 
     /// The database cannot be used, and the database itself has not said so.
     pub(super) fn unavailable(why: impl Into<String>) -> Self {
-        Self { kind: DbErrorKind::Unavailable, message: why.into(), constraint: None, code: None }
+        Self::of(DbErrorKind::Unavailable, why)
     }
 
     /// The caller continues a transaction that the database may have ended.
     pub(super) fn lost() -> Self {
-        Self {
-            kind: DbErrorKind::Unavailable,
-            message: "the transaction has been lost by an error before".to_owned(),
-            constraint: None,
-            code: None,
-        }
+        Self::of(DbErrorKind::Unavailable, "the transaction has been lost by an error before")
     }
 
     /// Adds the name of the database to the message, if the database is unavailable.

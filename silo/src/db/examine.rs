@@ -69,10 +69,7 @@ pub struct SequenceBehind {
 /// # Errors
 /// If the URL is not the URL of a database.
 pub fn absent_file(url: &str) -> Result<Option<PathBuf>, ConnectError> {
-    match Target::of(url)? {
-        Target::Postgres(_) => Ok(None),
-        Target::Sqlite(options) => Ok(file_of(&options).filter(|path| !path.exists())),
-    }
+    Ok(file_of_url(url)?.filter(|path| !path.exists()))
 }
 
 /// The file of a SQLite database; `None` on PostgreSQL, and for a database in memory.

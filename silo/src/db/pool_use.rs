@@ -24,7 +24,7 @@ fn of<D: Database>(name: &'static str, pool: &sqlx::Pool<D>) -> PoolUse {
 }
 
 impl Db {
-    /// The connections of its pools. Asks nobody.
+    /// The connections of its pools. Makes no query.
     #[must_use]
     pub fn pool_use(&self) -> Vec<PoolUse> {
         match &self.pool {
