@@ -19,6 +19,7 @@ mod files;
 mod hosts;
 mod limited;
 mod migrate;
+mod not_taken;
 mod own_schema;
 mod place;
 mod pool_use;

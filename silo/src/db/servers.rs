@@ -1,10 +1,11 @@
 //! Which of several PostgreSQL servers is the one to use, and when it has stopped being it.
 //!
-//! Nobody tells a client that its server was replaced. It may answer no more, refuse connections, have become a
+//! A client is not told that its server was replaced. That server may answer no more, refuse connections, have become a
 //! standby, or come back as if nothing had happened and still believe that it is the primary. So a server is looked for
-//! at the start, whenever a connection fails, and while a statement waits for long. All hosts are asked at once, and of
+//! at the start, whenever a connection fails, and while a statement takes long. All hosts are asked at once, and of
 //! those that accept writes the one with the highest timeline is taken: a promotion increases it, so a former primary
-//! that nobody has told has a lower one. A timeline below the highest that this process has seen is never accepted.
+//! that does not know that it was replaced has a lower one. A timeline below the highest that this process has seen is
+//! never accepted.
 //!
 //! A look that finds another server, or the same one after a restart, begins a new era. Connections of earlier eras are
 //! closed, and statements under way on them end with an error that can be retried.
@@ -21,6 +22,7 @@ use tokio::{sync::watch, task::JoinSet, time::timeout};
 
 use super::{
     hosts::{Hosts, Wanted},
+    not_taken::{NOWHERE, NotTaken, Nowhere, not_reached},
     place::place,
 };
 
@@ -33,10 +35,6 @@ const WHICH: &str = "SELECT pg_is_in_recovery() AS standby, \
         ELSE ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint END AS timeline, \
     (SELECT system_identifier FROM pg_control_system()) AS system, \
     concat_ws(' ', inet_server_addr(), inet_server_port(), pg_postmaster_start_time()) AS identity";
-
-/// The same where any server may be used, also one that has no such functions.
-const WHICH_OF_ANY: &str = "SELECT false AS standby, false AS read_only, NULL::bigint AS timeline, \
-    NULL::bigint AS system, '' AS identity";
 
 /// Two looks are at least this far apart.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
@@ -59,37 +57,6 @@ struct Seen {
     identity: String,
 }
 
-/// Why a server is not taken.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum NotTaken {
-    #[error("it is a standby")]
-    Standby,
-    #[error("it is no standby")]
-    NoStandby,
-    #[error("it does not accept writes")]
-    ReadOnly,
-    #[error("it accepts writes")]
-    ReadWrite,
-    #[error(
-        "it is a former primary on timeline {timeline}, and the database has been on timeline {seen} since: stop it, and \
-         let it join again as a standby (pg_rewind)"
-    )]
-    Former { timeline: i64, seen: i64 },
-    #[error("it is another database: its system identifier is {system}, not {known}")]
-    OtherSystem { system: i64, known: i64 },
-    /// It has answered that it takes no connection now.
-    #[error("{0}")]
-    Refused(String),
-    /// There was no answer.
-    #[error("{0}")]
-    Silent(String),
-}
-
-/// The outcome of a look that found no server.
-#[derive(Debug, thiserror::Error)]
-#[error("none of its hosts can be used: {}", .0.iter().map(|(host, why)| format!("{host}: {why}")).collect::<Vec<_>>().join("; "))]
-pub(super) struct Nowhere(Vec<(String, NotTaken)>);
-
 #[derive(Debug)]
 struct State {
     /// The index of the host to connect to.
@@ -108,6 +75,31 @@ struct State {
     regular_look: Instant,
     /// A connection has failed since the last look that found a server.
     doubted: bool,
+    /// What the log says about hosts that cannot be used, so that it says it once.
+    logged: String,
+}
+
+impl State {
+    /// Whether something has to be said that the log does not say last. Nothing is said about hosts that are all right.
+    fn is_news(&mut self, text: String) -> bool {
+        if self.logged == text {
+            return false;
+        }
+        self.logged = text;
+        !self.logged.is_empty()
+    }
+
+    /// Warns that no host can be used, unless that was just said.
+    fn warn_once(&mut self, nowhere: &Nowhere) {
+        if self.is_news(nowhere.to_string()) {
+            tracing::warn!("the database cannot be used, and is tried again: {nowhere}");
+        }
+    }
+
+    /// Whether the last that the log says is that no host can be used.
+    fn was_away(&self) -> bool {
+        self.logged.starts_with(NOWHERE)
+    }
 }
 
 /// The servers of one database.
@@ -133,6 +125,7 @@ impl Servers {
             looked: None,
             regular_look: Instant::now() + LOOK_REGULARLY,
             doubted: false,
+            logged: String::new(),
         };
         Self {
             hosts,
@@ -218,7 +211,16 @@ impl Servers {
         let mut state = self.state();
         if let Err(why) = judge(&seen, self.hosts.wanted, &state) {
             state.doubted = true;
+            // Several hosts are looked at then, and the look says it.
+            if !self.are_several() {
+                let host = self.name(state.current);
+                state.warn_once(&Nowhere(vec![(host, why.clone())]));
+            }
             return Err(sqlx::Error::Io(std::io::Error::other(why)));
+        }
+        if !self.are_several() && state.was_away() {
+            state.logged.clear();
+            tracing::info!(host = self.name(state.current), "the database can be used again");
         }
         // The server was restarted, or a proxy leads to another one. This connection belongs to the new era, because the
         // pool counts its age from the end of this check.
@@ -258,6 +260,7 @@ impl Servers {
         pool: Option<&PgPool>,
     ) -> Result<(), Nowhere> {
         let mut state = self.state();
+        let named = |(index, why)| (self.name(index), why);
         state.looked = Some(Instant::now());
         let of_current = answers.iter().find(|(index, _)| *index == state.current);
         let is_silent = matches!(of_current, Some((_, Err(NotTaken::Silent(_)))));
@@ -282,9 +285,26 @@ impl Servers {
                 state.identity = None;
                 self.begin_era(&mut state);
             }
-            let named = |(index, why)| (self.name(index), why);
-            return Err(Nowhere(others.into_iter().map(named).collect()));
+            let nowhere = Nowhere(others.into_iter().map(named).collect());
+            // At the start there is no pool, and the caller says why the service does not start.
+            if pool.is_some() {
+                state.warn_once(&nowhere);
+            }
+            return Err(nowhere);
         };
+        if pool.is_some() {
+            // The others may be away, but these two look like the database and are not.
+            others.retain(|(_, why)| matches!(why, NotTaken::Former { .. } | NotTaken::OtherSystem { .. }));
+            let wrong = Nowhere(others.into_iter().map(named).collect());
+            let was_away = state.was_away();
+            let text = if wrong.0.is_empty() { String::new() } else { wrong.each() };
+            if state.is_news(text) {
+                tracing::warn!("a host of the database must not be used: {}", wrong.each());
+            }
+            if was_away {
+                tracing::info!(host = self.name(index), "the database can be used again");
+            }
+        }
         (state.silent, state.doubted) = (0, false);
         state.timeline = state.timeline.max(seen.timeline);
         state.system = state.system.or(seen.system);
@@ -293,7 +313,7 @@ impl Servers {
                 tracing::warn!(
                     host = self.name(index),
                     timeline = seen.timeline,
-                    "the database is on another server, or was restarted: connections to it are made anew"
+                    "the database is on another server, or was restarted: reconnecting"
                 );
             }
             state.current = index;
@@ -322,7 +342,7 @@ fn judge(seen: &Seen, wanted: Wanted, state: &State) -> Result<(), NotTaken> {
         Wanted::Any => return Ok(()),
         Wanted::ReadWrite | Wanted::Primary if seen.standby => return Err(NotTaken::Standby),
         Wanted::ReadWrite if seen.read_only => return Err(NotTaken::ReadOnly),
-        Wanted::Standby if !seen.standby => return Err(NotTaken::NoStandby),
+        Wanted::Standby if !seen.standby => return Err(NotTaken::NotStandby),
         Wanted::ReadOnly if !(seen.standby || seen.read_only) => return Err(NotTaken::ReadWrite),
         Wanted::ReadWrite | Wanted::ReadOnly | Wanted::Primary | Wanted::Standby => {}
     }
@@ -339,9 +359,13 @@ fn judge(seen: &Seen, wanted: Wanted, state: &State) -> Result<(), NotTaken> {
     Ok(())
 }
 
+/// Asks a server what it is. One of which nothing is wanted is not asked: it may not even have these functions.
 async fn seen(connection: &mut PgConnection, wanted: Wanted) -> Result<Seen, sqlx::Error> {
-    let which = if wanted == Wanted::Any { WHICH_OF_ANY } else { WHICH };
-    let row = sqlx::query(which).fetch_one(connection).await?;
+    if wanted == Wanted::Any {
+        let identity = String::new();
+        return Ok(Seen { standby: false, read_only: false, timeline: None, system: None, identity });
+    }
+    let row = sqlx::query(WHICH).fetch_one(connection).await?;
     let identity: String = row.try_get("identity")?;
     let is_one = matches!(wanted, Wanted::ReadWrite | Wanted::Primary);
     Ok(Seen {
@@ -362,8 +386,7 @@ async fn ask(options: PgConnectOptions, wanted: Wanted, patience: Duration) -> R
         seen
     });
     match asked.await {
-        Ok(Err(error @ sqlx::Error::Database(_))) => Err(NotTaken::Refused(error.to_string())),
-        Ok(answer) => answer.map_err(|error| NotTaken::Silent(error.to_string())),
+        Ok(answer) => answer.map_err(|error| not_reached(&error)),
         Err(_) => Err(NotTaken::Silent(format!("no answer within {patience:?}"))),
     }
 }
@@ -420,7 +443,9 @@ mod tests {
         let other = primary(9, "b").map(|seen| Seen { system: Some(8), ..seen });
         let error = take(&servers, [silent(), other, standby()]).unwrap_err().to_string();
         assert!(
-            error.contains("b:5432: it is another database: its system identifier is 8, not 7"),
+            error.contains(
+                "b:5432: it is another database: its system identifier is 8, not 7: take its host out"
+            ),
             "{error}"
         );
     }
@@ -446,9 +471,34 @@ mod tests {
             take(&servers, [full, standby(), standby()]).unwrap_err();
         }
         assert_eq!(servers.era(), era);
-        // One that says that it is no primary any more has closed its connections.
+        // One that says that it is not the primary any more has closed its connections.
         take(&servers, [standby(), standby(), standby()]).unwrap_err();
         assert_eq!(servers.era(), era + 1);
+    }
+
+    #[tokio::test]
+    async fn the_log_says_once_why_no_host_can_be_used_and_again_when_that_changes() {
+        let servers = servers();
+        let pool = PgPool::connect_lazy("postgres://a/db").unwrap();
+        let logged = |answers: Answers| {
+            let before = servers.state().logged.clone();
+            let _whether = servers.take(answers.into_iter().enumerate().collect(), Some(&pool));
+            let after = servers.state().logged.clone();
+            (before != after).then_some(after)
+        };
+        assert_eq!(logged([primary(1, "a"), silent(), standby()]), None, "the database is there");
+        let away = logged([silent(), silent(), standby()]).unwrap();
+        assert!(away.contains("a:5432: no answer; b:5432: no answer; c:5432: it is a standby"), "{away}");
+        assert_eq!(logged([silent(), silent(), standby()]), None, "it is said already");
+        let full = Err(NotTaken::Refused("too many connections".to_owned()));
+        let other = logged([silent(), full, standby()]).unwrap();
+        assert!(other.contains("b:5432: too many connections"), "{other}");
+        assert_eq!(logged([silent(), primary(2, "b"), standby()]).unwrap(), "", "it is there again");
+        // A former primary is named even if the database is there, because somebody has to stop it.
+        let former = logged([primary(1, "a"), primary(2, "b"), standby()]).unwrap();
+        assert!(former.starts_with("a:5432: it is a former primary on timeline 1"), "{former}");
+        assert_eq!(logged([primary(1, "a"), primary(2, "b"), standby()]), None);
+        assert_eq!(logged([standby(), primary(2, "b"), standby()]).unwrap(), "");
     }
 
     #[test]

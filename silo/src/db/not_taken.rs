@@ -1,0 +1,103 @@
+//! Why a server of PostgreSQL is not used.
+
+use std::io::ErrorKind;
+
+/// Why a server is not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum NotTaken {
+    #[error("it is a standby")]
+    Standby,
+    #[error("it is not a standby")]
+    NotStandby,
+    #[error("it does not accept writes")]
+    ReadOnly,
+    #[error("it accepts writes")]
+    ReadWrite,
+    #[error(
+        "it is a former primary on timeline {timeline}, and the database has been on timeline {seen} since: stop it, and \
+         let it join again as a standby (pg_rewind)"
+    )]
+    Former { timeline: i64, seen: i64 },
+    #[error(
+        "it is another database: its system identifier is {system}, not {known}: take its host out of the URL, or make it \
+         a standby (pg_basebackup); if the database was moved to a new server on purpose, restart this service"
+    )]
+    OtherSystem { system: i64, known: i64 },
+    /// It has answered that it takes no connection now, or this process could not even ask. It may well be there.
+    #[error("{0}")]
+    Refused(String),
+    /// There was no answer, or nothing listens there.
+    #[error("{0}")]
+    Silent(String),
+}
+
+/// The outcome of a look that found no server.
+#[derive(Debug, thiserror::Error)]
+#[error("{NOWHERE}: {}", self.each())]
+pub(super) struct Nowhere(pub(super) Vec<(String, NotTaken)>);
+
+/// How the text of [`Nowhere`] begins.
+pub(super) const NOWHERE: &str = "none of its hosts can be used";
+
+impl Nowhere {
+    /// Each host, with the reason why it is not taken.
+    pub(super) fn each(&self) -> String {
+        self.0.iter().map(|(host, why)| format!("{host}: {why}")).collect::<Vec<_>>().join("; ")
+    }
+}
+
+/// What it means that a server could not be asked. Only what a server that is gone leads to counts as silence. A wrong
+/// certificate, a name that cannot be looked up, or too many open files say nothing about the connections that are open.
+pub(super) fn not_reached(error: &sqlx::Error) -> NotTaken {
+    let text = error.to_string();
+    match error {
+        sqlx::Error::Io(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::TimedOut
+                    | ErrorKind::ConnectionRefused
+                    | ErrorKind::ConnectionReset
+                    | ErrorKind::ConnectionAborted
+                    | ErrorKind::BrokenPipe
+                    | ErrorKind::UnexpectedEof
+                    | ErrorKind::HostUnreachable
+                    | ErrorKind::NetworkUnreachable
+                    | ErrorKind::NetworkDown
+                    // There is no socket file.
+                    | ErrorKind::NotFound
+            ) =>
+        {
+            NotTaken::Silent(text)
+        }
+        _ => NotTaken::Refused(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_lost_server_leads_to_is_silence() {
+        let io = |kind: ErrorKind| not_reached(&sqlx::Error::Io(kind.into()));
+        for kind in [
+            ErrorKind::TimedOut,
+            ErrorKind::ConnectionRefused,
+            ErrorKind::ConnectionReset,
+            ErrorKind::HostUnreachable,
+            ErrorKind::UnexpectedEof,
+        ] {
+            assert!(matches!(io(kind), NotTaken::Silent(_)), "{kind}");
+        }
+        let too_many_files = std::io::Error::from_raw_os_error(24);
+        let no_such_name = std::io::Error::other("failed to lookup address information");
+        for error in [
+            sqlx::Error::Io(too_many_files),
+            sqlx::Error::Io(no_such_name),
+            sqlx::Error::Io(ErrorKind::PermissionDenied.into()),
+            sqlx::Error::Tls("the certificate has expired".into()),
+        ] {
+            assert!(matches!(not_reached(&error), NotTaken::Refused(_)), "{error}");
+        }
+    }
+}
