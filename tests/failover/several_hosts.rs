@@ -1,6 +1,6 @@
 //! Connections to a database with several hosts.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use causeway_silo::db::{Db, DbErrorKind, Options, Statement};
 
@@ -47,7 +47,10 @@ async fn a_primary_that_comes_back_as_if_nothing_had_happened_is_not_used() {
     });
     let asleep = "SELECT pid::bigint AS pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
     let watching = connect(&pair.a.url("db")).await;
-    while watching.fetch_all(Statement::new(asleep)).await.expect("it answers").is_empty() {}
+    let began = Instant::now();
+    while watching.fetch_all(Statement::new(asleep)).await.expect("it answers").is_empty() {
+        assert!(began.elapsed() < PATIENCE, "the statement does not begin");
+    }
     watching.close().await;
 
     pair.a.set_frozen(true).expect("it stops");
@@ -62,7 +65,7 @@ async fn a_primary_that_comes_back_as_if_nothing_had_happened_is_not_used() {
     write_at_last(&db, 3).await;
     assert_eq!(port(&db).await, pair.b.port());
 
-    // Now both say that they are the primary, and nobody has told the old one that it is not.
+    // Now both say that they are the primary: the old one does not know that it was replaced.
     pair.a.set_frozen(false).expect("it goes on");
     let old = connect(&pair.a.url("db")).await;
     write(&old, 100).await.expect("it believes that it is the primary");
@@ -126,10 +129,11 @@ async fn a_server_that_can_only_be_read_loses_its_connections() {
     assert_eq!(backend().await, before, "a connection is used again");
     // As on a standby.
     pair.a.set_read_only(true).await.expect("it is set");
+    let began = Instant::now();
     let error = loop {
         // The setting arrives a moment after it was made.
         match write(&db, 1).await {
-            Ok(()) => {}
+            Ok(()) => assert!(began.elapsed() < PATIENCE, "it can still be written to"),
             Err(error) => break error,
         }
     };
@@ -172,5 +176,24 @@ async fn a_silent_server_keeps_nobody_for_ever_and_its_return_is_noticed() {
     for number in 4..12 {
         write_at_last(&db, number).await;
     }
+    db.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_was_restarted_while_nobody_used_it_fails_nobody() {
+    let mut pair = Pair::start().await;
+    // The service is told what it needs, so it notices that the server is another one than before.
+    let db = connect(&(pair.a.url("db") + "?target_session_attrs=read-write")).await;
+    for number in [1, 3, 5] {
+        write(&db, number).await.expect("it is written");
+        let idle = Instant::now();
+        pair.a.restart().await.expect("it starts");
+        // A connection that was used just now is taken without a test.
+        tokio::time::sleep_until((idle + Duration::from_millis(200)).into()).await;
+        for number in [number, number + 1] {
+            write(&db, number).await.expect("a new connection is made, and the caller notices nothing");
+        }
+    }
+    assert_eq!(numbers(&db).await, [1, 2, 3, 4, 5, 6]);
     db.close().await;
 }

@@ -213,6 +213,9 @@ impl PostgresPool {
                     () = self.look_while_slow() => continue,
                 };
                 match outcome {
+                    // It was made just now, and was the first to show that the server was restarted or replaced. What
+                    // is watched now is the era before, which is over. The next attempt takes this one.
+                    Ok(connection) if self.servers.era() != era => give_back(connection),
                     Ok(connection) => {
                         return Ok(Held { connection: Some(connection), watch, is_busy: false });
                     }
