@@ -12,6 +12,7 @@ mod eras;
 mod feeds;
 mod grpc;
 mod imports;
+mod limits;
 mod lookups;
 mod parts;
 mod planned;
@@ -68,6 +69,8 @@ on_each_store! {
         a_control_deletes_what_is_too_old,
         several_controls_make_one_chain,
         rows_get_into_the_chain_by_themselves;
+    limits:
+        a_query_that_takes_too_long_is_given_up_and_does_not_go_on;
     regions:
         registering_again_renews_the_address,
         a_name_belongs_to_the_database_that_registered_first,
