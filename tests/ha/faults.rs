@@ -1,8 +1,13 @@
 //! What happens to the primary, by `deploy/ha/ha`.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use tokio::{process::Command, time::sleep};
+
+use crate::record::PATIENCE;
 
 /// The pause between two questions who the primary is.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -74,11 +79,16 @@ impl Servers {
 
     /// Waits until another node is the primary, and returns it.
     pub(crate) async fn another_primary(&self, former: &str) -> String {
+        let began = Instant::now();
         loop {
             if let Some(primary) = self.ha("primary-but", former).await.filter(|primary| !primary.is_empty())
             {
                 return primary;
             }
+            assert!(
+                began.elapsed() < PATIENCE,
+                "no other node than {former} is the primary after {PATIENCE:?}"
+            );
             sleep(LOOK_EVERY).await;
         }
     }

@@ -19,7 +19,7 @@ use causeway_proto::region::v1::ImportState;
 use self::{
     callers::Callers,
     faults::{Fault, Servers},
-    record::Record,
+    record::{PATIENCE, Record},
 };
 
 const CALLERS: usize = 64;
@@ -73,15 +73,18 @@ async fn nothing_that_was_answered_is_lost_when_the_primary_is() {
                 Ok(begun) => break begun.import.expect("an import").import_id,
                 Err(status) => record.failed("ImportOrganizations", &status),
             }
+            assert!(began.elapsed() < PATIENCE, "the import is not taken within {PATIENCE:?}");
         };
         record.answered_since(began).await;
         servers.heal(fault, &primary).await;
         servers.settled().await;
+        let healed = Instant::now();
         let state = loop {
             match region.wait(&id).await {
                 Ok(import) => break import.state(),
                 Err(status) => record.failed("WatchImport", &status),
             }
+            assert!(healed.elapsed() < PATIENCE, "the import has not ended within {PATIENCE:?}");
         };
         assert_eq!(state, ImportState::Succeeded, "round {round}: {import}");
         callers.check().await;
@@ -97,7 +100,7 @@ async fn nothing_that_was_answered_is_lost_when_the_primary_is() {
     println!("{}", record.all());
     record.check(&cluster).await;
     record.release(&cluster).await;
-    cluster.quiet(record::PATIENCE).await.expect("it is quiet");
+    cluster.quiet(PATIENCE).await.expect("it is quiet");
     cluster.assert_invariants().await.expect("no promise is broken");
     let visible = region.visible_organizations().await.expect("it answers");
     assert_eq!(visible.len(), rounds, "each import was made once");
