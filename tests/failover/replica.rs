@@ -67,11 +67,30 @@ async fn reads_go_to_the_replica_and_fall_back_when_it_is_away() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_replica_holds_no_read_for_long() {
+    let (pair, primary) = pair().await;
+    let readers = readers(&primary, &pair.b.url("db"), LAG);
+    until_reads_go_to(&readers, &pair.b).await;
+    // Its connections stay open, and nobody answers on them.
+    pair.b.set_frozen(true).expect("it stops");
+    for attempt in ["the first", "the second"] {
+        let began = Instant::now();
+        assert_eq!(read(&readers).await, pair.a.port(), "{attempt}");
+        // It would take 10 seconds and more if the read waited until its connection counts as lost.
+        assert!(began.elapsed() < Duration::from_secs(7), "{attempt} took {:?}", began.elapsed());
+    }
+    pair.b.set_frozen(false).expect("it goes on, as if nothing had happened");
+    until_reads_go_to(&readers, &pair.b).await;
+    readers.stop().await;
+    primary.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_is_too_far_behind_is_not_read() {
     let (pair, primary) = pair().await;
     let readers = readers(&primary, &pair.b.url("db"), SMALL_LAG);
     until_reads_go_to(&readers, &pair.b).await;
-    pair.b.set_replay(false).await.expect("it stops to repeat");
+    pair.b.set_replay(false).await.expect("replay is paused");
     until_reads_go_to(&readers, &pair.a).await;
     // Whatever is older than the bound is seen, because it is read from the primary.
     write(&primary, 1).await.expect("it is written");

@@ -86,7 +86,7 @@ async fn a_control_with_a_replica_resolves_there_and_decides_on_its_database() {
     // Only the replica can answer that it does not know a slug that is there. Until it is used, each one is found.
     let mut number = 0;
     let late = loop {
-        pair.b.set_replay(false).await.expect("it stops to repeat");
+        pair.b.set_replay(false).await.expect("replay is paused");
         let late = format!("late-{number}");
         region.import(&export(&late), &ImportOptions::default()).await.expect("it succeeds");
         if matches!(resolve(&late).await, Err(Code::NotFound)) {

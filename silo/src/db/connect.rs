@@ -77,49 +77,53 @@ pub enum ConnectError {
 }
 
 /// What to do about an error that PostgreSQL returned before it accepted a statement.
-fn advice(options: &PgConnectOptions, error: &sqlx::Error) -> String {
+fn advice(options: &PgConnectOptions, error: &sqlx::Error, option: &str) -> String {
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     match (error, code.as_deref()) {
         (_, Some("3D000")) => {
             let user = options.get_username();
             format!(
-                "make it (createdb -h {} -p {} -U {user} {}), or mend --database-url",
+                "make it (createdb -h {} -p {} -U {user} {}), or mend {option}",
                 options.get_host(),
                 options.get_port(),
                 options.get_database().unwrap_or(user)
             )
         }
         (_, Some("28P01" | "28000")) => {
-            "mend user and password in --database-url, or what pg_hba.conf of the server says of this user"
-                .to_owned()
+            format!("mend user and password in {option}, or what pg_hba.conf of the server says of this user")
         }
         (_, Some("53300")) => {
             "close connections, raise max_connections of the server, or lower --database-max-connections"
                 .to_owned()
         }
         (sqlx::Error::Io(error), _) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            "nothing listens there: start PostgreSQL, or mend host and port in --database-url".to_owned()
+            format!("nothing listens there: start PostgreSQL, or mend host and port in {option}")
         }
         (sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut, _) => {
-            "mend host and port in --database-url, or the way there".to_owned()
+            format!("mend host and port in {option}, or the way there")
         }
-        (sqlx::Error::Tls(_), _) => "mend sslmode in --database-url, or the server's certificate".to_owned(),
-        _ => "mend that, or --database-url".to_owned(),
+        (sqlx::Error::Tls(_), _) => format!("mend sslmode in {option}, or the server's certificate"),
+        _ => format!("mend that, or {option}"),
     }
 }
 
 /// Connects once, and closes the connection again: a pool would retry silently until its timeout.
-async fn try_postgres(servers: &Servers, place: &str, patience: Duration) -> Result<(), ConnectError> {
+async fn try_postgres(
+    servers: &Servers,
+    place: &str,
+    option: &str,
+    patience: Duration,
+) -> Result<(), ConnectError> {
     let until = Instant::now() + patience;
     let Some(options) = servers.current().filter(|_| !servers.are_several()) else {
-        return try_several(servers, place, until).await;
+        return try_several(servers, place, option, until).await;
     };
     loop {
         let error = match timeout_at(until, PgConnection::connect_with(&options)).await {
             Ok(Ok(connection)) => {
                 // An error on closing does not matter.
                 let _closed = connection.close().await;
-                return try_several(servers, place, until).await;
+                return try_several(servers, place, option, until).await;
             }
             Ok(Err(error)) => error,
             Err(_) => sqlx::Error::PoolTimedOut,
@@ -130,7 +134,7 @@ async fn try_postgres(servers: &Servers, place: &str, patience: Duration) -> Res
             tokio::time::sleep(RETRY_PAUSE).await;
             continue;
         }
-        let advice = advice(&options, &error);
+        let advice = advice(&options, &error, option);
         let error = match error {
             sqlx::Error::PoolTimedOut => {
                 DbError::inconsistent(format!("there is no answer within {patience:?}"))
@@ -142,15 +146,21 @@ async fn try_postgres(servers: &Servers, place: &str, patience: Duration) -> Res
 }
 
 /// Looks for the server that the URL wants, until there is one. During a failover that takes some time.
-async fn try_several(servers: &Servers, place: &str, until: Instant) -> Result<(), ConnectError> {
+async fn try_several(
+    servers: &Servers,
+    place: &str,
+    option: &str,
+    until: Instant,
+) -> Result<(), ConnectError> {
     loop {
         let Err(nowhere) = servers.look(None).await else { return Ok(()) };
         if Instant::now() + RETRY_PAUSE >= until {
             return Err(ConnectError::Refused {
                 place: place.to_owned(),
                 error: DbError::unavailable(nowhere.to_string()),
-                advice: "start one of them as the primary, or mend hosts and target_session_attrs in --database-url"
-                    .to_owned(),
+                advice: format!(
+                    "start one of them as the primary, or mend hosts and target_session_attrs in {option}"
+                ),
             });
         }
         tokio::time::sleep(RETRY_PAUSE).await;
@@ -164,6 +174,15 @@ impl Db {
     /// # Errors
     /// If the URL is neither, or the database cannot be reached.
     pub async fn connect(url: &str, options: &Options) -> Result<Self, ConnectError> {
+        Self::connect_by("--database-url", url, options).await
+    }
+
+    /// The same for a URL that another option gives. Errors say what to change there.
+    pub(super) async fn connect_by(
+        option: &'static str,
+        url: &str,
+        options: &Options,
+    ) -> Result<Self, ConnectError> {
         let target = Target::of(url)?;
         let place = target.name();
         let refused = |error: sqlx::Error, advice: &str| ConnectError::Refused {
@@ -181,10 +200,10 @@ impl Db {
                     })
                     .collect();
                 let servers = Servers::new(*hosts);
-                try_postgres(&servers, &place, options.acquire_timeout).await?;
+                try_postgres(&servers, &place, option, options.acquire_timeout).await?;
                 let pool = PostgresPool::open(servers, options)
                     .await
-                    .map_err(|error| refused(error, "mend that, or --database-url"))?;
+                    .map_err(|error| refused(error, &format!("mend that, or {option}")))?;
                 Pool::Postgres(pool)
             }
             Target::Sqlite(connect) => {
@@ -227,6 +246,6 @@ impl Db {
                 Pool::Sqlite { readers, writer }
             }
         };
-        Ok(Self { pool, place: Arc::from(place), disk_space: Arc::new(DiskSpace::default()) })
+        Ok(Self { pool, place: Arc::from(place), option, disk_space: Arc::new(DiskSpace::default()) })
     }
 }

@@ -95,6 +95,8 @@ pub struct Db {
     pool: Pool,
     /// The name of the database in errors, without anything secret.
     place: Arc<str>,
+    /// The option that names it, for errors that say what to do.
+    option: &'static str,
     disk_space: Arc<DiskSpace>,
 }
 
@@ -163,7 +165,8 @@ impl Db {
         let one = || SqlitePoolOptions::new().max_connections(1);
         let writer = one().connect_with(options.clone()).await?;
         let pool = Pool::Sqlite { readers: one().connect_lazy_with(options), writer };
-        Ok(Some(Self { pool, place: Arc::clone(&self.place), disk_space: Arc::clone(&self.disk_space) }))
+        let (place, disk_space) = (Arc::clone(&self.place), Arc::clone(&self.disk_space));
+        Ok(Some(Self { pool, place, option: self.option, disk_space }))
     }
 
     /// All rows of a query.

@@ -94,6 +94,28 @@ impl Db {
         })
     }
 
+    /// The same database with the tables of a service found where they are: in their schema if they have one
+    /// ([`Db::in_own_schema`]), and otherwise as it is.
+    ///
+    /// # Errors
+    /// If the database cannot be reached or queried.
+    pub async fn in_its_schema(self, silo: Silo) -> Result<Self, ConnectError> {
+        match self.own_tables(silo).await {
+            Ok(OwnTables::OwnSchema) => self.in_own_schema(silo).await,
+            Ok(OwnTables::Shared | OwnTables::Absent) => Ok(self),
+            Err(error) => Err(self.refused(error)),
+        }
+    }
+
+    /// The database cannot be used for this reason.
+    fn refused(&self, error: DbError) -> ConnectError {
+        ConnectError::Refused {
+            place: self.place.to_string(),
+            error,
+            advice: format!("mend that, or {}", self.option),
+        }
+    }
+
     /// The same database with the schema of a service before all others: its tables are created and found there, and those
     /// of the owner where they were. Closes the connections of this one.
     ///
@@ -102,11 +124,7 @@ impl Db {
     pub async fn in_own_schema(self, silo: Silo) -> Result<Self, ConnectError> {
         let Pool::Postgres(pool) = self.pool.clone() else { return Ok(self) };
         let schema = name_of(silo);
-        let refused = |error: DbError| ConnectError::Refused {
-            place: self.place.to_string(),
-            error,
-            advice: "mend that, or --database-url".to_owned(),
-        };
+        let refused = |error: DbError| self.refused(error);
         let ask = Statement::new(
             "SELECT coalesce(string_agg(quote_ident(name), ',' ORDER BY at), '') AS path FROM \
              unnest(current_schemas(false)) WITH ORDINALITY AS t (name, at) WHERE name <> $1",
@@ -118,7 +136,7 @@ impl Db {
         let new = pool.reopened(|options| options.options([("search_path", &path)])).await;
         let new = new.map_err(|error| refused(error.into()))?;
         let (place, disk_space) = (Arc::clone(&self.place), Arc::clone(&self.disk_space));
-        let moved = Self { pool: Pool::Postgres(new), place, disk_space };
+        let moved = Self { pool: Pool::Postgres(new), place, option: self.option, disk_space };
         // Something between here and the server may drop the setting, and the tables would land among the owner's.
         let first = moved.fetch_optional(Statement::new("SELECT current_schema()::text AS name")).await;
         let first =

@@ -1,7 +1,7 @@
 //! Reads that may be a little old, from a replica of the database.
 //!
 //! How far a replica is behind cannot be asked of the replica: one that has lost its primary does not know what it
-//! misses. So a number is increased in the primary again and again. What the replica has of it shows until when it has
+//! misses. So a number is increased in the primary at short intervals. What the replica has of it shows until when it has
 //! everything, whatever replicates it. Nothing is read from a replica that has not shown that for longer than the bound,
 //! and a read that fails there is made again on the primary.
 
@@ -17,7 +17,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{DatabaseUrl, Db, DbError, DbErrorKind, Dialect, HasDbError, Options, OwnTables, Statement};
+use super::{DatabaseUrl, Db, DbError, DbErrorKind, Dialect, HasDbError, Options, Statement};
 use crate::Silo;
 
 /// The number that is increased: that of the check whether the database accepts writes.
@@ -29,10 +29,18 @@ const SYSTEM: &str = "SELECT system_identifier::bigint AS system FROM pg_control
 
 /// The longest pause between two increases. With a small bound it is a fifth of the bound.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// The shortest one, however small the bound is: each increase is a transaction of the primary.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 /// How long one of the two databases may take to answer about the number.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+/// How long a read may take on the replica before it is made on the primary. A server that stands still keeps its
+/// connections, and nobody answers on them.
+const READ_WITHIN: Duration = Duration::from_secs(2);
 /// The pause after a replica could not be reached.
 const CONNECT_EVERY: Duration = Duration::from_secs(5);
+
+/// The option that names the replica, for messages.
+const OPTION: &str = "--read-database-url";
 
 /// Where the replica is, and how old its answers may be.
 #[derive(Debug, Clone)]
@@ -154,8 +162,8 @@ impl Readers {
         self.replica.as_ref()?.state().db.clone()
     }
 
-    /// Makes a read that may be old: on the replica if that is near enough, and otherwise, or if it fails there, on the
-    /// primary. Nothing that decides something may be read this way.
+    /// Makes a read that may be old: on the replica if that is near enough, and otherwise, or if it fails there or is not
+    /// answered within two seconds, on the primary. Nothing that decides something may be read this way.
     ///
     /// # Errors
     /// That of the read on the primary.
@@ -165,14 +173,15 @@ impl Readers {
         F: Future<Output = Result<T, E>>,
     {
         if let Some((replica, db)) = self.replica.as_ref().and_then(|it| Some((it, it.usable()?))) {
-            match read(db).await {
-                Err(error) if error.db_error().is_some_and(|it| it.kind() != DbErrorKind::Closed) => {
+            match timeout(READ_WITHIN, read(db)).await {
+                Ok(Err(error)) if error.db_error().is_some_and(|it| it.kind() != DbErrorKind::Closed) => {
                     tracing::debug!(error = ?error.db_error(), "a read failed on the replica");
-                    // Until it has shown again that it is there.
-                    replica.state().complete_until = None;
                 }
-                outcome => return outcome,
+                Ok(outcome) => return outcome,
+                Err(_) => tracing::debug!("a read was not answered by the replica within {READ_WITHIN:?}"),
             }
+            // Until it has shown again that it is there.
+            replica.state().complete_until = None;
         }
         read(self.primary.clone()).await
     }
@@ -193,7 +202,7 @@ impl Readers {
     }
 }
 
-/// Finds out again and again how far a replica is.
+/// Keeps finding out how far a replica is behind.
 struct Follower {
     primary: Db,
     silo: Silo,
@@ -225,7 +234,7 @@ impl Follower {
     }
 
     async fn connect(&self) -> Result<Db, DbError> {
-        let db = Db::connect(self.url.secret(), &self.database).await;
+        let db = Db::connect_by(OPTION, self.url.secret(), &self.database).await;
         let db = db.map_err(|error| DbError::unavailable(error.to_string()))?;
         let systems = async {
             let here = ask(&self.primary, SYSTEM, "system").await?;
@@ -237,38 +246,30 @@ impl Follower {
                 db.close().await;
                 other?;
                 return Err(DbError::unavailable(
-                    "--read-database-url is another database than --database-url, and no standby of it",
+                    "the server of --read-database-url is not a standby of that of --database-url, but another database: \
+                     name a standby there and restart control, or leave --read-database-url out",
                 ));
             }
         }
-        if let OwnTables::OwnSchema = db.own_tables(self.silo).await? {
-            let moved = db.in_own_schema(self.silo).await;
-            return moved.map_err(|error| DbError::unavailable(error.to_string()));
-        }
-        Ok(db)
+        db.in_its_schema(self.silo).await.map_err(|error| DbError::unavailable(error.to_string()))
     }
 
     /// Watches a replica until it does not answer.
     async fn watch(&self, replica: &Replica, db: &Db) -> DbError {
-        let pause = LONGEST_PAUSE.min(replica.max_lag / 5);
-        let mut beats: VecDeque<(Instant, i64)> = VecDeque::new();
-        // Enough to find the one that the replica has, if it is not too far behind to be used.
-        let most = 16;
+        let pause = pause(replica.max_lag);
+        let mut beats = Beats::new(replica.max_lag);
         loop {
             let now = Instant::now();
             // Without the primary, nobody knows how old the replica is.
             if let Ok(Ok(number)) = timeout(ANSWER_WITHIN, self.beat()).await {
-                beats.push_back((now, number));
-                if beats.len() > most {
-                    beats.pop_front();
-                }
+                beats.add(now, number);
             }
             let seen = match timeout(ANSWER_WITHIN, ask(db, SEEN, "checks")).await {
                 Ok(Ok(seen)) => seen.unwrap_or_default(),
                 Ok(Err(error)) => return error,
                 Err(_) => return DbError::unavailable("it does not answer"),
             };
-            while let Some((at, _)) = beats.pop_front_if(|(_, number)| *number <= seen) {
+            if let Some(at) = beats.seen(seen) {
                 replica.state().complete_until = Some(at);
             }
             replica.note(replica.usable().is_some(), &"it is too far behind");
@@ -284,6 +285,83 @@ impl Follower {
     }
 }
 
+/// The pause between two increases.
+fn pause(max_lag: Duration) -> Duration {
+    (max_lag / 5).clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
+}
+
+/// The increases that the replica has not shown yet.
+struct Beats {
+    max_lag: Duration,
+    /// When each was made, and the number then; the oldest first.
+    waiting: VecDeque<(Instant, i64)>,
+}
+
+impl Beats {
+    fn new(max_lag: Duration) -> Self {
+        Self { max_lag, waiting: VecDeque::new() }
+    }
+
+    /// Adds one that is made `now`, and forgets those that are too old: whoever shows one of them is too far behind.
+    fn add(&mut self, now: Instant, number: i64) {
+        self.waiting.push_back((now, number));
+        while self.waiting.pop_front_if(|(at, _)| now.duration_since(*at) > self.max_lag).is_some() {}
+    }
+
+    /// When the newest of those was made that a replica with this number has.
+    fn seen(&mut self, seen: i64) -> Option<Instant> {
+        let mut newest = None;
+        while let Some((at, _)) = self.waiting.pop_front_if(|(_, number)| *number <= seen) {
+            newest = Some(at);
+        }
+        newest
+    }
+}
+
 async fn ask(db: &Db, sql: &'static str, column: &str) -> Result<Option<i64>, DbError> {
     db.fetch_optional(Statement::new(sql)).await?.map(|row| row.int(column)).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replica_that_is_steadily_behind_within_the_bound_is_used() {
+        let (began, max_lag) = (Instant::now(), Duration::from_secs(60));
+        let mut beats = Beats::new(max_lag);
+        let made = |second: i64| began + Duration::from_secs(second.try_into().expect("a time"));
+        for second in 0..300 {
+            beats.add(made(second), second);
+            let seen = beats.seen(second - 50);
+            assert_eq!(seen, (second >= 50).then(|| made(second - 50)), "after {second} s");
+        }
+        // It stands still, and what it lacks is not kept for ever.
+        for second in 300..3_000 {
+            beats.add(made(second), second);
+            assert_eq!(beats.seen(249), None);
+            assert!(beats.waiting.len() <= 61, "{} are kept", beats.waiting.len());
+        }
+        // It goes on. Several come at once, and the newest one counts.
+        assert_eq!(beats.seen(2_990), Some(made(2_990)));
+    }
+
+    #[tokio::test]
+    async fn errors_about_the_replica_name_its_option() {
+        let options = Options { max_connections: 1, acquire_timeout: Duration::from_millis(50) };
+        for (url, why) in [
+            ("postgres://127.0.0.1:1/db", "nothing listens there"),
+            ("postgres://127.0.0.1:1,127.0.0.1:1/db", "start one of them as the primary"),
+        ] {
+            let error = Db::connect_by(OPTION, url, &options).await.expect_err("nobody is there").to_string();
+            assert!(error.contains(why) && error.contains("--read-database-url"), "{error}");
+            assert!(!error.contains(" --database-url"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_number_is_not_increased_all_the_time() {
+        let pauses = [1, 400, 2_000, 5_000, 600_000].map(|lag| pause(Duration::from_millis(lag)).as_millis());
+        assert_eq!(pauses, [100, 100, 400, 1_000, 1_000]);
+    }
 }

@@ -230,10 +230,7 @@ impl Node {
             Service::Control => Silo::Control,
             Service::Region => Silo::Region,
         };
-        Ok(match db.own_tables(silo).await? {
-            db::OwnTables::OwnSchema => db.in_own_schema(silo).await?,
-            db::OwnTables::Shared | db::OwnTables::Absent => db,
-        })
+        Ok(db.in_its_schema(silo).await?)
     }
 
     /// Connections that are opened once and then shared.

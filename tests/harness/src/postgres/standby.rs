@@ -1,6 +1,11 @@
-//! Standbys: servers that repeat what another one does, until they are promoted.
+//! Standbys: servers that replay what another one writes, until they are promoted.
 
-use std::{env, fs, net::TcpListener, process::Stdio, time::Duration};
+use std::{
+    env, fs,
+    net::TcpListener,
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, bail, ensure};
 use sqlx::{Connection as _, PgConnection};
@@ -9,6 +14,8 @@ use super::{Installation, Place, Postgres, SETTINGS, SUPERUSER, directory, guard
 
 /// How long a standby may take to become the primary, in seconds.
 const PROMOTE_WITHIN: i32 = 30;
+/// How long a standby may take to replay what its primary has, or to pause.
+const FOLLOW_WITHIN: Duration = Duration::from_secs(60);
 /// The pause between two looks at how far a standby is.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
@@ -52,12 +59,13 @@ impl Postgres {
     /// Waits until a standby has everything that this server has committed so far.
     ///
     /// # Errors
-    /// If one of the two does not answer.
+    /// If one of the two does not answer, or the standby does not get it within a minute.
     pub async fn replicated_to(&self, standby: &Self) -> anyhow::Result<()> {
         let mut here = PgConnection::connect(&self.url("postgres")).await?;
         let mut there = PgConnection::connect(&standby.url("postgres")).await?;
         let (end,): (String,) =
             sqlx::query_as("SELECT pg_current_wal_lsn()::text").fetch_one(&mut here).await?;
+        let began = Instant::now();
         loop {
             let (is_there,): (bool,) =
                 sqlx::query_as("SELECT coalesce(pg_last_wal_replay_lsn() >= $1::pg_lsn, false)")
@@ -67,17 +75,38 @@ impl Postgres {
             if is_there {
                 return Ok(());
             }
+            ensure!(
+                began.elapsed() < FOLLOW_WITHIN,
+                "the standby has not reached {end} in {FOLLOW_WITHIN:?}"
+            );
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 
-    /// Lets a standby stop, or go on, to repeat what it has received.
+    /// Pauses or resumes the replay of a standby. A pause has begun when this returns: until then the standby may still
+    /// replay what it receives.
     ///
     /// # Errors
-    /// If it does not answer, or is no standby.
+    /// If it does not answer, is not a standby, or does not pause within a minute.
     pub async fn set_replay(&self, goes_on: bool) -> anyhow::Result<()> {
-        let pause = if goes_on { "SELECT pg_wal_replay_resume()" } else { "SELECT pg_wal_replay_pause()" };
-        self.execute(pause.to_owned()).await
+        if goes_on {
+            return self.execute("SELECT pg_wal_replay_resume()".to_owned()).await;
+        }
+        self.execute("SELECT pg_wal_replay_pause()".to_owned()).await?;
+        let mut connection = PgConnection::connect(&self.url("postgres")).await?;
+        let began = Instant::now();
+        loop {
+            let (state,): (String,) =
+                sqlx::query_as("SELECT pg_get_wal_replay_pause_state()").fetch_one(&mut connection).await?;
+            if state == "paused" {
+                return Ok(connection.close().await?);
+            }
+            ensure!(
+                began.elapsed() < FOLLOW_WITHIN,
+                "the standby has not paused in {FOLLOW_WITHIN:?}: {state}"
+            );
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
     /// Makes a standby the primary.
