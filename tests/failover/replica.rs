@@ -8,7 +8,7 @@ use causeway_silo::{
     db::{Db, DbError, Readers, ReplicaOptions, Statement},
 };
 
-use crate::pair::{PATIENCE, Pair, connect, options, write};
+use crate::pair::{PATIENCE, Pair, connect, options, port_unless_replaced, write};
 
 /// A lag that a replica reaches only if something holds it up.
 const LAG: Duration = Duration::from_secs(20);
@@ -34,7 +34,7 @@ fn readers(primary: &Db, url: &str, max_lag: Duration) -> Readers {
 
 /// The port of the server that a read goes to.
 async fn read(readers: &Readers) -> u16 {
-    let port: Result<u16, DbError> = readers.read(|db| async move { Ok(crate::pair::port(&db).await) }).await;
+    let port: Result<u16, DbError> = readers.read(|db| async move { port_unless_replaced(&db).await }).await;
     port.expect("it answers")
 }
 
@@ -62,6 +62,17 @@ async fn reads_go_to_the_replica_and_fall_back_when_it_is_away() {
     assert!(began.elapsed() < LAG, "the primary answers at once, and not when the replica is too old");
     pair.b.restart().await.expect("it starts");
     until_reads_go_to(&readers, &pair.b).await;
+    // A read is under way when the replica is given up, and its connections are closed.
+    let standby = pair.b.port();
+    let found: Result<u16, DbError> = readers
+        .read(|db| async move {
+            if port_unless_replaced(&db).await? == standby {
+                db.close().await;
+            }
+            port_unless_replaced(&db).await
+        })
+        .await;
+    assert_eq!(found.expect("the primary answers"), pair.a.port());
     readers.stop().await;
     primary.close().await;
 }

@@ -17,7 +17,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{DatabaseUrl, Db, DbError, DbErrorKind, Dialect, HasDbError, Options, Statement};
+use super::{DatabaseUrl, Db, DbError, Dialect, HasDbError, Options, Statement};
 use crate::Silo;
 
 /// The number that is increased: that of the check whether the database accepts writes.
@@ -174,7 +174,8 @@ impl Readers {
     {
         if let Some((replica, db)) = self.replica.as_ref().and_then(|it| Some((it, it.usable()?))) {
             match timeout(READ_WITHIN, read(db)).await {
-                Ok(Err(error)) if error.db_error().is_some_and(|it| it.kind() != DbErrorKind::Closed) => {
+                // Also if its connections were closed meanwhile: that is the end of the replica, and not of the service.
+                Ok(Err(error)) if error.db_error().is_some() => {
                     tracing::debug!(error = ?error.db_error(), "a read failed on the replica");
                 }
                 Ok(outcome) => return outcome,
