@@ -243,7 +243,7 @@ impl Writes<'_> {
             first = false;
             self.running_import.model(&model.name);
             let mapped = batch??;
-            let Some(_pass) = self.pass_throttle(&mapped, &mut unnoted, model).await? else {
+            let Some(pass) = self.pass_throttle(&mapped, &mut unnoted, model).await? else {
                 return Ok(());
             };
             let chunk = chunk_span(&model.name, model.silo, &mapped);
@@ -257,6 +257,7 @@ impl Writes<'_> {
             } else {
                 self.write(model, mapped).instrument(chunk).await?;
             }
+            pass.written();
         }
         self.note(model, unnoted).await?;
         if self.done(model) != self.plan.seen(model) {

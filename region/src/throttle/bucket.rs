@@ -14,12 +14,14 @@ pub(super) struct Bucket {
     /// Billionths of a unit, so that no part of a unit gets lost between two looks.
     owed: u128,
     at: Instant,
+    /// Since when it has counted what is taken: when what was owed was last forgotten.
+    since: Instant,
 }
 
 impl Bucket {
     /// Owes nothing.
     pub(super) fn new(now: Instant) -> Self {
-        Self { owed: 0, at: now }
+        Self { owed: 0, at: now, since: now }
     }
 
     /// Pays off what the time since the last look allows.
@@ -37,6 +39,13 @@ impl Bucket {
     /// Takes this much.
     pub(super) fn take(&mut self, amount: u64) {
         self.owed = self.owed.saturating_add(u128::from(amount).saturating_mul(NANOS));
+    }
+
+    /// Gives back what was taken at `taken`, unless it has been forgotten since.
+    pub(super) fn give_back(&mut self, amount: u64, taken: Instant) {
+        if taken >= self.since {
+            self.owed = self.owed.saturating_sub(u128::from(amount).saturating_mul(NANOS));
+        }
     }
 
     /// When everything is paid off at this rate, as of the last look; `None` if it is.

@@ -11,8 +11,8 @@ use std::time::Duration;
 pub(super) const SLOWEST: u32 = 5;
 /// So many quick measurements in a row make imports one step faster.
 const QUICK_IN_A_ROW: u32 = 5;
-/// The longest rest after one chunk, so that an import is seen to go on.
-const LONGEST_REST: Duration = Duration::from_secs(60);
+/// The longest rest, so that an import is seen to go on.
+pub(super) const LONGEST_REST: Duration = Duration::from_secs(60);
 
 /// The step at which imports are.
 #[derive(Debug, Default)]
@@ -48,11 +48,10 @@ impl GivingWay {
         self.step != before
     }
 
-    /// How long nothing may be written after a chunk that took this long, when as many chunks were being written at once,
-    /// itself included.
-    pub(super) fn rest(&self, took: Duration, at_once: u32) -> Duration {
+    /// How long nothing may be written after something was written for this long.
+    pub(super) fn rest(&self, wrote: Duration) -> Duration {
         let factor = (1 << self.step) - 1;
-        took.saturating_mul(factor).checked_div(at_once.max(1)).unwrap_or_default().min(LONGEST_REST)
+        wrote.saturating_mul(factor).min(LONGEST_REST)
     }
 }
 
@@ -104,17 +103,14 @@ mod tests {
     fn a_chunk_is_followed_by_a_rest_that_leaves_the_share_of_its_step() {
         let mut it = GivingWay::default();
         let second = Duration::from_secs(1);
-        assert_eq!(it.rest(second, 1), Duration::ZERO);
+        assert_eq!(it.rest(second), Duration::ZERO);
         let rests: Vec<u64> = (0..SLOWEST)
             .map(|_| {
                 it.measured(SLOW, BOUND);
-                it.rest(second, 1).as_secs()
+                it.rest(second).as_secs()
             })
             .collect();
         assert_eq!(rests, [1, 3, 7, 15, 31]);
-        // Ten at once that take a second each: ten rests, one after the other, are 31 seconds in all.
-        assert_eq!(it.rest(second, 10) * 10, Duration::from_secs(31));
-        assert_eq!(it.rest(Duration::MAX, 1), LONGEST_REST);
-        assert_eq!(it.rest(second, 0), it.rest(second, 1));
+        assert_eq!(it.rest(Duration::MAX), LONGEST_REST);
     }
 }

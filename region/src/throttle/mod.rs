@@ -70,20 +70,42 @@ struct Inner {
     queue: AsyncMutex<()>,
     /// Locked while limits are set or read, so that what was read before a change does not come after it.
     choosing: AsyncMutex<()>,
-    /// Notified when limits or steps have changed.
+    /// Notified when limits or steps have changed, and when a cost was given back.
     changed: watch::Sender<()>,
 }
 
-/// The right to write one chunk. Drop it when the chunk is written, or has failed.
+/// The right to write one chunk. If it is dropped before the chunk is [written](Self::written), its cost is given back,
+/// because the chunk will be written again.
 #[derive(Debug)]
 pub(crate) struct Pass {
     throttle: Throttle,
+    cost: Cost,
     begun: Instant,
+    is_written: bool,
+}
+
+impl Pass {
+    /// The chunk is written.
+    pub(crate) fn written(mut self) {
+        self.is_written = true;
+    }
 }
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        self.throttle.state().end(self.begun, Instant::now());
+        let throttle = &self.throttle;
+        {
+            let mut state = throttle.state();
+            match self.is_written {
+                true => state.written(self.cost),
+                false => state.give_back(self.cost, self.begun),
+            }
+            state.end(self.begun, Instant::now());
+        }
+        if !self.is_written {
+            // Others wait for less now.
+            throttle.0.changed.send_replace(());
+        }
     }
 }
 
@@ -109,7 +131,7 @@ impl Throttle {
         &self.0.options
     }
 
-    /// Waits until a chunk may begin. `shown` is told what it waits for, and then that it does not wait any more.
+    /// Waits until a chunk may begin. Calls `shown` with what the chunk waits for, and with `None` when it may begin.
     pub(crate) async fn pass(&self, cost: Cost, shown: impl Fn(Option<Held>)) -> Pass {
         let asked = Instant::now();
         if let Some((held, _)) = self.state().held(asked, cost) {
@@ -133,7 +155,7 @@ impl Throttle {
             };
             let Some((held, until)) = held else {
                 shown(None);
-                return Pass { throttle: self.clone(), begun: now };
+                return Pass { throttle: self.clone(), cost, begun: now, is_written: false };
             };
             shown(Some(held));
             tokio::select! {
@@ -223,7 +245,7 @@ mod tests {
         let begun = Instant::now();
         let times: Vec<u64> = {
             let passes = (0..4).map(|_| async {
-                drop(throttle.pass(ROWS, |_| {}).await);
+                throttle.pass(ROWS, |_| {}).await.written();
                 begun.elapsed().as_secs()
             });
             futures::future::join_all(passes).await
@@ -236,7 +258,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_limit_that_is_set_holds_at_once_for_those_who_wait() {
         let throttle = throttle(1);
-        drop(throttle.pass(ROWS, |_| {}).await);
+        throttle.pass(ROWS, |_| {}).await.written();
         let shows = AtomicUsize::new(0);
         let begun = Instant::now();
         {
@@ -248,7 +270,7 @@ mod tests {
             assert!(poll!(&mut waiting).is_pending());
             let faster = Choice::Limit(NonZeroU64::new(100).expect("it is not zero"));
             throttle.choose(Chosen { rows: faster, ..Chosen::default() });
-            drop(waiting.await);
+            waiting.await.written();
         }
         assert!(shows.load(Ordering::Relaxed) > 0, "nobody was told");
         assert_eq!(begun.elapsed().as_secs(), 1);
@@ -257,7 +279,7 @@ mod tests {
             let mut waiting = Box::pin(throttle.pass(ROWS, |_| {}));
             assert!(poll!(&mut waiting).is_pending());
             throttle.choose(Chosen { rows: Choice::Unlimited, ..Chosen::default() });
-            drop(waiting.await);
+            waiting.await.written();
         }
         assert_eq!(begun.elapsed(), Duration::ZERO);
     }
@@ -265,23 +287,36 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_goes_away_while_it_waits_costs_the_others_nothing() {
         let throttle = throttle(100);
-        drop(throttle.pass(ROWS, |_| {}).await);
+        throttle.pass(ROWS, |_| {}).await.written();
         let mut gone = Box::pin(throttle.pass(Cost { rows: 1_000_000, bytes: 0 }, |_| {}));
         assert!(poll!(&mut gone).is_pending());
         drop(gone);
         let begun = Instant::now();
-        drop(throttle.pass(ROWS, |_| {}).await);
+        throttle.pass(ROWS, |_| {}).await.written();
         assert_eq!(begun.elapsed(), Duration::from_secs(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_chunk_that_fails_costs_the_next_one_nothing() {
+        let throttle = throttle(1);
+        let failing = throttle.pass(ROWS, |_| {}).await;
+        let begun = Instant::now();
+        let mut waiting = Box::pin(throttle.pass(ROWS, |_| {}));
+        assert!(poll!(&mut waiting).is_pending());
+        drop(failing);
+        waiting.await.written();
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        assert_eq!(throttle.status().rows, ROWS.rows);
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_writes_nothing_does_not_wait_for_what_does() {
         let throttle = throttle(1);
-        drop(throttle.pass(ROWS, |_| {}).await);
+        throttle.pass(ROWS, |_| {}).await.written();
         let mut waiting = Box::pin(throttle.pass(ROWS, |_| {}));
         assert!(poll!(&mut waiting).is_pending());
         let begun = Instant::now();
-        drop(throttle.pass(Cost::default(), |_| {}).await);
+        throttle.pass(Cost::default(), |_| {}).await.written();
         assert_eq!(begun.elapsed(), Duration::ZERO);
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use causeway_silo::db::ProbeError;
 use tokio::time::Instant;
 
-use super::{Chosen, ThrottleKind, ThrottleLimits, ThrottleStatus, bucket::Bucket, giving_way::GivingWay};
+use super::{Chosen, ThrottleKind, ThrottleLimits, ThrottleStatus, bucket::Bucket, giving_way::{GivingWay, LONGEST_REST}};
 
 /// What a chunk writes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -34,8 +34,8 @@ pub(super) struct State {
     giving_way: GivingWay,
     /// Until when nothing may begin, so that the application has its share.
     rest_until: Option<Instant>,
-    /// Chunks that are being written.
-    writing: u32,
+    /// Up to when writing has been answered by a rest. Chunks are written at once, and the same time is answered once.
+    settled: Instant,
     /// The limits, and the numbers of this process. Its step and percentage are those of `giving_way`.
     status: ThrottleStatus,
 }
@@ -47,7 +47,7 @@ impl State {
             bytes: Bucket::new(now),
             giving_way: GivingWay::default(),
             rest_until: None,
-            writing: 0,
+            settled: now,
             status: ThrottleStatus { limits, ..ThrottleStatus::default() },
         }
     }
@@ -125,19 +125,32 @@ impl State {
         if self.status.limits.bytes_per_second.is_some() {
             self.bytes.take(cost.bytes);
         }
-        self.writing += 1;
-        let status = &mut self.status;
-        status.rows = status.rows.saturating_add(cost.rows);
-        status.bytes = status.bytes.saturating_add(cost.bytes);
-        status.waited = status.waited.saturating_add(waited);
+        self.status.waited = self.status.waited.saturating_add(waited);
     }
 
-    /// A chunk has ended that began at `begun`.
+    /// A chunk was written.
+    pub(super) fn written(&mut self, cost: Cost) {
+        self.status.rows = self.status.rows.saturating_add(cost.rows);
+        self.status.bytes = self.status.bytes.saturating_add(cost.bytes);
+    }
+
+    /// A chunk that began at `begun` was not written, so it owes nothing.
+    pub(super) fn give_back(&mut self, cost: Cost, begun: Instant) {
+        self.rows.give_back(cost.rows, begun);
+        self.bytes.give_back(cost.bytes, begun);
+    }
+
+    /// A chunk has ended that began at `begun`, written or not.
     pub(super) fn end(&mut self, begun: Instant, now: Instant) {
-        let rest = self.giving_way.rest(now.saturating_duration_since(begun), self.writing);
-        self.writing = self.writing.saturating_sub(1);
+        // What was written at the same time by a chunk that ended before has been answered.
+        let from = self.settled.max(begun);
+        let wrote = now.saturating_duration_since(from);
+        self.settled = self.settled.max(now);
+        let rest = self.giving_way.rest(wrote);
         if !rest.is_zero() {
-            self.rest_until = Some(self.rest_until.map_or(now, |until| until.max(now)) + rest);
+            // While this chunk was still being written, the rest of another one did not pass.
+            let until = self.rest_until.map_or(from, |until| until.max(from)) + wrote + rest;
+            self.rest_until = Some(until.min(now + LONGEST_REST));
         }
     }
 
@@ -280,6 +293,61 @@ mod tests {
         state.choose(Chosen::default(), limits(0, 0, None), now);
         assert_eq!(state.held(now, COST), None);
         assert_eq!((state.status().step, state.status().latency), (0, None));
+    }
+
+    #[test]
+    fn chunks_that_are_written_at_once_rest_for_the_time_in_which_any_was_written() {
+        let begin = Instant::now();
+        let at = |seconds: u32| begin + seconds * SECOND;
+        let slow = || {
+            let mut state = State::new(limits(0, 0, Some(BOUND)), begin);
+            for _ in 0..3 {
+                assert!(state.measured(Ok(2 * BOUND), begin));
+            }
+            state
+        };
+        // On step 3, an eighth of the time: three from 0 to 1 are 1 second of writing, and 7 of rest.
+        let mut state = slow();
+        for _ in 0..3 {
+            state.begin(COST, Duration::ZERO);
+        }
+        for _ in 0..3 {
+            state.end(at(0), at(1));
+        }
+        assert_eq!(held_by(&mut state, at(1), COST), Some((ThrottleKind::Latency, at(8))));
+        // The next one rests for itself.
+        state.end(at(8), at(9));
+        assert_eq!(held_by(&mut state, at(9), COST), Some((ThrottleKind::Latency, at(16))));
+        // From 0 to 1, and from 0 to 2: 2 seconds of writing, and 14 of rest.
+        let mut state = slow();
+        state.end(at(0), at(1));
+        state.end(at(0), at(2));
+        assert_eq!(held_by(&mut state, at(2), COST), Some((ThrottleKind::Latency, at(16))));
+        // However many there are, for a minute at most.
+        for end in 3..40 {
+            state.end(at(0), at(end));
+        }
+        assert_eq!(held_by(&mut state, at(39), COST), Some((ThrottleKind::Latency, at(39) + LONGEST_REST)));
+    }
+
+    #[test]
+    fn what_was_not_written_owes_nothing_and_is_not_counted() {
+        let now = Instant::now();
+        let mut state = State::new(limits(100, 0, None), now);
+        state.begin(COST, Duration::ZERO);
+        state.begin(COST, Duration::ZERO);
+        state.written(COST);
+        assert_eq!(held_by(&mut state, now, COST), Some((ThrottleKind::Rows, now + 2 * SECOND)));
+        state.give_back(COST, now);
+        assert_eq!(held_by(&mut state, now, COST), Some((ThrottleKind::Rows, now + SECOND)));
+        assert_eq!((state.status().rows, state.status().bytes), (100, 1_000));
+        // What it took was forgotten when the limit was lifted, so it gives back nothing of what others owe.
+        let later = now + SECOND / 2;
+        state.choose(Chosen::default(), limits(0, 0, None), later);
+        state.choose(Chosen::default(), limits(100, 0, None), later);
+        state.begin(COST, Duration::ZERO);
+        state.give_back(COST, now);
+        assert_eq!(held_by(&mut state, later, COST), Some((ThrottleKind::Rows, later + SECOND)));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! FINISHING: the region writes the deferred models, then makes all organizations visible.
 //!
 //! Organizations become visible in the transaction that ends the import. If there are more than one transaction may
-//! change (20,000, or 1,000 in a database of the product), the first ones become visible in parts right before it, when nothing can fail any more:
+//! change (20,000, or 1,000 in a database of the product), the first ones become visible in parts right before it, when
+//! nothing can fail any more:
 //!
 //! | died after | what is left | what the restarted region does |
 //! | --- | --- | --- |

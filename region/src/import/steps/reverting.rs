@@ -176,7 +176,7 @@ async fn revert_chunks(
             }
         };
         reverting.instrument(span).await?;
-        drop(pass);
+        pass.written();
         run.running_import.add(count(chunk.keys.inserted.len())?);
         run.note_progress(context, import.id).await;
         run.pass_turn(context).await?;
