@@ -106,10 +106,10 @@ fn send(
     let mut reader = plan.reader(model, env, from)?;
     let mut records: Vec<Record> = Vec::new();
     let mut bytes = 0;
+    let (mut most, mut most_bytes) = limits.of(model);
     loop {
         let record = reader.next_record()?;
         let length = record.as_ref().map_or(0, |record| record.length);
-        let (most, most_bytes) = limits.of(model);
         let full = record.is_none() || records.len() >= most || bytes + length > most_bytes;
         if full && let (Some(first), Some(last)) = (records.first(), records.last()) {
             let batch = Batch { min_ordinal: first.ordinal, max_ordinal: last.ordinal, records: Vec::new() };
@@ -118,6 +118,7 @@ fn send(
                 return Ok(());
             }
             bytes = 0;
+            (most, most_bytes) = limits.of(model);
         }
         let Some(record) = record else { return Ok(()) };
         bytes += length;

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU64;
 
-use causeway_silo::db::{Db, DbError, Row, Statement, Tx, count};
+use causeway_silo::db::{Db, DbError, Row, Statement, Tx};
 use chrono::{DateTime, Utc};
 
 use crate::throttle::{Change, Choice, Chosen};
@@ -20,7 +20,9 @@ fn stored(choice: Choice) -> Result<Option<i64>, DbError> {
     match choice {
         Choice::AsStarted => Ok(None),
         Choice::Unlimited => Ok(Some(0)),
-        Choice::Limit(limit) => count(usize::try_from(limit.get()).unwrap_or(usize::MAX)).map(Some),
+        Choice::Limit(limit) => i64::try_from(limit.get())
+            .map(Some)
+            .map_err(|_| DbError::inconsistent(format!("a limit of {limit}"))),
     }
 }
 

@@ -150,13 +150,11 @@ impl Chosen {
     /// The limits of a process that was started with these.
     #[must_use]
     pub fn over(&self, started: ThrottleLimits) -> ThrottleLimits {
-        let millis = |it: Duration| u64::try_from(it.as_millis()).ok().and_then(NonZeroU64::new);
         let latency = match self.latency {
             // As precise as it was given.
             Choice::AsStarted => started.probe_latency,
-            chosen => chosen
-                .over(started.probe_latency.and_then(millis))
-                .map(|millis| Duration::from_millis(millis.get())),
+            Choice::Unlimited => None,
+            Choice::Limit(millis) => Some(Duration::from_millis(millis.get())),
         };
         ThrottleLimits {
             rows_per_second: self.rows.over(started.rows_per_second),
