@@ -76,9 +76,10 @@ pub(crate) async fn unpause(tx: &mut Tx, which: Which, now: DateTime<Utc>) -> Re
     ids(tx, which.of(statement).push(" RETURNING import_id")).await
 }
 
-/// The imports that are paused.
-pub(crate) async fn paused(tx: &mut Tx) -> Result<Vec<Uuid>, DbError> {
-    ids(tx, Statement::new("SELECT import_id FROM causeway_import WHERE paused_at IS NOT NULL")).await
+/// The imports of these that are paused.
+pub(crate) async fn paused(tx: &mut Tx, which: Which) -> Result<Vec<Uuid>, DbError> {
+    let statement = Statement::new("SELECT import_id FROM causeway_import WHERE paused_at IS NOT NULL");
+    ids(tx, which.of(statement)).await
 }
 
 /// The imports whose pause has ended and that no process has taken up since.

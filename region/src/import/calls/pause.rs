@@ -27,12 +27,14 @@ impl Imports {
     pub(crate) async fn pause(&self, which: Which, requester: &Requester) -> Result<Paused, Error> {
         self.about(which);
         let paused = transact!(Error, self.context.db, |tx| {
-            let before = store::pause::paused(tx).await?;
             let now = self.context.env.now();
             let changed = store::pause::pause(tx, which, requester.uri.as_deref(), now).await?;
+            // After the change: an import that another call pauses meanwhile is among one or the other.
+            let mut unchanged = store::pause::paused(tx, which).await?;
+            unchanged.retain(|id| !changed.contains(id));
             self.record(tx, &changed).await?;
             self.context.env.failpoint("region.pause.prepared").await?;
-            with_unchanged(changed, before, which)
+            Paused { changed, unchanged }
         })?;
         self.context.env.failpoint("region.pause.committed").await?;
         for id in &paused.changed {
@@ -94,13 +96,6 @@ impl Imports {
         let entries = changed.iter().map(|id| (call.clone(), Subject::import(*id)));
         Ok(causeway_audit::append_each(tx, entries, self.context.env.now()).await?)
     }
-}
-
-fn with_unchanged(changed: Vec<Uuid>, mut unchanged: Vec<Uuid>, which: Which) -> Paused {
-    if let Which::One(one) = which {
-        unchanged.retain(|id| *id == one);
-    }
-    Paused { changed, unchanged }
 }
 
 #[cfg(test)]
