@@ -6,7 +6,10 @@ use causeway_proto::{
 };
 use causeway_relocation::finding::{Finding, FindingKind, Severity, Tense};
 
-use crate::import::ModelCounts;
+use crate::{
+    error::paused,
+    import::{Import, ModelCounts, Waiting},
+};
 
 /// The contract's kind of finding for one of the region.
 pub(crate) fn kind_to_proto(kind: FindingKind) -> contract::FindingKind {
@@ -71,6 +74,32 @@ pub(crate) fn directory_status(status: i64) -> OrganizationStatus {
         OrganizationStatus::Unspecified => OrganizationStatus::Active,
         status => status,
     }
+}
+
+/// What an import waits for. A pause is not stored as something that it waits for, and comes before everything else.
+pub(crate) fn waiting_of(import: &Import) -> Option<Waiting> {
+    match &import.pause {
+        Some(pause) => Some(Waiting {
+            reason: contract::ErrorReason::ImportPaused,
+            message: paused(&import.id, pause),
+            since: pause.since,
+            attempts: 0,
+        }),
+        None => import.waiting.clone(),
+    }
+}
+
+/// How many findings of each kind there are.
+pub(crate) fn finding_counts_to_proto(
+    counts: Vec<(FindingKind, i64)>,
+    tense: Tense,
+) -> Vec<contract::FindingCount> {
+    let counts = counts.into_iter().map(|(kind, count)| contract::FindingCount {
+        kind: kind_to_proto(kind).into(),
+        severity: severity_to_proto(kind.severity_in(tense)).into(),
+        count,
+    });
+    counts.collect()
 }
 
 /// The counts of a model.

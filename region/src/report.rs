@@ -6,7 +6,10 @@
 //! | --- | --- | --- |
 //! | a report | what control has stored | the next process reports what has changed lately once more |
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use causeway_audit::{Call, scope};
 use causeway_proto::{
@@ -26,8 +29,8 @@ use tonic::Code;
 use uuid::Uuid;
 
 use crate::{
-    convert::{counts_to_proto, finding_to_proto, kind_to_proto, severity_to_proto},
-    error::{Error, paused},
+    convert::{counts_to_proto, finding_counts_to_proto, finding_to_proto, waiting_of},
+    error::Error,
     import::{Import, ImportState, Imports, ModelCounts, Progress},
     store,
 };
@@ -84,18 +87,6 @@ fn bounded(text: &str, most: usize) -> String {
 
 fn reason(reason: ErrorReason, message: &str) -> ReportedReason {
     ReportedReason { reason: reason.into(), message: bounded(message, MAX_TEXT) }
-}
-
-/// What an import waits for, and since when. A pause is not stored as something that it waits for.
-fn waiting(import: &Import) -> (Option<ReportedReason>, Option<DateTime<Utc>>) {
-    match (&import.pause, &import.waiting) {
-        (Some(pause), _) => {
-            let told = reason(ErrorReason::ImportPaused, &paused(&import.id, pause));
-            (Some(told), Some(pause.since))
-        }
-        (None, Some(waiting)) => (Some(reason(waiting.reason, &waiting.message)), Some(waiting.since)),
-        (None, None) => (None, None),
-    }
 }
 
 fn counts(counts: ModelCounts) -> contract::ModelCounts {
@@ -176,8 +167,9 @@ impl Reporter {
         let context = self.imports.context().clone();
         let now = context.env.now();
         let looked = store::import::changed_since(&context.db, self.since, LOOKED_AT).await?;
-        let mut seen = HashMap::new();
-        let mut changed = Vec::new();
+        let feed_version = store::replica::cursor(&context.db).await?.version;
+        let mut seen = HashSet::new();
+        let mut batch = Batch::default();
         for import in looked {
             let is_run_elsewhere = import
                 .lease
@@ -187,32 +179,44 @@ impl Reporter {
                 // That process knows how far it is.
                 continue;
             }
+            let import = self.imports.with_unstored(import);
+            seen.insert(import.id);
             // Counts and progress change only while it runs here.
             let runs = self.imports.running(import.id).is_some();
             if !runs && self.known.get(&import.id).is_some_and(|known| known.import == import) {
-                seen.extend(self.known.remove_entry(&import.id));
                 continue;
             }
             let report = self.reported(&import).await?;
-            match self.known.remove_entry(&import.id).filter(|(_, known)| known.report == report) {
-                Some(known) => seen.extend([known]),
-                None => changed.push((import, report)),
+            if let Some(known) = self.known.get_mut(&import.id).filter(|known| known.report == report) {
+                known.import = import;
+                continue;
             }
+            let length = report.encoded_len();
+            if !batch.takes(length) {
+                self.send(feed_version, std::mem::take(&mut batch)).await?;
+            }
+            batch.push(import, report, length);
         }
-        let feed_version = store::replica::cursor(&context.db).await?.version;
         let is_due = self.reported_at.is_none_or(|at| at.elapsed() >= STILL_ALIVE);
-        for batch in batches(changed, is_due) {
-            let reports = batch.iter().map(|(_, report)| report.clone()).collect();
-            context.ask(context.control.report_imports(feed_version, reports)).await?;
-            self.reported_at = Some(Instant::now());
-            let at = Instant::now();
-            let told = batch.into_iter().map(|(import, report)| (import.id, Reported { import, report, at }));
-            seen.extend(told);
+        if is_due || !batch.imports.is_empty() {
+            self.send(feed_version, batch).await?;
         }
         // Imports that are left out from now on have been reported as they ended.
-        self.known = seen;
+        self.known.retain(|id, _| seen.contains(id));
         self.since = now.checked_sub_signed(CLOCKS).unwrap_or(now);
         self.report_comparison().await
+    }
+
+    /// Reports these imports, and notes that control knows them as they are.
+    async fn send(&mut self, feed_version: i64, batch: Batch) -> Result<(), Error> {
+        let context = self.imports.context();
+        let reports = batch.imports.iter().map(|(_, report)| report.clone()).collect();
+        context.ask(context.control.report_imports(feed_version, reports)).await?;
+        let at = Instant::now();
+        self.reported_at = Some(at);
+        let told = batch.imports.into_iter().map(|(import, report)| (import.id, Reported { import, report, at }));
+        self.known.extend(told);
+        Ok(())
     }
 
     async fn report_comparison(&mut self) -> Result<(), Error> {
@@ -231,21 +235,12 @@ impl Reporter {
     async fn reported(&self, import: &Import) -> Result<ReportedImport, Error> {
         let db = &self.imports.context().db;
         let tense = import.tense();
-        let state = import.state.to_proto().as_str_name().trim_start_matches("IMPORT_STATE_").to_owned();
         let (id, ended) = (import.id, import.state.is_final());
         let models = store::model_counts::list(db, id).await?;
-        let mut finding_counts: Vec<contract::FindingCount> = store::finding::counts(db, id)
-            .await?
-            .into_iter()
-            .map(|(kind, count)| contract::FindingCount {
-                kind: kind_to_proto(kind).into(),
-                severity: severity_to_proto(kind.severity_in(tense)).into(),
-                count,
-            })
-            .collect();
+        let mut finding_counts = finding_counts_to_proto(store::finding::counts(db, id).await?, tense);
         finding_counts.truncate(KINDS);
         let mut findings = Vec::new();
-        // They do not change any more, so they are read once.
+        // They are many, so they wait for the end. The directory's answer may add some to an import that has succeeded.
         for severity in [Severity::Error, Severity::Warning, Severity::Info] {
             let room = usize::from(FINDINGS).saturating_sub(findings.len());
             if !ended || room == 0 {
@@ -266,31 +261,32 @@ impl Reporter {
         let running = self.imports.running(id);
         let is_planning = import.state == ImportState::Planning;
         let progress = running.filter(|_| !ended).map(|running| running.progress(is_planning));
-        let (waiting, waiting_since) = waiting(import);
+        let waiting = waiting_of(import);
         Ok(ReportedImport {
             import_id: id.to_string(),
-            progress: progress.map(|progress| self.progress(id, &state, progress)),
+            progress: progress.map(|progress| self.progress(import, progress)),
             ended,
             dry_run: import.parameters.dry_run,
             create_time: Some(to_proto(import.created_at)),
             update_time: Some(to_proto(import.updated_at)),
             size_bytes: import.size_bytes,
             organization_count: import.organization_count,
-            waiting,
-            waiting_since: waiting_since.map(to_proto),
+            waiting_since: waiting.as_ref().map(|waiting| to_proto(waiting.since)),
+            waiting: waiting.map(|waiting| reason(waiting.reason, &waiting.message)),
             failure: import.failure.as_ref().map(|failure| reason(failure.reason, &failure.message)),
             begun_by: import.begun_by.clone().unwrap_or_default(),
             models: models.into_iter().take(MODELS).map(counts).collect(),
             finding_counts,
             findings,
-            state,
+            // As in the contract, without the prefix.
+            state: import.state.name().to_uppercase(),
         })
     }
 
-    fn progress(&self, id: Uuid, state: &str, progress: Progress) -> ReportedProgress {
+    fn progress(&self, import: &Import, progress: Progress) -> ReportedProgress {
         let Progress { model, records_done, records_total, bytes_done, throttled: _ } = progress;
         // The last report about the same state.
-        let before = self.known.get(&id).filter(|before| before.report.state == state);
+        let before = self.known.get(&import.id).filter(|before| before.import.state == import.state);
         let former = before.and_then(|before| Some((before.report.progress.as_ref()?, before.at.elapsed())));
         let rate = match (former, bytes_done) {
             (None, _) => 0,
@@ -301,46 +297,54 @@ impl Reporter {
     }
 }
 
-/// Imports in as many reports as the limits ask for; one report without any if there are none and `is_due`.
-fn batches<I>(changed: Vec<(I, ReportedImport)>, is_due: bool) -> Vec<Vec<(I, ReportedImport)>> {
-    let mut batches: Vec<Vec<(I, ReportedImport)>> = Vec::new();
-    let mut bytes = 0;
-    for (import, report) in changed {
-        let length = report.encoded_len();
-        match batches.last_mut() {
-            Some(batch) if batch.len() < AT_ONCE && bytes + length <= MAX_BYTES => {
-                bytes += length;
-                batch.push((import, report));
-            }
-            _ => {
-                bytes = length;
-                batches.push(vec![(import, report)]);
-            }
-        }
+/// The imports of one report, within the limits of a call.
+#[derive(Debug)]
+struct Batch<I = Import> {
+    imports: Vec<(I, ReportedImport)>,
+    bytes: usize,
+}
+
+impl<I> Default for Batch<I> {
+    fn default() -> Self {
+        Self { imports: Vec::new(), bytes: 0 }
     }
-    if batches.is_empty() && is_due {
-        batches.push(Vec::new());
+}
+
+impl<I> Batch<I> {
+    /// Whether there is room for a report of that length. There always is for the first one.
+    fn takes(&self, length: usize) -> bool {
+        self.imports.is_empty() || (self.imports.len() < AT_ONCE && self.bytes + length <= MAX_BYTES)
     }
-    batches
+
+    fn push(&mut self, import: I, report: ReportedImport, length: usize) {
+        self.bytes += length;
+        self.imports.push((import, report));
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn import(message: usize) -> ((), ReportedImport) {
-        let failure = Some(ReportedReason { reason: 1, message: "x".repeat(message) });
-        ((), ReportedImport { failure, ..ReportedImport::default() })
-    }
-
     #[test]
     fn imports_are_reported_in_calls_that_control_takes() {
-        let sizes =
-            |changed: Vec<_>, is_due| batches(changed, is_due).iter().map(Vec::len).collect::<Vec<usize>>();
-        assert_eq!(sizes((0..41).map(|_| import(1)).collect(), false), [20, 20, 1]);
-        assert_eq!(sizes((0..3).map(|_| import(MAX_BYTES / 2)).collect(), false), [1, 1, 1]);
-        assert_eq!(sizes(Vec::new(), true), [0]);
-        assert_eq!(sizes(Vec::new(), false), [0_usize; 0]);
+        let sizes = |lengths: &[usize]| {
+            let (mut sizes, mut batch) = (Vec::new(), Batch::default());
+            for length in lengths {
+                if !batch.takes(*length) {
+                    sizes.push(std::mem::take(&mut batch).imports.len());
+                }
+                batch.push((), ReportedImport::default(), *length);
+            }
+            sizes.push(batch.imports.len());
+            sizes
+        };
+        assert_eq!(sizes(&[1; 41]), [20, 20, 1]);
+        assert_eq!(sizes(&[MAX_BYTES / 2; 5]), [2, 2, 1]);
+        assert_eq!(sizes(&[MAX_BYTES / 2 + 1; 3]), [1, 1, 1]);
+        // Whatever its length, it is sent alone.
+        assert_eq!(sizes(&[MAX_BYTES + 1, 1]), [1, 1]);
+        assert_eq!(sizes(&[]), [0]);
     }
 
     #[test]

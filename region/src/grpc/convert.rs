@@ -5,9 +5,8 @@ use causeway_relocation::{export::MAX_PK, keys::KeyKind};
 
 use crate::{
     context::Context,
-    convert::{counts_to_proto, kind_to_proto, severity_to_proto},
-    error::paused,
-    import::{Failure, Import, ImportView, ImportedOrganization, Lease, ModelKey, Pause, Throttled, Waiting},
+    convert::{counts_to_proto, finding_counts_to_proto, waiting_of},
+    import::{Failure, Import, ImportView, ImportedOrganization, Lease, ModelKey, Throttled, Waiting},
     store::organization::Organization,
     throttle::ThrottleKind,
 };
@@ -18,16 +17,6 @@ fn waiting_to_proto(waiting: Waiting) -> api::Waiting {
         message: waiting.message,
         since: Some(to_proto(waiting.since)),
         attempts: i32::try_from(waiting.attempts).unwrap_or(i32::MAX),
-    }
-}
-
-/// What a paused import waits for, which is not stored as such.
-fn waiting_of_pause(import: &Import, pause: &Pause) -> api::Waiting {
-    api::Waiting {
-        reason: contract::ErrorReason::ImportPaused.into(),
-        message: paused(&import.id, pause),
-        since: Some(to_proto(pause.since)),
-        attempts: 0,
     }
 }
 
@@ -86,10 +75,7 @@ fn organization_of_import(organization: ImportedOrganization) -> api::ImportedOr
 
 /// Encodes an import for a caller, without its filter, progress, counts and organizations.
 pub(crate) fn import_to_proto(import: Import, context: &Context) -> api::Import {
-    let waiting = match &import.pause {
-        Some(pause) => Some(waiting_of_pause(&import, pause)),
-        None => import.waiting.map(waiting_to_proto),
-    };
+    let waiting = waiting_of(&import).map(waiting_to_proto);
     let pause = import
         .pause
         .map(|pause| api::Pause { since: Some(to_proto(pause.since)), by: pause.by.unwrap_or_default() });
@@ -143,15 +129,7 @@ pub(crate) fn view_to_proto(mut view: ImportView, context: &Context) -> api::Imp
         hidden_organization_count: view.hidden_organizations,
         models: view.models.into_iter().map(counts_to_proto).collect(),
         organizations: view.organizations.into_iter().map(organization_of_import).collect(),
-        finding_counts: view
-            .finding_counts
-            .into_iter()
-            .map(|(kind, count)| contract::FindingCount {
-                kind: kind_to_proto(kind).into(),
-                severity: severity_to_proto(kind.severity_in(tense)).into(),
-                count,
-            })
-            .collect(),
+        finding_counts: finding_counts_to_proto(view.finding_counts, tense),
         ..import_to_proto(view.import, context)
     }
 }

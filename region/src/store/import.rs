@@ -167,21 +167,21 @@ pub(crate) async fn list(
     db.fetch_all(statement).await?.iter().map(read).collect()
 }
 
+/// The condition that an import has not ended, or has not been reported. Word for word that of the index
+/// `causeway_import_unfinished_idx`: SQLite uses the index only for a condition that is written as in the index.
+const UNFINISHED: &str = "state IN ('planning', 'writing', 'resolving_slugs', 'finishing', 'checking', 'reverting') \
+                          OR (state = 'succeeded' AND NOT reported)";
+
 /// Imports without their filters that have changed since a time, and those that have not ended: at most `most`, those
 /// that changed last. Imports whose file is still being sent are left out.
 pub(crate) async fn changed_since(db: &Db, since: DateTime<Utc>, most: i64) -> Result<Vec<Import>, DbError> {
     let statement = Statement::new(SELECT_WITHOUT_FILTER)
-        .push(" WHERE i.state <> ")
+        .push(" WHERE i.import_id IN (SELECT import_id FROM causeway_import WHERE state <> ")
         .arg(ImportState::Receiving.name())
-        .push(" AND (i.updated_at >= ")
+        .push(" AND updated_at >= ")
         .arg(since)
-        .push(" OR (i.state = ")
-        .arg(ImportState::Succeeded.name())
-        .push(" AND NOT i.reported)");
-    let statement = ImportState::ALL
-        .iter()
-        .filter(|state| state.is_unfinished() && **state != ImportState::Receiving)
-        .fold(statement, |statement, state| statement.push(" OR i.state = ").arg(state.name()))
+        .push(" UNION SELECT import_id FROM causeway_import WHERE ")
+        .push(UNFINISHED)
         .push(") ORDER BY i.updated_at DESC, i.import_id LIMIT ")
         .arg(most);
     db.fetch_all(statement).await?.iter().map(read).collect()
@@ -189,14 +189,8 @@ pub(crate) async fn changed_since(db: &Db, since: DateTime<Utc>, most: i64) -> R
 
 /// The imports that a process has to continue, the oldest first.
 pub(crate) async fn unfinished(db: &Db) -> Result<Vec<Import>, DbError> {
-    let unfinished = ImportState::ALL.iter().filter(|state| state.is_unfinished());
-    let statement = Statement::new(SELECT)
-        .push(" WHERE (state = ")
-        .arg(ImportState::Succeeded.name())
-        .push(" AND NOT reported)");
-    let statement = unfinished
-        .fold(statement, |statement, state| statement.push(" OR state = ").arg(state.name()))
-        .push(" ORDER BY created_at, import_id");
+    let statement =
+        Statement::new(SELECT).push(" WHERE ").push(UNFINISHED).push(" ORDER BY created_at, import_id");
     db.fetch_all(statement).await?.iter().map(read).collect()
 }
 
@@ -400,14 +394,19 @@ pub(crate) async fn set_owners_checked(
 
 /// Notes that control's directory has the organizations as they were after `approvals` approvals. Changes nothing if
 /// the import has been approved again since, because its organizations must then be reported again.
-pub(crate) async fn set_reported(lease: &mut LeaseTransaction<'_>, approvals: i64) -> Result<(), DbError> {
+pub(crate) async fn set_reported(
+    lease: &mut LeaseTransaction<'_>,
+    approvals: i64,
+    now: DateTime<Utc>,
+) -> Result<(), DbError> {
     let statement = Statement::new(
-        "UPDATE causeway_import SET reported = $2, waiting_reason = NULL, waiting_message = NULL, waiting_since = NULL, \
-         waiting_attempts = NULL WHERE import_id = $1 AND approvals = $3",
+        "UPDATE causeway_import SET reported = $2, updated_at = $4, waiting_reason = NULL, waiting_message = NULL, \
+         waiting_since = NULL, waiting_attempts = NULL WHERE import_id = $1 AND approvals = $3",
     )
     .with(lease.import_id())
     .with(true)
-    .with(approvals);
+    .with(approvals)
+    .with(now);
     lease.execute(statement).await?;
     Ok(())
 }
@@ -523,4 +522,28 @@ pub(crate) async fn begin_revert(tx: &mut Tx, id: Uuid, now: DateTime<Utc>) -> R
     .with(ImportState::Reverted.name())
     .with(ImportState::Receiving.name());
     Ok(tx.execute(statement).await? == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_index_of_unfinished_imports_has_the_condition_that_asks_for_them() {
+        let states: BTreeSet<&str> = UNFINISHED
+            .split_once('(')
+            .and_then(|(_, rest)| rest.split_once(')'))
+            .map(|(states, _)| states.split(", ").map(|state| state.trim_matches('\'')).collect())
+            .unwrap_or_default();
+        let unfinished =
+            ImportState::ALL.iter().filter(|state| state.is_unfinished()).map(|state| state.name());
+        assert_eq!(states, unfinished.collect());
+        assert!(UNFINISHED.contains(&format!("state = '{}'", ImportState::Succeeded.name())), "{UNFINISHED}");
+        for migration in [
+            include_str!("../../../migrations/region/postgres/0044_reports.sql"),
+            include_str!("../../../migrations/region/sqlite/0044_reports.sql"),
+        ] {
+            assert!(migration.contains(&format!("WHERE {UNFINISHED};")), "{migration}");
+        }
+    }
 }

@@ -97,7 +97,7 @@ impl Imports {
     }
 
     /// Adds what the import waits for, if that could not be stored.
-    fn with_unstored(&self, mut import: Import) -> Import {
+    pub(crate) fn with_unstored(&self, mut import: Import) -> Import {
         if let Some(waiting) =
             self.engine.running(import.id).and_then(|running_import| running_import.waiting())
         {

@@ -58,7 +58,7 @@ pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut Impo
         // are replaced. They contain what to do, and a comparison reports these organizations.
         store::finding::forget(lease, ImportState::Succeeded).await?;
         context.add_findings(lease, ImportState::Succeeded, &findings).await?;
-        store::import::set_reported(lease, import.approvals).await?;
+        store::import::set_reported(lease, import.approvals, context.env.now()).await?;
     })?;
     Ok(context.env.failpoint("region.report.noted").await?)
 }
