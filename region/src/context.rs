@@ -93,17 +93,27 @@ impl Context {
         }
     }
 
-    /// Reports organizations to control's directory, and returns those that it does not accept. With `restore_product`,
-    /// control also writes and announces the product's reservations.
+    /// The number of a report about organizations. Take it before their rows are read: whoever changes a row after that
+    /// makes a report with a larger number.
     ///
     /// # Errors
-    /// The error of the call or of the database, or [`Error::Stopping`].
+    /// If the database refuses.
+    pub(crate) async fn next_report_number(&self) -> Result<i64, DbError> {
+        store::report_number::next(&self.db, self.env.now()).await
+    }
+
+    /// Reports organizations to control's directory, and returns those that it does not accept. With `restore_product`,
+    /// control also writes and announces the product's reservations. `number` was
+    /// [taken](Self::next_report_number) before the organizations were read.
+    ///
+    /// # Errors
+    /// The error of the call, or [`Error::Stopping`].
     pub(crate) async fn report_organizations(
         &self,
+        number: i64,
         organizations: Vec<ReportedOrganization>,
         restore_product: bool,
     ) -> Result<Vec<RefusedOrganization>, Error> {
-        let number = store::report_number::next(&self.db, self.env.now()).await?;
         self.ask(self.control.report_organizations(number, organizations, restore_product)).await
     }
 

@@ -143,7 +143,7 @@ impl Reconciler {
             page.retain(|id, seen| !seen.differences(*id).is_empty());
             let settled = self.settle(page).await?;
             summary.moving += settled.moving;
-            let found = self.repair_and_collect(mode, settled.found).await?;
+            let found = self.repair_and_collect(mode, settled.found, settled.report_number).await?;
             first.keep(&found);
             if !summary.add(found, told).await? {
                 return Ok(summary);

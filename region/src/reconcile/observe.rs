@@ -46,6 +46,8 @@ pub(super) struct Snapshot {
 pub(super) struct Settled {
     /// The organizations that differ.
     pub(super) found: Vec<(i64, Observation)>,
+    /// The number for reports about them, taken before they were read; 0 if there are none.
+    pub(super) report_number: i64,
     /// How many organizations changed at each read, or were still ahead of what the region had received.
     pub(super) moving: i64,
 }
@@ -120,6 +122,9 @@ impl Reconciler {
     /// Reads organizations that seem to differ until two reads of each agree.
     pub(super) async fn settle(&self, mut suspects: BTreeMap<i64, Observation>) -> Result<Settled, Error> {
         let mut settled = Settled::default();
+        if !suspects.is_empty() {
+            settled.report_number = self.context().next_report_number().await?;
+        }
         for attempt in 1..=MAX_READS {
             if suspects.is_empty() {
                 return Ok(settled);

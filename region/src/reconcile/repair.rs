@@ -65,12 +65,21 @@ fn refused<'a>(differences: impl IntoIterator<Item = &'a mut Difference>, why: &
     }
 }
 
+/// Organizations as they were read before a repair.
+struct Seen {
+    organizations: BTreeMap<i64, Observation>,
+    /// The number of the reports about them, taken before they were read.
+    report_number: i64,
+}
+
 impl Reconciler {
-    /// Repairs those of the differences that the mode allows, and returns all differences.
+    /// Repairs those of the differences that the mode allows, and returns all differences. `report_number` was
+    /// taken before they were read.
     pub(super) async fn repair_and_collect(
         &self,
         mode: Mode,
         mut found: Vec<(i64, Observation)>,
+        mut report_number: i64,
     ) -> Result<Vec<Difference>, Error> {
         let mut all: Vec<Difference> = Vec::new();
         for _ in 0..ROUNDS {
@@ -90,11 +99,12 @@ impl Reconciler {
             if repairing.is_empty() {
                 break;
             }
-            let seen: BTreeMap<i64, Observation> = found.into_iter().collect();
+            let seen = Seen { organizations: found.into_iter().collect(), report_number };
             self.repair(&mut repairing, &seen).await?;
             let (mut tried, rest): (Vec<_>, Vec<_>) =
                 repairing.into_iter().partition(|it| it.repair.is_some());
             all.extend(rest);
+            report_number = self.context().next_report_number().await?;
             let left = self.observe_again(&tried).await?;
             for difference in &mut tried {
                 // Whether the product's workers do it shows later.
@@ -166,7 +176,7 @@ impl Reconciler {
         Ok(())
     }
 
-    async fn repair(&self, all: &mut [Difference], seen: &BTreeMap<i64, Observation>) -> Result<(), Error> {
+    async fn repair(&self, all: &mut [Difference], seen: &Seen) -> Result<(), Error> {
         // Most repairs are calls to control, so the row comes before the first of them.
         let context = self.context();
         transact!(Error, context.db, |tx| {
@@ -221,7 +231,7 @@ impl Reconciler {
     }
 
     /// Reserves the slugs that organizations have, if control can give them unchanged.
-    async fn reserve(&self, all: &mut [Difference], seen: &BTreeMap<i64, Observation>) -> Result<(), Error> {
+    async fn reserve(&self, all: &mut [Difference], seen: &Seen) -> Result<(), Error> {
         let context = self.context();
         let mut asking: Vec<&mut Difference> = of(all, &Repair::Reserve).collect();
         for _ in 0..ATTEMPTS {
@@ -330,7 +340,7 @@ impl Reconciler {
         Ok(())
     }
 
-    async fn report(&self, all: &mut [Difference], seen: &BTreeMap<i64, Observation>) -> Result<(), Error> {
+    async fn report(&self, all: &mut [Difference], seen: &Seen) -> Result<(), Error> {
         self.report_these(of(all, &Repair::Report).collect(), false, seen).await
     }
 
@@ -338,7 +348,7 @@ impl Reconciler {
     async fn restore_reservations(
         &self,
         all: &mut [Difference],
-        seen: &BTreeMap<i64, Observation>,
+        seen: &Seen,
     ) -> Result<(), Error> {
         let restores = [Repair::RestoreReservation, Repair::MoveReservation];
         let wanted =
@@ -372,17 +382,17 @@ impl Reconciler {
         &self,
         differences: Vec<&mut Difference>,
         restore_product: bool,
-        seen: &BTreeMap<i64, Observation>,
+        seen: &Seen,
     ) -> Result<(), Error> {
         let context = self.context();
         let report = |it: &Difference| -> Option<ReportedOrganization> {
-            seen.get(&it.organization_id)?.report(it.organization_id)
+            seen.organizations.get(&it.organization_id)?.report(it.organization_id)
         };
         let reports: Vec<_> = differences.iter().filter_map(|it| report(it)).collect();
         if reports.is_empty() {
             return Ok(());
         }
-        let outcome = context.report_organizations(reports, restore_product).await;
+        let outcome = context.report_organizations(seen.report_number, reports, restore_product).await;
         context.env.failpoint("region.reconcile.reported").await?;
         let not_taken = match outcome {
             Ok(not_taken) => not_taken,

@@ -313,6 +313,7 @@ async fn release_organizations(context: &ImportContext, import: &Import) -> Resu
         after = *last;
         context.ask(context.control.release_organizations(gone)).await?;
     }
+    let mut number = context.next_report_number().await?;
     let mut kept = store::imported::still_there(&context.db, import.id, 0).await?;
     if kept.is_empty() {
         // So that a call that is still on its way can no longer reserve anything.
@@ -338,7 +339,8 @@ async fn release_organizations(context: &ImportContext, import: &Import) -> Resu
             .filter(|organization| !is_placeholder(&organization.slug))
             .collect();
         // An organization that the directory refuses is not in it, and is hidden here.
-        context.report_organizations(report, false).await?;
+        context.report_organizations(number, report, false).await?;
+        number = context.next_report_number().await?;
         kept = store::imported::still_there(&context.db, import.id, after).await?;
     }
     Ok(())

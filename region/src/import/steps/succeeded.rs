@@ -33,6 +33,7 @@ pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut Impo
         after = last.id;
         // As they are by now: some may have been left hidden and made visible later. The application has deleted
         // those without a row.
+        let number = context.next_report_number().await?;
         let ids = page.iter().map(|organization| organization.id).collect();
         let reported = store::organization::by_ids(&context.db, ids).await?.into_iter().map(|organization| {
             ReportedOrganization {
@@ -42,7 +43,7 @@ pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut Impo
                 status: directory_status(organization.status).into(),
             }
         });
-        let refused = context.report_organizations(reported.collect(), false).await?;
+        let refused = context.report_organizations(number, reported.collect(), false).await?;
         let refused: HashMap<i64, String> =
             refused.into_iter().map(|refused| (refused.organization_id, refused.message)).collect();
         findings.extend(page.iter().filter_map(|organization| {
