@@ -89,11 +89,40 @@ impl ImportRun {
     }
 
     /// Gives the turn to another import if one waits; see [`Turn::pass`].
-    pub(super) async fn pass_turn(&mut self, context: &ImportContext) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// If the service stops, or the import has been moved or paused meanwhile.
+    pub(super) async fn pass_turn(&mut self, context: &ImportContext, id: Uuid) -> Result<(), Error> {
         match &mut self.turn {
-            Some(turn) => turn.pass(context).await,
+            Some(turn) => pass_turn(context, id, turn, &mut self.moved).await,
             None => Ok(()),
         }
+    }
+}
+
+/// Gives the turn of an import to another one if one waits; `moved` is that of its run.
+///
+/// # Errors
+/// If the service stops, or the import has been moved or paused meanwhile: it does not queue for nothing.
+pub(super) async fn pass_turn(
+    context: &ImportContext,
+    id: Uuid,
+    turn: &mut Turn,
+    moved: &mut watch::Receiver<u64>,
+) -> Result<(), Error> {
+    tokio::select! {
+        passed = turn.pass(context) => passed,
+        // Never an error: the sender lives as long as the import runs.
+        _ = moved.changed() => Err(Error::Superseded(id)),
+    }
+}
+
+/// Shows that nothing holds an import back when this is dropped: also a wait that is given up ends.
+struct Shown<'a>(&'a RunningImport);
+
+impl Drop for Shown<'_> {
+    fn drop(&mut self) {
+        self.0.throttled(None);
     }
 }
 
@@ -108,8 +137,9 @@ pub(super) async fn pass_throttle(
     moved: &mut watch::Receiver<u64>,
     cost: Cost,
 ) -> Result<Pass, Error> {
+    let shown = Shown(running_import);
     tokio::select! {
-        pass = context.throttle.pass(cost, |held| running_import.throttled(held)) => Ok(pass),
+        pass = context.throttle.pass(cost, |held| shown.0.throttled(held)) => Ok(pass),
         () = context.lifecycle.stopping() => Err(Error::Stopping),
         // Never an error: the sender lives as long as the import runs.
         _ = moved.changed() => Err(Error::Superseded(id)),

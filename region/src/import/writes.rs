@@ -35,7 +35,7 @@ use super::{
     keys::load_keys,
     mapped::{Covered, Mapped, Mapper, SharedKeys},
     plan::plan,
-    run::{ImportRun, note_waiting, pass_throttle},
+    run::{ImportRun, note_waiting, pass_throttle, pass_turn},
     running::RunningImport,
     traced::{self, chunk_span},
 };
@@ -174,7 +174,7 @@ impl Writes<'_> {
             let Some((model, ended)) = running.next().await else {
                 if outcome.is_ok() && self.passing.swap(false, Ordering::Relaxed) {
                     if let Some(turn) = self.turn.lock().await.as_mut() {
-                        turn.pass(self.context).await?;
+                        pass_turn(self.context, self.import.id, turn, &mut self.moved.clone()).await?;
                     }
                     continue;
                 }

@@ -112,7 +112,7 @@ async fn announce_rows(context: &ImportContext, import: &Import, run: &mut Impor
         context.env.failpoint("region.finish.rows_announced").await?;
         after = (position, min_ordinal);
         run.note_progress(context, import.id).await;
-        run.pass_turn(context).await?;
+        run.pass_turn(context, import.id).await?;
     }
 }
 

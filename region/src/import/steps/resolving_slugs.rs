@@ -163,7 +163,7 @@ async fn ask_and_write(
         let Some(last) = page.last() else { break };
         after = last.id;
         any_taken |= write_slugs(context, import, page, &given).await?;
-        run.pass_turn(context).await?;
+        run.pass_turn(context, import.id).await?;
     }
     if any_taken {
         return ask_again(context, import, run).await;
@@ -290,7 +290,7 @@ async fn ask_again(context: &ImportContext, import: &Import, run: &mut ImportRun
             store::imported::forget_slugs(lease, after, last).await?;
         })?;
         after = last;
-        run.pass_turn(context).await?;
+        run.pass_turn(context, import.id).await?;
     }
     transact_leased!(context, import, |lease| {
         store::finding::forget(lease, ImportState::ResolvingSlugs).await?;

@@ -179,7 +179,7 @@ async fn revert_chunks(
         pass.written();
         run.running_import.add(count(chunk.keys.inserted.len())?);
         run.note_progress(context, import.id).await;
-        run.pass_turn(context).await?;
+        run.pass_turn(context, import.id).await?;
     }
 }
 

@@ -51,7 +51,7 @@ pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut Impo
             let reason = format!("control's directory does not take it: {message}");
             Some(organization.place(Finding::new(FindingKind::NotInDirectory, reason).model(ORGANIZATION)))
         }));
-        run.pass_turn(context).await?;
+        run.pass_turn(context, import.id).await?;
     }
     context.env.failpoint("region.report.answered").await?;
     transact_leased!(context, import, |lease| {
