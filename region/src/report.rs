@@ -214,7 +214,8 @@ impl Reporter {
         context.ask(context.control.report_imports(feed_version, reports)).await?;
         let at = Instant::now();
         self.reported_at = Some(at);
-        let told = batch.imports.into_iter().map(|(import, report)| (import.id, Reported { import, report, at }));
+        let told =
+            batch.imports.into_iter().map(|(import, report)| (import.id, Reported { import, report, at }));
         self.known.extend(told);
         Ok(())
     }

@@ -345,11 +345,7 @@ impl Reconciler {
     }
 
     /// Has control write and announce the product's reservations. The workers make the copies in the region again.
-    async fn restore_reservations(
-        &self,
-        all: &mut [Difference],
-        seen: &Seen,
-    ) -> Result<(), Error> {
+    async fn restore_reservations(&self, all: &mut [Difference], seen: &Seen) -> Result<(), Error> {
         let restores = [Repair::RestoreReservation, Repair::MoveReservation];
         let wanted =
             |it: &&mut Difference| it.repair.as_ref().is_some_and(|repair| restores.contains(repair));

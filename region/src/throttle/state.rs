@@ -5,7 +5,11 @@ use std::time::Duration;
 use causeway_silo::db::ProbeError;
 use tokio::time::Instant;
 
-use super::{Chosen, ThrottleKind, ThrottleLimits, ThrottleStatus, bucket::Bucket, giving_way::{GivingWay, LONGEST_REST}};
+use super::{
+    Chosen, ThrottleKind, ThrottleLimits, ThrottleStatus,
+    bucket::Bucket,
+    giving_way::{GivingWay, LONGEST_REST},
+};
 
 /// What a chunk writes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
