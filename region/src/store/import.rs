@@ -10,11 +10,19 @@ use causeway_silo::{
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::lease_transaction::LeaseTransaction;
+use super::{lease::no_lease, lease_transaction::LeaseTransaction};
 use crate::{
     import::{Approved, Begun, Failure, Import, ImportState, Lease, Parameters, Pause, Waiting},
     limits::ControlBatch,
 };
+
+/// Assignments that forget what an import waited for.
+macro_rules! no_waiting {
+    () => {
+        "waiting_reason = NULL, waiting_message = NULL, waiting_since = NULL, waiting_attempts = NULL"
+    };
+}
+pub(super) use no_waiting;
 
 fn unreadable(what: impl std::fmt::Display) -> DbError {
     DbError::inconsistent(format!("a row of causeway_import: {what}"))
@@ -292,10 +300,11 @@ pub(crate) async fn advance(
     to: ImportState,
     now: DateTime<Utc>,
 ) -> Result<(), DbError> {
-    let statement = Statement::new(
-        "UPDATE causeway_import SET state = $3, updated_at = $4, waiting_reason = NULL, waiting_message = NULL, waiting_since = NULL, \
-         waiting_attempts = NULL WHERE import_id = $1 AND state = $2",
-    )
+    let statement = Statement::new(concat!(
+        "UPDATE causeway_import SET state = $3, updated_at = $4, ",
+        no_waiting!(),
+        " WHERE import_id = $1 AND state = $2"
+    ))
     .with(lease.import_id())
     .with(from.name())
     .with(to.name())
@@ -399,10 +408,11 @@ pub(crate) async fn set_reported(
     approvals: i64,
     now: DateTime<Utc>,
 ) -> Result<(), DbError> {
-    let statement = Statement::new(
-        "UPDATE causeway_import SET reported = $2, updated_at = $4, waiting_reason = NULL, waiting_message = NULL, \
-         waiting_since = NULL, waiting_attempts = NULL WHERE import_id = $1 AND approvals = $3",
-    )
+    let statement = Statement::new(concat!(
+        "UPDATE causeway_import SET reported = $2, updated_at = $4, ",
+        no_waiting!(),
+        " WHERE import_id = $1 AND approvals = $3"
+    ))
     .with(lease.import_id())
     .with(true)
     .with(approvals)
@@ -510,12 +520,13 @@ pub(crate) async fn resume(tx: &mut Tx, import: &Import, now: DateTime<Utc>) -> 
 /// This frees the lease. The new state refuses whatever the former holder still tries to commit, and nobody
 /// waits for the lease of a dead holder to expire.
 pub(crate) async fn begin_revert(tx: &mut Tx, id: Uuid, now: DateTime<Utc>) -> Result<bool, DbError> {
-    let statement = Statement::new(
-        "UPDATE causeway_import SET state = $3, updated_at = $2, waiting_reason = NULL, waiting_message = NULL, \
-         waiting_since = NULL, waiting_attempts = NULL, lease_holder = NULL, lease_place = NULL, lease_spool = NULL, \
-         lease_acquired_at = NULL, lease_renewed_at = NULL, lease_until = NULL \
-         WHERE import_id = $1 AND state NOT IN ($3, $4, $5)",
-    )
+    let statement = Statement::new(concat!(
+        "UPDATE causeway_import SET state = $3, updated_at = $2, ",
+        no_waiting!(),
+        ", ",
+        no_lease!(),
+        " WHERE import_id = $1 AND state NOT IN ($3, $4, $5)"
+    ))
     .with(id)
     .with(now)
     .with(ImportState::Reverting.name())

@@ -8,6 +8,15 @@ use uuid::Uuid;
 
 use crate::{holder::Holder, import::Import};
 
+/// Assignments that take a lease away.
+macro_rules! no_lease {
+    () => {
+        "lease_holder = NULL, lease_place = NULL, lease_spool = NULL, lease_acquired_at = NULL, lease_renewed_at = NULL, \
+         lease_until = NULL"
+    };
+}
+pub(super) use no_lease;
+
 /// How long a lease lasts if it is not renewed.
 pub(super) const LENGTH: TimeDelta = TimeDelta::seconds(30);
 
@@ -72,10 +81,11 @@ pub(super) async fn assert(
 
 /// Gives the lease back, if this process has it.
 pub(crate) async fn give_back(tx: &mut Tx, id: Uuid, holder: &Holder) -> Result<(), DbError> {
-    let statement = Statement::new(
-        "UPDATE causeway_import SET lease_holder = NULL, lease_place = NULL, lease_spool = NULL, lease_acquired_at = NULL, \
-         lease_renewed_at = NULL, lease_until = NULL WHERE import_id = $1 AND lease_holder = $2",
-    )
+    let statement = Statement::new(concat!(
+        "UPDATE causeway_import SET ",
+        no_lease!(),
+        " WHERE import_id = $1 AND lease_holder = $2"
+    ))
     .with(id)
     .with(holder.id);
     tx.execute(statement).await?;

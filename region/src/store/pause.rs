@@ -5,6 +5,7 @@ use causeway_silo::db::{Db, DbError, Statement, Tx};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
+use super::{import::no_waiting, lease::no_lease};
 use crate::import::ImportState;
 
 /// Which imports a call is about.
@@ -57,11 +58,7 @@ pub(crate) async fn pause(
         .arg(by)
         .push(", unpaused = ")
         .arg(false)
-        .push(
-            ", waiting_reason = NULL, waiting_message = NULL, waiting_since = NULL, waiting_attempts = NULL, \
-             lease_holder = NULL, lease_place = NULL, lease_spool = NULL, lease_acquired_at = NULL, \
-             lease_renewed_at = NULL, lease_until = NULL WHERE paused_at IS NULL AND ",
-        );
+        .push(concat!(", ", no_waiting!(), ", ", no_lease!(), " WHERE paused_at IS NULL AND "));
     ids(tx, which.of(unfinished(statement)).push(" RETURNING import_id")).await
 }
 
