@@ -30,6 +30,7 @@ mod real;
 mod refused;
 mod regions;
 mod releases;
+mod reported;
 mod resume;
 mod revert;
 mod rules;
@@ -103,14 +104,20 @@ causeway_harness::on_each_store! {
         a_pause_that_fails_or_dies_once_is_one,
         a_paused_import_is_only_continued_by_ending_the_pause,
         what_cannot_be_paused_is_refused,
-        a_pause_holds_for_all_processes_of_a_region;
+        a_pause_holds_for_all_processes_of_a_region,
+        a_pause_by_another_process_ends_the_wait_for_a_limit,
+        a_pause_ends_the_wait_for_a_turn;
     throttle:
         an_import_that_waits_for_a_limit_holds_nothing_open,
         imports_write_no_faster_than_their_limits,
         a_limit_that_cannot_be_one_is_refused,
         limits_that_are_set_are_stored_and_recorded,
         imports_give_way_while_the_application_is_slow,
-        a_probe_statement_that_is_no_good_does_no_harm;
+        a_probe_statement_that_is_no_good_does_no_harm,
+        a_dry_run_has_no_limit,
+        a_model_that_fails_ends_the_wait_of_the_others;
+    reported:
+        an_import_changes_once_more_when_the_directory_has_it;
     turns:
         a_small_import_ends_while_a_large_one_is_being_written,
         many_organizations_become_visible_in_parts,

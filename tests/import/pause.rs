@@ -26,12 +26,14 @@ use crate::{
 };
 
 /// Where an import is held, in which state, and how it got there.
-const PLACES: [(&str, ImportState, How); 6] = [
+const PLACES: [(&str, ImportState, How); 7] = [
     ("region.plan.made", ImportState::Planning, How::Import),
     ("region.plan.stored", ImportState::Checking, How::DryRun),
     ("region.chunk.ready", ImportState::Writing, How::Import),
     ("region.slugs.answered", ImportState::ResolvingSlugs, How::Import),
     ("region.finish.counted", ImportState::Finishing, How::Import),
+    // One of the organizations is visible.
+    ("region.finish.part_shown", ImportState::Finishing, How::Import),
     ("region.revert_chunk.ready", ImportState::Reverting, How::Revert),
 ];
 
@@ -59,9 +61,12 @@ fn export() -> Vec<u8> {
 
 async fn standing(store: Store, failpoints: &Failpoints) -> Cluster {
     let builder = Cluster::builder(store).region("us").failpoints(failpoints);
-    // So that no test waits long for what another process has been told.
-    let builder =
-        builder.configure_regions(|options| options.throttle.look_interval = Duration::from_millis(20));
+    let builder = builder.configure_regions(|options| {
+        // So that no test waits long for what another process has been told.
+        options.throttle.look_interval = Duration::from_millis(20);
+        // So that organizations become visible in parts.
+        options.limits.organizations_a_transaction = 1;
+    });
     builder.start().await.expect("a cluster; on PostgreSQL this test needs one installed")
 }
 
@@ -169,7 +174,7 @@ pub(crate) async fn an_import_can_be_paused_in_each_state_and_continues_where_it
                 (again.already_paused_import_ids.as_slice(), again.paused_import_ids.len()),
                 (this, 0)
             );
-            // A process that is started does not take it up, and neither does one that was told so twice.
+            // A process that is started does not take it up, however often the pause was asked for.
             cluster.stop_region(0).await;
             cluster.start_region(0).await.expect("it starts");
             assert_eq!(committed(&cluster, &id).await, before_the_end, "{what}");
@@ -192,14 +197,14 @@ pub(crate) async fn an_import_can_be_paused_in_each_state_and_continues_where_it
     cluster.stop().await;
 }
 
-/// A run that is not held learns of the pause by itself, and gives up its place, its lease and what it waits for.
+/// A run that waits for a limit ends at once, and gives up its place, its lease and what it waits for.
 pub(crate) async fn paused_imports_take_no_place_and_others_go_on(store: Store) {
     let mut cluster = standing(store, &Failpoints::default()).await;
     cluster.configure_regions(|options| options.limits.imports_at_once = 1);
     cluster.stop_region(0).await;
     cluster.start_region(0).await.expect("it starts");
     let (region, options) = (cluster.region(0), ImportOptions::default());
-    // With this limit, the second chunk waits for hours.
+    // With this limit, the second chunk waits for minutes.
     let slow = SetThrottleRequest { max_bytes_per_second: Some(1), ..Default::default() };
     region.throttle().set_throttle(slow).await.expect("set");
     let done = region.import(b"[]", &options).await.expect("it ends");
@@ -305,7 +310,7 @@ pub(crate) async fn a_paused_import_is_only_continued_by_ending_the_pause(store:
     let options = ImportOptions::default().import_id(&id);
     assert!(region.begin(&export(), &options).await.expect("it is joined").joined);
     assert_paused(&get(&cluster, &id).await, ImportState::Finishing, "joined");
-    // A revert hides what is visible at once, and deletes nothing yet.
+    // A revert is begun, and deletes nothing yet.
     let revert = RevertImportRequest { import_id: id.clone() };
     region.imports().revert_import(revert).await.expect("it begins");
     cluster.stop_region(0).await;
@@ -406,5 +411,76 @@ pub(crate) async fn a_pause_holds_for_all_processes_of_a_region(store: Store) {
     let import = get(&cluster, &id).await;
     accounted(Audit::new(&cluster, 0, &before, &export(), &ImportOptions::default(), &import).run().await);
     other.stop().await;
+    cluster.stop().await;
+}
+
+/// Whether the process still works on an import: only it has the progress.
+fn has_progress(import: &Import) -> bool {
+    import
+        .progress
+        .as_ref()
+        .is_some_and(|progress| progress.records_total > 0 || progress.throttled.is_some())
+}
+
+/// The process that runs the import waits for a limit, so it has no transaction that would tell. It learns of the pause
+/// when it renews the lease.
+pub(crate) async fn a_pause_by_another_process_ends_the_wait_for_a_limit(store: Store) {
+    if store == Store::Sqlite {
+        // Only one process can use an SQLite file.
+        return;
+    }
+    let cluster = standing(store, &Failpoints::default()).await;
+    let region = cluster.region(0);
+    // With this limit, the second chunk waits for minutes.
+    let slow = SetThrottleRequest { max_bytes_per_second: Some(1), ..Default::default() };
+    region.throttle().set_throttle(slow).await.expect("set");
+    let begun = region.begin(&export(), &ImportOptions::default()).await.expect("it begins").import;
+    let id = begun.unwrap_or_default().import_id;
+    let waits = |import: &Import| import.progress.as_ref().is_some_and(|it| it.throttled.is_some());
+    region.wait_until(&id, waits).await.expect("it waits for the limit");
+    let other = cluster.start_second_process(0).await.expect("another process");
+    let request = PauseImportsRequest { import_id: id.clone(), all: false };
+    other.region().imports().pause_imports(request.clone()).await.expect("it is paused");
+    eventually("the process with the file ends the wait", async || !has_progress(&get(&cluster, &id).await))
+        .await;
+    assert_paused(&get(&cluster, &id).await, ImportState::Writing, "by another process");
+    let free = SetThrottleRequest { unlimited: vec![2], ..Default::default() };
+    region.throttle().set_throttle(free).await.expect("set");
+    unpause(&cluster, &id).await.expect("it continues");
+    assert_eq!(region.wait(&id).await.expect("it ends").state(), ImportState::Succeeded);
+    other.stop().await;
+    cluster.stop().await;
+}
+
+/// An import that has given its turn to another one waits for the next one, perhaps for long.
+pub(crate) async fn a_pause_ends_the_wait_for_a_turn(store: Store) {
+    let failpoints = Failpoints::default();
+    let mut cluster = standing(store, &failpoints).await;
+    cluster.configure_regions(|options| options.limits.imports_at_once = 1);
+    cluster.stop_region(0).await;
+    cluster.start_region(0).await.expect("it starts");
+    let region = cluster.region(0);
+    let mut large = Export::new();
+    large.organization(1, "one");
+    (1..=2_000).for_each(|pk| {
+        large.team(pk, 1, &format!("t{pk}"));
+    });
+    failpoints.arm("region.chunk.committed", Act::Hold, 0);
+    let begun = region.begin(&large.to_bytes(), &ImportOptions::default()).await.expect("it begins").import;
+    let id = begun.unwrap_or_default().import_id;
+    failpoints.held().await;
+    failpoints.arm("region.turn.passed", Act::Hold, 0);
+    let small = region.begin(&export(), &ImportOptions::default()).await.expect("it begins").import;
+    let small = small.unwrap_or_default().import_id;
+    region.wait_until(&small, |import| import.state() == ImportState::Writing).await.expect("it is planned");
+    failpoints.release();
+    // As if it waited for its turn from here on.
+    failpoints.held().await;
+    assert!(has_progress(&get(&cluster, &id).await));
+    pause(&cluster, &id).await.expect("it is paused");
+    eventually("it does not wait any more", async || !has_progress(&get(&cluster, &id).await)).await;
+    assert_eq!(region.wait(&small).await.expect("it ends").state(), ImportState::Succeeded);
+    unpause(&cluster, &id).await.expect("it continues");
+    assert_eq!(region.wait(&id).await.expect("it ends").state(), ImportState::Succeeded);
     cluster.stop().await;
 }

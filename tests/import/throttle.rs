@@ -22,6 +22,7 @@ use causeway_silo::db::{Db, Statement};
 use crate::{
     faults::retry_until_ok,
     support::{accounted, eventually, refused, revert_all, rows_now},
+    survive::change,
 };
 
 const LOOK: Duration = Duration::from_millis(20);
@@ -76,14 +77,14 @@ fn several_models() -> Vec<u8> {
     export.to_bytes()
 }
 
-/// A limit of a row an hour, nearly: the next chunk waits for good. Meanwhile nothing is open, and every other wish is
-/// heard at once.
+/// At a row a second, the next chunk waits for most of a minute. Meanwhile nothing is open, and every other wish is heard
+/// at once.
 pub(crate) async fn an_import_that_waits_for_a_limit_holds_nothing_open(store: Store) {
     let mut cluster = standing(store, |_| {}).await;
     let before = rows_now(&cluster, 0).await;
     set(&cluster, rows(1)).await;
     let options = ImportOptions::default();
-    // The first chunks have hundreds of rows to pay off.
+    // Each chunk has 50 rows to pay off.
     let mut export = Export::new();
     export.organization(1, "one").user(1, "ann").email(1, "ann@example.com").user_email(
         1,
@@ -122,11 +123,12 @@ pub(crate) async fn an_import_that_waits_for_a_limit_holds_nothing_open(store: S
     assert_eq!(throttle.set_by_call, [i32::from(ThrottleKind::Rows)]);
     assert!(throttle.set_time.is_some() && throttle.set_by.is_empty(), "{throttle:?}");
     cluster.region(0).wait_until(&id, waits).await.expect("it is held back");
-    // So is a revert, which begins at once.
+    // So is a revert, which begins at once, and waits for the limit as well.
     let revert = RevertImportRequest { import_id: id.clone() };
     cluster.region(0).imports().revert_import(revert).await.expect("it begins");
-    let reverting = |import: &Import| import.state() == ImportState::Reverting && import.lease.is_some();
-    cluster.region(0).wait_until(&id, reverting).await.expect("it is reverted");
+    let reverting =
+        |import: &Import| import.state() == ImportState::Reverting && import.lease.is_some() && waits(import);
+    cluster.region(0).wait_until(&id, reverting).await.expect("it is held back");
     set(&cluster, unlimited(ThrottleKind::Rows)).await;
     let ended = cluster.region(0).wait(&id).await.expect("it ends");
     assert_eq!(ended.state(), ImportState::Reverted);
@@ -137,11 +139,71 @@ pub(crate) async fn an_import_that_waits_for_a_limit_holds_nothing_open(store: S
     cluster.stop().await;
 }
 
+/// It writes nothing. With a limit, it would wait for hours.
+pub(crate) async fn a_dry_run_has_no_limit(store: Store) {
+    let cluster = standing(store, |options| {
+        options.limits.rows_per_second = NonZeroU64::new(1);
+        options.limits.bytes_per_second = NonZeroU64::new(1);
+    })
+    .await;
+    let options = ImportOptions::default().dry_run();
+    let import = cluster.region(0).import(&export::large(1).to_bytes(), &options).await.expect("it ends");
+    assert_eq!(import.state(), ImportState::Planned);
+    let throttle = show(&cluster).await;
+    assert_eq!((throttle.rows, throttle.bytes, throttle.waited_ms), (0, 0, 0));
+    cluster.stop().await;
+}
+
+/// One model waits for the limit while another one fails: the import fails then, and not after the wait.
+pub(crate) async fn a_model_that_fails_ends_the_wait_of_the_others(store: Store) {
+    if store == Store::Sqlite {
+        // It has one writer at a time, so no model can wait behind another one that is being written.
+        return;
+    }
+    let cluster = standing(store, |options| options.limits.rows_per_second = NonZeroU64::new(1_000)).await;
+    let refuse = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN \
+                  WHILE NOT EXISTS (SELECT FROM refuse_now) LOOP PERFORM pg_sleep(0.001); END LOOP; \
+                  RAISE EXCEPTION ''no projects''; END'";
+    let trigger =
+        "CREATE TRIGGER no_projects BEFORE INSERT ON sentry_project FOR EACH ROW EXECUTE FUNCTION refuse()";
+    let statements = ["CREATE TABLE refuse_now (now int)", refuse, trigger];
+    change(&cluster, statements.map(Statement::new).into()).await;
+    let mut export = Export::new();
+    export.organization(1, "one").project(1, 1, "p");
+    (1..=10_000).for_each(|pk| {
+        export.team(pk, 1, &format!("t-{pk}"));
+    });
+    let (region, options) = (cluster.region(0), ImportOptions::default());
+    let begun = region.begin(&export.to_bytes(), &options).await.expect("it begins").import;
+    let id = begun.unwrap_or_default().import_id;
+    let db = cluster.db(Silo::Region(0)).await.expect("a database");
+    let asleep = "SELECT count(*) AS n FROM pg_stat_activity WHERE datname = current_database() \
+                  AND wait_event = 'PgSleep'";
+    eventually("the project is being written", async || number(&db, asleep).await > 0).await;
+    db.close().await;
+    // From now on, the next teams wait for minutes.
+    set(&cluster, rows(1)).await;
+    let waits = |import: &Import| held_by(import) == Some((ThrottleKind::Rows, 1));
+    region.wait_until(&id, waits).await.expect("it is held back");
+    let begun = Instant::now();
+    change(&cluster, vec![Statement::new("INSERT INTO refuse_now (now) VALUES (1)")]).await;
+    let failed = region.wait(&id).await.expect("it ends");
+    assert!(begun.elapsed() < Duration::from_secs(30), "it was waited for: {:?}", begun.elapsed());
+    assert_eq!(failed.state(), ImportState::Failed);
+    let failure = failed.failure.unwrap_or_default();
+    assert!(failure.message.contains("no projects"), "{}", failure.message);
+    cluster.stop().await;
+}
+
+async fn number(db: &Db, query: &'static str) -> i64 {
+    let row = db.fetch_optional(Statement::new(query)).await.expect("it answers").expect("a row");
+    row.int("n").expect("a number")
+}
+
 async fn open_transactions(db: &Db) -> i64 {
     let query = "SELECT count(*) AS n FROM pg_stat_activity WHERE datname = current_database() \
                  AND application_name = 'causeway' AND state LIKE 'idle in transaction%'";
-    let row = db.fetch_optional(Statement::new(query)).await.expect("it answers").expect("a row");
-    row.int("n").expect("a number")
+    number(db, query).await
 }
 
 /// Two imports at once write no faster than the limit allows for both together.
@@ -170,7 +232,7 @@ pub(crate) async fn imports_write_no_faster_than_their_limits(store: Store) {
     }
     let throttle = show(&cluster).await;
     assert!(throttle.rows >= written, "{throttle:?}, {written} rows");
-    // All but the last chunk has been paid off, and no chunk has more rows than this.
+    // All but the last chunk has been paid off. No chunk has more rows or bytes than this, because no model has.
     let largest = 50;
     let least = |amount: i64, last: u64, rate: u64| {
         Duration::from_millis(u64::try_from(amount).expect("positive").saturating_sub(last) * 1_000 / rate)
