@@ -15,9 +15,10 @@ use causeway_proto::{
 
 use crate::support::{MEMBER, USER, accounted, cluster, exhaustive, import, kinds, refused, rows_now, told};
 
-/// An import without its progress, which is known only while it runs.
+/// An import without its progress, which is known only while it runs, and without when it last changed: control's
+/// directory may get it a little later.
 fn lasting(import: Import) -> Import {
-    Import { progress: None, ..import }
+    Import { progress: None, update_time: None, ..import }
 }
 
 const ID: &str = "0d8a52a3-36f1-4d5e-8d63-6d1f7d2f7b11";
