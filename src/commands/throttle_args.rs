@@ -14,7 +14,7 @@ const INSTEAD_OF_ZERO: &str = "with a limit of 0, nothing would ever be written;
 #[derive(Debug, clap::Args)]
 pub(super) struct ThrottleArgs {
     /// The most rows that imports write in a second, all imports of this process together; no limit if it is not set. `causeway
-    /// throttle set` changes it while the region runs, and what was set there holds over this
+    /// throttle set` changes it while the region runs, and what was set there overrides this
     #[arg(long, value_name = "N", value_parser = rows, env = "CAUSEWAY_MAX_ROWS_PER_SECOND")]
     max_rows_per_second: Option<NonZeroU64>,
     /// The most bytes of the file that imports write in a second, all imports of this process together; no limit if it is not
