@@ -38,6 +38,8 @@ impl Reconciler {
             let Some(last) = imports.last() else { return Ok(true) };
             after = Some(last.0);
             for (import_id, state) in imports {
+                // Each asks control for all its chunks, which may take long.
+                self.renew().await?;
                 let Some(found) = self.compare_import(import_id, state, mode).await? else { continue };
                 let found = vec![found];
                 first.keep(&found);
@@ -45,7 +47,6 @@ impl Reconciler {
                     return Ok(false);
                 }
             }
-            self.renew().await?;
         }
     }
 
