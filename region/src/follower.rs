@@ -247,7 +247,7 @@ impl Follower {
         let heard_at = if version >= current { Some(now) } else { begun.heard_at };
         let is_of_other_era = begun.is_of_other_era(version);
         let ended = Cursor { version, heard_at, era: era_of(version), ..begun };
-        let mut lost = Vec::new();
+        let mut is_told = !is_of_other_era;
         loop {
             let is_last = transact!(Error, self.context().db, |tx| {
                 let cursor = replica::lock_cursor(tx).await?;
@@ -255,8 +255,11 @@ impl Follower {
                     // Another process of this region follows too.
                     return Err(unreadable("a snapshot has been begun beside this one"));
                 }
-                if is_of_other_era && lost.is_empty() {
-                    lost = replica::lost_aliases(tx, cursor.generation, LOGGED).await?;
+                if !is_told {
+                    // Before they are deleted: a process that begins the snapshot again does not see them any more.
+                    let total = replica::count_lost_aliases(tx, cursor.generation).await?;
+                    tell_lost_aliases(&replica::lost_aliases(tx, cursor.generation, LOGGED).await?, total);
+                    is_told = true;
                 }
                 let is_last = replica::sweep(tx, cursor.generation, SWEPT).await? < SWEPT.unsigned_abs();
                 if is_last {
@@ -273,26 +276,17 @@ impl Follower {
             }
         }
         if is_of_other_era {
-            self.follow_restored_control(&lost).await;
+            self.follow_restored_control().await;
         }
         Ok(ended)
     }
 
-    /// Says what a control that was put back from an old copy has forgotten, as far as only the old replica shows it, and
-    /// reports the region's ids to it again.
-    async fn follow_restored_control(&self, lost: &[(i64, String)]) {
+    /// Says that control was put back from an old copy, and reports the region's ids to it again.
+    async fn follow_restored_control(&self) {
         tracing::warn!(
             "control was put back from an old copy of its database: it may have forgotten slugs, renames and users of this \
              region. `causeway reconcile --check` shows what differs; docs/backup.md has what to do"
         );
-        for (organization_id, slug) in lost {
-            tracing::warn!(
-                organization_id,
-                slug,
-                "control no longer has an alias, and the slug is free. To have it again, rename the organization to it and \
-                 back: `causeway slugs rename`, with `--exact --keep-alias`"
-            );
-        }
         self.context().registration.report_ids_again();
         // If that fails, whatever needs the registration next repeats it.
         if let Err(error) = self.context().register().await {
@@ -350,5 +344,20 @@ impl Follower {
             self.0.to_answer.notify_one();
         }
         Ok(cursor)
+    }
+}
+
+/// Logs the aliases that control has forgotten: only the old replica shows them.
+fn tell_lost_aliases(lost: &[(i64, String)], total: i64) {
+    for (organization_id, slug) in lost {
+        tracing::warn!(
+            organization_id,
+            slug,
+            "control no longer has an alias, and the slug is free. To have it again, rename the organization to it and \
+             back: `causeway slugs rename`, with `--exact --keep-alias`"
+        );
+    }
+    if total > 0 {
+        tracing::warn!(total, logged = lost.len(), "control no longer has aliases of this region");
     }
 }

@@ -204,6 +204,14 @@ pub(crate) async fn lost_aliases(
     rows.iter().map(|row| Ok((row.int("organization_id")?, row.text("slug")?))).collect()
 }
 
+/// How many aliases only older snapshots had.
+pub(crate) async fn count_lost_aliases(tx: &mut Tx, generation: i64) -> Result<i64, DbError> {
+    let statement = Statement::new(
+        "SELECT COUNT(*) AS aliases FROM causeway_slug_replica WHERE generation <> $1 AND type = 'vanity_alias'",
+    );
+    tx.fetch_one(statement.with(generation)).await?.int("aliases")
+}
+
 /// The organization of a slug. Either control has confirmed the slug, or the organization already has it here.
 pub(crate) async fn resolve(db: &Db, slug: &str) -> Result<Option<Resolved>, DbError> {
     let statement = Statement::new(
