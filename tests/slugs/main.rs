@@ -50,6 +50,7 @@ causeway_harness::on_each_store! {
         what_a_failed_import_holds_is_left_alone,
         nothing_is_wrong_while_things_move,
         a_region_mends_what_it_may_by_itself,
+        a_region_compares_recent_imports_by_itself,
         ids_from_before_causeway_are_given_to_nobody,
         ids_that_two_regions_have_are_told_at_registration,
         an_import_says_what_the_directory_does_not_take;

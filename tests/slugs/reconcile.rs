@@ -17,6 +17,7 @@ use causeway_proto::{
 };
 use causeway_relocation::generate::derived_uuid;
 use causeway_silo::db::Statement;
+use chrono::TimeDelta;
 use uuid::Uuid;
 
 use crate::commands::run;
@@ -383,6 +384,61 @@ pub(crate) async fn a_region_mends_what_it_may_by_itself(store: Store) {
     let answer = compare(&cluster, ReconcileMode::Check).await;
     assert_eq!(kinds(&answer), [(one, K::SlugDiffers)], "{answer:?}");
     assert_eq!(answer.differences[0].control_slug, first);
+    cluster.stop().await;
+}
+
+/// Whether control has rows of an import that it has not reverted.
+async fn is_back(cluster: &Cluster, id: Uuid) -> bool {
+    let db = cluster.db(Silo::Control).await.expect("a database");
+    let left = Statement::new(
+        "SELECT COUNT(*) AS chunks FROM causeway_import_chunk WHERE import_id = $1 AND reverted_at IS NULL",
+    );
+    let row = db.fetch_optional(left.with(id)).await.expect("it is read").expect("a row");
+    db.close().await;
+    row.int("chunks").expect("a number") > 0
+}
+
+/// Control has the rows of two reverted imports again, one of which was reverted 31 days ago.
+pub(crate) async fn a_region_compares_recent_imports_by_itself(store: Store) {
+    let mut cluster = cluster(store).await;
+    let bytes = export::exhaustive().expect("an export").to_bytes();
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let import = cluster.region(0).import(&bytes, &ImportOptions::default()).await.expect("it ends");
+        assert_eq!(import.state(), ImportState::Succeeded, "{import:?}");
+        let request = RevertImportRequest { import_id: import.import_id.clone() };
+        cluster.region(0).imports().revert_import(request).await.expect("reverting");
+        let import = cluster.region(0).wait(&import.import_id).await.expect("it ends");
+        assert_eq!(import.state(), ImportState::Reverted, "{import:?}");
+        ids.push(Uuid::try_parse(&import.import_id).expect("an id"));
+    }
+    cluster.stop_region(0).await;
+    let db = cluster.db(HERE).await.expect("a database");
+    for (id, days) in ids.iter().zip([31, 29]) {
+        let read = Statement::new("SELECT updated_at FROM causeway_import WHERE import_id = $1").with(*id);
+        let row = db.fetch_optional(read).await.expect("it is read").expect("a row");
+        let before = row.time("updated_at").expect("a time") - TimeDelta::days(days);
+        let set = Statement::new("UPDATE causeway_import SET updated_at = $2 WHERE import_id = $1");
+        change(&cluster, HERE, set.with(*id).with(before)).await;
+        let again =
+            Statement::new("UPDATE causeway_import_chunk SET reverted_at = NULL WHERE import_id = $1");
+        change(&cluster, Silo::Control, again.with(*id)).await;
+    }
+    db.close().await;
+    assert!(is_back(&cluster, ids[0]).await && is_back(&cluster, ids[1]).await);
+    cluster.configure_regions(|options| options.reconcile_every = Duration::from_millis(100));
+    cluster.start_region(0).await.expect("it starts");
+    until("the recent one is reverted again", async || !is_back(&cluster, ids[1]).await).await;
+    cluster.quiet(PATIENCE).await.expect("quiet");
+    // It waits for the comparison that began the revert, so that one has passed the other import, too.
+    let answer = compare(&cluster, ReconcileMode::Check).await;
+    assert_eq!(answer.differences.len(), 1, "{answer:?}");
+    assert!(answer.differences[0].message.contains(&ids[0].to_string()), "{answer:?}");
+    assert!(is_back(&cluster, ids[0]).await);
+    compare(&cluster, ReconcileMode::Repair).await;
+    until("the old one is, on request", async || !is_back(&cluster, ids[0]).await).await;
+    cluster.quiet(PATIENCE).await.expect("quiet");
+    agrees(&cluster, 0).await;
     cluster.stop().await;
 }
 
