@@ -5,7 +5,7 @@ use causeway_control::{
     model::{rename::WantedRename, reservation::ReservationType},
 };
 use chrono::TimeDelta;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::support::{Fixture, bulk_create, now, operation, wanted};
 
@@ -144,12 +144,9 @@ pub(crate) async fn a_hundred_thousand_stuck_reservations_are_listed_by_operatio
     let organizations = (1..=100_000).map(|id| wanted(id, &format!("slug-{id}"))).collect();
     bulk_create(&fixture.control, "us", operation(1), organizations).await.expect("reserved");
     let later = fixture.another_for_added(now() + TimeDelta::minutes(11)).await;
-    let began = Instant::now();
     let page =
         later.slug_reservations().stuck(&PageRequest { limit: 50, after: None }).await.expect("a page");
     assert_eq!((page.items.len(), page.items[0].count), (1, 100_000));
     let found = later.slug_reservations().search("slug-9", &PageRequest { limit: 50, after: None }).await;
     assert_eq!(found.expect("a page").items.len(), 50);
-    // A page that takes seconds would be no page. It takes some 50 ms.
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }

@@ -20,9 +20,13 @@ pub(crate) async fn with_prefix(
     after: Option<&str>,
     rows: i64,
 ) -> Result<Vec<Reservation>, DbError> {
+    db.fetch_all(with_prefix_query(prefix, after, rows)).await?.iter().map(read).collect()
+}
+
+fn with_prefix_query(prefix: &str, after: Option<&str>, rows: i64) -> Statement {
     // All characters of slugs sort before this one, by their bytes.
     let end = format!("{prefix}{{");
-    let statement = Statement::new(SELECT)
+    Statement::new(SELECT)
         .push(" WHERE slug >= ")
         .arg(prefix)
         .push(" AND slug < ")
@@ -30,8 +34,7 @@ pub(crate) async fn with_prefix(
         .push(" AND slug > ")
         .arg(after.unwrap_or_default())
         .push(" ORDER BY slug LIMIT ")
-        .arg(rows);
-    db.fetch_all(statement).await?.iter().map(read).collect()
+        .arg(rows)
 }
 
 /// All reservations of an organization, the primary one first; at most `rows`.
@@ -73,11 +76,16 @@ pub(crate) async fn stuck(
     after: Option<&StuckPosition>,
     rows: i64,
 ) -> Result<Vec<StuckOperation>, DbError> {
+    db.fetch_all(stuck_query(horizon, after, rows)).await?.iter().map(operation).collect()
+}
+
+fn stuck_query(horizon: DateTime<Utc>, after: Option<&StuckPosition>, rows: i64) -> Statement {
+    // Grouped by an expression: in the order of the index of operations, SQLite would read all reservations.
     let mut statement = Statement::new(
         "SELECT g.region, g.operation_id, g.since, g.count, g.slug, g.organization_id, n.previous_slug FROM (\
-         SELECT region, operation_id, min(created_at) AS since, count(*) AS count, min(slug) AS slug, \
+         SELECT min(region) AS region, operation_id, min(created_at) AS since, count(*) AS count, min(slug) AS slug, \
          min(organization_id) AS organization_id FROM causeway_organization_slug_reservation \
-         WHERE type = 'temporary_rename_alias' AND created_at < $1 GROUP BY region, operation_id \
+         WHERE type = 'temporary_rename_alias' AND created_at < $1 GROUP BY region || '', operation_id \
          UNION ALL SELECT r.region, r.operation_id, r.created_at, 1, r.slug, r.organization_id \
          FROM causeway_slug_rename r WHERE r.state = 'pending' AND r.created_at < $1 AND NOT EXISTS (\
          SELECT 1 FROM causeway_organization_slug_reservation s WHERE s.region = r.region \
@@ -93,8 +101,7 @@ pub(crate) async fn stuck(
             .arg(*operation_id)
             .push(")");
     }
-    let statement = statement.push(" ORDER BY g.since, g.operation_id LIMIT ").arg(rows);
-    db.fetch_all(statement).await?.iter().map(operation).collect()
+    statement.push(" ORDER BY g.since, g.operation_id LIMIT ").arg(rows)
 }
 
 fn operation(row: &Row) -> Result<StuckOperation, DbError> {
@@ -107,4 +114,50 @@ fn operation(row: &Row) -> Result<StuckOperation, DbError> {
         organization_id: row.int("organization_id")?,
         renamed_from: row.opt_text("previous_slug")?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use causeway_relocation::{catalog::Catalog, schema};
+    use causeway_silo::db::Options;
+
+    use super::*;
+    use crate::store::MIGRATIONS;
+
+    /// Each step of the plan in which SQLite answers a query.
+    async fn plan(db: &Db, query: Statement) -> Vec<String> {
+        let steps = db.fetch_all(query.within("EXPLAIN QUERY PLAN ", "")).await.expect("a plan");
+        steps.iter().map(|step| step.text("detail").expect("a step")).collect()
+    }
+
+    #[tokio::test]
+    async fn people_look_slugs_up_without_reading_all_of_them() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let url = format!("sqlite:{}", directory.path().join("control.db").display());
+        let db = Db::connect(&url, &Options::default()).await.expect("a database");
+        let catalog = Catalog::load().expect("a catalog");
+        let db = schema::prepare(db, &catalog, MIGRATIONS).await.expect("a schema");
+        let at: StuckPosition = (DateTime::UNIX_EPOCH, uuid::Uuid::nil());
+        for (query, index) in [
+            (
+                with_prefix_query("a", Some("ab"), 50),
+                "sqlite_autoindex_causeway_organization_slug_reservation_1",
+            ),
+            (
+                stuck_query(DateTime::UNIX_EPOCH, None, 50),
+                "causeway_organization_slug_reservation_temporary_idx",
+            ),
+            (
+                stuck_query(DateTime::UNIX_EPOCH, Some(&at), 50),
+                "causeway_organization_slug_reservation_temporary_idx",
+            ),
+        ] {
+            let steps = plan(&db, query).await;
+            assert!(steps.iter().any(|step| step.contains(index)), "{steps:#?}");
+            let reads_all =
+                steps.iter().find(|step| step.starts_with("SCAN causeway_organization_slug_reservation"));
+            assert_eq!(reads_all, None, "{steps:#?}");
+        }
+        db.close().await;
+    }
 }
