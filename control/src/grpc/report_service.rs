@@ -10,7 +10,7 @@ use causeway_proto::{
     relocation::v1 as contract,
     time,
 };
-use chrono::{DateTime, SubsecRound as _, Utc};
+use chrono::{DateTime, Datelike as _, SubsecRound as _, Utc};
 use prost_types::Timestamp;
 use tonic::{Request, Response, Status};
 
@@ -35,11 +35,11 @@ impl Handler {
     }
 }
 
-/// A time to the microsecond, which both databases can store.
+/// A time to the microsecond, of a year that the contract's times can have. Both databases can store these.
 fn instant(field: impl FnOnce() -> String, time: Option<&Timestamp>) -> Result<DateTime<Utc>, Error> {
-    match time.and_then(time::from_proto) {
+    match time.and_then(time::from_proto).filter(|time| (1..=9_999).contains(&time.year())) {
         Some(time) => Ok(time.trunc_subsecs(6)),
-        None => Err(Error::invalid(field(), "is no time")),
+        None => Err(Error::invalid(field(), "is not a time of the years 1 to 9999")),
     }
 }
 
@@ -164,5 +164,27 @@ impl ReportService for Handler {
         };
         self.reports.report_comparison(&comparison).await?;
         Ok(Response::new(ReportComparisonResponse {}))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_that_the_contract_does_not_know_are_refused_with_their_field() {
+        let at = |seconds| instant(|| "compare_time".to_owned(), Some(&Timestamp { seconds, nanos: 0 }));
+        // The first and the last second of the years 1 to 9999.
+        for seconds in [-62_135_596_800, 0, 253_402_300_799] {
+            assert!(at(seconds).is_ok(), "{seconds}");
+        }
+        for seconds in [i64::MIN, -62_135_596_801, 253_402_300_800, i64::MAX] {
+            let refused = at(seconds);
+            assert!(
+                matches!(&refused, Err(Error::InvalidArgument { field, .. }) if field == "compare_time"),
+                "{seconds}: {refused:?}"
+            );
+        }
+        assert!(instant(|| "compare_time".to_owned(), None).is_err());
     }
 }
