@@ -161,12 +161,12 @@ impl Reports {
             now.checked_sub_signed(KEPT).ok_or_else(|| DbError::inconsistent("the clock shows no time"))?;
         transact!(Error, self.db, |tx| {
             admission::may_write(tx, &region).await?;
-            let is_other_version = store::note(tx, report, now).await?;
+            let is_new_version = store::note(tx, report, now).await?;
             if !report.imports.is_empty() {
                 store::upsert(tx, report, now).await?;
                 store::forget(tx, &region, horizon, MOST_IMPORTS).await?;
             }
-            if is_other_version {
+            if is_new_version {
                 causeway_audit::append(tx, &subject, now).await?;
             }
         })

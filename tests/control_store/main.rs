@@ -170,7 +170,7 @@ on_each_store! {
         a_malformed_report_is_refused_with_its_field,
         the_last_comparison_of_a_region_is_stored,
         comparisons_have_pages_and_those_with_differences_left_are_counted,
-        a_report_is_recorded_when_the_version_changes;
+        a_report_is_recorded_for_each_version_of_a_region;
     lookups:
         slugs_are_found_by_their_beginning,
         an_organization_shows_its_slugs_and_its_renames,

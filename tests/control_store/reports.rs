@@ -260,7 +260,7 @@ pub(crate) async fn comparisons_have_pages_and_those_with_differences_left_are_c
     assert_eq!(reports.differing().await.expect("counted"), 2, "what is repaired does not differ");
 }
 
-pub(crate) async fn a_report_is_recorded_when_the_version_changes(fixture: Fixture) {
+pub(crate) async fn a_report_is_recorded_for_each_version_of_a_region(fixture: Fixture) {
     let fixture = fixture.with_regions(&["us"]).await;
     let reports = fixture.control.reports();
     let recorded = async || {
@@ -274,6 +274,10 @@ pub(crate) async fn a_report_is_recorded_when_the_version_changes(fixture: Fixtu
     }
     assert_eq!(recorded().await, before + 1);
     let newer = ImportReport { version: "0.2.0".to_owned(), ..report("us", Vec::new()) };
-    reports.report_imports(&newer).await.expect("stored");
+    // During an upgrade, processes of both versions report in turn.
+    for _ in 0..3 {
+        reports.report_imports(&newer).await.expect("stored");
+        reports.report_imports(&report("us", Vec::new())).await.expect("stored");
+    }
     assert_eq!(recorded().await, before + 2);
 }

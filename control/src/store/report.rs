@@ -1,4 +1,5 @@
-//! The tables `causeway_region_report`, `causeway_reported_import` and `causeway_region_comparison`.
+//! The tables `causeway_region_report`, `causeway_reported_version`, `causeway_reported_import` and
+//! `causeway_region_comparison`.
 
 use causeway_silo::db::{Column, Db, DbError, Dialect, Row, Statement, Tx, time_text};
 use chrono::{DateTime, Utc};
@@ -12,11 +13,9 @@ fn unreadable(error: impl std::fmt::Display) -> DbError {
     DbError::inconsistent(format!("a reported row: {error}"))
 }
 
-/// Notes that a region has reported, as which version. Returns whether that is another one than before.
+/// Notes that a region has reported, as which version. Returns whether it has never reported with that version before.
 pub(crate) async fn note(tx: &mut Tx, report: &ImportReport, now: DateTime<Utc>) -> Result<bool, DbError> {
     let ImportReport { region, version, feed_version, .. } = report;
-    let known = Statement::new("SELECT version FROM causeway_region_report WHERE region = $1").with(region);
-    let before = tx.fetch_optional(known).await?.map(|row| row.text("version")).transpose()?;
     let statement = Statement::new(
         "INSERT INTO causeway_region_report (region, version, feed_version, reported_at) VALUES ($1, $2, $3, $4) \
          ON CONFLICT (region) DO UPDATE SET version = excluded.version, feed_version = excluded.feed_version, \
@@ -27,7 +26,10 @@ pub(crate) async fn note(tx: &mut Tx, report: &ImportReport, now: DateTime<Utc>)
     .with(*feed_version)
     .with(now);
     tx.execute(statement).await?;
-    Ok(before.as_ref() != Some(version))
+    let first = Statement::new(
+        "INSERT INTO causeway_reported_version (region, version) VALUES ($1, $2) ON CONFLICT (region, version) DO NOTHING",
+    );
+    Ok(tx.execute(first.with(region).with(version)).await? == 1)
 }
 
 /// Stores imports in place of the former reports about them.

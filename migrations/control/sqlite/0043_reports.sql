@@ -9,6 +9,14 @@ CREATE TABLE causeway_region_report (
   reported_at text NOT NULL
 );
 
+-- The versions with which each region has ever reported: the audit log has an entry for each. Processes of two versions may
+-- report in turn during an upgrade.
+CREATE TABLE causeway_reported_version (
+  region text NOT NULL REFERENCES causeway_region (name),
+  version text NOT NULL,
+  PRIMARY KEY (region, version)
+);
+
 -- The last imports of each region, as it last reported each of them.
 CREATE TABLE causeway_reported_import (
   region text NOT NULL REFERENCES causeway_region (name),
