@@ -1,6 +1,7 @@
 //! Puts leases back that control has forgotten because its database is an old copy: a region that has rows with ids which
 //! may have been leased then was leased them.
 
+use causeway_relocation::catalog::ORGANIZATION;
 use causeway_silo::{
     db::{DbError, Tx},
     env::Environment,
@@ -8,15 +9,16 @@ use causeway_silo::{
 
 use crate::{
     model::region::{HeldIds, IdRange},
-    store::era,
+    store::{era, region_ids},
 };
 
-/// How many blocks one query reads.
+/// How many blocks, ranges or reservations one query reads.
 const PAGE: i64 = 1_000;
 
 /// Stores leases for those ids of a region's table that may have been leased in a time that control has forgotten, and that
 /// are in no lease. The caller has locked the counter of the model. Ranges with gaps are left out: the gaps may be ids of
-/// another region.
+/// another region. So are ids that another region has, too, or has reserved a slug for: whose they are is for people to say,
+/// and the registration has reported the conflict.
 pub(super) async fn put_back(
     tx: &mut Tx,
     env: &Environment,
@@ -46,11 +48,62 @@ pub(super) async fn put_back(
                 break;
             }
         }
-        let missing: Vec<_> =
-            without(&wanted, &blocks).into_iter().map(|range| (env.uuid(), range)).collect();
+        let mut missing = without(&wanted, &blocks);
+        missing = without(&missing, &held_by_others(tx, region, &held.model, &missing).await?);
+        if held.model == ORGANIZATION {
+            missing = without(&missing, &reserved_by_others(tx, region, &missing).await?);
+        }
+        let missing: Vec<_> = missing.into_iter().map(|range| (env.uuid(), range)).collect();
         era::put_leases_back(tx, region, &held.model, &missing, env.now()).await?;
     }
     Ok(())
+}
+
+/// The ranges of other regions that overlap the whole of these ranges.
+async fn held_by_others(
+    tx: &mut Tx,
+    region: &str,
+    model: &str,
+    ranges: &[IdRange],
+) -> Result<Vec<IdRange>, DbError> {
+    let (Some(first), Some(last)) = (ranges.first(), ranges.last()) else { return Ok(Vec::new()) };
+    let within = IdRange { first: first.first, last: last.last };
+    let mut all = Vec::new();
+    let mut after = (0, String::new());
+    loop {
+        let (last_id, other) = (after.0, after.1.as_str());
+        let page = region_ids::held_by_others(tx, region, model, within, (last_id, other), PAGE).await?;
+        let Some((other, last)) = page.last() else { return Ok(merged(all)) };
+        after = (last.last, other.clone());
+        all.extend(page.into_iter().map(|(_, range)| range));
+    }
+}
+
+/// The organizations in these ranges for which other regions have reservations.
+async fn reserved_by_others(tx: &mut Tx, region: &str, ranges: &[IdRange]) -> Result<Vec<IdRange>, DbError> {
+    let mut all = Vec::new();
+    let mut rest = ranges.to_vec();
+    while !rest.is_empty() {
+        let page = region_ids::reserved_by_others(tx, region, &rest, PAGE).await?;
+        let Some((_, last)) = page.last() else { break };
+        let read = IdRange { first: 1, last: last.last };
+        rest = without(&rest, &[read]);
+        all.extend(page.into_iter().map(|(_, range)| range));
+    }
+    Ok(merged(all))
+}
+
+/// The same ids as ascending ranges without overlaps.
+fn merged(mut ranges: Vec<IdRange>) -> Vec<IdRange> {
+    ranges.sort_unstable_by_key(|range| range.first);
+    let mut all: Vec<IdRange> = Vec::new();
+    for range in ranges {
+        match all.last_mut() {
+            Some(before) if range.first <= before.last => before.last = before.last.max(range.last),
+            _ => all.push(range),
+        }
+    }
+    all
 }
 
 /// The ids of the ranges that are in none of the blocks. Both are ascending and without overlaps.
@@ -87,5 +140,13 @@ mod tests {
         assert_eq!(left(&[(1, 5)], &[(1, 5)]), []);
         assert_eq!(left(&[(1, 9)], &[(3, 4), (6, 6)]), ranges(&[(1, 2), (5, 5), (7, 9)]));
         assert_eq!(left(&[(5, 9), (20, 30)], &[(1, 6), (9, 25)]), ranges(&[(7, 8), (26, 30)]));
+    }
+
+    #[test]
+    fn ranges_of_several_regions_are_merged() {
+        assert_eq!(
+            merged(ranges(&[(5, 6), (1, 9), (2, 3), (12, 12), (11, 14)])),
+            ranges(&[(1, 9), (11, 14)])
+        );
     }
 }
