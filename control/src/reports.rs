@@ -7,6 +7,11 @@
 use std::collections::HashSet;
 
 use causeway_audit::Subject;
+use causeway_proto::limits::{
+    MAX_MODEL_NAME_BYTES, MAX_REPORTED_BY_BYTES, MAX_REPORTED_DIFFERENCES, MAX_REPORTED_FINDINGS,
+    MAX_REPORTED_IMPORTS, MAX_REPORTED_KINDS, MAX_REPORTED_MODELS, MAX_REPORTED_TEXT_BYTES,
+    MAX_REPORTED_WORD_BYTES, MAX_VERSION_BYTES,
+};
 use causeway_silo::{
     db::{Db, DbError},
     env::Environment,
@@ -30,26 +35,6 @@ use crate::{
 const MOST_IMPORTS: i64 = 1_000;
 /// How long an import that has ended is stored after its last change.
 const KEPT: TimeDelta = TimeDelta::days(30);
-
-/// The most imports of one report.
-pub const MAX_IMPORTS: usize = 20;
-/// The most bytes of the version of a region's release.
-const MAX_VERSION: usize = 64;
-/// The most bytes of a state or of the name of a kind.
-const MAX_WORD: usize = 64;
-/// The most bytes of who began an import.
-const MAX_WHO: usize = 512;
-/// The most bytes of a name of a model or of a field.
-const MAX_NAME: usize = 255;
-/// The most bytes of the message of an import.
-const MAX_MESSAGE: usize = 4_000;
-/// The most bytes of the text of a finding or a difference.
-const MAX_TEXT: usize = 4_000;
-/// The most models, kinds of findings and findings of one import, and differences of one comparison.
-const MAX_MODELS: usize = 300;
-const MAX_KINDS: usize = 100;
-const MAX_FINDINGS: usize = 50;
-const MAX_DIFFERENCES: usize = 100;
 
 /// The use cases of reports. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -75,10 +60,10 @@ fn not_negative(field: impl FnOnce() -> String, numbers: &[i64]) -> Result<(), E
 /// Checks a word of the contract, such as a state: later releases have others, so only its form is checked.
 fn word(field: impl FnOnce() -> String, word: &str) -> Result<(), Error> {
     let is_word = word.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
-    if word.is_empty() || word.len() > MAX_WORD || !is_word {
+    if word.is_empty() || word.len() > MAX_REPORTED_WORD_BYTES || !is_word {
         return Err(Error::invalid(
             field(),
-            format!("must be 1 to {MAX_WORD} upper case letters, digits and underscores"),
+            format!("must be 1 to {MAX_REPORTED_WORD_BYTES} upper case letters, digits and underscores"),
         ));
     }
     Ok(())
@@ -86,10 +71,10 @@ fn word(field: impl FnOnce() -> String, word: &str) -> Result<(), Error> {
 
 fn check_summary(path: &str, summary: &ImportSummary) -> Result<(), Error> {
     let ImportSummary { progress, waiting, failure, begun_by, waiting_since: _ } = summary;
-    validate::text(|| format!("{path}.begun_by"), begun_by, MAX_WHO)?;
+    validate::text(|| format!("{path}.begun_by"), begun_by, MAX_REPORTED_BY_BYTES)?;
     if let Some(progress) = progress {
         let field = || format!("{path}.progress");
-        validate::text(field, &progress.model, MAX_NAME)?;
+        validate::text(field, &progress.model, MAX_MODEL_NAME_BYTES)?;
         not_negative(
             field,
             &[progress.records_done, progress.records_total, progress.bytes_done, progress.rate],
@@ -97,7 +82,7 @@ fn check_summary(path: &str, summary: &ImportSummary) -> Result<(), Error> {
     }
     for (name, reason) in [("waiting", waiting), ("failure", failure)] {
         if let Some(ReportedReason { message, .. }) = reason {
-            validate::text(|| format!("{path}.{name}.message"), message, MAX_MESSAGE)?;
+            validate::text(|| format!("{path}.{name}.message"), message, MAX_REPORTED_TEXT_BYTES)?;
         }
     }
     Ok(())
@@ -105,19 +90,19 @@ fn check_summary(path: &str, summary: &ImportSummary) -> Result<(), Error> {
 
 fn check_details(path: &str, details: &ImportDetails) -> Result<(), Error> {
     let ImportDetails { models, finding_counts, findings } = details;
-    at_most(format!("{path}.models"), models.len(), MAX_MODELS)?;
-    at_most(format!("{path}.finding_counts"), finding_counts.len(), MAX_KINDS)?;
-    at_most(format!("{path}.findings"), findings.len(), MAX_FINDINGS)?;
+    at_most(format!("{path}.models"), models.len(), MAX_REPORTED_MODELS)?;
+    at_most(format!("{path}.finding_counts"), finding_counts.len(), MAX_REPORTED_KINDS)?;
+    at_most(format!("{path}.findings"), findings.len(), usize::from(MAX_REPORTED_FINDINGS))?;
     for (index, counts) in models.iter().enumerate() {
-        validate::text(|| format!("{path}.models[{index}].model"), &counts.model, MAX_NAME)?;
+        validate::text(|| format!("{path}.models[{index}].model"), &counts.model, MAX_MODEL_NAME_BYTES)?;
     }
     for (index, finding) in findings.iter().enumerate() {
         let field = |name: &str| format!("{path}.findings[{index}].{name}");
         for (name, text, most) in [
-            ("model", &finding.model, MAX_NAME),
-            ("field", &finding.field, MAX_NAME),
-            ("reason", &finding.reason, MAX_TEXT),
-            ("remedy", &finding.remedy, MAX_TEXT),
+            ("model", &finding.model, MAX_MODEL_NAME_BYTES),
+            ("field", &finding.field, MAX_MODEL_NAME_BYTES),
+            ("reason", &finding.reason, MAX_REPORTED_TEXT_BYTES),
+            ("remedy", &finding.remedy, MAX_REPORTED_TEXT_BYTES),
         ] {
             validate::text(|| field(name), text, most)?;
         }
@@ -145,9 +130,9 @@ impl Reports {
     /// If something is malformed or too long, or the region has not registered or is suspended.
     pub async fn report_imports(&self, report: &ImportReport) -> Result<(), Error> {
         let subject = causeway_audit::about(Subject::region(&report.region));
-        validate::text(|| "version".to_owned(), &report.version, MAX_VERSION)?;
+        validate::text(|| "version".to_owned(), &report.version, MAX_VERSION_BYTES)?;
         not_negative(|| "feed_version".to_owned(), &[report.feed_version])?;
-        at_most("imports".to_owned(), report.imports.len(), MAX_IMPORTS)?;
+        at_most("imports".to_owned(), report.imports.len(), MAX_REPORTED_IMPORTS)?;
         let ids: HashSet<Uuid> = report.imports.iter().map(|import| import.import_id).collect();
         if ids.len() != report.imports.len() {
             return Err(Error::invalid("imports", "names an import twice"));
@@ -178,7 +163,7 @@ impl Reports {
     /// If something is malformed or too long, or the region has not registered or is suspended.
     pub async fn report_comparison(&self, comparison: &Comparison) -> Result<(), Error> {
         let subject = causeway_audit::about(Subject::region(&comparison.region));
-        at_most("differences".to_owned(), comparison.differences.len(), MAX_DIFFERENCES)?;
+        at_most("differences".to_owned(), comparison.differences.len(), MAX_REPORTED_DIFFERENCES)?;
         for (name, number) in [
             ("compared", comparison.compared),
             ("difference_count", comparison.difference_count),
@@ -190,8 +175,8 @@ impl Reports {
         for (index, difference) in comparison.differences.iter().enumerate() {
             let field = |name: &str| format!("differences[{index}].{name}");
             word(|| field("kind"), &difference.kind)?;
-            validate::text(|| field("message"), &difference.message, MAX_TEXT)?;
-            validate::text(|| field("remedy"), &difference.remedy, MAX_TEXT)?;
+            validate::text(|| field("message"), &difference.message, MAX_REPORTED_TEXT_BYTES)?;
+            validate::text(|| field("remedy"), &difference.remedy, MAX_REPORTED_TEXT_BYTES)?;
         }
         let region = regions::writing(&self.db, "region", &comparison.region).await?.name;
         let now = self.env.now();

@@ -88,6 +88,36 @@ pub const MAX_PROBE_LATENCY_MS: u64 = 60_000;
 /// The largest page of most lists.
 pub const MAX_PAGE: u16 = 1_000;
 
+/// The most imports of one call of `ReportImports`.
+pub const MAX_REPORTED_IMPORTS: usize = 20;
+
+/// The most models of a reported import.
+pub const MAX_REPORTED_MODELS: usize = 300;
+
+/// The most kinds of findings of a reported import.
+pub const MAX_REPORTED_KINDS: usize = 100;
+
+/// The most findings of a reported import.
+pub const MAX_REPORTED_FINDINGS: u16 = 50;
+
+/// The most differences of a reported comparison.
+pub const MAX_REPORTED_DIFFERENCES: usize = 100;
+
+/// The most bytes of a message or another text for people in a report.
+pub const MAX_REPORTED_TEXT_BYTES: usize = 4_000;
+
+/// The most bytes of a state or of the name of a kind in a report.
+pub const MAX_REPORTED_WORD_BYTES: usize = 64;
+
+/// The most bytes of the identity that began a reported import.
+pub const MAX_REPORTED_BY_BYTES: usize = 512;
+
+/// The most bytes of the name of a model or field in a report.
+pub const MAX_MODEL_NAME_BYTES: usize = 255;
+
+/// The most bytes of the version of a region's release.
+pub const MAX_VERSION_BYTES: usize = 64;
+
 /// The page of most lists if the request names no size.
 pub const DEFAULT_PAGE: u16 = 100;
 
@@ -105,7 +135,18 @@ mod tests {
     use super::*;
 
     /// Where the contract names a limit: a message, field, call or reason, by its full name.
-    const NAMED: [(&str, usize); 59] = [
+    const NAMED: [(&str, usize); 70] = [
+        ("causeway.control.v1.ReportImportsRequest.imports", MAX_REPORTED_IMPORTS),
+        ("causeway.control.v1.ReportImportsRequest.version", MAX_VERSION_BYTES),
+        ("causeway.control.v1.ReportedImport.state", MAX_REPORTED_WORD_BYTES),
+        ("causeway.control.v1.ReportedImport.begun_by", MAX_REPORTED_BY_BYTES),
+        ("causeway.control.v1.ReportedImport.models", MAX_REPORTED_MODELS),
+        ("causeway.control.v1.ReportedImport.finding_counts", MAX_REPORTED_KINDS),
+        ("causeway.control.v1.ReportedImport.findings", MAX_REPORTED_FINDINGS as usize),
+        ("causeway.control.v1.ReportedProgress.model", MAX_MODEL_NAME_BYTES),
+        ("causeway.control.v1.ReportedReason.message", MAX_REPORTED_TEXT_BYTES),
+        ("causeway.control.v1.ReportComparisonRequest.differences", MAX_REPORTED_DIFFERENCES),
+        ("causeway.control.v1.ReportedDifference.message", MAX_REPORTED_TEXT_BYTES),
         ("causeway.control.v1.SlugReservationService", MAX_SLUG),
         ("causeway.control.v1.OrganizationSlugRequest.slug", MAX_TEXT_BYTES),
         ("causeway.control.v1.OrganizationSlugRequest.name", MAX_TEXT_BYTES),

@@ -14,6 +14,10 @@ use std::{
 use causeway_audit::{Call, scope};
 use causeway_proto::{
     control::v1::{ReportComparisonRequest, ReportedImport, ReportedProgress, ReportedReason},
+    limits::{
+        MAX_MODEL_NAME_BYTES, MAX_REPORTED_FINDINGS, MAX_REPORTED_IMPORTS, MAX_REPORTED_KINDS,
+        MAX_REPORTED_MODELS, MAX_REPORTED_TEXT_BYTES,
+    },
     relocation::v1::{self as contract, ErrorReason},
     time::to_proto,
 };
@@ -39,8 +43,6 @@ use crate::{
 const STILL_ALIVE: Duration = Duration::from_secs(10);
 /// How long to wait if control does not know the call: it is of an older release.
 const UNKNOWN: Duration = Duration::from_secs(300);
-/// The most imports of one report.
-const AT_ONCE: usize = 20;
 /// The most bytes of one report, well below the limit of a message.
 const MAX_BYTES: usize = 2 << 20;
 /// The most imports that are looked at at once: those that changed last.
@@ -50,15 +52,6 @@ const AT_START: TimeDelta = TimeDelta::days(30);
 /// How far the clocks of processes of one region may differ. A change that is noted with an older time is reported
 /// late: with the next change.
 const CLOCKS: TimeDelta = TimeDelta::seconds(60);
-/// How many findings, and how many models and kinds of findings, of one import are reported.
-const FINDINGS: u16 = 50;
-const MODELS: usize = 300;
-const KINDS: usize = 100;
-/// The most bytes of the message of an import, and of the text of a finding.
-const MAX_TEXT: usize = 4_000;
-/// The most bytes of a name of a model or field.
-const MAX_NAME: usize = 255;
-
 /// What was reported about an import, and when.
 #[derive(Debug)]
 struct Reported {
@@ -81,17 +74,18 @@ pub(crate) struct Reporter {
     reported_at: Option<Instant>,
 }
 
-fn bounded(text: &str, most: usize) -> String {
+/// The beginning of a text, at most `most` bytes.
+pub(crate) fn bounded(text: &str, most: usize) -> String {
     text.get(..text.floor_char_boundary(most)).unwrap_or_default().to_owned()
 }
 
 fn reason(reason: ErrorReason, message: &str) -> ReportedReason {
-    ReportedReason { reason: reason.into(), message: bounded(message, MAX_TEXT) }
+    ReportedReason { reason: reason.into(), message: bounded(message, MAX_REPORTED_TEXT_BYTES) }
 }
 
 fn counts(counts: ModelCounts) -> contract::ModelCounts {
     let counts = counts_to_proto(counts);
-    contract::ModelCounts { model: bounded(&counts.model, MAX_NAME), ..counts }
+    contract::ModelCounts { model: bounded(&counts.model, MAX_MODEL_NAME_BYTES), ..counts }
 }
 
 /// How much was done in a second, if it was `former` so long ago.
@@ -239,22 +233,22 @@ impl Reporter {
         let (id, ended) = (import.id, import.state.is_final());
         let models = store::model_counts::list(db, id).await?;
         let mut finding_counts = finding_counts_to_proto(store::finding::counts(db, id).await?, tense);
-        finding_counts.truncate(KINDS);
+        finding_counts.truncate(MAX_REPORTED_KINDS);
         let mut findings = Vec::new();
         // They are many, so they wait for the end. The directory's answer may add some to an import that has succeeded.
         for severity in [Severity::Error, Severity::Warning, Severity::Info] {
-            let room = usize::from(FINDINGS).saturating_sub(findings.len());
+            let room = usize::from(MAX_REPORTED_FINDINGS).saturating_sub(findings.len());
             if !ended || room == 0 {
                 break;
             }
-            let page = PageRequest { limit: FINDINGS, after: None };
+            let page = PageRequest { limit: MAX_REPORTED_FINDINGS, after: None };
             let found = store::finding::list(db, id, None, Some((severity, tense)), &page).await?;
             findings.extend(found.into_iter().take(room).map(|(_, finding)| {
                 let finding = finding_to_proto(finding, tense);
                 contract::Finding {
-                    model: bounded(&finding.model, MAX_NAME),
-                    field: bounded(&finding.field, MAX_NAME),
-                    reason: bounded(&finding.reason, MAX_TEXT),
+                    model: bounded(&finding.model, MAX_MODEL_NAME_BYTES),
+                    field: bounded(&finding.field, MAX_MODEL_NAME_BYTES),
+                    reason: bounded(&finding.reason, MAX_REPORTED_TEXT_BYTES),
                     ..finding
                 }
             }));
@@ -276,7 +270,7 @@ impl Reporter {
             waiting: waiting.map(|waiting| reason(waiting.reason, &waiting.message)),
             failure: import.failure.as_ref().map(|failure| reason(failure.reason, &failure.message)),
             begun_by: import.begun_by.clone().unwrap_or_default(),
-            models: models.into_iter().take(MODELS).map(counts).collect(),
+            models: models.into_iter().take(MAX_REPORTED_MODELS).map(counts).collect(),
             finding_counts,
             findings,
             // As in the contract, without the prefix.
@@ -294,7 +288,13 @@ impl Reporter {
             (Some((former, elapsed)), 0) => rate(former.records_done, records_done, elapsed),
             (Some((former, elapsed)), bytes) => rate(former.bytes_done, bytes, elapsed),
         };
-        ReportedProgress { model: bounded(&model, MAX_NAME), records_done, records_total, bytes_done, rate }
+        ReportedProgress {
+            model: bounded(&model, MAX_MODEL_NAME_BYTES),
+            records_done,
+            records_total,
+            bytes_done,
+            rate,
+        }
     }
 }
 
@@ -314,7 +314,7 @@ impl<I> Default for Batch<I> {
 impl<I> Batch<I> {
     /// Whether there is room for a report of that length. There always is for the first one.
     fn takes(&self, length: usize) -> bool {
-        self.imports.is_empty() || (self.imports.len() < AT_ONCE && self.bytes + length <= MAX_BYTES)
+        self.imports.is_empty() || (self.imports.len() < MAX_REPORTED_IMPORTS && self.bytes + length <= MAX_BYTES)
     }
 
     fn push(&mut self, import: I, report: ReportedImport, length: usize) {
