@@ -297,7 +297,7 @@ fn bytes(text: &str) -> Result<u64, String> {
         "G" | "GB" => 1_000_000_000,
         unit => return Err(format!("`{unit}` is not B, KB, MB or GB")),
     };
-    let number: u64 = digits.parse().map_err(|_| format!("`{digits}` is no number"))?;
+    let number: u64 = digits.parse().map_err(|_| format!("`{digits}` is not a number"))?;
     number.checked_mul(unit).ok_or_else(|| "is too large".to_owned())
 }
 

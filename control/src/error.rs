@@ -282,7 +282,7 @@ pub enum Error {
     },
     /// The desired slug is not a valid slug, and the caller accepts no other one.
     #[error(
-        "{:?} is no slug, which is 1 to {MAX_SLUG} lowercase letters, digits and hyphens with at least one letter", shown(.slug)
+        "{:?} is not a slug: a slug has 1 to {MAX_SLUG} lowercase letters, digits and hyphens with at least one letter", shown(.slug)
     )]
     SlugInvalid {
         /// The desired slug as the caller sent it.
@@ -336,7 +336,7 @@ pub enum Error {
     #[error("{}", .0.message)]
     Refused(Refusal),
     /// The slug is not an alias, but the primary or temporary slug of its organization.
-    #[error("{slug} is no alias: its organization is known by it, or will be")]
+    #[error("{slug} is not an alias: its organization is known by it, or will be")]
     SlugNotAlias {
         /// The slug from the request, in lowercase.
         slug: String,

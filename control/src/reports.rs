@@ -142,8 +142,9 @@ impl Reports {
         }
         let region = regions::writing(&self.db, "region", &report.region).await?.name;
         let now = self.env.now();
-        let horizon =
-            now.checked_sub_signed(KEPT).ok_or_else(|| DbError::inconsistent("the clock shows no time"))?;
+        let horizon = now
+            .checked_sub_signed(KEPT)
+            .ok_or_else(|| DbError::inconsistent("the time of the clock is out of range"))?;
         transact!(Error, self.db, |tx| {
             admission::may_write(tx, &region).await?;
             let is_new_version = store::note(tx, report, now).await?;

@@ -81,7 +81,7 @@ pub(crate) async fn give_up(cluster: &Cluster, region: usize, operation_id: &str
     Ok(())
 }
 
-/// Releases an alias. Does nothing if the slug is no alias.
+/// Releases an alias. Does nothing if the slug is not an alias.
 pub(crate) async fn release_alias(cluster: &Cluster, organization_id: i64, slug: &str) -> anyhow::Result<()> {
     cluster.trace().note(format!("release the alias {slug} of {organization_id}"));
     let request = ReleaseSlugAliasRequest { organization_id, slug: slug.to_owned() };

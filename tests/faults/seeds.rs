@@ -51,7 +51,7 @@ impl Settings {
     fn read(by_default: u64) -> Self {
         let number = |name: &str| {
             let text = env::var(name).ok()?;
-            Some(text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
+            Some(text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
         };
         if let Some(seed) = number("CAUSEWAY_SEED") {
             return Self { from: seed, count: 1 };

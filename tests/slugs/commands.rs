@@ -56,10 +56,10 @@ pub(crate) async fn slugs_are_renamed_and_aliases_released_by_command(store: Sto
     refused(&cluster, &["rename", "1234567", "elm"], "an organization 1234567").await;
     refused(&cluster, &["rename", &id, &taken, "--exact"], &format!("the slug {taken} is taken")).await;
     refused(&cluster, &["rename", &id, "settings", "--exact"], "reserved word").await;
-    refused(&cluster, &["rename", &id, "A B", "--exact"], "is no slug").await;
+    refused(&cluster, &["rename", &id, "A B", "--exact"], "is not a slug").await;
     refused(&cluster, &["rename", &id, "elm", "--operation-id", FIRST], "use a new id").await;
     refused(&cluster, &["rename", &id, "elm", "--operation-id", PENDING, "--for-region", "de"], "").await;
-    refused(&cluster, &["release-alias", "dune"], "dune is no alias").await;
+    refused(&cluster, &["release-alias", "dune"], "dune is not an alias").await;
     let control = cluster.control();
     assert_eq!(leads(&control, &old).await, Some((id.parse().expect("an id"), "dune".to_owned())));
 

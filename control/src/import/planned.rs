@@ -60,6 +60,6 @@ impl ControlImports {
     /// Since when what regions have said counts.
     fn planned_since(&self) -> Result<DateTime<Utc>, DbError> {
         let since = self.env().now().checked_sub_signed(PLANNED_FOR);
-        since.ok_or_else(|| DbError::inconsistent("the clock shows no time"))
+        since.ok_or_else(|| DbError::inconsistent("the time of the clock is out of range"))
     }
 }

@@ -41,9 +41,9 @@ pub struct PastRename {
 /// What control knows of an organization.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownOrganization {
-    /// Its reservations, the primary one first; at most as many as were asked for.
+    /// Its reservations, the primary one first; at most 200.
     pub reservations: Vec<Reservation>,
-    /// Its last renames, the newest first; at most as many as were asked for.
+    /// Its last renames, the newest first; at most 200.
     pub renames: Vec<PastRename>,
     /// Its directory entry; `None` if its region has not reported it.
     pub entry: Option<DirectoryOrganization>,

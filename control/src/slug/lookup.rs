@@ -60,7 +60,8 @@ impl SlugReservations {
         request: &PageRequest<StuckPosition>,
     ) -> Result<Page<StuckOperation, StuckPosition>, Error> {
         let horizon = self.env.now().checked_sub_signed(STUCK_AFTER);
-        let horizon = horizon.ok_or_else(|| DbError::inconsistent("the clock shows no time"))?;
+        let horizon =
+            horizon.ok_or_else(|| DbError::inconsistent("the time of the clock is out of range"))?;
         let found = store::stuck(&self.db, horizon, request.after.as_ref(), request.rows()).await?;
         Ok(Page::cut(found, request, |operation| (operation.since, operation.operation_id)))
     }

@@ -65,7 +65,7 @@ fn time(text: &str) -> anyhow::Result<DateTime<Utc>> {
         return Ok(time.to_utc());
     }
     let time = NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f");
-    Ok(time.with_context(|| format!("{text:?} is no time"))?.and_utc())
+    Ok(time.with_context(|| format!("{text:?} is not a time"))?.and_utc())
 }
 
 /// The cell that a field of the file has in its column.
@@ -89,7 +89,7 @@ pub(super) fn of_file(column: &Column, value: &Value) -> anyhow::Result<Cell> {
             Cell::Bool(value.as_bool().with_context(|| format!("{} is no boolean", column.field))?)
         }
         ColumnType::Float => {
-            Cell::Float(value.as_f64().with_context(|| format!("{} is no number", column.field))?)
+            Cell::Float(value.as_f64().with_context(|| format!("{} is not a number", column.field))?)
         }
         ColumnType::Text | ColumnType::Inet => Cell::Text(text()?.replace('\0', "")),
         ColumnType::DateTime => Cell::Time(time(text()?)?),
