@@ -1,7 +1,7 @@
 //! Eras of the feeds: a control whose database is an old copy gives nothing out twice, and every reader starts over.
 
 use causeway_control::{
-    Error,
+    Control, Error,
     feed::{Part, all::AllMessage},
     model::region::{Caller, HeldIds, IdRange},
     regions::Registration,
@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::{
     feeds::Reader,
-    support::{Fixture, bulk_create, operation, wanted},
+    support::{Fixture, bulk_create, now, operation, refused_field, wanted},
 };
 
 const ORGANIZATION: &str = "sentry.organization";
@@ -103,7 +103,8 @@ pub(crate) async fn only_a_region_begins_an_era_by_what_it_has_read(fixture: Fix
 
 pub(crate) async fn a_version_of_no_era_is_refused(fixture: Fixture) {
     registered(&fixture, "us", instance(1), Vec::new(), true).await;
-    for version in [first_version(LAST_ERA + 1), i64::MAX] {
+    // A region of the last era could only be followed by an era that there is not.
+    for version in [first_version(LAST_ERA), first_version(LAST_ERA + 1), i64::MAX] {
         let refused = fixture.control.feeds().watch("us", version, Some(instance(1))).await.map(|_| ());
         assert!(
             matches!(&refused, Err(Error::InvalidArgument { field, .. }) if field == "after_version"),
@@ -149,4 +150,99 @@ pub(crate) async fn ids_that_may_have_been_leased_are_leased_again_to_nobody(fix
     let refused = bulk_create(&fixture.control, "de", operation(3), vec![wanted(14, "acme")]).await;
     assert!(matches!(refused, Err(Error::OrganizationIdTaken { .. })), "{refused:?}");
     bulk_create(&fixture.control, "us", operation(4), vec![wanted(14, "acme")]).await.expect("reserved");
+}
+
+/// Reads the feed of `us` as the region itself, and returns the version of the snapshot that it begins with; `None` if it
+/// begins with none.
+async fn watched(control: &Control, after: i64) -> Option<i64> {
+    let mut own = control.feeds().watch("us", after, Some(instance(1))).await.expect("a feed");
+    let first = own.recv().await.expect("it goes on").expect("it does not fail");
+    match first.part {
+        Part::Snapshot { version, .. } => Some(version),
+        Part::Events(_) | Part::Heartbeat => None,
+    }
+}
+
+async fn last_lease(fixture: &Fixture, number: u128) -> i64 {
+    let regions = fixture.control.regions();
+    regions.lease_ids("us", operation(number), ORGANIZATION, 10, 0).await.expect("a lease").first_id
+}
+
+pub(crate) async fn what_two_readers_notice_at_once_is_one_era(fixture: Fixture) {
+    registered(&fixture, "us", instance(1), Vec::new(), true).await;
+    registered(&fixture, "de", instance(2), Vec::new(), true).await;
+    // Each control has its own memory of what it has begun, so only the database tells them of each other.
+    let other = fixture.another_for_added(now()).await;
+    let (here, there) = (fixture.control.feeds(), other.feeds());
+    let (us, again, de) = tokio::join!(
+        here.watch("us", 70, Some(instance(1))),
+        there.watch("us", 70, Some(instance(1))),
+        there.watch("de", 90, Some(instance(2))),
+    );
+    drop((us.expect("a feed"), again.expect("a feed"), de.expect("a feed")));
+    let mut reader = Reader::new(&fixture.control, "us", 0).await;
+    reader.hear().await;
+    assert_eq!(reader.version, first_version(1));
+    other.stop().await;
+}
+
+pub(crate) async fn a_region_begins_one_era_for_each_start_of_control(fixture: Fixture) {
+    registered(&fixture, "us", instance(1), Vec::new(), true).await;
+    registered(&fixture, "de", instance(2), Vec::new(), true).await;
+    assert_eq!(watched(&fixture.control, 70).await, Some(first_version(1)));
+    let ahead = first_version(1) + 1;
+    for _ in 0..2 {
+        let refused = fixture.control.feeds().watch("us", ahead, Some(instance(1))).await.map(drop);
+        assert_eq!(refused_field(refused), "after_version");
+    }
+    assert_eq!(watched(&fixture.control, first_version(1)).await, None, "it is the same era");
+    // Another region may have read more than this one, and a database may be put back while control is stopped.
+    let de = fixture.control.feeds().watch("de", ahead, Some(instance(2))).await;
+    drop(de.expect("a feed"));
+    let other = fixture.another_for_added(now()).await;
+    assert_eq!(watched(&other, first_version(2) + 1).await, Some(first_version(3)));
+    other.stop().await;
+}
+
+pub(crate) async fn a_suspended_region_begins_no_era(fixture: Fixture) {
+    registered(&fixture, "us", instance(1), Vec::new(), true).await;
+    fixture.control.regions().suspend("us", "", &Caller::default()).await.expect("suspended");
+    let refused = fixture.control.feeds().watch("us", 70, Some(instance(1))).await.map(drop);
+    assert!(matches!(refused, Err(Error::RegionSuspended { .. })), "{refused:?}");
+    assert_eq!(watched(&fixture.control, 1).await, None, "what there is, it may read");
+    fixture.control.regions().resume("us").await.expect("resumed");
+    assert_eq!(watched(&fixture.control, 70).await, Some(first_version(1)));
+}
+
+pub(crate) async fn eras_that_were_forgotten_are_passed_over_with_their_ids(fixture: Fixture) {
+    registered(&fixture, "us", instance(1), Vec::new(), true).await;
+    assert_eq!(last_lease(&fixture, 1).await, 1);
+    // Control was put back twice from this copy: the region has heard of two eras, and each leased ids above the former.
+    assert_eq!(watched(&fixture.control, first_version(2) + 5).await, Some(first_version(3)));
+    assert_eq!(last_lease(&fixture, 2).await, 11 + 3 * (1 << 32));
+    // No region passes over all of them.
+    registered(&fixture, "de", instance(2), Vec::new(), true).await;
+    let refused = fixture.control.feeds().watch("de", first_version(20), Some(instance(2))).await.map(drop);
+    assert_eq!(refused_field(refused), "after_version");
+    assert_eq!(last_lease(&fixture, 3).await, 21 + 3 * (1 << 32));
+}
+
+pub(crate) async fn lost_ids_that_two_regions_have_are_leased_to_neither(fixture: Fixture) {
+    registered(&fixture, "us", instance(1), Vec::new(), true).await;
+    // Before the era: no id is lost yet, so nobody is leased one.
+    registered(&fixture, "de", instance(2), vec![IdRange { first: 12, last: 13 }], true).await;
+    assert_eq!(watched(&fixture.control, 9).await, Some(first_version(1)));
+    let lost = 14;
+    bulk_create(&fixture.control, "de", operation(1), vec![wanted(lost + 4, "acme")])
+        .await
+        .expect("reserved");
+    registered(&fixture, "us", instance(1), vec![IdRange { first: lost - 2, last: lost + 6 }], true).await;
+    let db = fixture.db().await;
+    let all =
+        Statement::new("SELECT first_id, count FROM causeway_id_lease WHERE region = 'us' ORDER BY first_id");
+    let rows = db.fetch_all(all).await.expect("leases");
+    db.close().await;
+    let number = |row: &Row, name| row.int(name).expect("a number");
+    let blocks: Vec<_> = rows.iter().map(|row| (number(row, "first_id"), number(row, "count"))).collect();
+    assert_eq!(blocks, [(14, 4), (19, 2)]);
 }

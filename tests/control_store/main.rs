@@ -188,7 +188,12 @@ on_each_store! {
         every_reader_starts_over_in_a_new_era,
         only_a_region_begins_an_era_by_what_it_has_read,
         a_version_of_no_era_is_refused,
-        ids_that_may_have_been_leased_are_leased_again_to_nobody;
+        ids_that_may_have_been_leased_are_leased_again_to_nobody,
+        what_two_readers_notice_at_once_is_one_era,
+        a_region_begins_one_era_for_each_start_of_control,
+        a_suspended_region_begins_no_era,
+        eras_that_were_forgotten_are_passed_over_with_their_ids,
+        lost_ids_that_two_regions_have_are_leased_to_neither;
     feeds:
         a_reader_begins_with_all_there_is,
         a_reader_goes_on_where_it_was,

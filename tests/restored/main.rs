@@ -16,6 +16,7 @@ causeway_harness::on_each_store! {
     forgotten:
         a_control_that_nobody_said_is_an_old_copy_notices_it,
         nothing_is_given_out_twice_after_the_step,
+        an_era_that_is_too_far_ahead_is_refused,
         a_database_of_a_region_is_refused;
     region:
         a_region_is_put_back_from_a_copy;

@@ -147,6 +147,30 @@ impl Operator {
         })
     }
 
+    /// Says that control's database is a copy that is older than the era `last`.
+    pub(crate) fn say_restored_again(&self, store: Store, last: i64) -> Ended {
+        let step =
+            commands("what was given out in that:").replace("--after-era 1", &format!("--after-era {last}"));
+        self.calls(&match store {
+            Store::Postgres => step,
+            Store::Sqlite => step.replace("\"$SERVER/$NAME\"", "\"sqlite:$FILE\""),
+        })
+    }
+
+    /// Follows the steps of the page for one region, after control was put back.
+    pub(crate) fn follow_steps(&mut self, cluster: &Cluster, region: usize) {
+        let found = self.reconcile(cluster, region, CHECK);
+        assert!(matches!(found.code, Some(0 | 10)), "{found:?}");
+        for command in found.printed("causeway slugs rename ") {
+            self.calls(&command).well();
+        }
+        for command in found.printed("causeway imports revert ") {
+            self.calls(&format!("{command} --yes")).well();
+        }
+        let repaired = self.reconcile(cluster, region, REPAIR);
+        assert!(matches!(repaired.code, Some(0 | 10)), "{repaired:?}");
+    }
+
     /// Compares a region with control, with a command of the page.
     pub(crate) fn reconcile(&mut self, cluster: &Cluster, region: usize, after: &str) -> Ended {
         self.set("REGION", cluster.url(Service::Region(region)));

@@ -10,10 +10,11 @@
 
 pub mod all;
 mod messages;
+mod old_copy;
 mod reader_slots;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     convert::Infallible,
     sync::{
         Arc,
@@ -22,7 +23,6 @@ use std::{
     time::Duration,
 };
 
-use causeway_audit::{Call, scope};
 use causeway_proto::era::{LAST_ERA, era_of};
 use causeway_relocation::catalog::Catalog;
 use causeway_silo::{
@@ -32,14 +32,14 @@ use causeway_silo::{
 };
 use chrono::{DateTime, Utc};
 use tokio::{
-    sync::{Notify, mpsc, watch},
+    sync::{Mutex, Notify, mpsc, watch},
     time::{Instant, sleep, timeout},
 };
 use tokio_util::{
     sync::CancellationToken,
     task::{AbortOnDropHandle, TaskTracker},
 };
-use tracing::{debug, error, warn};
+use tracing::{debug, warn};
 use uuid::Uuid;
 
 pub use self::messages::Messages;
@@ -47,7 +47,7 @@ use self::reader_slots::{ReaderSlot, ReaderSlots};
 use crate::{
     Error,
     model::feed::{Event, FeedReservation},
-    regions, restored,
+    regions,
     store::{
         feed as store,
         feed_transaction::{self, RegionFeed, Writer},
@@ -147,6 +147,8 @@ struct Inner {
     /// Notified when a reader subscribes, or when this control has committed events.
     changed: Notify,
     reader_slots: ReaderSlots,
+    /// The regions by which this control has begun an era since it started.
+    eras_begun: Mutex<HashSet<String>>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -172,6 +174,7 @@ impl Feeds {
             versions: watch::Sender::new(Versions::new()),
             changed: Notify::new(),
             reader_slots: ReaderSlots::new(options.watches),
+            eras_begun: Mutex::default(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         }));
@@ -328,8 +331,8 @@ impl Feeds {
     /// passes the id of its database as `instance_id`, and gets one of the region's own places.
     ///
     /// # Errors
-    /// If the region has not registered or has another database, the version is negative, or the maximum number of
-    /// readers is reached.
+    /// If the region has not registered or has another database, the version is negative or of no era, or the maximum number
+    /// of readers is reached. If the region has read more than there is: if it is suspended, or no era begins by it.
     pub async fn watch(
         &self,
         region: &str,
@@ -358,36 +361,6 @@ impl Feeds {
         Ok(self.read(place, |messages| {
             Reader { feeds, region, is_own, contact: None, at: after, known: 0, sent, messages }.follow()
         }))
-    }
-}
-
-impl Feeds {
-    /// Begins a new era if a region has read more of its feed than there is: the database of control is an old copy, and
-    /// nobody has said so before control served.
-    async fn notice_old_copy(&self, region: &str, read: i64) -> Result<(), Error> {
-        let known = store::position(&self.0.db, region).await?.version;
-        if read <= known {
-            return Ok(());
-        }
-        let (catalog, now) = (&self.0.catalog, self.0.env.now());
-        let call = Call::own(self.0.env.uuid(), "control", restored::RESTORED);
-        let era: Result<i64, Error> = scope(call, async {
-            transact!(Error, self.0.db, |tx| {
-                restored::begin_next(tx, catalog, era_of(read) + 1, now).await?
-            })
-        })
-        .await;
-        error!(
-            region,
-            read,
-            known,
-            era = era?,
-            "the region has read more of its feed than control has: control's database was put back from an old copy, and \
-             `causeway restored` was not run before control served. A new era has begun; ids that were leased since \
-             control started may be those of other regions. docs/backup.md has what to do now"
-        );
-        self.0.changed.notify_one();
-        Ok(())
     }
 }
 

@@ -11,13 +11,17 @@ use crate::model::region::{IdRange, MAX_COUNTER_FROM_IDS_IN_USE};
 /// A query for the version with which feeds of the current era begin.
 pub(super) const EMPTY_FEED_VERSION: &str = "(SELECT era * 4294967296 + 1 FROM causeway_era)";
 
-/// Begins the next era, `at_least` this one, and returns it. Until the transaction ends, nobody else begins one.
-pub(crate) async fn next(tx: &mut Tx, at_least: i64) -> Result<i64, DbError> {
-    let statement = Statement::new(
-        "UPDATE causeway_era SET era = CASE WHEN era + 1 < $1 THEN $1 ELSE era + 1 END RETURNING era",
-    )
-    .with(at_least);
-    tx.fetch_one(statement).await?.int("era")
+/// Locks the era and returns it. Until the transaction ends, nobody else begins one.
+pub(crate) async fn lock(tx: &mut Tx) -> Result<i64, DbError> {
+    tx.fetch_one(Statement::new("UPDATE causeway_era SET era = era RETURNING era")).await?.int("era")
+}
+
+/// Sets the era. The caller has locked it.
+pub(crate) async fn set(tx: &mut Tx, era: i64) -> Result<(), DbError> {
+    match tx.execute(Statement::new("UPDATE causeway_era SET era = $1").with(era)).await? {
+        1 => Ok(()),
+        _ => Err(DbError::inconsistent("causeway_era has not one row")),
+    }
 }
 
 /// Moves all feeds to the beginning of an era. No stored event leads there, so every reader gets a snapshot.

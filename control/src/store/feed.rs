@@ -88,6 +88,12 @@ pub(crate) async fn position(db: &Db, region: &str) -> Result<Position, DbError>
     }
 }
 
+/// The version of a region's feed within a transaction; `None` if the feed has not begun.
+pub(crate) async fn version_in(tx: &mut Tx, region: &str) -> Result<Option<i64>, DbError> {
+    let statement = Statement::new("SELECT version FROM causeway_feed WHERE region = $1").with(region);
+    tx.fetch_optional(statement).await?.map(|row| row.int("version")).transpose()
+}
+
 /// The position of a feed that has not begun.
 pub(crate) async fn beginning(db: &Db) -> Result<Position, DbError> {
     let statement = Statement::new("SELECT ").push(EMPTY_FEED_VERSION).push(" AS version");

@@ -1,0 +1,76 @@
+//! Control's database is an old copy, and nobody has run `causeway restored` before control served: a region shows it, because
+//! it has read more of its feed than there is.
+
+use causeway_audit::{Call, scope};
+use causeway_proto::era::era_of;
+use causeway_silo::transact;
+use tracing::error;
+
+use super::Feeds;
+use crate::{
+    Error,
+    regions::{self, admission},
+    restored,
+    store::{era, feed as store},
+};
+
+/// An era that has begun by what a region had read.
+#[derive(Debug)]
+struct Begun {
+    era: i64,
+    /// The version of the region's feed before.
+    known: i64,
+}
+
+impl Feeds {
+    /// Begins a new era if a region has read more of its feed than there is. A region does that once at most for each start
+    /// of this control: a database can only be put back while control is stopped, so what comes later is a mistake of the
+    /// region, and each era costs ids.
+    pub(super) async fn notice_old_copy(&self, region: &str, read: i64) -> Result<(), Error> {
+        if read <= store::position(self.db(), region).await?.version {
+            return Ok(());
+        }
+        regions::writing(self.db(), "region", region).await?;
+        let mut begun_by = self.0.eras_begun.lock().await;
+        let is_first = !begun_by.contains(region);
+        let (catalog, now) = (&self.0.catalog, self.0.env.now());
+        let call = Call::own(self.0.env.uuid(), "control", restored::RESTORED);
+        let begun: Result<Option<Begun>, Error> = scope(call, async {
+            transact!(Error, self.0.db, |tx| {
+                admission::may_write(tx, region).await?;
+                let era = era::lock(tx).await?;
+                // Another process of the region, another region or another control may have begun one since.
+                let Some(known) = store::version_in(tx, region).await?.filter(|known| read > *known) else {
+                    return Ok(None);
+                };
+                if !is_first {
+                    return Err(Error::invalid(
+                        "after_version",
+                        "is above the version of the feed, and control has begun an era for this region already since it \
+                         started. If control's database was put back again, stop control and run `causeway restored`; \
+                         otherwise the region has a wrong version",
+                    ));
+                }
+                let next = restored::next_era(era, era_of(read))
+                    .map_err(|error| Error::invalid("after_version", error.to_string()))?;
+                restored::begin(tx, catalog, era, next, now).await?;
+                Some(Begun { era: next, known })
+            })
+        })
+        .await;
+        let Some(Begun { era, known }) = begun? else { return Ok(()) };
+        begun_by.insert(region.to_owned());
+        drop(begun_by);
+        error!(
+            region,
+            read,
+            known,
+            era,
+            "the region has read more of its feed than control has: control's database was put back from an old copy, and \
+             `causeway restored` was not run before control served. A new era has begun; ids that were leased since \
+             control started may be those of other regions. docs/backup.md has what to do now"
+        );
+        self.0.changed.notify_one();
+        Ok(())
+    }
+}
