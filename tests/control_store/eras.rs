@@ -236,13 +236,21 @@ pub(crate) async fn lost_ids_that_two_regions_have_are_leased_to_neither(fixture
     bulk_create(&fixture.control, "de", operation(1), vec![wanted(lost + 4, "acme")])
         .await
         .expect("reserved");
+    // `us` has a slug for a row that only `de` has at first, so nobody is leased its id.
+    bulk_create(&fixture.control, "us", operation(2), vec![wanted(lost + 2, "cube")])
+        .await
+        .expect("reserved");
+    let both = [(12, 13), (lost + 2, lost + 2)].map(|(first, last)| IdRange { first, last });
+    registered(&fixture, "de", instance(2), both.to_vec(), true).await;
     registered(&fixture, "us", instance(1), vec![IdRange { first: lost - 2, last: lost + 6 }], true).await;
     let db = fixture.db().await;
-    let all =
-        Statement::new("SELECT first_id, count FROM causeway_id_lease WHERE region = 'us' ORDER BY first_id");
+    let all = Statement::new("SELECT region, first_id, count FROM causeway_id_lease ORDER BY first_id");
     let rows = db.fetch_all(all).await.expect("leases");
     db.close().await;
-    let number = |row: &Row, name| row.int(name).expect("a number");
-    let blocks: Vec<_> = rows.iter().map(|row| (number(row, "first_id"), number(row, "count"))).collect();
-    assert_eq!(blocks, [(14, 4), (19, 2)]);
+    let block = |row: &Row| {
+        let number = |name| row.int(name).expect("a number");
+        (row.text("region").expect("a region"), number("first_id"), number("count"))
+    };
+    let us = |first, count| ("us".to_owned(), first, count);
+    assert_eq!(rows.iter().map(block).collect::<Vec<_>>(), [us(14, 2), us(17, 1), us(19, 2)]);
 }
