@@ -37,7 +37,7 @@ pub(super) async fn run(args: &Args, env: Environment) -> anyhow::Result<Outcome
          each region with it: `causeway reconcile --check --region URL`"
     ))?;
     output::paragraph(&format!(
-        "If a copy that is older than this is put back later: `causeway restored --after-era {era}`"
+        "If a copy that is older than this era is put back later, say so:\n  causeway restored --after-era {era}"
     ))?;
     Ok(Outcome::Done)
 }
