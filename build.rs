@@ -62,7 +62,7 @@ fn check_access(pool: &DescriptorPool) -> Result<(), Box<dyn Error>> {
                 return Err(format!("{}: the option {ACCESS} is missing", call.full_name()).into());
             }
             let value = options.get_extension(&option);
-            let rule = value.as_message().ok_or("the access option is no message")?;
+            let rule = value.as_message().ok_or("the access option is not a message")?;
             let field = |name: &str| rule.get_field_by_name(name).map(|value| value.into_owned());
             let has_roles = field("roles").is_some_and(|it| it.as_list().is_some_and(|it| !it.is_empty()));
             let is_for_everyone = field("everyone").and_then(|it| it.as_bool()).unwrap_or_default();
@@ -90,8 +90,8 @@ fn check_path(call: &MethodDescriptor, rule: &str, path: &str, kind: &Kind) -> R
     let mut message: Option<MessageDescriptor> = Some(call.input());
     let mut found = None;
     for name in path.split('.') {
-        let parent = message.take().ok_or_else(|| wrong("goes on behind a field that is no message"))?;
-        let field = parent.get_field_by_name(name).ok_or_else(|| wrong("is no field of the request"))?;
+        let parent = message.take().ok_or_else(|| wrong("goes on behind a field that is not a message"))?;
+        let field = parent.get_field_by_name(name).ok_or_else(|| wrong("is not a field of the request"))?;
         if field.is_list() || field.is_map() {
             return Err(wrong("goes through a list"));
         }

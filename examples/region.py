@@ -552,7 +552,7 @@ class Region:
         """In what control and this region differ about one organization, each with its repair and what that needs."""
         answering = self.one("SELECT 1 FROM answer WHERE organization_id = ?", number)
         if answering or self.is_being_created(number) or held.rename_operation_id:
-            return []  # Work in progress is no difference.
+            return []  # Work in progress is not a difference.
         here, by_type = self.organization(number), {it.type: it for it in held.reservations}
         primary, left, found = by_type.get(PRIMARY), by_type.get(TEMPORARY), []
         confirmable = left and here and here["slug"] == left.slug and not primary
@@ -579,7 +579,7 @@ class Region:
         first = self.look()
         again = {}
         if any(first.values()):
-            time.sleep(1)  # What changes meanwhile is no difference.
+            time.sleep(1)  # What changes meanwhile is not a difference.
             again = self.look()
         settled = [(it, difference) for it in again for difference in again[it] if difference in first.get(it, [])]
         for number, (kind, repair, value) in settled:

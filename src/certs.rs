@@ -179,7 +179,7 @@ impl Authority {
         Ok(pem(&params.signed_by(&key, &self.issuer)?, &key))
     }
 
-    /// The issuer, to sign what is no certificate, such as a revocation list.
+    /// The issuer, to sign what is not a certificate, such as a revocation list.
     #[must_use]
     pub fn issuer(&self) -> &Issuer<'static, KeyPair> {
         &self.issuer

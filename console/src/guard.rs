@@ -52,7 +52,7 @@ fn host(authority: &str) -> Option<String> {
     is_plain.then(|| authority.host().to_ascii_lowercase())
 }
 
-/// The one value of a header; an error if there are several, or one that is no text.
+/// The one value of a header; an error if there are several, or one that is not text.
 fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, ()> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {

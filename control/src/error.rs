@@ -362,7 +362,7 @@ pub enum Error {
     #[error("control is going down; try again")]
     ShuttingDown,
     /// Control does not write this model.
-    #[error("{} is no model that control writes", shown(.model))]
+    #[error("{} is not a model that control writes", shown(.model))]
     ModelNotWritable {
         /// The model from the request.
         model: String,

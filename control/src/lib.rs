@@ -107,7 +107,7 @@ pub const FAILPOINTS_OF_OTHER_TESTS: &[(&str, &str)] = &[
     // Reached only if another operation takes an organization between two parts of one that is then undone in parts.
     ("control.bulk_create.part_withdrawn", "tests/control_store/parts.rs"),
     // Reached only in a database of the product, after very many rows.
-    ("control.release_organizations.part_forgotten", "tests/import/books/reverted.rs"),
+    ("control.release_organizations.part_forgotten", "tests/import/product_tables/reverted.rs"),
 ];
 
 /// A control service. Cheap to clone; clones share its connections. All lasting state is in the database, so several

@@ -229,7 +229,7 @@ pub struct Directory {
 
 impl Directory {
     /// Begins to follow the feeds of all regions, on the runtime in which this is called, and does so until
-    /// it is dropped. If control is away, that is no error: the directory tries each of its addresses again,
+    /// it is dropped. If control is away, that is not an error: the directory tries each of its addresses again,
     /// for ever.
     ///
     /// # Panics

@@ -112,7 +112,7 @@ pub struct Sizes<const N: usize> {
 }
 
 impl<const N: usize> Sizes<N> {
-    /// Nothing has been observed yet. A metric that is no histogram has no bounds but infinity.
+    /// Nothing has been observed yet. A metric that is not a histogram has no bounds but infinity.
     #[must_use]
     pub fn new(metric: &'static Metric<N>) -> Self {
         let bounds = match metric.definition.kind {

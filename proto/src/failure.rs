@@ -367,7 +367,7 @@ mod tests {
             );
             for reason in reasons {
                 let known = ErrorReason::from_str_name(&format!("ERROR_REASON_{reason}"));
-                assert!(known.is_some(), "{name} lists {reason}, which is no reason");
+                assert!(known.is_some(), "{name} lists {reason}, which is not a reason");
             }
             checked += 1;
         }

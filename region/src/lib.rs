@@ -151,12 +151,12 @@ pub const FAILPOINTS_OF_OTHER_TESTS: &[(&str, &str)] = &[
     // Reached only while somebody watches. Nothing is written there.
     ("region.watch.read", "tests/import/watches.rs"),
     // Reached only in a database of the product.
-    ("region.finish.rows_announced", "tests/import/books/made.rs"),
-    ("region.reconcile.product_prepared", "tests/import/books/compared.rs"),
+    ("region.finish.rows_announced", "tests/import/product_tables/made.rs"),
+    ("region.reconcile.product_prepared", "tests/import/product_tables/compared.rs"),
     // Reached only if another organization has got the slug of one whose reservation control has forgotten.
     ("region.reconcile.other_reserved", "tests/restored/taken.rs"),
     ("region.reconcile.other_confirmed", "tests/restored/taken.rs"),
-    ("region.reconcile.product_announced", "tests/import/books/compared.rs"),
+    ("region.reconcile.product_announced", "tests/import/product_tables/compared.rs"),
     // Reached only by calls of operators, not by an import.
     ("region.pause.prepared", "tests/import/pause.rs"),
     ("region.pause.committed", "tests/import/pause.rs"),
@@ -510,7 +510,7 @@ pub enum StartError {
         was: String,
     },
     /// A URL of control is invalid.
-    #[error("`{0}` is no URL of a control")]
+    #[error("`{0}` is not a URL of a control")]
     ControlUrl(String),
     /// The work that a former process left cannot be continued.
     #[error("what a former process left cannot be taken up")]

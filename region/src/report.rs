@@ -314,7 +314,8 @@ impl<I> Default for Batch<I> {
 impl<I> Batch<I> {
     /// Whether there is room for a report of that length. There always is for the first one.
     fn takes(&self, length: usize) -> bool {
-        self.imports.is_empty() || (self.imports.len() < MAX_REPORTED_IMPORTS && self.bytes + length <= MAX_BYTES)
+        self.imports.is_empty()
+            || (self.imports.len() < MAX_REPORTED_IMPORTS && self.bytes + length <= MAX_BYTES)
     }
 
     fn push(&mut self, import: I, report: ReportedImport, length: usize) {

@@ -278,7 +278,7 @@ mod tests {
             (r#"[{"model": "sentry.user", "pk": 1, "fields": {}}"#, "cut off"),
             (r#"[{"model": "sentry.user", "pk": 0, "fields": {}}]"#, "pk"),
         ] {
-            let error = inspected(text).expect_err("it is no export").to_string();
+            let error = inspected(text).expect_err("it is not an export").to_string();
             assert!(error.contains(why), "{text}: {error}");
         }
     }

@@ -180,7 +180,7 @@ fn a_wrong_table_for_clients_is_told_with_its_line() {
     for why in [
         ":1: `contexts` must have a table for each context: [contexts.NAME]",
         ":2: `client` must be a table: [client]",
-        ":4: `tls_ca` is no setting in [region]; its place is in [client]",
+        ":4: `tls_ca` is not a setting in [region]; its place is in [client]",
     ] {
         assert!(refused.contains(why), "{refused}");
     }
@@ -189,7 +189,7 @@ fn a_wrong_table_for_clients_is_told_with_its_line() {
     for why in [
         ":2: `x` must be a table: [contexts.x]",
         ":4: invalid value 'us' for '--region <URL>': it must begin with http://",
-        ":5: `regoin` is no setting in [contexts.y]; is `region` meant?",
+        ":5: `regoin` is not a setting in [contexts.y]; is `region` meant?",
     ] {
         assert!(refused.contains(why), "{refused}");
     }
@@ -198,7 +198,7 @@ fn a_wrong_table_for_clients_is_told_with_its_line() {
 #[test]
 fn variables_are_no_options_and_wrong_ones_are_refused() {
     let config = Config::new("");
-    let refused = config.place("imports list", &[("CAUSEWAY_REGION", "us")]).expect_err("it is no URL");
+    let refused = config.place("imports list", &[("CAUSEWAY_REGION", "us")]).expect_err("it is not a URL");
     assert!(refused.contains("invalid value 'us' for '--region <URL>'"), "{refused}");
     let both = "organizations list --region http://a:1 --control http://b:1";
     assert!(config.place(both, &[]).expect_err("they conflict").contains("cannot be used with"));

@@ -110,17 +110,17 @@ fn everything_that_is_wrong_with_a_file_is_told_with_its_line() {
     );
     let problems = config.problems(&["config", "check", "--config", "FILE"]);
     let expected = [
-        "1: `log_formt` is no setting at the top of the file; is `log_format` meant?",
-        "2: `name` is no setting at the top of the file; its place is in [region]",
+        "1: `log_formt` is not a setting at the top of the file; is `log_format` meant?",
+        "2: `name` is not a setting at the top of the file; its place is in [region]",
         "4: invalid value 'US' for '--name <NAME>': a region's name is ",
-        "5: `database-url` is no setting in [region]; is `database_url` meant?",
+        "5: `database-url` is not a setting in [region]; is `database_url` meant?",
         "6: invalid value '7' for '--listen <ADDR>': invalid socket address syntax",
         "7: `imports_at_once` must be a string, ",
         "8: invalid value '121' for '--max-record-depth <N>': 121 is not in 3..=120",
         "9: `spool_dir` must be a string, a number, true, false, or a list of those",
-        "10: `contro` is no setting at the top of the file; is `control` meant?",
-        "12: `max_record_size` is no setting in [control]; its place is in [region]",
-        "13: `zzzzzzzzzzzzzzzz` is no setting in [control]; there are listen, ",
+        "10: `contro` is not a setting at the top of the file; is `control` meant?",
+        "12: `max_record_size` is not a setting in [control]; its place is in [region]",
+        "13: `zzzzzzzzzzzzzzzz` is not a setting in [control]; there are listen, ",
     ];
     let at = |line: &str| problems.iter().find(|problem| problem.starts_with(line));
     for expected in expected {

@@ -61,7 +61,7 @@ pub(super) fn open(path: &Path) -> anyhow::Result<(File, u64)> {
     let file = File::open(path).with_context(cannot)?;
     let metadata = file.metadata().with_context(cannot)?;
     if !metadata.is_file() {
-        bail!("{} is no regular file; write it to one first", path.display());
+        bail!("{} is not a regular file; write it to one first", path.display());
     }
     Ok((file, metadata.len()))
 }

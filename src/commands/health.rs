@@ -92,7 +92,7 @@ impl fmt::Display for Status {
 pub(super) async fn run(args: Args, env: Environment) -> anyhow::Result<Outcome> {
     // The empty name is that of the whole server.
     let names = if args.services.is_empty() { vec![String::new()] } else { args.services.clone() };
-    // What is wrong with the files of certificates is no answer about the service.
+    // What is wrong with the files of certificates is not an answer about the service.
     let tls = args.tls.load(&args.url, &env)?;
     let asking = async {
         // Which of the two it is does not matter: `cause` of an error does not name it.

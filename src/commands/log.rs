@@ -87,8 +87,8 @@ fn filter(text: &str) -> Result<String, tracing_subscriber::filter::ParseError> 
 pub(crate) fn start(cli: &Cli) -> anyhow::Result<Option<Traces>> {
     let default = if cli.command.is_server() { "info" } else { "warn" };
     let filter = cli.log.log_filter.as_deref().filter(|filter| !filter.is_empty()).unwrap_or(default);
-    let filter = EnvFilter::try_new(filter).context("that is no filter for the log")?;
-    let filter = filter.add_directive(NOT_IN_LOG.parse().context("that is no directive for the log")?);
+    let filter = EnvFilter::try_new(filter).context("that is not a filter for the log")?;
+    let filter = filter.add_directive(NOT_IN_LOG.parse().context("that is not a directive for the log")?);
     let format = cli.log.log_format;
     if let Some(place) = cli.place() {
         commands_go_to(place, Vec::new());

@@ -171,7 +171,7 @@ fn outcomes_are_exit_codes() {
 
 /// Checks that the command of a line exists and has each option of the line.
 fn is_known(line: &str) -> Result<(), String> {
-    let words = shlex::split(line).ok_or("it is no line of a shell")?;
+    let words = shlex::split(line).ok_or("it is not a line of a shell")?;
     let mut root = Cli::command();
     root.build();
     let mut command = &root;

@@ -467,7 +467,7 @@ mod tests {
         let limits = limits(Limits { questions: NonZeroU32::MIN, ..Limits::default() });
         call(&limits, FIND, "us", 1).await.expect("the first one");
         refused_for(call(&limits, FIND, "us", 1).await, "rate");
-        call(&limits, LIST, "us", 1).await.expect("it is no question");
+        call(&limits, LIST, "us", 1).await.expect("it is not a question");
     }
 
     #[tokio::test]

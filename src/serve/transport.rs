@@ -40,7 +40,7 @@ const LOG_INTERVAL: Duration = Duration::from_secs(1);
 /// the connection is in use.
 const RECHECK: Duration = Duration::from_secs(1);
 
-/// Who is at the other end, as far as its certificate identifies it; an error if that is no identity that is
+/// Who is at the other end, as far as its certificate identifies it; an error if that is not an identity that is
 /// accepted.
 pub(super) type Peer = Result<Caller, IdentityError>;
 

@@ -168,7 +168,7 @@ impl Reader<'_> {
             }
             keys
         };
-        let what = format!("`{key}` is no setting {}", place(section));
+        let what = format!("`{key}` is not a setting {}", place(section));
         let places = [None].into_iter().chain(SERVERS.map(Some)).chain([Some(CLIENT)]);
         let elsewhere: Vec<String> = places
             .filter(|other| *other != section && keys(*other).iter().any(|known| known == key))

@@ -95,12 +95,12 @@ pub(crate) async fn what_a_caller_writes_by_mistake_is_not_kept(store: Store) {
     };
     let release = ReleaseOrganizationsRequest { region: secret.to_owned(), organization_ids: vec![1] };
     let refused = [
-        control.regions().take_over_region(take_over).await.expect_err("it is no name"),
-        control.regions().lease_ids(lease).await.expect_err("it is no name"),
-        control.reservations().release_organizations(release).await.expect_err("it is no name"),
+        control.regions().take_over_region(take_over).await.expect_err("it is not a name"),
+        control.regions().lease_ids(lease).await.expect_err("it is not a name"),
+        control.reservations().release_organizations(release).await.expect_err("it is not a name"),
     ];
     let revert = RevertImportRequest { import_id: secret.to_owned() };
-    let here = cluster.region(0).imports().revert_import(revert).await.expect_err("it is no id");
+    let here = cluster.region(0).imports().revert_import(revert).await.expect_err("it is not an id");
     for status in &refused {
         let filter = ListAuditEntriesRequest { request_id: request_of(status), ..Default::default() };
         until(&control, &filter, |found| !found.is_empty()).await;

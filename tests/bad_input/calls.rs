@@ -92,7 +92,7 @@ pub(crate) async fn an_import_id_with_other_content_is_refused(store: Store) {
         assert_eq!(reason, ErrorReason::ImportContentDiffers, "{name}");
         assert!(Everything::of(&cluster).await == before, "{name}: something was written");
     }
-    let joined = region.begin(&file, &options).await.expect("the same is no mistake");
+    let joined = region.begin(&file, &options).await.expect("the same is not a mistake");
     assert!(joined.joined, "the same upload again joins the import");
     assert!(Everything::of(&cluster).await == before, "the same upload again wrote something");
     cluster.stop().await;

@@ -45,9 +45,9 @@ fn spoilt() -> Vec<Refused> {
         refused("text after the array", behind(b"x"), whole.len(), "something after the end of the array"),
         refused("an array after the array", behind(b"[]"), whole.len(), "something after the end"),
         refused("a NUL after the array", behind(b"\0"), whole.len(), "something after the end"),
-        refused("a byte in a string that is no UTF-8", changed, end - 5, "UTF-8"),
+        refused("a byte in a string that is not UTF-8", changed, end - 5, "UTF-8"),
         refused("half a character in a string", half, end - 5, "UTF-8"),
-        refused("a byte between records that is no UTF-8", between, last - 1, "expected a record"),
+        refused("a byte between records that is not UTF-8", between, last - 1, "expected a record"),
     ]
 }
 
@@ -97,7 +97,7 @@ pub(crate) async fn a_file_that_is_no_array_of_records_is_refused(store: Store) 
         refused("an array of numbers", "[1]", 1, "expected a record"),
         refused("an array of arrays", "[[{}]]", 1, "expected a record"),
         refused("an array of null", "[null]", 1, "expected a record"),
-        refused("a record that is no JSON", r#"[{"model": sentry.user, "pk": 1}]"#, 1, "not JSON"),
+        refused("a record that is not JSON", r#"[{"model": sentry.user, "pk": 1}]"#, 1, "not JSON"),
         refused("a record in single quotes", "[{'model': 'sentry.user', 'pk': 1}]", 1, "not JSON"),
         refused("a comment", "[/* none */]", 1, "expected a record"),
         refused("no comma", "[{\"model\": \"a.b\", \"pk\": 1, \"fields\": {}} {}]", 41, "comma"),

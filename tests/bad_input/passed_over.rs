@@ -104,7 +104,7 @@ fn strangers() -> Vec<AuditCase> {
                 ("sentry.team", 4, team(json!({"actor": 4, "org_role": "owner"}))),
                 ("sentry.team", 5, team(json!({"actor": 5, "org_role": null, "slug": "u"}))),
             ],
-            // A field that names an actor is no loss: the import follows the actor.
+            // A field that names an actor is not a loss: the import follows the actor.
             expected: vec![(Kind::RemovedField, TEAM, 4, "org_role")],
             not_taken: ("", 0, 0),
         },
@@ -329,7 +329,7 @@ pub(crate) async fn records_of_other_scopes_that_belong_to_an_import_are_told(st
         7,
         &json!({"organization_id": 1}),
     );
-    // A record that belongs only to a user, or to an organization that is not imported, is no loss for anybody.
+    // A record that belongs only to a user, or to an organization that is not imported, is not a loss for anybody.
     export.push("sentry.userip", 8, &json!({"user": 2})).push(
         "sentry.apikey",
         8,

@@ -182,7 +182,7 @@ fn an_export_is_inspected_and_nothing_is_imported() {
     for (file, why) in [
         ("bad.json", "bad.json: "),
         ("absent.json", "the file absent.json cannot be read"),
-        (".", "is no regular file"),
+        (".", "is not a regular file"),
     ] {
         let (_, stderr) = run(&place, 1, &["export", "inspect", file]);
         assert!(stderr.contains(why), "{file}: {stderr}");

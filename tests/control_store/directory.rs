@@ -339,7 +339,7 @@ pub(crate) async fn one_organization_is_found_by_its_id(fixture: Fixture) {
         );
     }
     for id in [0, -1, i64::MAX] {
-        let error = directory.get(id).await.expect_err("it is no id");
+        let error = directory.get(id).await.expect_err("it is not an id");
         assert!(matches!(error, Error::InvalidArgument { .. }), "{error}");
     }
 }

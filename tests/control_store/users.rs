@@ -199,7 +199,7 @@ pub(crate) async fn a_user_whom_another_region_uses_stays_with_all_that_belongs_
     assert_eq!(rows(&db, &catalog).await, before);
 
     imports.revert("us", operation(1), &[]).await.expect("closed");
-    // The users first, which is no order that a region would take, and then from the last to the first.
+    // The users first, which is not an order that a region would take, and then from the last to the first.
     for model in [USER.to_owned()].iter().chain(chunks.iter().rev().filter(|model| *model != USER)) {
         let reverted = imports.revert_chunk("us", operation(1), model, 1).await.expect("reverted");
         assert_eq!((reverted.deleted, reverted.kept), (0, 1), "{model}: {:?}", reverted.findings);

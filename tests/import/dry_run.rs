@@ -337,11 +337,14 @@ pub(crate) async fn a_dry_run_says_who_has_a_slug(store: Store) {
     for (pk, why) in [
         (1, format!("`theirs` is taken by organization {} of region de", there.organizations[0].id)),
         (2, "`here` is taken by organization 7000000 of region us".to_owned()),
-        (3, "`Here` is no valid slug, and `here` is taken by organization 7000000 of region us".to_owned()),
+        (
+            3,
+            "`Here` is not a valid slug, and `here` is taken by organization 7000000 of region us".to_owned(),
+        ),
         (5, format!("`free` is taken by another organization of the file, which is {free} now")),
         (7, "`api` is a reserved word".to_owned()),
-        (8, "`12345` is no valid slug".to_owned()),
-        (9, "`Über_Räume` is no valid slug".to_owned()),
+        (8, "`12345` is not a valid slug".to_owned()),
+        (9, "`Über_Räume` is not a valid slug".to_owned()),
         (15, "the organization has no slug".to_owned()),
     ] {
         let found =

@@ -12,7 +12,7 @@ use crate::support::{MEMBER, ORGANIZATION, USER, cluster, import, kinds, member,
 
 fn text<'a>(account: &'a AuditReport, model: &str, pk: i64, field: &str) -> &'a str {
     let row = account.row(model, pk).unwrap_or_else(|| panic!("{model} {pk} is no row"));
-    row[field].as_text().unwrap_or_else(|| panic!("{field} of {model} {pk} is no text"))
+    row[field].as_text().unwrap_or_else(|| panic!("{field} of {model} {pk} is not text"))
 }
 
 pub(crate) async fn users_who_merge_have_one_membership(store: Store) {

@@ -296,7 +296,7 @@ pub(crate) async fn ids_in_snapshots_lead_to_the_new_rows(store: Store) {
     assert_eq!(json_of(&account, WIDGET, 6, "widget_snapshot"), expected);
     let expected = json!({"query": conditions});
     assert_eq!(json_of(&account, "sentry.snubaquery", 1, "query_snapshot"), expected);
-    // What the widget forgets is no finding; what the revision loses is one for each place.
+    // What the widget forgets is not a finding; what the revision loses is one for each place.
     assert_eq!(kinds(&account), [("CLEARED_REFERENCE", 8), ("ID_NOT_MAPPED", 1)].into());
     cluster.stop().await;
 }

@@ -66,7 +66,7 @@ pub(crate) async fn owners_of_older_exports_are_found(store: Store) {
     }
     let row = account.row("sentry.rule", 37).expect("a row");
     assert_eq!((&row["owner_team"], &row["owner_user_id"]), (&Cell::Null, &ann));
-    // Nothing is known of actor 10, and there is no actor x. A null field is no loss.
+    // Nothing is known of actor 10, and there is no actor x. A null field is not a loss.
     assert_eq!(
         kinds(&account),
         [("CLEARED_REFERENCE", 2), ("REMOVED_FIELD", 2), ("REMOVED_MODEL", 1)].into()

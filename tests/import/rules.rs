@@ -16,7 +16,7 @@ use crate::support::{MEMBER, ORGANIZATION, USER, cluster, import, kinds, member,
 
 fn text<'a>(account: &'a AuditReport, model: &str, pk: i64, field: &str) -> &'a str {
     let row = account.row(model, pk).unwrap_or_else(|| panic!("{model} {pk} is no row"));
-    row[field].as_text().unwrap_or_else(|| panic!("{field} of {model} {pk} is no text"))
+    row[field].as_text().unwrap_or_else(|| panic!("{field} of {model} {pk} is not text"))
 }
 
 /// A slug from the file takes precedence over one that the import makes, whichever comes first.

@@ -262,8 +262,8 @@ pub(crate) async fn a_limit_that_cannot_be_one_is_refused(store: Store) {
         (latency(60_001), "at most 60000"),
         (rows(i64::MAX), "at most 1000000000"),
         (SetThrottleRequest::default(), "names none"),
-        (SetThrottleRequest { unlimited: vec![0], ..Default::default() }, "is no kind of limit"),
-        (SetThrottleRequest { as_started: vec![99], ..Default::default() }, "is no kind of limit"),
+        (SetThrottleRequest { unlimited: vec![0], ..Default::default() }, "is not a kind of limit"),
+        (SetThrottleRequest { as_started: vec![99], ..Default::default() }, "is not a kind of limit"),
         (SetThrottleRequest { unlimited: vec![number(ThrottleKind::Rows)], ..rows(5) }, "names already"),
         (
             SetThrottleRequest {

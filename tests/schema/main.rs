@@ -136,7 +136,7 @@ async fn a_table_that_differs_is_named_with_its_column(store: Store) {
         );
         assert!(
             wrong.iter().all(|one| one.contains(table)),
-            "a table that is absent is no difference: {wrong:?}"
+            "a table that is absent is not a difference: {wrong:?}"
         );
     })
     .await;

@@ -324,7 +324,7 @@ async fn a_failed_import_is_printed_too_and_fails_the_command() {
     let failed = Import {
         failure: Some(ImportFailure {
             reason: ErrorReason::ExportInvalid.into(),
-            message: "record 1 is no object".to_owned(),
+            message: "record 1 is not an object".to_owned(),
             state: ImportState::Planning.into(),
         }),
         ..state(ImportState::Failed)
@@ -337,7 +337,7 @@ async fn a_failed_import_is_printed_too_and_fails_the_command() {
         serde_json::from_slice(&output.stdout).expect("it is JSON and nothing else");
     assert_eq!(json["failure"]["reason"], "ERROR_REASON_EXPORT_INVALID");
     let stderr = text(&output.stderr);
-    assert!(stderr.contains("record 1 is no object (EXPORT_INVALID)"), "{stderr}");
+    assert!(stderr.contains("record 1 is not an object (EXPORT_INVALID)"), "{stderr}");
     assert!(stderr.contains("mend the file"), "{stderr}");
 }
 

@@ -23,7 +23,7 @@ pub struct TraceContext {
     is_sampled: bool,
 }
 
-/// A text that is no trace context of version 00.
+/// A text that is not a trace context of version 00.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no trace context")]
 pub struct InvalidTraceContext;

@@ -16,7 +16,7 @@ pub enum InvalidEndpoint {
         "TLS to a collector is not supported: name a collector on this machine, which can pass the spans on with TLS"
     )]
     Tls,
-    /// It is no URL, or of something else.
+    /// It is not a URL, or of something else.
     #[error(
         "it must be http://HOST:PORT of a collector that takes OTLP over gRPC, e.g. http://127.0.0.1:4317"
     )]

@@ -26,7 +26,7 @@ pub enum BrokenFeed {
     #[error("a snapshot of the feed has no end")]
     NoEnd,
     /// A message is of a region that control has not listed.
-    #[error("a feed is of {0}, which is no region")]
+    #[error("a feed is of {0}, which is not a region")]
     UnknownRegion(String),
 }
 

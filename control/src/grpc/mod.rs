@@ -85,7 +85,7 @@ fn service_description(insecure: bool) -> Service {
     }
 }
 
-/// The caller, if its rights are those of its region or router only: it is no operator, and callers need an identity.
+/// The caller, if its rights are those of its region or router only: it is not an operator, and callers need an identity.
 fn bound_caller<T>(request: &Request<T>) -> Option<&Caller> {
     request.extensions().get::<Caller>().filter(|caller| !caller.is_operator())
 }

@@ -84,7 +84,7 @@ impl fmt::Display for OperationPosition {
 
 /// A text is not the position of an operation.
 #[derive(Debug, thiserror::Error)]
-#[error("is no position of an operation")]
+#[error("is not a position of an operation")]
 pub struct NoPosition;
 
 impl FromStr for OperationPosition {

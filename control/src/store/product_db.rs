@@ -1,4 +1,4 @@
-//! The product's own books of slugs. In a database of the product, `sentry_organizationslugreservation`
+//! The product's own table of slugs. In a database of the product, `sentry_organizationslugreservation`
 //! defines which region an organization is in, and its workers carry each change that `sentry_controloutbox`
 //! names into mappings and replicas. Control writes both in the transactions that change its own
 //! reservations, and uses no slug that the product has reserved for another organization.
@@ -139,7 +139,7 @@ impl ProductDb {
              WHERE b.organization_id = s.organization_id AND b.slug = s.slug AND s.type = 'primary' AND ",
         );
         announce(feed, selected(primary, feed, of)).await?;
-        // Reserved by a release that did not know the product's books.
+        // Reserved by a release that did not know the product's tables.
         announce(feed, missing(feed, of, now)).await
     }
 

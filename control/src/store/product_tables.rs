@@ -1,4 +1,4 @@
-//! Whether a database is the product's, and which tables of its own books it has.
+//! Whether a database is the product's, and which of its own tables it has.
 
 use std::collections::HashSet;
 

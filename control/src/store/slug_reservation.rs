@@ -327,7 +327,7 @@ pub async fn delete_slug(feed: &mut FeedTransaction<'_>, slug: &str) -> Result<(
 }
 
 /// Gives an organization another primary slug than `slug` for as long as it makes room for others, here and
-/// not in the product's books. Returns `false`, and changes nothing, if it has another one by now or another
+/// not in the product's tables. Returns `false`, and changes nothing, if it has another one by now or another
 /// organization has the other one.
 pub(crate) async fn step_aside(
     feed: &mut FeedTransaction<'_>,

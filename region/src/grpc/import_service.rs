@@ -387,12 +387,12 @@ impl ImportService for Handler {
             Ok(FindingKind::Unspecified) => None,
             Ok(kind) => {
                 let known = kind_from_proto(kind);
-                Some(known.ok_or_else(|| Error::invalid("kind", "is no finding kind of this region"))?)
+                Some(known.ok_or_else(|| Error::invalid("kind", "is not a finding kind of this region"))?)
             }
-            Err(_) => return Err(Error::invalid("kind", "is no finding kind").into()),
+            Err(_) => return Err(Error::invalid("kind", "is not a finding kind").into()),
         };
-        let severity =
-            Severity::try_from(request.severity).map_err(|_| Error::invalid("severity", "is no severity"))?;
+        let severity = Severity::try_from(request.severity)
+            .map_err(|_| Error::invalid("severity", "is not a severity"))?;
         let filters =
             [request.import_id.as_str(), kind.map_or("", |kind| kind.name()), severity.as_str_name()];
         let severity = severity_from_proto(severity);

@@ -76,7 +76,9 @@ fn change(request: &SetThrottleRequest) -> Result<Change, Error> {
                 Ok(Kind::Rows) => ThrottleKind::Rows,
                 Ok(Kind::Bytes) => ThrottleKind::Bytes,
                 Ok(Kind::Latency) => ThrottleKind::Latency,
-                Ok(Kind::Unspecified) | Err(_) => return Err(Error::invalid(field, "is no kind of limit")),
+                Ok(Kind::Unspecified) | Err(_) => {
+                    return Err(Error::invalid(field, "is not a kind of limit"));
+                }
             };
             add(&mut change, kind, field, choice)?;
         }

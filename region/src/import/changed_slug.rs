@@ -23,7 +23,7 @@ fn why(wanted: &str, candidate: &str, verdict: SlugVerdict, taken: &str) -> Opti
         if wanted.is_empty() {
             "the organization has no slug".to_owned()
         } else {
-            format!("`{wanted}` is no valid slug")
+            format!("`{wanted}` is not a valid slug")
         }
     };
     let with_candidate = |what: &str| {
@@ -99,7 +99,7 @@ mod tests {
                 "Acme",
                 "acme",
                 SlugVerdict::Taken,
-                "`Acme` is no valid slug, and `acme` is taken by organization 7 of region us",
+                "`Acme` is not a valid slug, and `acme` is taken by organization 7 of region us",
             ),
             (
                 "",
@@ -108,9 +108,14 @@ mod tests {
                 "the organization has no slug, and `acme` is taken by organization 7 of region us",
             ),
             ("api", "api", SlugVerdict::ReservedWord, "`api` is a reserved word"),
-            ("API", "api", SlugVerdict::ReservedWord, "`API` is no valid slug, and `api` is a reserved word"),
-            ("Acme", "acme", SlugVerdict::Normalized, "`Acme` is no valid slug"),
-            ("42", "42", SlugVerdict::Invalid, "`42` is no valid slug"),
+            (
+                "API",
+                "api",
+                SlugVerdict::ReservedWord,
+                "`API` is not a valid slug, and `api` is a reserved word",
+            ),
+            ("Acme", "acme", SlugVerdict::Normalized, "`Acme` is not a valid slug"),
+            ("42", "42", SlugVerdict::Invalid, "`42` is not a valid slug"),
             ("", "organization", SlugVerdict::Invalid, "the organization has no slug"),
         ] {
             assert_eq!(told(wanted, candidate, verdict).as_deref(), Some(expected));

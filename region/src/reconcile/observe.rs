@@ -135,7 +135,7 @@ impl Reconciler {
             for (id, seen) in sight.seen {
                 let differences = seen.differences(id);
                 let mut of_replica = differences.iter().map(|it| it.kind == DifferenceKind::ReplicaDiffers);
-                // What the region has yet to receive is no difference. If that takes long, other differences are
+                // What the region has yet to receive is not a difference. If that takes long, other differences are
                 // reported.
                 let lags = sight.behind
                     && if attempt < MAX_READS { of_replica.any(|it| it) } else { of_replica.all(|it| it) };

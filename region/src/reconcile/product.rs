@@ -1,5 +1,5 @@
 //! How the product's own tables differ from what region and control have of an organization. Work that its
-//! workers have not done yet is no difference: messages about the organization wait for them then.
+//! workers have not done yet is not a difference: messages about the organization wait for them then.
 
 use causeway_proto::control::v1::{ProductRows, ProductState, SlugReservation};
 

@@ -133,7 +133,7 @@ impl Reconciler {
         let mut asking = Vec::new();
         for difference in of(differences, &Repair::Reserve) {
             if slug_of(difference)?.len() > MAX_SLUG {
-                refused([difference], "its slug is no valid one; give it another one in the region");
+                refused([difference], "its slug is not a valid one; give it another one in the region");
             } else {
                 asking.push(difference);
             }
@@ -432,7 +432,7 @@ fn why_not_free(check: &SlugCheck) -> String {
         }
         (SlugVerdict::Taken, None) => "somebody has that slug".to_owned(),
         (SlugVerdict::ReservedWord, _) => "its slug is a reserved word".to_owned(),
-        _ => "its slug is no valid one".to_owned(),
+        _ => "its slug is not a valid one".to_owned(),
     };
     format!("{why}; give it another one in the region")
 }

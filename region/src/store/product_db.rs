@@ -1,4 +1,4 @@
-//! The product's own books in a region. In a database of the product, its workers carry each change that
+//! The product's own tables in a region. In a database of the product, its workers carry each change that
 //! `sentry_regionoutbox` names into control: which region an organization is in, who its members are, its teams. The
 //! region writes there in the transactions that make organizations visible, rename them or take them back.
 

@@ -71,7 +71,7 @@ fn order(models: &[(String, file::Model)]) -> Result<Vec<usize>, CatalogError> {
             needs.insert(
                 *index
                     .get(target.as_str())
-                    .ok_or_else(|| wrong(name, format!("comes after {target}, which is no model")))?,
+                    .ok_or_else(|| wrong(name, format!("comes after {target}, which is not a model")))?,
             );
         }
         let references = model.columns.iter().filter_map(|column| column.references.as_deref());
@@ -175,13 +175,13 @@ fn build_actors(
     models: &mut [Model],
 ) -> Result<Actors, CatalogError> {
     if !removed.contains(&actors.model) {
-        return Err(wrong(&actors.model, "stands for others and is no removed model"));
+        return Err(wrong(&actors.model, "stands for others and is not a removed model"));
     }
     let mut stands_for = Vec::with_capacity(actors.stands_for.len());
     for target in actors.stands_for {
         let position = by_name.get(&target.model).copied();
         let Some((position, model)) = position.and_then(|at| Some((at, models.get_mut(at)?))) else {
-            return Err(wrong(&actors.model, format!("stands for {}, which is no model", target.model)));
+            return Err(wrong(&actors.model, format!("stands for {}, which is not a model", target.model)));
         };
         if target.named_by.as_ref().is_some_and(|field| !model.removed_fields.contains(field)) {
             return Err(wrong(&target.model, "is to name an actor by a field that is not a removed one"));

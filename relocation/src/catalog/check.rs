@@ -71,7 +71,7 @@ fn check_references(catalog: &Catalog, model: &Model) -> Result<(), CatalogError
         if !matches!(column.kind, ColumnType::BigInt | ColumnType::Integer) {
             return Err(wrong(
                 &model.name,
-                format!("field {} refers to {target} but is no integer", column.field),
+                format!("field {} refers to {target} but is not an integer", column.field),
             ));
         }
     }
@@ -146,7 +146,7 @@ fn check_rules(catalog: &Catalog, model: &Model) -> Result<(), CatalogError> {
         let ends_in_list = |path: &Vec<PathStep>| path.last() == Some(&PathStep::Each);
         require(
             !(matches!(ids.of, IdsOf::Nothing) && ids.paths.iter().any(ends_in_list)),
-            "an id that is forgotten becomes null, and is no element of a list",
+            "an id that is forgotten becomes null, and is not an element of a list",
         )?;
         for name in ids.of.models() {
             if matches!(catalog.known(name), super::Known::Unknown) {
@@ -155,7 +155,7 @@ fn check_rules(catalog: &Catalog, model: &Model) -> Result<(), CatalogError> {
         }
     }
     for target in rules.references_by_type.iter().flat_map(|rule| rule.targets.values()) {
-        require(catalog.model(target).is_some(), &format!("refers to {target}, which is no model"))?;
+        require(catalog.model(target).is_some(), &format!("refers to {target}, which is not a model"))?;
     }
     for moves in &rules.moves {
         let kind = model.columns.get(moves.to).map(|column| column.kind);

@@ -176,7 +176,7 @@ pub struct ReferenceByType {
     pub kind: usize,
     /// The model of each known type, by the type's name or number.
     pub targets: BTreeMap<String, String>,
-    /// Whether the text of another type is no primary key, and stays. Otherwise a record of another type is dropped.
+    /// Whether the text of another type is not a primary key, and stays. Otherwise a record of another type is dropped.
     pub keeps_other_types: bool,
     /// The names of types by the names that they have in older releases. A row gets the newer one.
     pub older_types: BTreeMap<String, String>,

@@ -42,7 +42,7 @@ pub enum OpenError {
     /// The caller stopped the reading before the end of the file.
     #[error("it was not read to its end because the service is stopping")]
     Stopped,
-    /// The file is no tar, or is damaged between its members.
+    /// The file is not a tar, or is damaged between its members.
     #[error(
         "at byte {position} there is no tar header; an encrypted export is a tar of export.json, data.key and \
          key.pub (an export that begins with [ is not encrypted: use it as it is)"
@@ -64,7 +64,7 @@ pub enum OpenError {
         there: u64,
     },
     /// A member that is a link, a directory or the like.
-    #[error("{name:?} in the tar is no regular file; pack export.json, data.key and key.pub as they are")]
+    #[error("{name:?} in the tar is not a regular file; pack export.json, data.key and key.pub as they are")]
     NotAFile {
         /// The name of the member.
         name: String,
@@ -88,7 +88,9 @@ pub enum OpenError {
         name: &'static str,
     },
     /// A member that must be small is too large.
-    #[error("{name} has {size} bytes by its header, and {limit} are the most; this is no file to be trusted")]
+    #[error(
+        "{name} has {size} bytes by its header, and {limit} are the most; this is not a file to be trusted"
+    )]
     TooLarge {
         /// The name of the member.
         name: String,
@@ -129,7 +131,7 @@ pub enum OpenError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// A part of it is not base64url.
-    #[error("it is not base64url, so it is no Fernet token; the file is damaged: get it again")]
+    #[error("it is not base64url, so it is not a Fernet token; the file is damaged: get it again")]
     NotBase64,
     /// It is shorter than any token, or ends within a block.
     #[error("it ends too early: {0} characters are not a whole Fernet token; get the whole file again")]

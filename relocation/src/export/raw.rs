@@ -33,7 +33,7 @@ impl<'a> RawRecord<'a> {
     /// If it is not UTF-8 or not JSON, or if one of the three parts is missing or has the wrong type.
     pub fn parse(text: &'a [u8], offset: u64) -> Result<Self, ExportError> {
         let text = std::str::from_utf8(text).map_err(|error| {
-            ExportError::form(offset + error.valid_up_to() as u64, "the byte is no part of a UTF-8 text")
+            ExportError::form(offset + error.valid_up_to() as u64, "the byte is not part of a UTF-8 text")
         })?;
         let parts = parse_json(text).map_err(|error| {
             ExportError::form(offset, format!("the record is not JSON: {}", clean(&error)))

@@ -176,7 +176,7 @@ impl<'k> Log<'k> {
         taken
     }
 
-    /// Adds a step to the log. A log that cannot be written is given up, which is no error.
+    /// Adds a step to the log. A log that cannot be written is given up, which is not an error.
     ///
     /// # Errors
     /// The error of the callback, which is called after each step.

@@ -109,7 +109,7 @@ fn models(catalog: &Catalog, silo: Silo) -> Vec<&Model> {
 
 impl Tables {
     /// Why no import can write into these tables, a sentence for each reason. Tables of the product are not compared but
-    /// for what every import needs. An absent table of Causeway's own is no reason: see [`create_missing_tables`]. Nor is
+    /// for what every import needs. An absent table of Causeway's own is not a reason: see [`create_missing_tables`]. Nor is
     /// a column that the catalog does not know, as long as it needs no value, and nothing that [`upgrade_tables`] alters.
     #[must_use]
     pub fn differences(&self, catalog: &Catalog, silo: Silo, dialect: Dialect) -> Vec<String> {

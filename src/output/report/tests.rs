@@ -163,7 +163,7 @@ fn the_report_on_an_import_that_failed() {
         state: ImportState::Failed.into(),
         failure: Some(ImportFailure {
             reason: ErrorReason::ExportInvalid.into(),
-            message: "record 7 is no object".to_owned(),
+            message: "record 7 is not an object".to_owned(),
             state: ImportState::Planning.into(),
         }),
         ..Default::default()
@@ -171,12 +171,12 @@ fn the_report_on_an_import_that_failed() {
     assert_eq!(
         rendered(&import, &Findings::First(Vec::new()), SHOWN),
         "Import 3b1f in region eu: FAILED\n\n\
-             Failed while PLANNING: record 7 is no object (EXPORT_INVALID)\n\n\
+             Failed while PLANNING: record 7 is not an object (EXPORT_INVALID)\n\n\
              Organizations (0)\n\nRecords (0)\n\nFindings (0)\n"
     );
     assert_eq!(
         failure(&import, &place(), Some("causeway import organizations x.json --region http://eu:1")),
-        "import 3b1f failed while PLANNING: record 7 is no object (EXPORT_INVALID)\n\
+        "import 3b1f failed while PLANNING: record 7 is not an object (EXPORT_INVALID)\n\
              nothing of it is visible; mend the file and import it again, under a new import id:\n  \
              causeway import organizations x.json --region http://eu:1"
     );

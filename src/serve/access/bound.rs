@@ -104,7 +104,7 @@ impl Binding {
                 Some(FieldValue::Number(id)) => Some(id),
                 _ => None,
             },
-            // The handler refuses what is no id.
+            // The handler refuses what is not an id.
             import: text(import).and_then(|text| Uuid::try_parse(&text).ok()),
         })
     }

@@ -211,7 +211,7 @@ async fn what_is_owned_is_looked_up() {
     given(GET_IMPORT, ann(), get(&uuid(1))).await.expect("it is her own");
     given(GET_IMPORT, ann(), get(&uuid(1).to_uppercase())).await.expect("written in another way");
     given(GET_IMPORT, ann(), get(&uuid(3))).await.expect("there is none, and the handler says so");
-    given(GET_IMPORT, ann(), get("7")).await.expect("it is no id, and the handler says so");
+    given(GET_IMPORT, ann(), get("7")).await.expect("it is not an id, and the handler says so");
     given(GET_IMPORT, identity(Role::Operator, "me"), get(&uuid(2))).await.expect("an operator may");
     for (name, import) in [("bob", 1), ("ann", 2)] {
         let outcome = given(GET_IMPORT, identity(Role::Importer, name), get(&uuid(import))).await;

@@ -255,7 +255,7 @@ fn quoted(name: &str) -> anyhow::Result<String> {
     ensure!(
         (1..=63).contains(&name.len())
             && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_')),
-        "{name:?} is no name for a test's database"
+        "{name:?} is not a name for a test's database"
     );
     Ok(format!("\"{name}\""))
 }

@@ -102,7 +102,7 @@ async fn a_collector_that_is_away_drops_the_spans_and_says_why() {
     assert!(counts.why().contains("Unavailable") && counts.why().contains("refused"), "{}", counts.why());
 }
 
-/// A collector that refuses two spans of each call, and says so with a text that is no line.
+/// A collector that refuses two spans of each call, and says so with a text that is not a line.
 struct Picky;
 
 #[tonic::async_trait]

@@ -60,7 +60,7 @@ pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut Impo
                 note_still_hidden(context, lease, import, refused).await?;
             }
             if let Some(product_db) = product_db {
-                // Also of hidden ones: the product keeps them in its books with their status.
+                // Also of hidden ones: the product keeps them in its tables with their status.
                 product_db.announce_import(lease, import.id, after, last).await?;
             }
             if !more {

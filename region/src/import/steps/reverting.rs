@@ -109,7 +109,7 @@ async fn adopt_chunks(context: &ImportContext, import: &Import) -> Result<(), Er
                 continue;
             }
             let position = context.catalog.position(&theirs.model).ok_or_else(|| {
-                Error::Internal(format!("control has a chunk of {}, which is no model", theirs.model))
+                Error::Internal(format!("control has a chunk of {}, which is not a model", theirs.model))
             })?;
             let chunk = Chunk {
                 region: context.region.to_owned(),

@@ -85,7 +85,7 @@ proptest! {
         let mut changed = token.into_bytes();
         let at = at.index(changed.len());
         changed[at] ^= mask;
-        // A byte that is no character of base64url is refused as such.
+        // A byte that is not a character of base64url is refused as such.
         let changed: String = changed.into_iter().map(char::from).collect();
         prop_assert!(check(&changed).is_err());
     }

@@ -73,20 +73,20 @@ pub(super) fn of_file(column: &Column, value: &Value) -> anyhow::Result<Cell> {
     if value.is_null() && (column.null || column.kind != ColumnType::Json) {
         return Ok(Cell::Null);
     }
-    let text = || value.as_str().with_context(|| format!("{} is no text", column.field));
+    let text = || value.as_str().with_context(|| format!("{} is not text", column.field));
     if column.or_integer && value.is_i64() {
         return Ok(Cell::Text(value.to_string()));
     }
     Ok(match column.kind {
         ColumnType::BigInt | ColumnType::Integer | ColumnType::SmallInt => {
-            Cell::Int(value.as_i64().with_context(|| format!("{} is no integer", column.field))?)
+            Cell::Int(value.as_i64().with_context(|| format!("{} is not an integer", column.field))?)
         }
         ColumnType::BitField => Cell::Int(match value.as_i64() {
             Some(value) => value,
             None => text()?.parse()?,
         }),
         ColumnType::Boolean => {
-            Cell::Bool(value.as_bool().with_context(|| format!("{} is no boolean", column.field))?)
+            Cell::Bool(value.as_bool().with_context(|| format!("{} is not a boolean", column.field))?)
         }
         ColumnType::Float => {
             Cell::Float(value.as_f64().with_context(|| format!("{} is not a number", column.field))?)
@@ -108,9 +108,9 @@ fn list(of: ArrayOf, value: &Value) -> anyhow::Result<Value> {
         Value::Array(_) => value.clone(),
         Value::String(text) => match serde_json::from_str(text) {
             Ok(list) => list,
-            Err(_) => python_list(text).with_context(|| format!("{text:?} is no list"))?,
+            Err(_) => python_list(text).with_context(|| format!("{text:?} is not a list"))?,
         },
-        _ => bail!("{value} is no list"),
+        _ => bail!("{value} is not a list"),
     };
     Ok(match (of, floats(&list)) {
         // A table without columns has no rows either.

@@ -108,7 +108,7 @@ struct Form {
 
 /// Parses all records of a file. A database of an older release keeps the operator of a condition beside its type.
 pub(crate) fn parse(bytes: &[u8], keeps_conditions: bool) -> anyhow::Result<Vec<FileRecord>> {
-    let raw: Vec<&RawValue> = serde_json::from_slice(bytes).context("the export is no JSON list")?;
+    let raw: Vec<&RawValue> = serde_json::from_slice(bytes).context("the export is not a JSON list")?;
     let mut seen: HashMap<String, i64> = HashMap::new();
     let begin = bytes.as_ptr().addr();
     raw.into_iter()

@@ -172,7 +172,7 @@ impl AuditCase<'_> {
             .iter()
             .any(|key| key.model != ORGANIZATION && !(key.slug.is_empty() && key.wanted_slug.is_empty()))
         {
-            problems.push("the key map has slugs of what is no organization".to_owned());
+            problems.push("the key map has slugs of what is not an organization".to_owned());
         }
         for problem in problems {
             self.mismatch(problem);

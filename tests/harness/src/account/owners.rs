@@ -53,7 +53,7 @@ pub(crate) fn owner<'r>(records: impl Iterator<Item = &'r FileRecord> + Clone, r
 type Connected = [(&'static str, &'static str); 2];
 
 /// The fields in which two memberships must agree to be merged, and the roles from the highest to the lowest that has a
-/// name. `None` if the model is no membership.
+/// name. `None` if the model is not a membership.
 fn alike(model: &str) -> Option<(Connected, &'static [&'static str])> {
     match model {
         MEMBER => Some((

@@ -326,7 +326,7 @@ impl Node {
     pub(super) fn signal(&self, signal: &str) -> anyhow::Result<()> {
         match &*self.life.alive() {
             Some(Alive::Process(child)) => ensure!(send(child, signal)?.success(), "{} is gone", self.name),
-            _ => bail!("{} is no process that runs", self.name),
+            _ => bail!("{} is not a process that runs", self.name),
         }
         Ok(())
     }
@@ -341,7 +341,7 @@ impl Node {
                             return anyhow::Ok(status);
                         }
                     }
-                    _ => bail!("{} is no process that runs", self.name),
+                    _ => bail!("{} is not a process that runs", self.name),
                 }
                 tokio::time::sleep(POLL_INTERVAL).await;
             }

@@ -376,7 +376,7 @@ fn strangers(export: &mut Export, all: &AllRows<'_>) {
         let by_actor = json!({"owner": actor, "team": null, "user_id": null, "snuba_query": null});
         all.add(export, "sentry.alertrule", pk, &by_actor);
     }
-    // A field that was null is no loss.
+    // A field that was null is not a loss.
     all.add(export, "sentry.rule", 79, &json!({"owner": null, "owner_team": null, "owner_user_id": null}));
 }
 

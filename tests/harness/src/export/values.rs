@@ -28,7 +28,7 @@ pub(super) fn hex(texts: &[&str], length: usize) -> String {
     digits
 }
 
-/// A value for a column that is no reference.
+/// A value for a column that is not a reference.
 pub(super) fn value(model: &str, column: &Column, pk: i64) -> Value {
     let seed = hash(&[model, &column.field, &pk.to_string()]);
     let small = i64::try_from(seed % 9_000).unwrap_or(0) + 1_000;

@@ -274,7 +274,10 @@ fn everything_has_its_region(all: &AllRows, found: &mut Found) {
         if !known.contains(&reservation.region) {
             found.add(
                 9,
-                format!("`{}` is reserved for {}, which is no region", reservation.slug, reservation.region),
+                format!(
+                    "`{}` is reserved for {}, which is not a region",
+                    reservation.slug, reservation.region
+                ),
             );
         }
     }

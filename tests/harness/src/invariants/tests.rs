@@ -119,7 +119,7 @@ const TAMPERING: &[(Silo, &str, u8, &str)] = &[
         CONTROL,
         "UPDATE causeway_organization_slug_reservation SET region = 'elsewhere' WHERE slug = 'gone'",
         9,
-        "`gone` is reserved for elsewhere, which is no region",
+        "`gone` is reserved for elsewhere, which is not a region",
     ),
     (
         CONTROL,

@@ -5,7 +5,7 @@ use causeway_proto::control::v1::ListHeldOrganizationsRequest;
 use super::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rename_is_in_the_products_books() {
+async fn a_rename_is_in_the_products_tables() {
     for layout in LAYOUTS {
         let product = Product::start(layout).await;
         let import = product.import(&export(), &ImportOptions::default()).await;
@@ -41,9 +41,9 @@ async fn a_rename_is_in_the_products_books() {
     }
 }
 
-/// The product knows no aliases: the organization must not fall out of its books when one becomes its slug again.
+/// The product knows no aliases: the organization must not fall out of its tables when one becomes its slug again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_alias_that_becomes_the_slug_again_is_in_the_products_books() {
+async fn an_alias_that_becomes_the_slug_again_is_in_the_products_tables() {
     let product = Product::start(LAYOUTS[1]).await;
     let import = product.import(&export(), &ImportOptions::default()).await;
     product.drain().await;

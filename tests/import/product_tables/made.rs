@@ -24,7 +24,7 @@ async fn the_product_knows_what_was_imported() {
     }
 }
 
-/// The places between two commits that concern the product's books.
+/// The places between two commits that concern the product's tables.
 const PLACES: [&str; 8] = [
     "control.import_models.recorded",
     "control.bulk_create.checked",

@@ -218,7 +218,7 @@ impl Product {
         }
     }
 
-    /// Checks that the product's books have what they had before the import.
+    /// Checks that the product's tables have what they had before the import.
     async fn assert_as_before(&self) {
         let reserved = "SELECT slug AS line FROM sentry_organizationslugreservation";
         assert_eq!(self.control(reserved).await, ["taken"]);

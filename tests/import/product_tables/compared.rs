@@ -21,7 +21,7 @@ async fn a_comparison_does_not_put_back_what_the_product_has_renamed() {
 
 /// Somebody has changed the slug of an organization in its table alone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slug_that_a_comparison_repairs_is_in_the_products_books() {
+async fn a_slug_that_a_comparison_repairs_is_in_the_products_tables() {
     let product = Product::start(LAYOUTS[1]).await;
     let import = product.import(&export(), &ImportOptions::default()).await;
     let id = import.organizations.first().expect("an organization").id;
@@ -146,7 +146,7 @@ async fn what_the_product_has_lost_is_found_and_written_again() {
     for layout in [LAYOUTS[0], LAYOUTS[1]] {
         let product = Product::start(layout).await;
         let import = product.import(&export(), &ImportOptions::default()).await;
-        // What the workers have yet to do is no difference.
+        // What the workers have yet to do is not a difference.
         assert_eq!(product.compare(ReconcileMode::Check).await, []);
         product.drain().await;
         assert_eq!(product.compare(ReconcileMode::Check).await, []);

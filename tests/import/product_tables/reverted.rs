@@ -4,7 +4,7 @@ use super::*;
 
 /// A revert that fails on its way goes on, and then leaves as little.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_revert_that_fails_on_its_way_leaves_nothing_in_the_products_books() {
+async fn a_revert_that_fails_on_its_way_leaves_nothing_in_the_products_tables() {
     for place in
         ["region.revert_chunk.recorded", "control.release_organizations.prepared", "region.revert.released"]
     {
@@ -35,7 +35,7 @@ async fn a_revert_after_a_rename_by_the_product_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_revert_leaves_nothing_in_the_products_books() {
+async fn a_revert_leaves_nothing_in_the_products_tables() {
     for layout in LAYOUTS {
         for drained in [true, false] {
             let product = Product::start(layout).await;
@@ -74,7 +74,7 @@ async fn a_revert_keeps_what_the_product_needs() {
 /// An organization to which the product has added something stays, hidden, and without its tokens: for the product as
 /// well.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_organization_that_a_revert_keeps_is_hidden_in_the_products_books() {
+async fn an_organization_that_a_revert_keeps_is_hidden_in_the_products_tables() {
     let product = Product::start(LAYOUTS[1]).await;
     let import = product.import(&export(), &ImportOptions::default()).await;
     product.drain().await;
