@@ -17,6 +17,7 @@ const FILES: &[&str] = &[
     "causeway/relocation/v1/version_service.proto",
     "causeway/control/v1/control_import_service.proto",
     "causeway/control/v1/directory_service.proto",
+    "causeway/control/v1/instruction.proto",
     "causeway/control/v1/region_service.proto",
     "causeway/control/v1/report_service.proto",
     "causeway/control/v1/slug_reservation_service.proto",

@@ -4,7 +4,8 @@
 //!
 //! 1. [`model`]: plain types;
 //! 2. `store`: the SQL, one file for each table or query topic;
-//! 3. use cases: [`regions`], [`feed`], [`slug`], [`directory`], [`import`], [`reports`];
+//! 3. use cases: [`regions`], [`feed`], [`slug`], [`directory`], [`import`], [`reports`],
+//!    [`instructions`], which are a part of each report;
 //! 4. `measured`: what metrics show of them;
 //! 5. `grpc`: decodes a request, calls one use case, encodes the answer. One table maps each [`error`](Error) to its
 //!    gRPC code.
@@ -14,6 +15,7 @@ mod error;
 pub mod feed;
 mod grpc;
 pub mod import;
+pub mod instructions;
 mod measured;
 pub mod model;
 pub mod regions;
@@ -46,6 +48,7 @@ use crate::{
     directory::Directory,
     feed::Feeds,
     import::{fitted::Fitted, write::ControlImports},
+    instructions::Instructions,
     model::region::AcceptRegions,
     regions::Regions,
     reports::Reports,
@@ -124,6 +127,7 @@ pub struct Control {
     directory: Directory,
     imports: ControlImports,
     reports: Reports,
+    instructions: Instructions,
     audit: Audit,
     page_key: PageKey,
     readers: Readers,
@@ -188,6 +192,7 @@ impl Control {
             renames,
             product_renames,
             reports: Reports::new(db.clone(), env.clone()),
+            instructions: Instructions::new(db.clone(), env.clone()),
             directory: Directory::new(db.clone(), readers.clone(), env.clone(), feeds.clone()),
             feeds,
             audit,
@@ -243,6 +248,12 @@ impl Control {
     #[must_use]
     pub fn reports(&self) -> &Reports {
         &self.reports
+    }
+
+    /// What operators tell regions to do about their imports.
+    #[must_use]
+    pub fn instructions(&self) -> &Instructions {
+        &self.instructions
     }
 
     /// The audit log in control's database, which records each change.

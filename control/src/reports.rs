@@ -9,8 +9,8 @@ use std::collections::HashSet;
 use causeway_audit::Subject;
 use causeway_proto::limits::{
     MAX_MODEL_NAME_BYTES, MAX_REPORTED_BY_BYTES, MAX_REPORTED_DIFFERENCES, MAX_REPORTED_FINDINGS,
-    MAX_REPORTED_IMPORTS, MAX_REPORTED_KINDS, MAX_REPORTED_MODELS, MAX_REPORTED_TEXT_BYTES,
-    MAX_REPORTED_WORD_BYTES, MAX_VERSION_BYTES,
+    MAX_REPORTED_IMPORTS, MAX_REPORTED_KINDS, MAX_REPORTED_MODELS, MAX_REPORTED_SLUGS,
+    MAX_REPORTED_TEXT_BYTES, MAX_REPORTED_WORD_BYTES, MAX_TEXT_BYTES, MAX_VERSION_BYTES,
 };
 use causeway_silo::{
     db::{Db, DbError},
@@ -21,10 +21,13 @@ use chrono::TimeDelta;
 use uuid::Uuid;
 
 use crate::{
-    Error, Page, PageRequest,
-    model::report::{
-        Comparison, ImportDetails, ImportFilter, ImportPosition, ImportReport, ImportSummary, RegionReport,
-        ReportedImport, ReportedReason,
+    Error, Page, PageRequest, instructions,
+    model::{
+        instruction::Instruction,
+        report::{
+            Comparison, ImportDetails, ImportFilter, ImportPosition, ImportReport, ImportSummary,
+            RegionReport, ReportedImport, ReportedReason,
+        },
     },
     regions::{self, admission},
     store::report as store,
@@ -89,10 +92,14 @@ fn check_summary(path: &str, summary: &ImportSummary) -> Result<(), Error> {
 }
 
 fn check_details(path: &str, details: &ImportDetails) -> Result<(), Error> {
-    let ImportDetails { models, finding_counts, findings } = details;
+    let ImportDetails { models, finding_counts, findings, slugs } = details;
     at_most(format!("{path}.models"), models.len(), MAX_REPORTED_MODELS)?;
     at_most(format!("{path}.finding_counts"), finding_counts.len(), MAX_REPORTED_KINDS)?;
     at_most(format!("{path}.findings"), findings.len(), usize::from(MAX_REPORTED_FINDINGS))?;
+    at_most(format!("{path}.slugs"), slugs.len(), MAX_REPORTED_SLUGS)?;
+    for (index, slug) in slugs.iter().enumerate() {
+        validate::text(|| format!("{path}.slugs[{index}]"), slug, MAX_TEXT_BYTES)?;
+    }
     for (index, counts) in models.iter().enumerate() {
         validate::text(|| format!("{path}.models[{index}].model"), &counts.model, MAX_MODEL_NAME_BYTES)?;
     }
@@ -124,11 +131,12 @@ impl Reports {
         Self { db, env }
     }
 
-    /// Stores what a region reports about its imports. Each report replaces the former one about the same import.
+    /// Stores what a region reports about its imports. Each report replaces the former one about the same import. Returns
+    /// the instructions that wait for the region.
     ///
     /// # Errors
     /// If something is malformed or too long, or the region has not registered or is suspended.
-    pub async fn report_imports(&self, report: &ImportReport) -> Result<(), Error> {
+    pub async fn report_imports(&self, report: &ImportReport) -> Result<Vec<Instruction>, Error> {
         let subject = causeway_audit::about(Subject::region(&report.region));
         validate::text(|| "version".to_owned(), &report.version, MAX_VERSION_BYTES)?;
         not_negative(|| "feed_version".to_owned(), &[report.feed_version])?;
@@ -140,6 +148,7 @@ impl Reports {
         for (index, import) in report.imports.iter().enumerate() {
             check_import(index, import)?;
         }
+        instructions::check_answers(&report.answers)?;
         let region = regions::writing(&self.db, "region", &report.region).await?.name;
         let now = self.env.now();
         let horizon = now
@@ -155,6 +164,7 @@ impl Reports {
             if is_new_version {
                 causeway_audit::append(tx, &subject, now).await?;
             }
+            instructions::exchange(tx, &region, &report.answers, now).await?
         })
     }
 

@@ -86,6 +86,7 @@ pub const fn code(reason: ErrorReason) -> Code {
         | R::NotOwnRegion
         | R::NotOwnImport
         | R::MergeNotAllowed
+        | R::InstructionsRefused
         | R::RowNotOfImport
         | R::RegionNotAdded => Code::PermissionDenied,
         R::CountsDoNotAddUp | R::Internal | R::Unspecified => Code::Internal,

@@ -85,6 +85,15 @@ pub const MAX_BYTES_PER_SECOND: u64 = 1 << 40;
 /// The longest latency of a probe statement that a limit may name, in milliseconds.
 pub const MAX_PROBE_LATENCY_MS: u64 = 60_000;
 
+/// The most instructions of a region that wait at once, and that one report has answers to.
+pub const MAX_INSTRUCTIONS: usize = 20;
+
+/// The most bytes of who has asked for an instruction.
+pub const MAX_ASKED_BY_BYTES: usize = 512;
+
+/// The most slugs of organizations that a region reports of an import.
+pub const MAX_REPORTED_SLUGS: usize = 5;
+
 /// The largest page of most lists.
 pub const MAX_PAGE: u16 = 1_000;
 
@@ -135,7 +144,7 @@ mod tests {
     use super::*;
 
     /// Where the contract names a limit: a message, field, call or reason, by its full name.
-    const NAMED: [(&str, usize); 70] = [
+    const NAMED: [(&str, usize); 75] = [
         ("causeway.control.v1.ReportImportsRequest.imports", MAX_REPORTED_IMPORTS),
         ("causeway.control.v1.ReportImportsRequest.version", MAX_VERSION_BYTES),
         ("causeway.control.v1.ReportedImport.state", MAX_REPORTED_WORD_BYTES),
@@ -147,6 +156,11 @@ mod tests {
         ("causeway.control.v1.ReportedReason.message", MAX_REPORTED_TEXT_BYTES),
         ("causeway.control.v1.ReportComparisonRequest.differences", MAX_REPORTED_DIFFERENCES),
         ("causeway.control.v1.ReportedDifference.message", MAX_REPORTED_TEXT_BYTES),
+        ("causeway.control.v1.ReportImportsRequest.instruction_answers", MAX_INSTRUCTIONS),
+        ("causeway.control.v1.ReportImportsResponse.instructions", MAX_INSTRUCTIONS),
+        ("causeway.control.v1.Instruction.asked_by", MAX_ASKED_BY_BYTES),
+        ("causeway.control.v1.InstructionRefusal.message", MAX_REPORTED_TEXT_BYTES),
+        ("causeway.control.v1.ReportedImport.slugs", MAX_REPORTED_SLUGS),
         ("causeway.control.v1.SlugReservationService", MAX_SLUG),
         ("causeway.control.v1.OrganizationSlugRequest.slug", MAX_TEXT_BYTES),
         ("causeway.control.v1.OrganizationSlugRequest.name", MAX_TEXT_BYTES),

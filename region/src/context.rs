@@ -54,6 +54,8 @@ pub(crate) struct Shared {
     pub(crate) throttle: Throttle,
     /// Whether importers may use `merge_users`.
     pub(crate) allow_merge: bool,
+    /// Whether instructions of control are refused.
+    pub(crate) refuse_instructions: bool,
     /// How long it waits before it tries something again.
     pub(crate) backoff: Backoff,
     /// How long a comparison with control waits for the one before it.

@@ -110,6 +110,20 @@ pub enum Error {
          nothing was kept. Import without it, import as an operator, or start the region with --allow-merge"
     )]
     MergeNotAllowed,
+    /// The region takes no instructions of control.
+    #[error(
+        "this region was started with --refuse-instructions, so its imports are not resumed or reverted through control; \
+         call the region instead"
+    )]
+    InstructionsRefused,
+    /// Control has sent an instruction of a kind that this release does not know.
+    #[error(
+        "this release of the region does not know what it is told to do; call the region instead, or upgrade it"
+    )]
+    InstructionUnknown,
+    /// An instruction of control was carried out or refused before. Never leaves the code that carries it out.
+    #[error("the instruction was carried out or refused before")]
+    InstructionNoted,
     /// The upload does not match its header.
     #[error("{0}; nothing was kept, send the file again")]
     UploadInvalid(String),
@@ -398,7 +412,9 @@ impl Error {
             Self::ImportContentDiffers { .. } => ErrorReason::ImportContentDiffers,
             Self::NotOwnImport => ErrorReason::NotOwnImport,
             Self::MergeNotAllowed => ErrorReason::MergeNotAllowed,
-            Self::Superseded(_) => ErrorReason::DatabaseContention,
+            Self::InstructionsRefused => ErrorReason::InstructionsRefused,
+            Self::InstructionUnknown => ErrorReason::InvalidArgument,
+            Self::Superseded(_) | Self::InstructionNoted => ErrorReason::DatabaseContention,
             Self::ImportNotFailed(..) => ErrorReason::ImportNotFailed,
             Self::ImportPaused { .. } => ErrorReason::ImportPaused,
             Self::ImportEnded(..) => ErrorReason::ImportEnded,

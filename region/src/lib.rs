@@ -12,7 +12,7 @@
 //!    the throttle up to date;
 //! 4. the parts: `register`, `follower`, `reconcile`, `report`, and [`import`] with its engine. They do not use each
 //!    other, except that a comparison uses the follower and looks at imports, that reports are about imports, and that
-//!    all of them register. Each state of an import is a file in
+//!    all of them register. `instructions` has those that come with the answer to a report carried out. Each state of an import is a file in
 //!    `import/steps`;
 //! 5. `measured`: what metrics show of all parts;
 //! 6. `grpc`: decodes a request, calls one of the parts, encodes the answer.
@@ -27,6 +27,7 @@ mod grpc;
 #[doc(hidden)]
 pub mod holder;
 pub mod import;
+mod instructions;
 mod lifecycle;
 mod limits;
 mod measured;
@@ -162,6 +163,8 @@ pub const FAILPOINTS_OF_OTHER_TESTS: &[(&str, &str)] = &[
     ("region.pause.committed", "tests/import/pause.rs"),
     ("region.unpause.prepared", "tests/import/pause.rs"),
     ("region.unpause.committed", "tests/import/pause.rs"),
+    ("region.instruction.prepared", "tests/import/instructions.rs"),
+    ("region.instruction.noted", "tests/import/instructions.rs"),
     ("region.throttle.prepared", "tests/import/throttle.rs"),
     ("region.throttle.committed", "tests/import/throttle.rs"),
 ];
@@ -205,6 +208,8 @@ pub struct Options {
     pub decryption_keys: Vec<Arc<PrivateKey>>,
     /// Whether importers may use `merge_users`. Callers whose role is not known, and operators, always may.
     pub allow_merge: bool,
+    /// Whether to refuse what operators ask for through control: to resume or revert an import.
+    pub refuse_instructions: bool,
     /// How long entries of the audit log are stored.
     pub audit: causeway_audit::Options,
     /// What holds imports back.
@@ -240,6 +245,7 @@ impl Options {
             reconcile_every: Duration::from_secs(3600),
             decryption_keys: Vec::new(),
             allow_merge: false,
+            refuse_instructions: false,
             audit: causeway_audit::Options::default(),
             throttle: throttle::Options::default(),
         }
@@ -314,6 +320,7 @@ impl Region {
             limits: options.limits,
             throttle: Throttle::new(options.throttle),
             allow_merge: options.allow_merge,
+            refuse_instructions: options.refuse_instructions,
             backoff: options.backoff,
             comparison_wait: options.comparison_wait,
             holder,

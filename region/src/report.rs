@@ -1,10 +1,12 @@
 //! Tells control how the imports of this region are, and how the region compared with control, so that people find it
 //! in one place: in control's console. Nothing waits for that. A report that does not arrive is made again, with what
-//! is so by then.
+//! is so by then. The answer to a report has what operators tell the region to do, which is carried out at once; another
+//! report says what became of it.
 //!
 //! | died after | what is left | what happens then |
 //! | --- | --- | --- |
 //! | a report | what control has stored | the next process reports what has changed lately once more |
+//! | the answer to a report | nothing | control hands out its instructions again |
 
 use std::{
     collections::{HashMap, HashSet},
@@ -13,10 +15,12 @@ use std::{
 
 use causeway_audit::{Call, scope};
 use causeway_proto::{
-    control::v1::{ReportComparisonRequest, ReportedImport, ReportedProgress, ReportedReason},
+    control::v1::{
+        self as control, ReportComparisonRequest, ReportedImport, ReportedProgress, ReportedReason,
+    },
     limits::{
         MAX_MODEL_NAME_BYTES, MAX_REPORTED_FINDINGS, MAX_REPORTED_IMPORTS, MAX_REPORTED_KINDS,
-        MAX_REPORTED_MODELS, MAX_REPORTED_TEXT_BYTES,
+        MAX_REPORTED_MODELS, MAX_REPORTED_SLUGS, MAX_REPORTED_TEXT_BYTES,
     },
     relocation::v1::{self as contract, ErrorReason},
     time::to_proto,
@@ -35,12 +39,13 @@ use uuid::Uuid;
 use crate::{
     convert::{counts_to_proto, finding_counts_to_proto, finding_to_proto, waiting_of},
     error::Error,
-    import::{Import, ImportState, Imports, ModelCounts, Progress},
-    store,
+    import::{Answer, Import, ImportState, Imports, ModelCounts, Progress},
+    instructions, store,
 };
 
-/// How often a region reports if nothing has changed, so that control knows that what it shows is still so.
-const STILL_ALIVE: Duration = Duration::from_secs(10);
+/// How often a region reports if nothing has changed, so that control knows that what it shows is still so, and so that an
+/// instruction of an operator is carried out soon. More often if it looks very often for what has changed.
+const STILL_ALIVE: Duration = Duration::from_secs(5);
 /// How long to wait if control does not know the call: it is of an older release.
 const UNKNOWN: Duration = Duration::from_secs(300);
 /// The most bytes of one report, well below the limit of a message.
@@ -164,6 +169,7 @@ impl Reporter {
         let feed_version = store::replica::cursor(&context.db).await?.version;
         let mut seen = HashSet::new();
         let mut batch = Batch::default();
+        let mut waiting = Vec::new();
         for import in looked {
             let is_run_elsewhere = import
                 .lease
@@ -187,31 +193,51 @@ impl Reporter {
             }
             let length = report.encoded_len();
             if !batch.takes(length) {
-                self.send(feed_version, std::mem::take(&mut batch)).await?;
+                waiting.extend(self.send(feed_version, std::mem::take(&mut batch), Vec::new()).await?);
             }
             batch.push(import, report, length);
         }
-        let is_due = self.reported_at.is_none_or(|at| at.elapsed() >= STILL_ALIVE);
-        if is_due || !batch.imports.is_empty() {
-            self.send(feed_version, batch).await?;
+        let alive = STILL_ALIVE.min(self.every.saturating_mul(3));
+        let is_due = self.reported_at.is_none_or(|at| at.elapsed() >= alive);
+        let answers = self.imports.unanswered().await?;
+        if is_due || !batch.imports.is_empty() || !answers.is_empty() {
+            waiting.extend(self.send(feed_version, batch, answers).await?);
         }
         // Imports that are left out from now on have been reported as they ended.
         self.known.retain(|id, _| seen.contains(id));
         self.since = now.checked_sub_signed(CLOCKS).unwrap_or(now);
+        if !waiting.is_empty() {
+            instructions::carry_out(&self.imports, waiting).await?;
+            // At once: somebody looks at the page of the import. What arrives with it arrives again.
+            let answers = self.imports.unanswered().await?;
+            if !answers.is_empty() {
+                self.send(feed_version, Batch::default(), answers).await?;
+            }
+        }
         self.report_comparison().await
     }
 
-    /// Reports these imports, and notes that control knows them as they are.
-    async fn send(&mut self, feed_version: i64, batch: Batch) -> Result<(), Error> {
+    /// Reports these imports and answers, and notes that control knows them as they are. Returns the instructions that wait.
+    async fn send(
+        &mut self,
+        feed_version: i64,
+        batch: Batch,
+        answers: Vec<Answer>,
+    ) -> Result<Vec<control::Instruction>, Error> {
         let context = self.imports.context();
         let reports = batch.imports.iter().map(|(_, report)| report.clone()).collect();
-        context.ask(context.control.report_imports(feed_version, reports)).await?;
+        let told: Vec<Uuid> = answers.iter().map(|answer| answer.id).collect();
+        let answers = answers.into_iter().map(instructions::to_proto).collect();
+        let waiting = context.ask(context.control.report_imports(feed_version, reports, answers)).await?;
+        if !told.is_empty() {
+            self.imports.answered(&told).await?;
+        }
         let at = Instant::now();
         self.reported_at = Some(at);
         let told =
             batch.imports.into_iter().map(|(import, report)| (import.id, Reported { import, report, at }));
         self.known.extend(told);
-        Ok(())
+        Ok(waiting)
     }
 
     async fn report_comparison(&mut self) -> Result<(), Error> {
@@ -253,6 +279,11 @@ impl Reporter {
                 }
             }));
         }
+        let mut slugs = Vec::new();
+        if ended {
+            let organizations = store::imported::organizations(db, id, 0).await?;
+            slugs.extend(organizations.into_iter().filter_map(|it| it.slug).take(MAX_REPORTED_SLUGS));
+        }
         let running = self.imports.running(id);
         let is_planning = import.state == ImportState::Planning;
         let progress = running.filter(|_| !ended).map(|running| running.progress(is_planning));
@@ -273,6 +304,7 @@ impl Reporter {
             models: models.into_iter().take(MAX_REPORTED_MODELS).map(counts).collect(),
             finding_counts,
             findings,
+            slugs,
             // As in the contract, without the prefix.
             state: import.state.name().to_uppercase(),
         })

@@ -47,6 +47,10 @@ pub(super) struct Args {
     /// without an identity where none is needed, always may
     #[arg(long, env = "CAUSEWAY_ALLOW_MERGE")]
     allow_merge: bool,
+    /// Refuse to resume or revert an import when an operator asks for that in the console of control. Without this,
+    /// control can do so in the name of its operators
+    #[arg(long, env = "CAUSEWAY_REFUSE_INSTRUCTIONS")]
+    refuse_instructions: bool,
     /// The largest upload, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = Limits::default().upload_bytes, env = "CAUSEWAY_MAX_UPLOAD_BYTES")]
     pub(super) max_upload_bytes: u64,
@@ -257,6 +261,7 @@ pub(super) async fn run(args: Args, env: Environment) -> anyhow::Result<Outcome>
         },
         decryption_keys,
         allow_merge: args.allow_merge,
+        refuse_instructions: args.refuse_instructions,
         throttle: args.throttle.options(),
         product_name: args.product_region_name,
         reconcile_every: args.reconcile_every,

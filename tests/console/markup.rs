@@ -71,6 +71,7 @@ fn imports() -> Vec<ReportedImport> {
             ended: true,
             failure: reason("failure"),
             models: vec![ModelCounts { model: markup("counts"), ..Default::default() }],
+            slugs: vec![markup("slug")],
             findings: vec![finding],
             ..import(2, "FAILED")
         },
@@ -87,7 +88,7 @@ async fn markup_in_a_report_is_shown_as_text() {
         region: "us".to_owned(),
         version: markup("version"),
         imports: imports(),
-        feed_version: 0,
+        ..Default::default()
     };
     reports.report_imports(report).await.expect("stored");
     let difference = ReportedDifference {

@@ -12,6 +12,7 @@ mod eras;
 mod feeds;
 mod grpc;
 mod imports;
+mod instructions;
 mod limits;
 mod lookups;
 mod parts;
@@ -163,6 +164,12 @@ on_each_store! {
     planned:
         a_region_asks_only_for_imports_that_it_has_said_it_plans,
         a_region_plans_an_import_for_a_week_and_not_too_many;
+    instructions:
+        an_instruction_that_is_asked_for_twice_is_one,
+        an_instruction_is_handed_out_until_it_is_answered,
+        an_instruction_without_an_answer_expires_and_a_late_answer_counts,
+        only_so_many_instructions_of_a_region_wait,
+        old_instructions_and_those_of_suspended_regions_are_not_kept_or_taken;
     reports:
         a_report_replaces_the_former_one_of_the_same_import,
         imports_of_all_regions_are_listed_page_by_page_the_newest_first,

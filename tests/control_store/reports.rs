@@ -29,7 +29,13 @@ fn import(number: u128, state: &str, before: i64) -> ReportedImport {
 }
 
 fn report(region: &str, imports: Vec<ReportedImport>) -> ImportReport {
-    ImportReport { region: region.to_owned(), version: "0.1.0".to_owned(), feed_version: 7, imports }
+    ImportReport {
+        region: region.to_owned(),
+        version: "0.1.0".to_owned(),
+        feed_version: 7,
+        imports,
+        answers: Vec::new(),
+    }
 }
 
 async fn all(control: &Control, filter: &ImportFilter, limit: u16) -> Vec<(String, ReportedImport)> {
@@ -81,7 +87,12 @@ pub(crate) async fn a_report_replaces_the_former_one_of_the_same_import(fixture:
         remedy: "Tell its members.".to_owned(),
     };
     let counts = ReportedCounts { model: "sentry.team".to_owned(), seen: 9, ..ReportedCounts::default() };
-    let details = ImportDetails { models: vec![counts], finding_counts: Vec::new(), findings: vec![finding] };
+    let details = ImportDetails {
+        models: vec![counts],
+        finding_counts: Vec::new(),
+        findings: vec![finding],
+        slugs: vec!["acme-x2".to_owned()],
+    };
     let second = ReportedImport { details, ..import(1, "SUCCEEDED", 5) };
     for _ in 0..2 {
         reports.report_imports(&report("us", vec![second.clone()])).await.expect("stored");

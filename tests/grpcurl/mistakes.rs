@@ -15,7 +15,7 @@ use crate::{
 /// Reasons that no call alone can cause: something around the service must be broken, another caller must be faster or
 /// act in its place, callers must have certificates, control must take only regions that were added, or it takes a
 /// million organizations or a hundred renames. Other tests cover them.
-const OF_NO_CALLER: [&str; 30] = [
+const OF_NO_CALLER: [&str; 31] = [
     "CONTROL_NOT_OF_PRODUCT",
     "CONTROL_UNAVAILABLE",
     "COUNTS_DO_NOT_ADD_UP",
@@ -24,6 +24,8 @@ const OF_NO_CALLER: [&str; 30] = [
     "DATABASE_UNAVAILABLE",
     "IDENTITY_INVALID",
     "ID_SPACE_EXHAUSTED",
+    // Instructions come with reports, and their refusals go with them: tests/import.
+    "INSTRUCTIONS_REFUSED",
     "INTERNAL",
     "MERGE_NOT_ALLOWED",
     "NOT_OWN_IMPORT",

@@ -14,6 +14,7 @@ mod encrypted;
 mod faults;
 mod filter;
 mod findings;
+mod instructions;
 mod limits;
 mod lost_lease;
 mod members;
@@ -45,6 +46,11 @@ mod uploads;
 mod watches;
 
 causeway_harness::on_each_store! {
+    instructions:
+        an_instruction_is_carried_out_once_however_often_it_arrives,
+        an_instruction_is_refused_as_the_command_would_be,
+        a_region_may_refuse_all_instructions,
+        an_instruction_is_carried_out_once_if_its_process_fails_or_dies;
     once:
         every_model_arrives_as_the_file_has_it,
         a_row_that_is_not_as_the_file_has_it_is_noticed,

@@ -2,8 +2,8 @@
 
 use causeway_proto::{
     control::v1::{
-        self as proto, ReportComparisonRequest, ReportComparisonResponse, ReportImportsRequest,
-        ReportImportsResponse, report_service_server::ReportService,
+        self as proto, InstructionAnswer as ProtoAnswer, ReportComparisonRequest, ReportComparisonResponse,
+        ReportImportsRequest, ReportImportsResponse, report_service_server::ReportService,
     },
     failure::reason_name,
     finding,
@@ -17,9 +17,12 @@ use tonic::{Request, Response, Status};
 use super::uuid;
 use crate::{
     Error,
-    model::report::{
-        Comparison, ImportDetails, ImportReport, ImportSummary, ReportedCounts, ReportedDifference,
-        ReportedFinding, ReportedFindingCount, ReportedImport, ReportedProgress, ReportedReason,
+    model::{
+        instruction::{Instruction, InstructionAnswer, InstructionKind, InstructionRefusal, NewInstruction},
+        report::{
+            Comparison, ImportDetails, ImportReport, ImportSummary, ReportedCounts, ReportedDifference,
+            ReportedFinding, ReportedFindingCount, ReportedImport, ReportedProgress, ReportedReason,
+        },
     },
     reports::Reports,
 };
@@ -123,8 +126,33 @@ fn import(index: usize, import: proto::ReportedImport) -> Result<ReportedImport,
             models: import.models.into_iter().map(counts).collect(),
             finding_counts: import.finding_counts.iter().map(finding_count).collect(),
             findings: import.findings.into_iter().map(found).collect(),
+            slugs: import.slugs,
         },
     })
+}
+
+fn answer(index: usize, answer: ProtoAnswer) -> Result<InstructionAnswer, Error> {
+    Ok(InstructionAnswer {
+        id: uuid(&format!("instruction_answers[{index}].instruction_id"), &answer.instruction_id)?,
+        refusal: answer.refusal.map(|refusal| InstructionRefusal {
+            reason: reason_name(refusal.reason()).to_owned(),
+            message: refusal.message,
+        }),
+    })
+}
+
+fn instruction(instruction: Instruction) -> proto::Instruction {
+    let NewInstruction { id, region: _, import_id, kind, asked_by } = instruction.asked;
+    let kind = match kind {
+        InstructionKind::Resume => proto::InstructionKind::Resume,
+        InstructionKind::Revert => proto::InstructionKind::Revert,
+    };
+    proto::Instruction {
+        instruction_id: id.to_string(),
+        import_id: import_id.to_string(),
+        kind: kind.into(),
+        asked_by,
+    }
 }
 
 #[tonic::async_trait]
@@ -133,12 +161,16 @@ impl ReportService for Handler {
         &self,
         request: Request<ReportImportsRequest>,
     ) -> Result<Response<ReportImportsResponse>, Status> {
-        let ReportImportsRequest { region, version, imports, feed_version } = request.into_inner();
+        let ReportImportsRequest { region, version, imports, feed_version, instruction_answers } =
+            request.into_inner();
         let imports = imports.into_iter().enumerate().map(|(index, it)| import(index, it));
         let imports = imports.collect::<Result<_, _>>()?;
-        let report = ImportReport { region, version, feed_version, imports };
-        self.reports.report_imports(&report).await?;
-        Ok(Response::new(ReportImportsResponse {}))
+        let answers = instruction_answers.into_iter().enumerate().map(|(index, it)| answer(index, it));
+        let answers = answers.collect::<Result<_, _>>()?;
+        let report = ImportReport { region, version, feed_version, imports, answers };
+        let waiting = self.reports.report_imports(&report).await?;
+        let instructions = waiting.into_iter().map(instruction).collect();
+        Ok(Response::new(ReportImportsResponse { instructions }))
     }
 
     async fn report_comparison(

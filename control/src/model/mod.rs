@@ -3,6 +3,7 @@
 pub mod directory;
 pub mod feed;
 pub mod import;
+pub mod instruction;
 pub mod lookup;
 pub mod operation;
 pub mod region;

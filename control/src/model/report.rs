@@ -4,6 +4,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::instruction::InstructionAnswer;
+
 /// An import of a region, as the region last reported it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReportedImport {
@@ -77,6 +79,9 @@ pub struct ImportDetails {
     pub finding_counts: Vec<ReportedFindingCount>,
     /// The first findings, the most serious first.
     pub findings: Vec<ReportedFinding>,
+    /// The slugs of the first organizations, if it has ended.
+    #[serde(default)]
+    pub slugs: Vec<String>,
 }
 
 /// What happened to the records of one model. `ModelCounts` of the contract says what each count is.
@@ -131,6 +136,8 @@ pub struct ImportReport {
     pub feed_version: i64,
     /// Imports that have changed.
     pub imports: Vec<ReportedImport>,
+    /// What became of instructions.
+    pub answers: Vec<InstructionAnswer>,
 }
 
 /// When and as what a region has last reported.

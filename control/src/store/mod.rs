@@ -9,6 +9,7 @@ pub mod feed_transaction;
 pub(crate) mod id_lease;
 pub(crate) mod import;
 pub(crate) mod import_plan;
+pub(crate) mod instruction;
 pub(crate) mod measured;
 pub(crate) mod product_db;
 pub(crate) mod product_state;
@@ -76,6 +77,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
         (43, "reports", include_str!("../../../migrations/control/postgres/0043_reports.sql")),
         (45, "restored", include_str!("../../../migrations/control/postgres/0045_restored.sql")),
         (46, "report numbers", include_str!("../../../migrations/control/postgres/0046_report_numbers.sql")),
+        (47, "instructions", include_str!("../../../migrations/control/postgres/0047_instructions.sql")),
     ],
     sqlite: &[
         (1, "model tables", include_str!("../../../migrations/control/sqlite/0001_model_tables.sql")),
@@ -116,6 +118,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
         (43, "reports", include_str!("../../../migrations/control/sqlite/0043_reports.sql")),
         (45, "restored", include_str!("../../../migrations/control/sqlite/0045_restored.sql")),
         (46, "report numbers", include_str!("../../../migrations/control/sqlite/0046_report_numbers.sql")),
+        (47, "instructions", include_str!("../../../migrations/control/sqlite/0047_instructions.sql")),
     ],
     of_models: &[1, 33, 41],
     statement_of_models: Some(

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use causeway_client::CallError;
 use causeway_proto::control::v1::{
-    ReportComparisonRequest, ReportImportsRequest, ReportedImport, report_service_client::ReportServiceClient,
+    Instruction, InstructionAnswer, ReportComparisonRequest, ReportImportsRequest, ReportedImport,
+    report_service_client::ReportServiceClient,
 };
 
 use super::ControlClient;
@@ -17,24 +18,27 @@ impl ControlClient {
         self.client.timeouts().call.min(PATIENCE)
     }
 
-    /// Reports imports that have changed, how far the feed has been read, and that the region is alive.
+    /// Reports imports that have changed, how far the feed has been read, what became of instructions, and that the region
+    /// is alive. Returns the instructions that wait for it.
     pub(crate) async fn report_imports(
         &self,
         feed_version: i64,
         imports: Vec<ReportedImport>,
-    ) -> Result<(), CallError> {
+        instruction_answers: Vec<InstructionAnswer>,
+    ) -> Result<Vec<Instruction>, CallError> {
         let request = ReportImportsRequest {
             region: self.region.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             imports,
             feed_version,
+            instruction_answers,
         };
         self.client
             .call(self.patience(), request, async |channel, request| {
                 ReportServiceClient::new(channel).report_imports(request).await
             })
             .await
-            .map(|_| ())
+            .map(|answer| answer.instructions)
     }
 
     /// Reports the result of a comparison.

@@ -333,7 +333,7 @@ impl ImportService for Handler {
         let requester = requester(&request);
         let id = import_id(&request.into_inner().import_id)?;
         self.imports.check_seen(id, &requester).await?;
-        self.imports.resume_import(id).await?;
+        self.imports.resume_import(id, None).await?;
         let view = self.imports.view(id).await?;
         Ok(Response::new(ResumeImportResponse { import: Some(view_to_proto(view, self.imports.context())) }))
     }
@@ -345,7 +345,7 @@ impl ImportService for Handler {
         let requester = requester(&request);
         let id = import_id(&request.into_inner().import_id)?;
         self.imports.check_seen(id, &requester).await?;
-        self.imports.revert_import(id).await?;
+        self.imports.revert_import(id, None).await?;
         let view = self.imports.view(id).await?;
         Ok(Response::new(RevertImportResponse { import: Some(view_to_proto(view, self.imports.context())) }))
     }
@@ -368,7 +368,7 @@ impl ImportService for Handler {
         request: Request<UnpauseImportsRequest>,
     ) -> Result<Response<UnpauseImportsResponse>, Status> {
         let UnpauseImportsRequest { import_id, all } = request.into_inner();
-        let unpaused = self.imports.unpause(which(&import_id, all)?).await?;
+        let unpaused = self.imports.unpause(which(&import_id, all)?, None).await?;
         Ok(Response::new(UnpauseImportsResponse {
             unpaused_import_ids: texts(&unpaused.changed),
             not_paused_import_ids: texts(&unpaused.unchanged),

@@ -2,7 +2,7 @@
 //!
 //! A file uses only files before it in this list:
 //!
-//! 1. [`state`] and [`types`]; and `pace`, which uses none of the others;
+//! 1. [`state`] and [`types`]; `instruction`; and `pace`, which uses none of the others;
 //! 2. `context`: what the parts of an import share, with `lease`, `spool`, `findings` and `fitted`;
 //! 3. chunks: `leased_ids`, `batches`, `chunks`, `mapped`; and `traced`, the spans of an import in its trace;
 //! 4. `running`, the part of a run that watchers see, and `run`: what one process has in memory of an import;
@@ -28,6 +28,7 @@ mod engine;
 mod findings;
 mod fitted;
 mod follow;
+mod instruction;
 mod keys;
 mod leased_ids;
 mod mapped;
@@ -48,6 +49,7 @@ pub(crate) use calls::Imports;
 pub use calls::{Announced, ImportView, ModelKey, Requester, Upload};
 pub(crate) use context::ImportContext;
 pub(crate) use engine::Engine;
+pub(crate) use instruction::{Answer, Instruction, InstructionKind, Refusal};
 pub(crate) use pace::Pace;
 pub use running::{Progress, Throttled};
 pub use state::{ImportState, Worker};

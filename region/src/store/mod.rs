@@ -7,6 +7,7 @@ pub(crate) mod id_block;
 pub mod import;
 pub(crate) mod import_trace;
 pub(crate) mod imported;
+pub(crate) mod instruction;
 pub(crate) mod lease;
 pub mod lease_transaction;
 pub(crate) mod measured;
@@ -78,6 +79,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
         (44, "reports", include_str!("../../../migrations/region/postgres/0044_reports.sql")),
         (45, "throttle", include_str!("../../../migrations/region/postgres/0045_throttle.sql")),
         (46, "report numbers", include_str!("../../../migrations/region/postgres/0046_report_numbers.sql")),
+        (47, "instructions", include_str!("../../../migrations/region/postgres/0047_instructions.sql")),
     ],
     sqlite: &[
         (1, "model tables", include_str!("../../../migrations/region/sqlite/0001_model_tables.sql")),
@@ -126,6 +128,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
         (44, "reports", include_str!("../../../migrations/region/sqlite/0044_reports.sql")),
         (45, "throttle", include_str!("../../../migrations/region/sqlite/0045_throttle.sql")),
         (46, "report numbers", include_str!("../../../migrations/region/sqlite/0046_report_numbers.sql")),
+        (47, "instructions", include_str!("../../../migrations/region/sqlite/0047_instructions.sql")),
     ],
     of_models: &[1, 33],
     statement_of_models: None,

@@ -1,6 +1,7 @@
 //! What callers can do with imports, one file for each call or kind of call.
 
 mod approve;
+mod instructed;
 mod pause;
 mod requester;
 mod resume;

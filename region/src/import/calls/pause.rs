@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::{Imports, Requester};
 use crate::{
     error::Error,
+    import::Instruction,
     store::{self, pause::Which},
 };
 
@@ -56,14 +57,22 @@ impl Imports {
         Ok(paused)
     }
 
-    /// Ends the pause of one import, or of all that are paused. Each continues where it was.
+    /// Ends the pause of one import, or of all that are paused. Each continues where it was. `instruction` is the one that
+    /// asks for it, if one does.
     ///
     /// # Errors
     /// If there is no such import.
-    pub(crate) async fn unpause(&self, which: Which) -> Result<Paused, Error> {
+    pub(crate) async fn unpause(
+        &self,
+        which: Which,
+        instruction: Option<&Instruction>,
+    ) -> Result<Paused, Error> {
         self.about(which);
         let unpaused = transact!(Error, self.context.db, |tx| {
             let changed = store::pause::unpause(tx, which, self.context.env.now()).await?;
+            if !changed.is_empty() {
+                self.note(tx, instruction).await?;
+            }
             self.record(tx, &changed).await?;
             self.context.env.failpoint("region.unpause.prepared").await?;
             Paused { changed, unchanged: Vec::new() }

@@ -8,17 +8,21 @@ use uuid::Uuid;
 use super::Imports;
 use crate::{
     error::Error,
-    import::{ImportState, spool::spool_path},
+    import::{ImportState, Instruction, spool::spool_path},
     store,
 };
 
 impl Imports {
     /// Resumes a failed import in the state in which it failed: all that was committed before is still there. An import
-    /// that has already been resumed is left as it is.
+    /// that has already been resumed is left as it is. `instruction` is the one that asks for it, if one does.
     ///
     /// # Errors
     /// If there is no such import, it has not failed, it is paused or being reverted, or its file is not here.
-    pub(crate) async fn resume_import(&self, id: Uuid) -> Result<(), Error> {
+    pub(crate) async fn resume_import(
+        &self,
+        id: Uuid,
+        instruction: Option<&Instruction>,
+    ) -> Result<(), Error> {
         let subject = causeway_audit::about(Subject::import(id));
         let import = self.import(id).await?;
         if matches!(import.state, ImportState::Reverting | ImportState::Reverted) {
@@ -46,6 +50,7 @@ impl Imports {
         let resumed = transact!(Error, self.context.db, |tx| {
             let resumed = store::import::resume(tx, &import, self.context.env.now()).await?;
             if resumed {
+                self.note(tx, instruction).await?;
                 store::finding::forget_failure(tx, id).await?;
                 causeway_audit::append(tx, &subject, self.context.env.now()).await?;
             }

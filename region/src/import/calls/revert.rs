@@ -5,15 +5,23 @@ use causeway_silo::transact;
 use uuid::Uuid;
 
 use super::Imports;
-use crate::{error::Error, import::ImportState, store};
+use crate::{
+    error::Error,
+    import::{ImportState, Instruction},
+    store,
+};
 
 impl Imports {
     /// Begins to revert an import: from now on nothing of it is visible, and the rest is done in the background. An
-    /// import that is being reverted, or was, is left as it is.
+    /// import that is being reverted, or was, is left as it is. `instruction` is the one that asks for it, if one does.
     ///
     /// # Errors
     /// If there is no such import, or it is a dry run.
-    pub(crate) async fn revert_import(&self, id: Uuid) -> Result<(), Error> {
+    pub(crate) async fn revert_import(
+        &self,
+        id: Uuid,
+        instruction: Option<&Instruction>,
+    ) -> Result<(), Error> {
         let subject = causeway_audit::about(Subject::import(id));
         let import = self.import(id).await?;
         if import.state == ImportState::Reverted {
@@ -26,6 +34,7 @@ impl Imports {
         let begun = transact!(Error, self.context.db, |tx| {
             let begun = store::import::begin_revert(tx, id, self.context.env.now()).await?;
             if begun {
+                self.note(tx, instruction).await?;
                 let hidden = store::organization::hide_for_request(tx, id, 0, first).await?;
                 self.context.announce_organizations(tx, hidden).await?;
                 causeway_audit::append(tx, &subject, self.context.env.now()).await?;
