@@ -166,6 +166,8 @@ fn call(console: &Console, request: &Request) -> Option<Call> {
     // Only the kind of action: what it is about is the object of the entry.
     let action = match request.uri().path().rsplit_once('/') {
         Some((_, "release")) => "console/release-operation",
+        Some((_, "resume")) => "console/resume-import",
+        Some((_, "revert")) => "console/revert-import",
         _ => "console/unknown-action",
     };
     Some(Call::new(console.env.uuid(), &who, address, action))

@@ -1,5 +1,5 @@
 //! The console: web pages of control, for operators. They show regions, imports, slugs, what is stuck, differences and
-//! the audit log, and have the few actions that control can do itself.
+//! the audit log, and have a few actions: those that control can do itself, and instructions for regions.
 //!
 //! The pages are made on the server and need no script to be read. A small script shows changes while a page is open.
 //! The crate makes pages of what control's use cases say; it has no SQL and no listener. Whoever serves it puts a
@@ -9,6 +9,7 @@
 //! that a page of the console asks for it.
 
 mod assets;
+mod confirmed;
 mod context;
 mod failure;
 mod format;
@@ -78,6 +79,7 @@ pub fn router(control: Control, env: Environment, options: Options) -> Router {
         .route("/regions", get(pages::regions::show))
         .route("/imports", get(pages::imports::show))
         .route("/imports/{region}/{id}", get(pages::import::show))
+        .route("/imports/{region}/{id}/{action}", get(pages::instruct::ask).post(pages::instruct::instruct))
         .route("/slugs", get(pages::slugs::show))
         .route("/organizations/{id}", get(pages::organization::show))
         .route("/stuck", get(pages::stuck::show))

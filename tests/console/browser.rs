@@ -32,7 +32,7 @@ use crate::{
     webdriver::{Browser, Driver, LIMIT},
 };
 
-fn pictures() -> PathBuf {
+pub(crate) fn pictures() -> PathBuf {
     let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/console");
     std::fs::create_dir_all(&place).expect("a directory");
     place
@@ -47,7 +47,7 @@ async fn loaded_from_elsewhere(browser: &Browser) -> Vec<String> {
 }
 
 /// The contrast of each text that is shown with what is behind it; those below 4.5 with their text.
-const CONTRAST: &str = r"
+pub(crate) const CONTRAST: &str = r"
 const parse = (text) => (text.match(/[\d.]+/g) || []).map(Number);
 const light = ([r, g, b]) => [r, g, b].map((c) => c / 255)
     .map((c) => (c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
@@ -114,6 +114,7 @@ async fn every_page_can_be_read_light_and_dark_wide_and_narrow() {
     let (cluster, of_import, of_organization) = with_something_everywhere().await;
     let url = cluster.console_url().expect("it has a console");
     let of_release = format!("/stuck/us/{}/release", operation(1));
+    let of_revert = format!("{of_import}/revert");
     let pages = [
         ("overview", "/"),
         ("regions", "/regions"),
@@ -123,6 +124,7 @@ async fn every_page_can_be_read_light_and_dark_wide_and_narrow() {
         ("organization", of_organization.as_str()),
         ("stuck", "/stuck"),
         ("release", of_release.as_str()),
+        ("revert", of_revert.as_str()),
         ("differences", "/differences"),
         ("audit", "/audit"),
         ("absent", "/absent"),
@@ -281,7 +283,7 @@ async fn the_keyboard_leads_through_a_page_and_the_focus_is_seen() {
 }
 
 /// Lets a browser that shows no certificate reach a console as somebody who does.
-async fn as_somebody(url: &str, tls: Arc<ClientTls>) -> String {
+pub(crate) async fn as_somebody(url: &str, tls: Arc<ClientTls>) -> String {
     let authority = url.split_once("://").expect("a URL").1.to_owned();
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let own = format!("http://{}", listener.local_addr().expect("bound"));

@@ -7,8 +7,10 @@ mod access;
 mod actions;
 mod bad_input;
 mod browser;
+mod browser_instructions;
 mod command;
 mod http;
+mod instructions;
 mod markup;
 mod pages;
 mod support;
@@ -26,6 +28,10 @@ causeway_harness::on_each_store! {
         a_suspended_region_is_shown,
         a_difference_is_shown_with_what_to_do,
         a_hundred_thousand_imports_and_organizations_have_pages;
+    instructions:
+        an_import_is_resumed_and_reverted_after_a_question,
+        what_became_of_an_instruction_is_told,
+        an_instruction_without_its_token_or_about_nothing_is_refused;
     actions:
         a_stuck_reservation_is_released_after_a_question,
         a_suspended_region_is_to_be_resumed_before_a_release,

@@ -1,13 +1,16 @@
 //! One import: how far it is or how it ended, its counts and its findings, and what can be done about it.
 
 use axum::extract::{Path, State, rejection::PathRejection};
-use causeway_control::model::report::{ReportedCounts, ReportedFinding, ReportedImport};
+use causeway_control::model::{
+    instruction::InstructionKind,
+    report::{ReportedCounts, ReportedFinding, ReportedImport},
+};
 use maud::{Markup, html};
 use uuid::Uuid;
 
 use super::{
     imports::{age, how_far, state},
-    regions,
+    instruct, regions,
 };
 use crate::{
     Console,
@@ -81,36 +84,36 @@ fn finding(finding: &ReportedFinding) -> Vec<Markup> {
     ]
 }
 
-/// What an operator can do about an import. Control cannot call a region, so these are commands.
-fn what_to_do(import: &ReportedImport, address: &str) -> Markup {
+/// What an operator can do about an import: through control where the region takes that, and by commands.
+fn what_to_do(import: &ReportedImport, region: &str, address: &str) -> Markup {
     let id = import.import_id.to_string();
-    let of = |verb: &'static str| command(["causeway", "imports", verb, &id, "--region", address]);
+    let of = |kind: InstructionKind| command(["causeway", "imports", kind.name(), &id, "--region", address]);
+    let to = |kind: InstructionKind| instruct::path_of(region, import.import_id, kind);
     let all = command(["causeway", "imports", "show", &id, "--all", "--findings", "--region", address]);
-    let is = |states: &[&str]| states.contains(&import.state.as_str());
-    // A file that breaks a rule would break it the next time too, so its region has not kept it.
-    let is_kept = import.summary.failure.as_ref().is_none_or(|failure| {
-        !["EXPORT_INVALID", "FILTER_MATCHES_NOTHING"].contains(&failure.reason.as_str())
-    });
+    let (resume, revert) = (InstructionKind::Resume, InstructionKind::Revert);
     html! {
         h2 { "What can be done" }
         p {
-            "Control cannot call a region, so these commands go to the region. With TLS, add "
+            "A button asks first, and then has the region do it. A command goes to the region itself; with TLS, add "
             code { "--tls-ca" } ", " code { "--tls-cert" } " and " code { "--tls-key" } "."
         }
         dl.commands {
             dt { "See it all: each organization with its new slug, each model, and every finding" }
             dd { (all) }
-            @if is(&["FAILED"]) && !is_kept {
+            @if import.state == "FAILED" && !instruct::is_kept(import) {
                 dt { "Correct the file, or the slugs of the filter, and import it again" }
                 dd { (command(["causeway", "import", "organizations", "FILE", "--region", address])) }
             }
-            @if is(&["FAILED"]) && !import.dry_run && is_kept {
-                dt { "Go on where it failed, once the cause is gone" }
-                dd { (of("resume")) }
+            @if instruct::is_offered(import, resume) {
+                dt {
+                    @if import.state == "FAILED" { "Go on where it failed, once the cause is gone" }
+                    @else { "End the pause, and go on where it was" }
+                }
+                dd { a.button href=(to(resume)) { "Resume…" } " " (of(resume)) }
             }
-            @if !import.dry_run && !is(&["REVERTED"]) {
-                dt { "Undo it: delete what it inserted in both silos, and free its slugs. The command asks first" }
-                dd { (of("revert")) }
+            @if instruct::is_offered(import, revert) {
+                dt { "Undo it: delete what it inserted in both silos, and free its slugs" }
+                dd { a.button href=(to(revert)) { "Revert…" } " " (of(revert)) }
             }
         }
     }
@@ -124,20 +127,17 @@ pub(crate) async fn show(
     let Path((region, id)) = path?;
     let id = Uuid::try_parse(&id).map_err(|_| Failed::bad("The id of an import is a UUID."))?;
     let known = console.control.regions().get(&region).await?;
-    let Some(import) = console.control.reports().import(&region, id).await? else {
-        return Err(Failed::absent(format!(
-            "Region {region} has not reported an import {id}. It may be older than what control stores: `causeway \
-             imports show {id} --region URL` asks the region."
-        )));
-    };
+    let import = instruct::reported(&console, &region, id).await?;
     let reported = regions::reports(&console).await?.remove(&region).map(|report| report.reported_at);
     let silent = regions::silent_since(&known, context.now);
-    let address = known.registered.map(|registered| registered.address).unwrap_or_default();
+    let address = known.registered.as_ref().map(|registered| registered.address.clone()).unwrap_or_default();
+    let last = console.control.instructions().of_import(&region, id).await?.into_iter().next();
     let summary = &import.summary;
     let main = html! {
         p.path { a href={ "/imports?region=" (query(&region)) } { "Imports of " (region) } }
         h1 { "Import " span.break { (id) } }
         p.lead { (state(&import)) " " @if !import.ended { (age(&context, reported)) } }
+        @if let Some(last) = &last { (instruct::outcome(&context, &known, last)) }
         @if let Some(since) = silent.filter(|_| !import.ended) {
             p.note.bad {
                 "Region " (region) " is silent: it was last heard from " (when(&context, since)) ". What follows is what "
@@ -179,7 +179,7 @@ pub(crate) async fn show(
             (table("The first findings, the most serious first", &[text("Finding"), text("Record"), text("What and why")], &rows))
         }
         @if !import.details.models.is_empty() { (counts(&import.details.models)) }
-        (what_to_do(&import, &address))
+        (what_to_do(&import, &known.name, &address))
     };
     Ok(live(&context, &format!("Import {id}"), Section::Imports, main))
 }

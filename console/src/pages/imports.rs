@@ -21,7 +21,7 @@ use crate::{
     html::{Column, Section, Tone, badge, live, numeric, pager, progress, prose, query, table, text, when},
 };
 
-/// A region reports every 10 seconds at least. What is older than this is marked.
+/// A region reports every 5 seconds or so. What is older than this is marked.
 const OLD_AFTER: TimeDelta = TimeDelta::seconds(40);
 
 /// The states that the form offers.

@@ -4,6 +4,7 @@ pub(crate) mod audit;
 pub(crate) mod differences;
 pub(crate) mod import;
 pub(crate) mod imports;
+pub(crate) mod instruct;
 pub(crate) mod organization;
 pub(crate) mod overview;
 pub(crate) mod regions;

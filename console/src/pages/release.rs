@@ -6,7 +6,6 @@ use axum::{
         Path, State,
         rejection::{FormRejection, PathRejection},
     },
-    http::StatusCode,
     response::Redirect,
 };
 use causeway_audit::{Call, Subject, about};
@@ -21,6 +20,7 @@ use uuid::Uuid;
 
 use crate::{
     Console,
+    confirmed::check,
     context::Context,
     failure::Failed,
     format,
@@ -122,7 +122,7 @@ fn question(context: &Context, operation: &OperationSummary, rename: Option<&Ren
 }
 
 /// Control changes nothing for a region that is suspended.
-fn suspended(context: &Context, region: &str) -> Markup {
+pub(super) fn suspended(context: &Context, region: &str) -> Markup {
     html! {
         p.note.warn {
             "Region " (region) " is suspended, and control changes nothing for it. Resume it first, if the cause is "
@@ -192,24 +192,10 @@ async fn act(
     form: Result<Form<Confirmed>, FormRejection>,
 ) -> Result<(), Failed> {
     about(Subject::operation(id));
-    let confirmed = form.map(|Form(confirmed)| confirmed).map_err(Failed::from);
-    let is_confirmed = confirmed.as_ref().is_ok_and(|confirmed| {
+    check(console, form, |confirmed| {
         let action = path_of(region, id);
         token::is_valid(console.control.page_key(), &action, &context.who, &confirmed.token, context.now)
-    });
-    if !is_confirmed {
-        let failed = match confirmed {
-            Err(failed) => failed,
-            Ok(_) => Failed::new(
-                StatusCode::FORBIDDEN,
-                "Nothing was done",
-                "The page that asked is too old, or is not one of this console. Open it again, and confirm there."
-                    .to_owned(),
-            ),
-        };
-        console.control.audit().failed(&Call::current(), &failed.recorded());
-        return Err(failed);
-    }
+    })?;
     match console.control.slug_reservations().release_stuck(region, id).await {
         Ok(_) => Ok(()),
         Err(error) => {
