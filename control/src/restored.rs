@@ -55,8 +55,7 @@ pub enum EraError {
     /// The era to begin after is far above that of the database.
     #[error(
         "control's database is of era {known}, and era {after} is too far above it: at most {MOST_PASSED} eras are passed over \
-         at once. If the number is right, stop control and run `causeway restored --after-era` with at most {}, until {after} \
-         is reached", .known + MOST_PASSED - 1
+         at once. If the number is right, begin one on the way first: `causeway restored --database-url URL --after-era {}`", .known + MOST_PASSED - 1
     )]
     TooFar {
         /// The era of the database.

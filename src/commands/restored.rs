@@ -11,7 +11,7 @@ use causeway_silo::{
 };
 
 use super::{outcome::Outcome, server};
-use crate::output;
+use crate::output::{self, place::quoted};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -30,6 +30,11 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: &Args, env: Environment) -> anyhow::Result<Outcome> {
     let (url, file) = (args.database_url.as_ref(), args.database_url_file.as_deref());
+    // The URL may have a password, so it is not printed.
+    let database = match file {
+        Some(file) => format!("--database-url-file {}", quoted(&file.display().to_string())),
+        None => "--database-url URL".to_owned(),
+    };
     let url = server::database_url(server::OPTIONS, url, file)?.with_context(server::no_database)?;
     let era = restored::begin_era(&url, &Options::default(), env, args.after_era).await?;
     output::paragraph(&format!(
@@ -37,7 +42,7 @@ pub(super) async fn run(args: &Args, env: Environment) -> anyhow::Result<Outcome
          each region with it: `causeway reconcile --check --region URL`"
     ))?;
     output::paragraph(&format!(
-        "If a copy that is older than this era is put back later, say so:\n  causeway restored --after-era {era}"
+        "If a copy that is older than this era is put back later, say so:\n  causeway restored {database} --after-era {era}"
     ))?;
     Ok(Outcome::Done)
 }

@@ -56,6 +56,50 @@ pub(crate) async fn rename(cluster: &Cluster, id: i64, slug: &str, keep_alias: b
     cluster.control().reservations().update_organization_slug(request).await.expect("renamed");
 }
 
+/// A shell goes on after a line that fails: what is there must not be replaced by half a copy, or by none.
+pub(crate) async fn a_copy_that_cannot_be_taken_or_put_back_changes_nothing(store: Store) {
+    let cluster = Cluster::builder(store).region("us").start().await.expect("it starts");
+    let mut operator = Operator::of(&cluster, Silo::Control);
+    operator.copy(store);
+    let (copied, copying, putting_back) = match store {
+        Store::Postgres => ("dump", "**A dump of PostgreSQL:**", "**From a dump.**"),
+        Store::Sqlite => ("db", "**SQLite.** Do not copy", "**SQLite:**"),
+    };
+    let copies = || {
+        let found = std::fs::read_dir(operator.path()).expect("a directory");
+        found
+            .map(|file| file.expect("a file").path())
+            .find(|path| path.extension().is_some_and(|it| it == copied))
+            .expect("a copy")
+    };
+    let copy = copies();
+    let before = std::fs::read(&copy).expect("the copy");
+    let base = operator.path().join("base");
+    std::fs::create_dir(&base).expect("a directory");
+    let absent = operator.path().join("absent").to_str().expect("UTF-8").to_owned();
+    let nowhere = match store {
+        Store::Postgres => ("SERVER", "postgres://postgres@127.0.0.1:1"),
+        // SQLite would make an empty database of that name, and copy it.
+        Store::Sqlite => ("FILE", absent.as_str()),
+    };
+    operator.set(nowhere.0, nowhere.1.to_owned());
+    let failed = operator.pastes(&commands(copying));
+    assert_ne!(failed.code, Some(0), "{failed:?}");
+    assert_eq!(std::fs::read(&copy).expect("the copy"), before);
+    if matches!(store, Store::Postgres) {
+        let failed = operator.pastes(&commands("Then take a base copy"));
+        assert_ne!(failed.code, Some(0), "{failed:?}");
+        assert!(base.is_dir());
+    }
+
+    let mut without_copies = Operator::of(&cluster, Silo::Control);
+    without_copies.set("COPIES", "/dev/null/absent".to_owned());
+    let failed = without_copies.pastes(&commands(putting_back));
+    assert_ne!(failed.code, Some(0), "{failed:?}");
+    imported(&cluster, 0, &["acme"]).await;
+    cluster.stop().await;
+}
+
 async fn reverted(cluster: &Cluster, region: usize, import: &Import) {
     let request = RevertImportRequest { import_id: import.import_id.clone() };
     cluster.region(region).imports().revert_import(request).await.expect("reverting");
@@ -230,7 +274,7 @@ pub(crate) async fn control_is_put_back_to_a_moment() {
     let stop = "trap 'cat \"$SCRATCH/log\" >&2; pg_ctl --pgdata=\"$SCRATCH\" --mode=immediate stop >/dev/null 2>&1 || true' EXIT";
     // The second time, the first scratch server is in the way. It still runs if the steps before the last one are repeated.
     let (but_the_last, _) = steps.trim_end().rsplit_once('\n').expect("several steps");
-    operator.on_server(&format!("{but_the_last}\n")).well();
+    operator.on_server(&format!("{}\n{but_the_last}\n", stop.replace(" EXIT", " ERR TERM"))).well();
     operator.on_server(&format!("{stop}\n{steps}")).well();
     cluster.close_shared_db(Silo::Control).await;
     operator.put_back(Store::Postgres);

@@ -103,7 +103,8 @@ pub(crate) async fn nothing_is_given_out_twice_after_the_step(store: Store) {
     operator.put_back(store);
     let said = operator.say_restored_again(store, 1).well();
     assert!(
-        said.starts_with("era 2 has begun") && said.contains("\n  causeway restored --after-era 2\n"),
+        said.starts_with("era 2 has begun")
+            && said.contains("\n  causeway restored --database-url URL --after-era 2\n"),
         "{said}"
     );
     cluster.start_control().await.expect("it starts");

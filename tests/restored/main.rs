@@ -12,7 +12,8 @@ mod under_way;
 
 causeway_harness::on_each_store! {
     control:
-        control_is_put_back_from_a_copy;
+        control_is_put_back_from_a_copy,
+        a_copy_that_cannot_be_taken_or_put_back_changes_nothing;
     forgotten:
         a_control_that_nobody_said_is_an_old_copy_notices_it,
         nothing_is_given_out_twice_after_the_step,

@@ -92,7 +92,11 @@ impl Operator {
         self.variables.push((name, value));
     }
 
-    fn run(&self, mut command: Command, script: &str) -> Ended {
+    fn run(&self, command: Command, script: &str) -> Ended {
+        self.run_in_shell(command, &["-euo", "pipefail"], script)
+    }
+
+    fn run_in_shell(&self, mut command: Command, shell: &[&str], script: &str) -> Ended {
         let program = Path::new(env!("CARGO_BIN_EXE_causeway")).parent().expect("a directory");
         let path = command
             .get_envs()
@@ -102,7 +106,7 @@ impl Operator {
             .expect("a path");
         let paths = [program.to_owned()].into_iter().chain(std::env::split_paths(&path));
         command.env("PATH", std::env::join_paths(paths).expect("a path"));
-        command.args(["--kill-after=5", LIMIT, "bash", "-euo", "pipefail", "-c", script]);
+        command.args(["--kill-after=5", LIMIT, "bash"]).args(shell).args(["-c", script]);
         command.envs(self.variables.iter().map(|(name, value)| (*name, value.as_str())));
         Ended::of(command.stdin(Stdio::null()).output().expect("it runs"))
     }
@@ -112,6 +116,13 @@ impl Operator {
         let mut command = process::command("timeout");
         command.current_dir(self.path());
         self.run(command, script)
+    }
+
+    /// Pastes commands into a shell, which goes on after a line that fails.
+    pub(crate) fn pastes(&self, script: &str) -> Ended {
+        let mut command = postgres::command("timeout", self.path()).expect("PostgreSQL");
+        command.current_dir(self.path());
+        self.run_in_shell(command, &[], script)
     }
 
     /// Runs commands as the user of the database server.
@@ -149,8 +160,7 @@ impl Operator {
 
     /// Says that control's database is a copy that is older than the era `last`.
     pub(crate) fn say_restored_again(&self, store: Store, last: i64) -> Ended {
-        let step =
-            commands("what was given out in that:").replace("--after-era 1", &format!("--after-era {last}"));
+        let step = format!("ERA={last}\n{}", commands("what was given out in that:"));
         self.calls(&match store {
             Store::Postgres => step,
             Store::Sqlite => step.replace("\"$SERVER/$NAME\"", "\"sqlite:$FILE\""),
