@@ -54,7 +54,7 @@ pub(super) enum Command {
     /// Pause imports: they keep what they have written, and no process works on them until they are resumed
     Pause(pause::Args),
     /// Resume an import that is paused, or that has failed once the cause is gone, and wait until it has ended. Exit
-    /// codes as those of watch
+    /// codes as those of watch, and 0 if a revert that was paused is complete
     Resume(resume::Args),
     /// Revert an import: delete what it inserted, in the region and in control, and free its slugs. Asks first
     Revert(revert::Args),

@@ -114,7 +114,7 @@ enum Command {
     /// left.
     Reconcile(reconcile::Args),
     /// Prepare a database of control that was put back from an older copy, before control serves it: nothing that it may
-    /// have given out since then is given out twice, and every region and router reads all slugs again from the start
+    /// have given out after the copy was made is given out twice, and every region and router reads all slugs again from the start
     Restored(restored::Args),
     /// List and check the audit log of a service: who changed what.
     #[command(subcommand)]

@@ -199,9 +199,9 @@ impl Args {
         self.control_tls.load(&self.server.tls, &self.control, env)
     }
 
-    /// The options of a command that calls control with the certificates of the region.
-    pub(super) fn control_tls_words(&self) -> Vec<String> {
-        self.control_tls.words(&self.server.tls, &self.control)
+    /// The options of a command with which an operator calls control.
+    pub(super) fn operator_tls_words(&self) -> Vec<String> {
+        self.control_tls.operator_words(&self.server.tls, &self.control)
     }
 
     /// The directory for uploads.

@@ -170,12 +170,14 @@ impl ControlTlsArgs {
         self.files(server, urls).map(|_| ())
     }
 
-    /// The options of a command that calls control with the same files; empty if no URL needs them.
-    pub(super) fn words(&self, server: &ServerTlsArgs, urls: &[String]) -> Vec<String> {
-        // What is wrong with the files has been told when they were loaded.
+    /// The options of a command of an operator that calls control: the CA is the same, and the certificate of a region
+    /// does not give the rights of an operator, so its place is left open. Empty if no URL needs them.
+    pub(super) fn operator_words(&self, server: &ServerTlsArgs, urls: &[String]) -> Vec<String> {
+        // What is wrong with the files was reported when they were loaded.
         let files = self.files(server, urls).ok().flatten();
         let Some(ClientFiles { ca, pair }) = &files else { return Vec::new() };
-        words(Some(ca), pair.as_ref().map(|pair| &pair.cert), pair.as_ref().map(|pair| &pair.key))
+        let open = pair.as_ref().map(|_| (PathBuf::from("OPERATOR.pem"), PathBuf::from("OPERATOR-key.pem")));
+        words(Some(ca), open.as_ref().map(|(cert, _)| cert), open.as_ref().map(|(_, key)| key))
     }
 
     /// Reads the certificates, if a URL needs them.

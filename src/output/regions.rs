@@ -51,7 +51,7 @@ pub(crate) fn certificate(region: &Region, now: DateTime<Utc>) -> Option<Note> {
             region.name,
             time(Some(end))
         ),
-        to_do: "issue a new one".to_owned(),
+        to_do: "issue a new one: docs/tls.md says how".to_owned(),
     })
 }
 
@@ -160,8 +160,10 @@ mod tests {
             [
                 "region a has been suspended since 1970-04-11T00:00:00Z (stolen\u{fffd}key); to resume it: `causeway \
                  regions resume a --control http://127.0.0.1:50051`",
-                "the certificate with which region c last registered ends on 1970-04-25T00:00:00Z; issue a new one",
-                "the certificate with which region d last registered has ended on 1970-04-10T00:00:00Z; issue a new one",
+                "the certificate with which region c last registered ends on 1970-04-25T00:00:00Z; issue a new one: \
+                 docs/tls.md says how",
+                "the certificate with which region d last registered has ended on 1970-04-10T00:00:00Z; issue a new \
+                 one: docs/tls.md says how",
             ]
         );
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use causeway_harness::{
-    cluster::{Cluster, Service, Store},
+    cluster::{Cluster, Service, Silo, Store},
     pki::Pki,
 };
 use causeway_proto::control::v1::SuspendRegionRequest;
@@ -46,5 +46,31 @@ async fn a_certificate_of_the_doctor_that_ends_soon_is_one_finding_and_commands_
         doctor(&line).await.has("suspended", &[("registration", "warning"), ("certificates", "warning")]);
     run_printed(&text, "causeway regions resume us", &[]).await;
     doctor(&line).await.has("resumed", &[("certificates", "warning")]);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_that_are_printed_for_a_region_leave_the_certificate_of_an_operator_open() {
+    let pki = Arc::new(Pki::new(Environment::system()).expect("a CA"));
+    let cluster = Cluster::builder(Store::Sqlite).region("us").tls(&pki).start().await.expect("it starts");
+    let suspend = SuspendRegionRequest { name: "us".to_owned(), text: "a test".to_owned() };
+    cluster.control().regions().suspend_region(suspend).await.expect("suspended");
+    let params = pki.parameters(Role::Region, "us").expect("a name");
+    let pair = pki.issue("a-region", &params).expect("a certificate");
+    let [ca, cert, key] =
+        [pki.ca(), pair.cert, pair.key].map(|path| path.into_os_string().into_string().expect("UTF-8"));
+    let (spool, control) = (cluster.spool_dir(0).display().to_string(), cluster.control_url());
+    let settings = [
+        ["--name", "us"],
+        ["--control", &control],
+        ["--spool-dir", &spool],
+        ["--database-url", cluster.database_url(Silo::Region(0))],
+        ["--tls-client-ca", &ca],
+        ["--tls-cert", &cert],
+        ["--tls-key", &key],
+    ];
+    let found = doctor(&[&["region"], &settings.concat()[..]].concat()).await;
+    let text = found.has("suspended", &[("registration", "warning")]);
+    assert!(text.contains("--tls-cert OPERATOR.pem --tls-key OPERATOR-key.pem"), "{text}");
     cluster.stop().await;
 }

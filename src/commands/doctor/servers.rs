@@ -77,7 +77,7 @@ pub(super) async fn region(
     match control_tls {
         Ok(tls) => {
             // Commands show the certificates of whoever runs this one, if they are given.
-            let words = if own.words().is_empty() { args.control_tls_words() } else { own.words() };
+            let words = if own.words().is_empty() { args.operator_tls_words() } else { own.words() };
             known_to_control(&mut about, args, tls, words, recorded.as_ref(), env).await;
         }
         Err(error) => about.error_that_says_what_to_do(Check::Certificates, format!("{error:#}")),
