@@ -69,8 +69,8 @@ fn check_host(console: &Console, request: &Request) -> Result<(), Failed> {
             StatusCode::MISDIRECTED_REQUEST,
             "This is not the name of this console",
             format!(
-                "It was asked for as “{shown}”. On its own machine it is `localhost`. If the other name is right, \
-                 start control with `--console-host` and that name."
+                "This console does not answer to “{shown}”. If that is its name, start control with `--console-host` and \
+                 that name."
             ),
         ))
     };
@@ -135,7 +135,7 @@ fn check_origin(headers: &HeaderMap) -> Result<(), Failed> {
 /// Checks that no value of an address has a zero character: no text of control has one, and PostgreSQL takes none.
 fn check_characters(uri: &Uri) -> Result<(), Failed> {
     let has_zero = [Some(uri.path()), uri.query()].into_iter().flatten().any(|part| part.contains("%00"));
-    if has_zero { Err(Failed::bad("An address has no zero characters.")) } else { Ok(()) }
+    if has_zero { Err(Failed::bad("The address must not have a zero character (%00).")) } else { Ok(()) }
 }
 
 /// Whether a request reads only.

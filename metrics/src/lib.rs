@@ -1,7 +1,7 @@
 //! The metrics of both services, and the port that Prometheus scrapes. Uses nothing else of this repository.
 //!
 //! - [`table`]: every metric, with its labels and what bounds their values. `METRICS.md` is written from it ([`page`]).
-//! - [`areas`]: what a part of a service counts with. Each part gets its handles passed in. To count costs a search for
+//! - [`areas`]: what a part of a service counts with. Each part gets its handles passed in. Counting costs a lookup of
 //!   the series, under a lock that is written only for a new one, and an addition, whether anybody scrapes or not.
 //! - [`readings`]: what is read, such as from the database, only when somebody scrapes.
 //! - [`exposition`]: writes all of that as text.

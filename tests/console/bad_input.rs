@@ -148,7 +148,7 @@ pub(crate) async fn a_zero_character_in_an_address_is_refused(store: Store) {
         "/?x=%00",
         "/imports/%00/00000000-0000-0000-0000-000000000000",
     ] {
-        visitor.get(path).await.says(400, &["An address has no zero characters"]);
+        visitor.get(path).await.says(400, &["The address must not have a zero character"]);
     }
     // An escaped percent sign is none.
     visitor.get("/imports?region=%2500").await.says(200, &["No region has reported such an import"]);
