@@ -1,6 +1,6 @@
 //! Services that speak TLS.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use causeway_harness::{
     cluster::{Cluster, Service, Silo, Store},
@@ -53,8 +53,6 @@ async fn a_certificate_of_the_doctor_that_ends_soon_is_one_finding_and_commands_
 async fn commands_that_are_printed_for_a_region_leave_the_certificate_of_an_operator_open() {
     let pki = Arc::new(Pki::new(Environment::system()).expect("a CA"));
     let cluster = Cluster::builder(Store::Sqlite).region("us").tls(&pki).start().await.expect("it starts");
-    let suspend = SuspendRegionRequest { name: "us".to_owned(), text: "a test".to_owned() };
-    cluster.control().regions().suspend_region(suspend).await.expect("suspended");
     let params = pki.parameters(Role::Region, "us").expect("a name");
     let pair = pki.issue("a-region", &params).expect("a certificate");
     let [ca, cert, key] =
@@ -69,8 +67,11 @@ async fn commands_that_are_printed_for_a_region_leave_the_certificate_of_an_oper
         ["--tls-cert", &cert],
         ["--tls-key", &key],
     ];
-    let found = doctor(&[&["region"], &settings.concat()[..]].concat()).await;
-    let text = found.has("suspended", &[("registration", "warning")]);
+    let line = [&["region"], &settings.concat()[..]].concat();
+    cluster.quiet(Duration::from_secs(60)).await.expect("it registers");
+    let suspend = SuspendRegionRequest { name: "us".to_owned(), text: "a test".to_owned() };
+    cluster.control().regions().suspend_region(suspend).await.expect("suspended");
+    let text = doctor(&line).await.has("suspended", &[("registration", "warning")]);
     assert!(text.contains("--tls-cert OPERATOR.pem --tls-key OPERATOR-key.pem"), "{text}");
     cluster.stop().await;
 }
