@@ -23,10 +23,13 @@ pub(super) enum NotTaken {
          a standby (pg_basebackup); if the database was moved to a new server on purpose, restart this service"
     )]
     OtherSystem { system: i64, known: i64 },
-    /// It has answered that it takes no connection now, or this process could not even ask. It may well be there.
+    /// It has answered that it takes no connection now, so it is there.
     #[error("{0}")]
     Refused(String),
-    /// There was no answer, or nothing listens there.
+    /// This process could not even ask, so it does not know.
+    #[error("{0}")]
+    NotAsked(String),
+    /// There was no answer, nothing listens there, or its name is gone.
     #[error("{0}")]
     Silent(String),
 }
@@ -46,29 +49,21 @@ impl Nowhere {
     }
 }
 
-/// What it means that a server could not be asked. Only what a server that is gone leads to counts as silence. A wrong
-/// certificate, a name that cannot be looked up, or too many open files say nothing about the connections that are open.
+/// What it means that a server could not be asked. What a server that is gone leads to counts as silence, also that its name
+/// cannot be looked up: where names come and go with machines, nothing else would end a statement on a lost connection. A
+/// wrong certificate shows that somebody is there; too many open files, or a socket that may not be used, show nothing.
 pub(super) fn not_reached(error: &sqlx::Error) -> NotTaken {
+    /// `EMFILE` and `ENFILE`: this process, or the machine, has too many open files.
+    const TOO_MANY_FILES: [i32; 2] = [24, 23];
     let text = error.to_string();
     match error {
         sqlx::Error::Io(error)
-            if matches!(
-                error.kind(),
-                ErrorKind::TimedOut
-                    | ErrorKind::ConnectionRefused
-                    | ErrorKind::ConnectionReset
-                    | ErrorKind::ConnectionAborted
-                    | ErrorKind::BrokenPipe
-                    | ErrorKind::UnexpectedEof
-                    | ErrorKind::HostUnreachable
-                    | ErrorKind::NetworkUnreachable
-                    | ErrorKind::NetworkDown
-                    // There is no socket file.
-                    | ErrorKind::NotFound
-            ) =>
+            if error.kind() == ErrorKind::PermissionDenied
+                || error.raw_os_error().is_some_and(|code| TOO_MANY_FILES.contains(&code)) =>
         {
-            NotTaken::Silent(text)
+            NotTaken::NotAsked(text)
         }
+        sqlx::Error::Io(_) => NotTaken::Silent(text),
         _ => NotTaken::Refused(text),
     }
 }
@@ -86,18 +81,18 @@ mod tests {
             ErrorKind::ConnectionReset,
             ErrorKind::HostUnreachable,
             ErrorKind::UnexpectedEof,
+            // There is no socket file.
+            ErrorKind::NotFound,
         ] {
             assert!(matches!(io(kind), NotTaken::Silent(_)), "{kind}");
         }
+        let no_such_name = sqlx::Error::Io(std::io::Error::other("failed to lookup address information"));
+        assert!(matches!(not_reached(&no_such_name), NotTaken::Silent(_)));
         let too_many_files = std::io::Error::from_raw_os_error(24);
-        let no_such_name = std::io::Error::other("failed to lookup address information");
-        for error in [
-            sqlx::Error::Io(too_many_files),
-            sqlx::Error::Io(no_such_name),
-            sqlx::Error::Io(ErrorKind::PermissionDenied.into()),
-            sqlx::Error::Tls("the certificate has expired".into()),
-        ] {
-            assert!(matches!(not_reached(&error), NotTaken::Refused(_)), "{error}");
+        for error in [too_many_files, ErrorKind::PermissionDenied.into()] {
+            assert!(matches!(not_reached(&sqlx::Error::Io(error)), NotTaken::NotAsked(_)));
         }
+        let error = sqlx::Error::Tls("the certificate has expired".into());
+        assert!(matches!(not_reached(&error), NotTaken::Refused(_)), "{error}");
     }
 }

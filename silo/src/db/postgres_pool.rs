@@ -204,8 +204,8 @@ impl PostgresPool {
                 if self.servers.is_doubted() && self.servers.are_several() {
                     let _whether = self.servers.look(Some(&self.pool)).await;
                 }
-                let watch = self.watch();
                 let era = self.servers.era();
+                let watch = Watch { of: Some((self.clone(), era)) };
                 let outcome = tokio::select! {
                     biased;
                     outcome = self.pool.acquire() => outcome,

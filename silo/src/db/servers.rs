@@ -263,7 +263,13 @@ impl Servers {
         let named = |(index, why)| (self.name(index), why);
         state.looked = Some(Instant::now());
         let of_current = answers.iter().find(|(index, _)| *index == state.current);
-        let is_silent = matches!(of_current, Some((_, Err(NotTaken::Silent(_)))));
+        let silent = match of_current {
+            Some((_, Err(NotTaken::Silent(_)))) => state.silent + 1,
+            // That says nothing, so what was counted stays.
+            Some((_, Err(NotTaken::NotAsked(_)))) => state.silent,
+            _ => 0,
+        };
+        let is_silent = silent > state.silent;
         let is_other = matches!(of_current, Some((_, Ok(_))));
         let (mut best, mut others): (Option<(usize, Seen)>, Vec<_>) = (None, Vec::new());
         for (index, answer) in answers {
@@ -278,9 +284,9 @@ impl Servers {
             }
         }
         let Some((index, seen)) = best else {
-            state.silent = if is_silent { state.silent + 1 } else { 0 };
+            state.silent = silent;
             // It does not answer for long, or says that it is not what it was: nobody will answer on its connections.
-            if state.silent == SILENT_LOOKS || (is_other && state.identity.is_some()) {
+            if (is_silent && silent == SILENT_LOOKS) || (is_other && state.identity.is_some()) {
                 tracing::warn!("the database does not answer any more: its connections are closed");
                 state.identity = None;
                 self.begin_era(&mut state);
@@ -471,6 +477,17 @@ mod tests {
             take(&servers, [full, standby(), standby()]).unwrap_err();
         }
         assert_eq!(servers.era(), era);
+        // A look for which this process had no file left counts for nothing, and takes nothing back.
+        let not_asked = || Err(NotTaken::NotAsked("too many open files".to_owned()));
+        for _ in 1..SILENT_LOOKS {
+            take(&servers, [silent(), standby(), standby()]).unwrap_err();
+            take(&servers, [not_asked(), standby(), standby()]).unwrap_err();
+        }
+        assert_eq!(servers.era(), era);
+        take(&servers, [silent(), standby(), standby()]).unwrap_err();
+        assert_eq!(servers.era(), era + 1);
+        take(&servers, [primary(1, "a, again"), standby(), standby()]).unwrap();
+        let era = servers.era();
         // One that says that it is not the primary any more has closed its connections.
         take(&servers, [standby(), standby(), standby()]).unwrap_err();
         assert_eq!(servers.era(), era + 1);
