@@ -100,7 +100,7 @@ impl Drop for Pass {
                 true => state.written(self.cost),
                 false => state.give_back(self.cost, self.begun),
             }
-            state.end(self.begun, Instant::now());
+            state.end(Instant::now());
         }
         if !self.is_written {
             // Others wait for less now.
@@ -149,7 +149,7 @@ impl Throttle {
                 let mut state = self.state();
                 let held = state.held(now, cost);
                 if held.is_none() {
-                    state.begin(cost, now.saturating_duration_since(asked));
+                    state.begin(cost, now.saturating_duration_since(asked), now);
                 }
                 held
             };

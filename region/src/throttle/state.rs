@@ -38,6 +38,10 @@ pub(super) struct State {
     giving_way: GivingWay,
     /// Until when nothing may begin, so that the application has its share.
     rest_until: Option<Instant>,
+    /// How many chunks are being written.
+    writing: u32,
+    /// Since when there has always been a chunk that was being written.
+    busy_since: Instant,
     /// Up to when writing has been answered by a rest. Chunks are written at once, and the same time is answered once.
     settled: Instant,
     /// The limits, and the numbers of this process. Its step and percentage are those of `giving_way`.
@@ -51,6 +55,8 @@ impl State {
             bytes: Bucket::new(now),
             giving_way: GivingWay::default(),
             rest_until: None,
+            writing: 0,
+            busy_since: now,
             settled: now,
             status: ThrottleStatus { limits, ..ThrottleStatus::default() },
         }
@@ -121,8 +127,12 @@ impl State {
         Some((Held { by, limit, percent: self.giving_way.percent() }, until))
     }
 
-    /// A chunk begins that has waited so long.
-    pub(super) fn begin(&mut self, cost: Cost, waited: Duration) {
+    /// A chunk begins now that has waited so long.
+    pub(super) fn begin(&mut self, cost: Cost, waited: Duration, now: Instant) {
+        if self.writing == 0 {
+            self.busy_since = now;
+        }
+        self.writing = self.writing.saturating_add(1);
         if self.status.limits.rows_per_second.is_some() {
             self.rows.take(cost.rows);
         }
@@ -144,15 +154,16 @@ impl State {
         self.bytes.give_back(cost.bytes, begun);
     }
 
-    /// A chunk has ended that began at `begun`, written or not.
-    pub(super) fn end(&mut self, begun: Instant, now: Instant) {
-        // What was written at the same time by a chunk that ended before has been answered.
-        let from = self.settled.max(begun);
+    /// A chunk has ended, written or not.
+    pub(super) fn end(&mut self, now: Instant) {
+        self.writing = self.writing.saturating_sub(1);
+        // What was written before another chunk ended has been answered, whichever of them began first.
+        let from = self.settled.max(self.busy_since);
         let wrote = now.saturating_duration_since(from);
         self.settled = self.settled.max(now);
         let rest = self.giving_way.rest(wrote);
         if !rest.is_zero() {
-            // While this chunk was still being written, the rest of another one did not pass.
+            // While a chunk was still being written, the rest of another one did not pass.
             let until = self.rest_until.map_or(from, |until| until.max(from)) + wrote + rest;
             self.rest_until = Some(until.min(now + LONGEST_REST));
         }
@@ -253,7 +264,7 @@ mod tests {
         let now = Instant::now();
         let mut state = State::new(limits(100, 500, None), now);
         assert_eq!(state.held(now, COST), None);
-        state.begin(COST, Duration::ZERO);
+        state.begin(COST, Duration::ZERO, now);
         assert_eq!(held_by(&mut state, now, COST), Some((ThrottleKind::Bytes, now + 2 * SECOND)));
         assert_eq!(
             held_by(&mut state, now, Cost { rows: 1, bytes: 0 }),
@@ -267,8 +278,8 @@ mod tests {
     fn what_was_written_without_a_limit_is_not_owed() {
         let now = Instant::now();
         let mut state = State::new(limits(0, 0, None), now);
-        state.begin(COST, Duration::ZERO);
-        state.end(now, now + SECOND);
+        state.begin(COST, Duration::ZERO, now);
+        state.end(now + SECOND);
         state.choose(Chosen::default(), limits(1, 1, None), now);
         assert_eq!(state.held(now, COST), None);
     }
@@ -280,8 +291,8 @@ mod tests {
         for _ in 0..3 {
             assert!(state.measured(Ok(2 * BOUND), now));
         }
-        state.begin(COST, Duration::ZERO);
-        state.end(now, now + SECOND);
+        state.begin(COST, Duration::ZERO, now);
+        state.end(now + SECOND);
         let now = now + SECOND;
         // Also what writes nothing, because it reads.
         assert_eq!(
@@ -313,23 +324,37 @@ mod tests {
         // On step 3, an eighth of the time: three from 0 to 1 are 1 second of writing, and 7 of rest.
         let mut state = slow();
         for _ in 0..3 {
-            state.begin(COST, Duration::ZERO);
+            state.begin(COST, Duration::ZERO, at(0));
         }
         for _ in 0..3 {
-            state.end(at(0), at(1));
+            state.end(at(1));
         }
         assert_eq!(held_by(&mut state, at(1), COST), Some((ThrottleKind::Latency, at(8))));
         // The next one rests for itself.
-        state.end(at(8), at(9));
+        state.begin(COST, Duration::ZERO, at(8));
+        state.end(at(9));
         assert_eq!(held_by(&mut state, at(9), COST), Some((ThrottleKind::Latency, at(16))));
         // From 0 to 1, and from 0 to 2: 2 seconds of writing, and 14 of rest.
         let mut state = slow();
-        state.end(at(0), at(1));
-        state.end(at(0), at(2));
+        state.begin(COST, Duration::ZERO, at(0));
+        state.begin(COST, Duration::ZERO, at(0));
+        state.end(at(1));
+        state.end(at(2));
         assert_eq!(held_by(&mut state, at(2), COST), Some((ThrottleKind::Latency, at(16))));
+        // From 1 to 2 within 0 to 4: 4 seconds of writing, and 28 of rest, whichever ended first.
+        let mut state = slow();
+        state.begin(COST, Duration::ZERO, at(0));
+        state.begin(COST, Duration::ZERO, at(1));
+        state.end(at(2));
+        state.end(at(4));
+        assert_eq!(held_by(&mut state, at(4), COST), Some((ThrottleKind::Latency, at(32))));
         // However many there are, for a minute at most.
-        for end in 3..40 {
-            state.end(at(0), at(end));
+        let mut state = slow();
+        for _ in 1..40 {
+            state.begin(COST, Duration::ZERO, at(0));
+        }
+        for end in 1..40 {
+            state.end(at(end));
         }
         assert_eq!(held_by(&mut state, at(39), COST), Some((ThrottleKind::Latency, at(39) + LONGEST_REST)));
     }
@@ -338,8 +363,8 @@ mod tests {
     fn what_was_not_written_owes_nothing_and_is_not_counted() {
         let now = Instant::now();
         let mut state = State::new(limits(100, 0, None), now);
-        state.begin(COST, Duration::ZERO);
-        state.begin(COST, Duration::ZERO);
+        state.begin(COST, Duration::ZERO, now);
+        state.begin(COST, Duration::ZERO, now);
         state.written(COST);
         assert_eq!(held_by(&mut state, now, COST), Some((ThrottleKind::Rows, now + 2 * SECOND)));
         state.give_back(COST, now);
@@ -349,7 +374,7 @@ mod tests {
         let later = now + SECOND / 2;
         state.choose(Chosen::default(), limits(0, 0, None), later);
         state.choose(Chosen::default(), limits(100, 0, None), later);
-        state.begin(COST, Duration::ZERO);
+        state.begin(COST, Duration::ZERO, now);
         state.give_back(COST, now);
         assert_eq!(held_by(&mut state, later, COST), Some((ThrottleKind::Rows, later + SECOND)));
     }
