@@ -4,7 +4,7 @@
 use causeway_audit::{Call, scope};
 use causeway_proto::era::era_of;
 use causeway_silo::transact;
-use tracing::error;
+use tracing::{Instrument as _, error};
 
 use super::Feeds;
 use crate::{
@@ -24,13 +24,20 @@ struct Begun {
 
 impl Feeds {
     /// Begins a new era if a region has read more of its feed than there is. A region does that once at most for each start
-    /// of this control: a database can only be put back while control is stopped, so what comes later is a mistake of the
-    /// region, and each era costs ids.
+    /// of this control: a database is put back while control is stopped, so what comes later is most likely a mistake of
+    /// the region, and each era costs ids.
     pub(super) async fn notice_old_copy(&self, region: &str, read: i64) -> Result<(), Error> {
         if read <= store::position(self.db(), region).await?.version {
             return Ok(());
         }
         regions::writing(self.db(), "region", region).await?;
+        // A task of its own: whoever begins an era also counts and logs it, even if the region hangs up meanwhile.
+        let (feeds, region) = (self.clone(), region.to_owned());
+        let beginning = async move { feeds.begin_era(&region, read).await };
+        self.0.tasks.spawn(beginning.in_current_span()).await.unwrap_or(Err(Error::ShuttingDown))
+    }
+
+    async fn begin_era(&self, region: &str, read: i64) -> Result<(), Error> {
         let mut begun_by = self.0.eras_begun.lock().await;
         let is_first = !begun_by.contains(region);
         let (catalog, now) = (&self.0.catalog, self.0.env.now());
@@ -48,7 +55,7 @@ impl Feeds {
                         "after_version",
                         "is above the version of the feed, and control has begun an era for this region already since it \
                          started. If control's database was put back again, stop control and run `causeway restored`; \
-                         otherwise the region has a wrong version",
+                         if a standby that lacked commits was promoted, restart control; otherwise the region has a wrong version",
                     ));
                 }
                 let next = restored::next_era(era, era_of(read))
