@@ -299,9 +299,13 @@ async fn an_import_is_reported_as_text_and_json() {
     assert!(stdout.starts_with(&format!("Import {ID} in region fake: SUCCEEDED\n")), "{stdout}");
     assert!(stdout.contains("1    4501  api          api-x7      changed\n"), "{stdout}");
     assert!(stdout.contains("    sentry.organization: api is a reserved word\n"), "{stdout}");
-    for line in
-        ["begun again: not now", "begun again: no place", ": PLANNING  ", ": WRITING  ", ": SUCCEEDED 100%  "]
-    {
+    for line in [
+        "starts again: not now",
+        "starts again: no place",
+        ": PLANNING  ",
+        ": WRITING  ",
+        ": SUCCEEDED 100%  ",
+    ] {
         assert!(stderr.contains(line), "{line} is not in {stderr}");
     }
     let header = fake.script(|script| script.header.take()).expect("a header");
