@@ -181,7 +181,7 @@ mod tests {
         assert_eq!(next_era(2, MOST_PASSED + 1), Ok(MOST_PASSED + 2));
         assert_eq!(next_era(2, MOST_PASSED + 2), Err(EraError::TooFar { known: 2, after: MOST_PASSED + 2 }));
         let said = EraError::TooFar { known: 2, after: 99 }.to_string();
-        assert!(said.contains("with at most 17, until 99"), "{said}");
+        assert!(said.contains("--after-era 17`"), "{said}");
     }
 
     #[test]
