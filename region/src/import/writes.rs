@@ -251,13 +251,14 @@ impl Writes<'_> {
                 // Sending comes first, because everything waits for control.
                 let sending = self.send(model, mapped).instrument(chunk.clone());
                 let (sent, noted) = tokio::join!(sending, self.note(model, unnoted.take()));
+                let sent = sent.inspect(|_| pass.written());
                 noted?;
                 let (sent, covered) = sent?;
                 unnoted = Some((sent, covered, chunk));
             } else {
                 self.write(model, mapped).instrument(chunk).await?;
+                pass.written();
             }
-            pass.written();
         }
         self.note(model, unnoted).await?;
         if self.done(model) != self.plan.seen(model) {
