@@ -276,7 +276,7 @@ pub(crate) async fn a_report_is_recorded_for_each_version_of_a_region(fixture: F
     let reports = fixture.control.reports();
     let recorded = async || {
         let filter = Filter { object: Some("region/us".to_owned()), ..Filter::default() };
-        let request = PageRequest { limit: 100, after: None };
+        let request = PageRequest { limit: 1_000, after: None };
         fixture.control.audit().entries(&filter, &request).await.expect("read").items.len()
     };
     let before = recorded().await;
@@ -291,4 +291,10 @@ pub(crate) async fn a_report_is_recorded_for_each_version_of_a_region(fixture: F
         reports.report_imports(&report("us", Vec::new())).await.expect("stored");
     }
     assert_eq!(recorded().await, before + 2);
+    // One that makes up a new version for each report does not fill the log.
+    for number in 0..120 {
+        let made_up = ImportReport { version: format!("1.0.{number}"), ..report("us", Vec::new()) };
+        reports.report_imports(&made_up).await.expect("stored");
+    }
+    assert_eq!(recorded().await, before + 100);
 }

@@ -13,7 +13,11 @@ fn unreadable(error: impl std::fmt::Display) -> DbError {
     DbError::inconsistent(format!("a reported row: {error}"))
 }
 
-/// Notes that a region has reported, as which version. Returns whether it has never reported with that version before.
+/// The most versions that are stored of a region: a region that made up a new one for each report would add rows for ever.
+const MOST_VERSIONS: i64 = 100;
+
+/// Notes that a region has reported, as which version. Returns whether it has never reported with that version before; of
+/// more than [`MOST_VERSIONS`], none counts as new.
 pub(crate) async fn note(tx: &mut Tx, report: &ImportReport, now: DateTime<Utc>) -> Result<bool, DbError> {
     let ImportReport { region, version, feed_version, .. } = report;
     let statement = Statement::new(
@@ -27,9 +31,12 @@ pub(crate) async fn note(tx: &mut Tx, report: &ImportReport, now: DateTime<Utc>)
     .with(now);
     tx.execute(statement).await?;
     let first = Statement::new(
-        "INSERT INTO causeway_reported_version (region, version) VALUES ($1, $2) ON CONFLICT (region, version) DO NOTHING",
+        "INSERT INTO causeway_reported_version (region, version) SELECT $1, $2 \
+         WHERE (SELECT count(*) FROM causeway_reported_version WHERE region = $1) < $3 \
+         ON CONFLICT (region, version) DO NOTHING",
     );
-    Ok(tx.execute(first.with(region).with(version)).await? == 1)
+    // The row of the region is locked by the statement before, so nobody else adds a version meanwhile.
+    Ok(tx.execute(first.with(region).with(version).with(MOST_VERSIONS)).await? == 1)
 }
 
 /// Stores imports in place of the former reports about them.
