@@ -46,7 +46,7 @@ pub struct Options {
 /// Who asks for a page. The server puts one into the extensions of each request.
 #[derive(Debug, Clone)]
 pub struct Visitor {
-    /// Who that is by the certificate; `None` if there is none to look at.
+    /// Who that is by the certificate; `None` if the console asks for no certificates.
     pub caller: Option<Result<Caller, IdentityError>>,
     /// The IP address of the connection.
     pub address: String,

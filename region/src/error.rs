@@ -118,7 +118,7 @@ pub enum Error {
     InstructionsRefused,
     /// Control has sent an instruction of a kind that this release does not know.
     #[error(
-        "this release of the region does not know what it is told to do; call the region instead, or upgrade it"
+        "this release of the region does not know this instruction; call the region instead, or upgrade it"
     )]
     InstructionUnknown,
     /// An instruction of control was carried out or refused before. Never leaves the code that carries it out.

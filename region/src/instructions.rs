@@ -9,7 +9,7 @@ use crate::{
     import::{Answer, Imports, Instruction, InstructionKind},
 };
 
-/// An instruction of control; `None` if it is none.
+/// An instruction of control; `None` if an id is not a UUID, so that no answer could name it.
 fn from_proto(instruction: control::Instruction) -> Option<Instruction> {
     Some(Instruction {
         id: Uuid::try_parse(&instruction.instruction_id).ok()?,

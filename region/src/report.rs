@@ -1,6 +1,6 @@
 //! Tells control how the imports of this region are, and how the region compared with control, so that people find it
-//! in one place: in control's console. Nothing waits for that. A report that does not arrive is made again, with what
-//! is so by then. The answer to a report has what operators tell the region to do, which is carried out at once; another
+//! in one place: in control's console. Nothing waits for that. A report that does not arrive is made again, with the
+//! state of that moment. The answer to a report has what operators tell the region to do, which is carried out at once; another
 //! report says what became of it.
 //!
 //! | died after | what is left | what happens then |

@@ -25,7 +25,7 @@ fn fitted_line(line: &str, width: Width) -> String {
     }
 }
 
-/// The indented name at the beginning of a line, with the spaces behind it, and the text about it.
+/// The indented name at the beginning of a line, with the spaces after it, and the text about it.
 fn named(line: &str) -> Option<(&str, &str)> {
     let begin = line.find(|character| character != ' ').filter(|begin| *begin > 0)?;
     let gap = begin + line.get(begin..)?.find("  ")?;

@@ -58,14 +58,14 @@ impl Width {
         stdout_columns().map_or(Self::UNLIMITED, |columns| Self(columns.max(NARROWEST)))
     }
 
-    /// The columns of the terminal that stderr is; `None` if it is none.
+    /// The columns of the terminal that stderr is; `None` if it is not a terminal.
     pub(crate) fn of_stderr() -> Option<Self> {
         let columns = io::stderr().is_terminal().then(|| Term::stderr().size_checked()).flatten();
         columns.map(|(_, columns)| Self(usize::from(columns).max(NARROWEST)))
     }
 }
 
-/// The columns of the terminal that stdout is; `None` if it is none, or one that does not know its size.
+/// The columns of the terminal that stdout is; `None` if it is not a terminal, or one that does not know its size.
 fn stdout_columns() -> Option<usize> {
     let size = io::stdout().is_terminal().then(|| Term::stdout().size_checked()).flatten();
     size.map(|(_, columns)| usize::from(columns)).filter(|columns| *columns > 0)

@@ -69,7 +69,7 @@ pub(super) fn is_kept(import: &ReportedImport) -> bool {
     import.summary.failure.as_ref().is_none_or(|failure| !gone.contains(&failure.reason.as_str()))
 }
 
-/// Why there is nothing to do of that kind; `None` if there is. The region decides by what is so when it carries it out.
+/// Why there is nothing to do of that kind; `None` if there is. The region decides, by the state that it finds when it carries it out.
 fn obstacle(import: &ReportedImport, kind: InstructionKind) -> Option<&'static str> {
     match (kind, import.state.as_str()) {
         (InstructionKind::Resume, _) if is_paused(import) => None,

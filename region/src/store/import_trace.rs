@@ -19,6 +19,6 @@ pub(crate) async fn set(tx: &mut Tx, id: Uuid, trace: TraceContext) -> Result<()
 pub(crate) async fn get(db: &Db, id: Uuid) -> Result<Option<TraceContext>, DbError> {
     let statement = Statement::new("SELECT trace_parent FROM causeway_import WHERE import_id = $1").with(id);
     let Some(row) = db.fetch_optional(statement).await? else { return Ok(None) };
-    // A text that is none was written by another release or by hand. It costs the import its place in the trace only.
+    // A text that is not a trace was written by another release or by hand. It costs the import its place in the trace only.
     Ok(row.opt_text("trace_parent")?.and_then(|text| text.parse().ok()))
 }

@@ -1,4 +1,4 @@
-//! What a throttle knows, without a clock of its own: every function is told the time.
+//! What a throttle knows, without a clock of its own: every function takes the time.
 
 use std::time::Duration;
 

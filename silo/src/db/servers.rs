@@ -194,7 +194,7 @@ impl Servers {
         self.state().doubted
     }
 
-    /// Whether it is time to look without any other reason. Only one caller is told so.
+    /// Whether it is time to look without any other reason. Only one caller gets `true`.
     pub(super) fn is_look_due(&self) -> bool {
         let now = Instant::now();
         let mut state = self.state();
