@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncBufReadExt as _, BufReader},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
     process::{Child, Command},
     time::{Instant, timeout},
 };
@@ -26,29 +26,53 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
+    /// Starts one on a free port of IPv4. Left to itself, chromedriver takes a port that is free for IPv6, and ends if
+    /// somebody has it for IPv4. Another process may take the port before chromedriver does: then it is tried again.
     pub(crate) async fn start() -> Self {
+        let mut said = Vec::new();
+        for _ in 0..5 {
+            match Self::try_start().await {
+                Ok(driver) => return driver,
+                Err(output) => said.push(output),
+            }
+        }
+        panic!("chromedriver ended five times before it listened: {said:?}")
+    }
+
+    /// # Errors
+    ///
+    /// What it said, if it ended before it listened.
+    async fn try_start() -> Result<Self, String> {
         let directory = TempDir::new().expect("a directory");
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound");
         let mut process = Command::new("chromedriver")
-            .arg("--port=0")
+            .arg(format!("--port={}", free.port()))
             .env("HOME", directory.path())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .unwrap_or_else(|error| panic!("{HOW}: {error}"));
         let mut lines = BufReader::new(process.stdout.take().expect("a pipe")).lines();
-        let port = timeout(LIMIT, async {
-            loop {
-                let line = lines.next_line().await.expect("its output").unwrap_or_else(|| panic!("{HOW}"));
-                if let Some((_, port)) = line.split_once("started successfully on port ") {
-                    return port.trim_end_matches('.').to_owned();
-                }
+        let mut errors = process.stderr.take().expect("a pipe");
+        let mut output = String::new();
+        loop {
+            let line =
+                timeout(LIMIT, lines.next_line()).await.unwrap_or_else(|_| panic!("it hangs: {output}"));
+            let Some(line) = line.expect("its output") else {
+                errors.read_to_string(&mut output).await.expect("its errors");
+                return Err(output);
+            };
+            if line.contains("started successfully") {
+                break;
             }
-        });
-        let driver = Visitor::new(&format!("http://127.0.0.1:{}", port.await.expect("it starts")), None);
+            output.push_str(&line);
+            output.push('\n');
+        }
         // It must not wait for somebody to read what it says.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Self { driver, directory, _process: process }
+        tokio::spawn(async move { tokio::io::copy(&mut errors, &mut tokio::io::sink()).await });
+        Ok(Self { driver: Visitor::new(&format!("http://{free}"), None), directory, _process: process })
     }
 
     /// A browser with a window of this width, that prefers this colour scheme.
