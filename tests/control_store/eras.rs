@@ -1,5 +1,7 @@
 //! Eras of the feeds: a control whose database is an old copy gives nothing out twice, and every reader starts over.
 
+use std::sync::Arc;
+
 use causeway_control::{
     Control, Error,
     feed::{Part, all::AllMessage},
@@ -7,7 +9,10 @@ use causeway_control::{
     regions::Registration,
 };
 use causeway_proto::era::{LAST_ERA, first_version};
-use causeway_silo::db::{Row, Statement};
+use causeway_silo::{
+    db::{DbError, Row, Statement},
+    env::Failpoints,
+};
 use uuid::Uuid;
 
 use crate::{
@@ -204,6 +209,25 @@ pub(crate) async fn a_region_begins_one_era_for_each_start_of_control(fixture: F
     other.stop().await;
 }
 
+pub(crate) async fn an_era_whose_commit_was_not_answered_counts(fixture: Fixture) {
+    registered(&fixture, "us", instance(1), Vec::new(), true).await;
+    // The connection is lost after the commit: control cannot tell whether it arrived.
+    let fails: Arc<Failpoints> = Arc::new(|place| {
+        let outcome = match place {
+            "control.era.committed" => Err(DbError::injected(place)),
+            _ => Ok(()),
+        };
+        Box::pin(async move { outcome })
+    });
+    let other = fixture.another_with(2, fails).await;
+    let unknown = other.feeds().watch("us", 70, Some(instance(1))).await.map(drop);
+    assert!(matches!(&unknown, Err(Error::Database(_))), "{unknown:?}");
+    assert_eq!(watched(&other, 70).await, Some(first_version(1)), "it has begun");
+    let refused = other.feeds().watch("us", first_version(1) + 1, Some(instance(1))).await.map(drop);
+    assert_eq!(refused_field(refused), "after_version");
+    other.stop().await;
+}
+
 pub(crate) async fn a_suspended_region_begins_no_era(fixture: Fixture) {
     registered(&fixture, "us", instance(1), Vec::new(), true).await;
     fixture.control.regions().suspend("us", "", &Caller::default()).await.expect("suspended");
@@ -220,11 +244,20 @@ pub(crate) async fn eras_that_were_forgotten_are_passed_over_with_their_ids(fixt
     // Control was put back twice from this copy: the region has heard of two eras, and each leased ids above the former.
     assert_eq!(watched(&fixture.control, first_version(2) + 5).await, Some(first_version(3)));
     assert_eq!(last_lease(&fixture, 2).await, 11 + 3 * (1 << 32));
-    // No region passes over all of them.
+    // No region passes over all of them: from an era that is 16 later than control's, nobody begins one.
     registered(&fixture, "de", instance(2), Vec::new(), true).await;
+    registered(&fixture, "fr", instance(3), Vec::new(), true).await;
+    let refused = fixture.control.feeds().watch("de", first_version(3 + 16), Some(instance(2))).await;
+    assert_eq!(refused_field(refused.map(drop)), "after_version");
     let refused = fixture.control.feeds().watch("de", first_version(20), Some(instance(2))).await.map(drop);
     assert_eq!(refused_field(refused), "after_version");
     assert_eq!(last_lease(&fixture, 3).await, 21 + 3 * (1 << 32));
+    drop(
+        fixture.control.feeds().watch("fr", first_version(3 + 15), Some(instance(3))).await.expect("a feed"),
+    );
+    let mut reader = Reader::new(&fixture.control, "us", 0).await;
+    reader.hear().await;
+    assert_eq!(reader.version, first_version(3 + 16));
 }
 
 pub(crate) async fn lost_ids_that_two_regions_have_are_leased_to_neither(fixture: Fixture) {

@@ -198,6 +198,7 @@ on_each_store! {
         ids_that_may_have_been_leased_are_leased_again_to_nobody,
         what_two_readers_notice_at_once_is_one_era,
         a_region_begins_one_era_for_each_start_of_control,
+        an_era_whose_commit_was_not_answered_counts,
         a_suspended_region_begins_no_era,
         eras_that_were_forgotten_are_passed_over_with_their_ids,
         lost_ids_that_two_regions_have_are_leased_to_neither;
