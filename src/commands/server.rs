@@ -237,6 +237,7 @@ impl ServerArgs {
         db::Options {
             max_connections: self.database_max_connections,
             acquire_timeout: self.database_acquire_timeout,
+            statement_timeout: None,
         }
     }
 

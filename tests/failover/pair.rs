@@ -40,7 +40,7 @@ impl Pair {
 }
 
 pub(crate) fn options() -> Options {
-    Options { max_connections: 4, acquire_timeout: Duration::from_secs(5) }
+    Options { max_connections: 4, acquire_timeout: Duration::from_secs(5), ..Options::default() }
 }
 
 pub(crate) async fn connect(url: &str) -> Db {

@@ -35,11 +35,13 @@ pub struct Options {
     pub max_connections: u32,
     /// How long to wait for a connection before the database counts as unavailable.
     pub acquire_timeout: Duration,
+    /// How long a statement may run before PostgreSQL cancels it; `None` has no limit. SQLite has none either.
+    pub statement_timeout: Option<Duration>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { max_connections: 10, acquire_timeout: Duration::from_secs(5) }
+        Self { max_connections: 10, acquire_timeout: Duration::from_secs(5), statement_timeout: None }
     }
 }
 

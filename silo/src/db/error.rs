@@ -115,6 +115,12 @@ impl DbError {
         self.code.as_deref()
     }
 
+    /// Whether PostgreSQL has cancelled the statement, for a `statement_timeout` or because somebody asked for it.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.code() == Some("57014")
+    }
+
     /// The constraint that was broken, where the database names it. SQLite names only checks, and of unique sets the
     /// columns.
     #[must_use]

@@ -274,7 +274,8 @@ mod tests {
     async fn on_sqlite_those_who_write_wait_in_turn_and_not_for_ever() {
         let directory = tempfile::tempdir().unwrap();
         let url = format!("sqlite:{}", directory.path().join("x.db").display());
-        let options = Options { max_connections: 1, acquire_timeout: Duration::from_millis(100) };
+        let options =
+            Options { max_connections: 1, acquire_timeout: Duration::from_millis(100), ..Options::default() };
         let db = Db::connect(&url, &options).await.unwrap();
         let first = db.begin().await.unwrap();
         // Readers need not wait meanwhile.

@@ -49,6 +49,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct PostgresPool {
     pool: PgPool,
     servers: Arc<Servers>,
+    options: Options,
 }
 
 /// A connection of the pool. It is closed, and does not go back, if a statement on it did not end as it should.
@@ -105,13 +106,20 @@ impl PostgresPool {
         let servers = Arc::new(servers);
         let current = servers.current().ok_or(sqlx::Error::WorkerCrashed)?;
         let (checks, follows) = (Arc::clone(&servers), Arc::clone(&servers));
+        // PostgreSQL counts in milliseconds, and 0 is no limit.
+        let statement_timeout = options.statement_timeout.map(|it| it.as_millis().max(1).to_string());
         let pool = PgPoolOptions::new()
             .max_connections(options.max_connections)
             .acquire_timeout(options.acquire_timeout)
             .after_connect(move |connection, _| {
-                let servers = Arc::clone(&checks);
+                let (servers, statement_timeout) = (Arc::clone(&checks), statement_timeout.clone());
                 Box::pin(async move {
                     sqlx::query(SESSION_SETTINGS).execute(&mut *connection).await?;
+                    if let Some(limit) = statement_timeout {
+                        let set =
+                            sqlx::query("SELECT set_config('statement_timeout', $1, false)").bind(limit);
+                        set.execute(&mut *connection).await?;
+                    }
                     servers.check(connection).await
                 })
             })
@@ -134,7 +142,7 @@ impl PostgresPool {
             })
             .connect_with(current)
             .await?;
-        Ok(Self { pool, servers })
+        Ok(Self { pool, servers, options: options.clone() })
     }
 
     /// The same database through other connections, which differ by their options. Those of this one are closed.
@@ -142,11 +150,7 @@ impl PostgresPool {
         self,
         change: impl Fn(PgConnectOptions) -> PgConnectOptions,
     ) -> Result<Self, sqlx::Error> {
-        let options = Options {
-            max_connections: self.pool.options().get_max_connections(),
-            acquire_timeout: self.pool.options().get_acquire_timeout(),
-        };
-        let new = Self::open(self.servers.with(change), &options).await?;
+        let new = Self::open(self.servers.with(change), &self.options).await?;
         self.pool.close().await;
         Ok(new)
     }
@@ -263,7 +267,7 @@ impl Held {
 
     /// Notes how a statement has ended. After one that did not end as it should, the connection is closed.
     fn end<T>(mut self, outcome: Result<T, DbError>) -> Result<T, DbError> {
-        self.is_busy = outcome.as_ref().is_err_and(|error| loses_connection(error.kind()));
+        self.is_busy = outcome.as_ref().is_err_and(loses_connection);
         if self.is_busy {
             self.watch.doubt();
         }
@@ -277,9 +281,11 @@ impl Held {
     }
 }
 
-/// Whether an error means that the connection is broken, or leads to a server that cannot be used.
-pub(super) fn loses_connection(kind: DbErrorKind) -> bool {
-    matches!(kind, DbErrorKind::Unavailable | DbErrorKind::ReadOnly | DbErrorKind::Closed)
+/// Whether an error means that the connection is broken, or leads to a server that cannot be used. A server that has
+/// cancelled a statement has answered.
+pub(super) fn loses_connection(error: &DbError) -> bool {
+    !error.is_cancelled()
+        && matches!(error.kind(), DbErrorKind::Unavailable | DbErrorKind::ReadOnly | DbErrorKind::Closed)
 }
 
 /// Gives a connection back to its pool, which tests it. If the server does not answer, it is closed: the pool itself

@@ -17,7 +17,9 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{DatabaseUrl, Db, DbError, Dialect, HasDbError, Options, Statement};
+use super::{
+    DatabaseUrl, Db, DbError, Dialect, HasDbError, Options, Statement, postgres_pool::loses_connection,
+};
 use crate::Silo;
 
 /// The number that is increased: that of the check whether the database accepts writes.
@@ -33,9 +35,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 /// How long one of the two databases may take to answer about the number.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
-/// How long a read may take on the replica before it is made on the primary. A server that stands still keeps its
-/// connections, and nobody answers on them.
-const READ_WITHIN: Duration = Duration::from_secs(2);
+/// How long a statement may take on the replica before the replica cancels it, and the read is made on the primary.
+const STATEMENT_WITHIN: Duration = Duration::from_secs(2);
+/// How long a read may take there in all, connection and statements. A server that stands still keeps its connections,
+/// and nobody answers on them: it is not used until it has answered again.
+const READ_WITHIN: Duration = Duration::from_secs(3);
 /// The pause after a replica could not be reached.
 const CONNECT_EVERY: Duration = Duration::from_secs(5);
 
@@ -99,6 +103,12 @@ impl Replica {
         state.db.clone().filter(|_| is_near)
     }
 
+    /// Does not use it until it has shown again that it is there. Its connections may have been closed meanwhile: that is
+    /// the end of the replica, and not of the service.
+    fn doubt(&self) {
+        self.state().complete_until = None;
+    }
+
     fn note(&self, is_used: bool, why: &dyn std::fmt::Display) {
         let mut state = self.state();
         if std::mem::replace(&mut state.is_used, is_used) == is_used {
@@ -140,6 +150,7 @@ impl Readers {
             stops: watch::Sender::new(false),
             task: Mutex::default(),
         });
+        let database = Options { statement_timeout: Some(STATEMENT_WITHIN), ..database };
         let follower = Follower { primary: primary.clone(), silo, database, url: replica.url };
         let (watching, mut stops) = (Arc::clone(&shared), shared.stops.subscribe());
         let task = tokio::spawn(async move {
@@ -162,8 +173,8 @@ impl Readers {
         self.replica.as_ref()?.state().db.clone()
     }
 
-    /// Makes a read that may be old: on the replica if that is near enough, and otherwise, or if it fails there or is not
-    /// answered within two seconds, on the primary. Nothing that decides something may be read this way.
+    /// Makes a read that may be old: on the replica if that is near enough, and otherwise, or if it fails there or takes
+    /// some seconds, on the primary. Nothing that decides something may be read this way.
     ///
     /// # Errors
     /// That of the read on the primary.
@@ -174,15 +185,21 @@ impl Readers {
     {
         if let Some((replica, db)) = self.replica.as_ref().and_then(|it| Some((it, it.usable()?))) {
             match timeout(READ_WITHIN, read(db)).await {
-                // Also if its connections were closed meanwhile: that is the end of the replica, and not of the service.
                 Ok(Err(error)) if error.db_error().is_some() => {
-                    tracing::debug!(error = ?error.db_error(), "a read failed on the replica");
+                    let error = error.db_error();
+                    tracing::debug!(?error, "a read failed on the replica");
+                    // A statement that was cancelled, because it took long or what the primary has done since ruled it
+                    // out, says nothing about the reads of others.
+                    if error.is_some_and(loses_connection) {
+                        replica.doubt();
+                    }
                 }
                 Ok(outcome) => return outcome,
-                Err(_) => tracing::debug!("a read was not answered by the replica within {READ_WITHIN:?}"),
+                Err(_) => {
+                    tracing::debug!("a read was not answered by the replica within {READ_WITHIN:?}");
+                    replica.doubt();
+                }
             }
-            // Until it has shown again that it is there.
-            replica.state().complete_until = None;
         }
         read(self.primary.clone()).await
     }
@@ -349,7 +366,8 @@ mod tests {
 
     #[tokio::test]
     async fn errors_about_the_replica_name_its_option() {
-        let options = Options { max_connections: 1, acquire_timeout: Duration::from_millis(50) };
+        let options =
+            Options { max_connections: 1, acquire_timeout: Duration::from_millis(50), ..Options::default() };
         for (url, why) in [
             ("postgres://127.0.0.1:1/db", "nothing listens there"),
             ("postgres://127.0.0.1:1,127.0.0.1:1/db", "start one of them as the primary"),

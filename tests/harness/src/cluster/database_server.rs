@@ -221,5 +221,5 @@ fn sqlite_url(path: &Path) -> anyhow::Result<String> {
 
 /// The pool options of a service in a test: few connections, because there are many services, and a short timeout.
 pub(super) fn pool() -> db::Options {
-    db::Options { max_connections: 6, acquire_timeout: Duration::from_secs(5) }
+    db::Options { max_connections: 6, acquire_timeout: Duration::from_secs(5), ..db::Options::default() }
 }
