@@ -62,6 +62,13 @@ async fn what_is_wrong_with_a_database_before_the_first_start_is_found() {
     // Or somebody else makes the schema. Then no rights elsewhere are needed.
     execute(&product, "REVOKE CREATE ON DATABASE product FROM me").await;
     assert!(rights().await.is_some());
+    execute(&product, "CREATE SCHEMA causeway_control").await;
+    let text = control(&format!("postgres://me@{place}"), &[]).await.has("a schema", &error("database"));
+    let grant = "GRANT USAGE, CREATE ON SCHEMA causeway_control TO \"me\"";
+    assert!(text.contains(grant), "{text}");
+    execute(&product, grant).await;
+    assert_eq!(rights().await, None);
+    execute(&product, "DROP SCHEMA causeway_control").await;
     execute(&product, "CREATE SCHEMA causeway_control AUTHORIZATION me").await;
     assert_eq!(rights().await, None);
 }

@@ -29,17 +29,25 @@ impl Db {
     /// Where a service has its own tables in this database. On SQLite always [`OwnTables::Shared`].
     ///
     /// # Errors
-    /// If the database cannot be queried.
+    /// If the database cannot be queried, or has the schema and its user may not use that. The error says what to do.
     pub async fn own_tables(&self, silo: Silo) -> Result<OwnTables, DbError> {
-        if let Pool::Sqlite { .. } = self.pool {
-            return Ok(OwnTables::Shared);
-        }
+        let Pool::Postgres(pool) = &self.pool else { return Ok(OwnTables::Shared) };
         // A table of the first migrations that only this kind of silo has.
         let table = match silo {
             Silo::Control => "causeway_slug_operation",
             Silo::Region => "causeway_import_organization",
         };
         let schema = name_of(silo);
+        let may = "SELECT CAST(has_schema_privilege(oid, 'USAGE') AS integer)::bigint AS may FROM pg_namespace \
+                   WHERE nspname = $1";
+        let may = self.fetch_optional(Statement::new(may).with(schema.to_owned())).await?;
+        if may.map(|row| row.int("may")).transpose()? == Some(0) {
+            let user = pool.connect_options().get_username().to_owned();
+            return Err(DbError::inconsistent(format!(
+                "{user} may not use the schema {schema}, which is for Causeway's own tables; have its owner run: \
+                 GRANT USAGE, CREATE ON SCHEMA {schema} TO \"{user}\""
+            )));
+        }
         let ask = Statement::new(
             "SELECT CAST(CASE WHEN to_regclass($1) IS NOT NULL THEN 2 WHEN to_regclass($2) IS NOT NULL THEN 1 ELSE 0 END \
              AS bigint) AS place",
