@@ -92,15 +92,20 @@ fn requests() -> Result<&'static HashMap<String, MessageDescriptor>, NoContract>
     REQUESTS.as_ref().map_err(NoContract::clone)
 }
 
-/// Refuses a request that has too many entries, or a zero character in a text.
+/// What is said of bytes that are not a message. Groups are an old part of the encoding that the contract has nowhere.
+const NOT_READABLE: &str =
+    "the bytes of the message are not well formed, or have a group, which no message of the contract has";
+
+/// Refuses a request that has too many entries, a zero character in a text, or bytes that are not a message.
 fn check(descriptor: &MessageDescriptor, bytes: &[u8]) -> Result<(), Failure> {
     let mut entries = 0;
-    // The decoder reports bytes that are not well formed.
-    check_message(descriptor, bytes, "", &mut entries).unwrap_or(Ok(()))
+    // The decoder might take what this cannot read, and nothing of it would be checked.
+    let not_readable = || Err(Failure::new(ErrorReason::InvalidArgument, NOT_READABLE));
+    check_message(descriptor, bytes, "", &mut entries).unwrap_or_else(not_readable)
 }
 
 /// Checks a message and the messages in it, and counts their entries in `entries`. `None` if its bytes are not well
-/// formed.
+/// formed or have a group.
 fn check_message(
     descriptor: &MessageDescriptor,
     mut bytes: &[u8],
@@ -108,8 +113,8 @@ fn check_message(
     entries: &mut usize,
 ) -> Option<Result<(), Failure>> {
     while !bytes.is_empty() {
-        let tag = varint(&mut bytes)?;
-        let number = u32::try_from(tag >> 3).ok()?;
+        let tag = u32::try_from(varint(&mut bytes)?).ok()?;
+        let number = tag >> 3;
         let length = match tag & 7 {
             0 => {
                 varint(&mut bytes)?;
@@ -123,6 +128,7 @@ fn check_message(
                 bytes = bytes.get(4..)?;
                 None
             }
+            // Not the groups (3 and 4) either, which the decoder would skip with all that is in them.
             2 => Some(usize::try_from(varint(&mut bytes)?).ok()?),
             _ => return None,
         };
@@ -284,23 +290,54 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_well_formed_is_left_to_the_decoder() {
+    fn what_is_not_well_formed_is_refused_also_before_what_is() {
         let descriptor = known().get("causeway.control.v1.CheckSlugsRequest").expect("it is one");
-        let messages: [&[u8]; 7] = [
-            b"",
+        let refused: [&[u8]; 8] = [
             &[0x0a],
             &[0x0a, 0x05, b'x'],
             &[0x0b],
+            // A group that ends, of a field that the contract does not know: the decoder skips it.
+            &[0xa3, 0x06, 0xa4, 0x06],
+            // A tag of more than 32 bits, and a wire type that there is not.
+            &[0x80, 0x80, 0x80, 0x80, 0x10, 0x00],
+            &[0x0e],
             &[0xff; 12],
             &[0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01],
+        ];
+        let rest = CheckSlugsRequest { slugs: vec!["a\0".to_owned()], ..Default::default() }.encode_to_vec();
+        for bytes in refused {
+            for bytes in [bytes.to_vec(), [bytes, &rest].concat()] {
+                let status = Status::from(check(descriptor, &bytes).expect_err("it is refused"));
+                assert_eq!(status.code(), tonic::Code::InvalidArgument, "{bytes:?}");
+            }
+        }
+        let taken: [&[u8]; 2] = [
+            b"",
             // Fields that the contract does not know.
             &[
                 0xf8, 0x07, 0x01, 0xfa, 0x07, 0x01, 0x00, 0xf9, 0x07, 0, 0, 0, 0, 0, 0, 0, 0, 0xfd, 0x07, 0,
                 0, 0, 0,
             ],
         ];
-        for bytes in messages {
+        for bytes in taken {
             assert!(check(descriptor, bytes).is_ok(), "{bytes:?}");
+        }
+    }
+
+    /// Whatever the decoder takes has been read by the check: it finds the text with a zero character at every place.
+    #[test]
+    fn nothing_hides_a_text_from_the_check() {
+        let descriptor = known().get("causeway.control.v1.CheckSlugsRequest").expect("it is one");
+        let text = CheckSlugsRequest { slugs: vec!["a\0".to_owned()], ..Default::default() }.encode_to_vec();
+        for first in 0..=u8::MAX {
+            for second in 0..=u8::MAX {
+                let bytes = [&[first, second][..], &text].concat();
+                if CheckSlugsRequest::decode(&*bytes)
+                    .is_ok_and(|it| it.slugs.iter().any(|it| it.contains('\0')))
+                {
+                    assert!(check(descriptor, &bytes).is_err(), "{bytes:?}");
+                }
+            }
         }
     }
 
