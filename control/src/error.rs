@@ -269,8 +269,8 @@ pub enum Error {
     },
     /// The product has reserved the slug for another organization.
     #[error(
-        "the product has reserved {slug} for organization {owner} of region {region}; give one of them another slug with \
-         `causeway slugs rename`"
+        "the product has reserved {slug} for organization {owner} of region {region}; give that one another slug first, for example: \
+         `causeway slugs rename {owner} {slug}-2`"
     )]
     SlugTakenInProduct {
         /// The slug that the product has reserved.

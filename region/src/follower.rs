@@ -353,8 +353,8 @@ fn tell_lost_aliases(lost: &[(i64, String)], total: i64) {
         tracing::warn!(
             organization_id,
             slug,
-            "control no longer has an alias, and the slug is free. To have it again, rename the organization to it and \
-             back: `causeway slugs rename`, with `--exact --keep-alias`"
+            "control no longer has an alias, and the slug is free. To have it again, rename the organization to it, \
+             `causeway slugs rename {organization_id} {slug} --exact --keep-alias`, and back in the same way"
         );
     }
     if total > 0 {

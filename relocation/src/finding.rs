@@ -156,7 +156,7 @@ kinds! {
     HiddenStatus = "hidden_status", Warning, "Give the organization this status when it is approved.";
     /// A record or a value was not written, because the database has no table or column for it, or a check or an index of
     /// its own.
-    NotInDatabase = "not_in_database", Warning, "If it is needed, upgrade the application that owns the database or remove its constraint, and import again; or make it by hand. An organization that stays hidden is approved after that: `causeway organizations approve`.";
+    NotInDatabase = "not_in_database", Warning, "If it is needed, upgrade the application that owns the database or remove its constraint, and import again; or make it by hand. Approve an organization that stays hidden after that.";
     /// A value was left as it is that has an id in it, or what looks like one, which no rule could map.
     IdNotMapped = "id_not_mapped", Warning, "Look in the application whether the number means something there; if it is an id of the other installation, choose again there.";
     /// A row was left in place when its import was reverted, because something else needs it.

@@ -196,6 +196,24 @@ fn is_known(line: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Checks that a line has all that its command needs. What stands in braces is filled in when the text is made.
+fn is_complete(line: &str) -> Result<(), String> {
+    let words = shlex::split(line).ok_or("it is not a line of a shell")?;
+    // Whichever of these is a value of the right kind, clap looks next whether something is missing.
+    for filled in ["1", "us", "00000000-0000-0000-0000-000000000001"] {
+        let words = words.iter().map(|word| if word.contains('{') { filled } else { word.as_str() });
+        let missing = Cli::command().try_get_matches_from(words).err().filter(|error| {
+            // A text may name a command alone, and what a file of settings has need not be in the line.
+            let names_none = line.split(" ").count() == 2 || line.contains("--config");
+            error.kind() == clap::error::ErrorKind::MissingRequiredArgument && !names_none
+        });
+        if let Some(missing) = missing {
+            return Err(missing.to_string());
+        }
+    }
+    Ok(())
+}
+
 /// The commands in a text: lines of a code block, and spans in backticks.
 fn commands_in(text: &str) -> Vec<String> {
     let text = text.replace("\\\n", " ");
@@ -253,6 +271,15 @@ fn every_command_that_people_are_told_of_is_one() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(seen > 40, "only {seen} commands were found");
+    for remedy in causeway_relocation::finding::FindingKind::ALL {
+        for command in commands_in(remedy.remedy()) {
+            is_complete(&command).unwrap_or_else(|why| panic!("{command}: {why}"));
+        }
+    }
+    is_complete("causeway organizations approve").expect_err("it needs to know which");
+    is_complete("causeway slugs rename {id}").expect_err("it needs a slug");
+    is_complete("causeway slugs rename {id} {slug} --exact").expect("that is all");
+    is_complete("causeway imports revert {id}").expect("that is all");
     is_known("causeway imports nothing 7").expect_err("there is no such command");
     is_known("causeway imports show 7 --everything").expect_err("there is no such option");
 }
@@ -323,7 +350,7 @@ fn every_command_in_a_text_of_a_service_is_one_and_can_be_completed() {
     for (name, code) in sources() {
         for (command, is_marked) in commands_of_texts(&code) {
             seen += 1;
-            let known = is_known(&command);
+            let known = is_known(&command).and_then(|()| is_complete(&command));
             if !is_marked || known.is_err() {
                 wrong.push(format!("{name}: {command}: marked {is_marked}, {known:?}"));
             }
