@@ -22,7 +22,7 @@ pub(super) enum Command {
     List(List),
     /// Show one visible organization of a region
     Show(Show),
-    /// Make organizations visible that an import has left hidden (--hide-organizations): all of them, or none
+    /// Make organizations visible that an import has left hidden (--hide-organizations): those named, all or none, or all of an import
     Approve(Approve),
 }
 

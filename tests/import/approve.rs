@@ -1,4 +1,4 @@
-//! Organizations that an import left hidden become visible when somebody approves them, all together or not at all.
+//! Organizations that an import left hidden become visible when somebody approves them, those that are named together or not at all.
 
 use causeway_harness::{
     account::Cell,

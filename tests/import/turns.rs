@@ -6,15 +6,16 @@ use causeway_harness::{
     export::{self, Export},
 };
 use causeway_proto::{
-    region::v1::{ImportState, RevertImportRequest},
-    relocation::v1::FindingKind,
+    control::v1::ListOrganizationsRequest,
+    region::v1::{ApproveOrganizationsRequest, ImportState, RevertImportRequest},
+    relocation::v1::{ErrorReason, FindingKind, OrganizationStatus},
 };
 use causeway_region::Limits;
 use causeway_silo::db::Statement;
 
 use crate::{
     resume::ORGANIZATIONS,
-    support::{accounted, rows_now},
+    support::{accounted, eventually, refused, rows_now},
     survive::change,
 };
 
@@ -91,6 +92,78 @@ pub(crate) async fn many_organizations_become_visible_in_parts(store: Store) {
     let import = cluster.region(0).wait(&begun.unwrap_or_default().import_id).await.expect("it ends");
     accounted(Audit::new(&cluster, 0, &before, &export, &options, &import).run().await);
     assert_eq!(cluster.region(0).visible_organizations().await.expect("a list").len(), 9);
+    cluster.stop().await;
+}
+
+pub(crate) async fn many_hidden_organizations_are_approved_in_parts(store: Store) {
+    let failpoints = Failpoints::default();
+    let cluster = standing(store, &failpoints, |limits| limits.organizations_a_transaction = 4).await;
+    let options = ImportOptions::default().hide_organizations();
+    let import = cluster.region(0).import(&organizations(11).to_bytes(), &options).await.expect("it ends");
+    let of_import = || ApproveOrganizationsRequest {
+        import_id: import.import_id.clone(),
+        ..ApproveOrganizationsRequest::default()
+    };
+    let shown = async || cluster.region(0).visible_organizations().await.expect("a list").len();
+    let approved = "SELECT count(*) AS n FROM causeway_audit WHERE call LIKE '%/ApproveOrganizations'";
+    let audited = async || {
+        let db = cluster.db(Silo::Region(0)).await.expect("a database");
+        let row = db.fetch_optional(Statement::new(approved)).await.expect("it answers").expect("a row");
+        db.close().await;
+        row.int("n").expect("a number")
+    };
+    // The process dies after the first part, and another call continues.
+    failpoints.arm("region.approve.committed", Act::Kill, 0);
+    let died = cluster.region(0).organizations().approve_organizations(of_import()).await;
+    died.expect_err("nobody answers");
+    cluster.killed().await;
+    cluster.revive().await.expect("it starts");
+    assert_eq!((shown().await, audited().await), (4, 1));
+    // The caller goes away after the next part, and the rest is shown all the same.
+    failpoints.arm("region.approve.committed", Act::Hold, 1);
+    let (mut organizations, request) = (cluster.region(0).organizations(), of_import());
+    let caller = tokio::spawn(async move { organizations.approve_organizations(request).await });
+    failpoints.held().await;
+    caller.abort();
+    assert_eq!((shown().await, audited().await), (8, 2), "the first part of this call had nothing to show");
+    failpoints.release();
+    eventually("all are visible", async || shown().await == 11).await;
+    assert_eq!(audited().await, 2, "a call has one row");
+    let again = cluster.region(0).organizations().approve_organizations(of_import()).await.expect("again");
+    assert_eq!(again.into_inner().approved, 0);
+    eventually("control hears of all", async || {
+        let request = ListOrganizationsRequest { page_size: 1_000, ..Default::default() };
+        let listed = cluster.control().directory().list_organizations(request).await.expect("a list");
+        let of = listed.into_inner().organizations;
+        of.len() == 11 && of.iter().all(|it| it.status() == OrganizationStatus::Active)
+    })
+    .await;
+    cluster.stop().await;
+}
+
+pub(crate) async fn an_approval_ends_when_its_import_is_reverted(store: Store) {
+    let failpoints = Failpoints::default();
+    let cluster = standing(store, &failpoints, |limits| limits.organizations_a_transaction = 4).await;
+    let before = rows_now(&cluster, 0).await;
+    let region = cluster.region(0);
+    let options = ImportOptions::default().hide_organizations();
+    let import = region.import(&organizations(11).to_bytes(), &options).await.expect("it ends");
+    failpoints.arm("region.approve.committed", Act::Hold, 0);
+    let request = ApproveOrganizationsRequest {
+        import_id: import.import_id.clone(),
+        ..ApproveOrganizationsRequest::default()
+    };
+    let mut organizations = region.organizations();
+    let approval = tokio::spawn(async move { organizations.approve_organizations(request).await });
+    failpoints.held().await;
+    let revert = RevertImportRequest { import_id: import.import_id.clone() };
+    region.imports().revert_import(revert).await.expect("it is taken back");
+    failpoints.release();
+    let refusal = refused(approval.await.expect("no panic"));
+    assert_eq!(refusal, ErrorReason::OrganizationNotReady);
+    let reverted = region.wait(&import.import_id).await.expect("it ends");
+    assert_eq!(reverted.state(), ImportState::Reverted);
+    assert_eq!(rows_now(&cluster, 0).await, before, "something is left");
     cluster.stop().await;
 }
 

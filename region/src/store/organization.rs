@@ -193,7 +193,11 @@ async fn hide_in(tx: &mut Tx, import_id: Uuid, after: i64, last: i64) -> Result<
 /// Makes organizations visible that imports have left hidden. Each gets its status from the export, or that of an
 /// active organization if it is hidden there too. Returns those that were hidden; an error if the database refuses the
 /// status of one.
-pub(crate) async fn show(tx: &mut Tx, of: &Approved) -> Result<Vec<i64>, DbError> {
+pub(crate) async fn show(
+    tx: &mut Tx,
+    of: &Approved,
+    within: Option<(i64, i64)>,
+) -> Result<Vec<i64>, DbError> {
     let statement = Statement::new("UPDATE sentry_organization SET status = CASE WHEN i.status = ")
         .arg(HIDDEN)
         .push(
@@ -210,6 +214,14 @@ pub(crate) async fn show(tx: &mut Tx, of: &Approved) -> Result<Vec<i64>, DbError
             .push(" AND i.organization_id IN (SELECT r.id FROM ")
             .rows(tx.dialect(), "r", [("id", Column::Ints(ids.iter().copied().collect()))])
             .push(")"),
+    };
+    let statement = match within {
+        Some((after, last)) => statement
+            .push(" AND i.organization_id > ")
+            .arg(after)
+            .push(" AND i.organization_id <= ")
+            .arg(last),
+        None => statement,
     };
     let statement = statement.push(" RETURNING sentry_organization.id AS id");
     tx.fetch_all(statement).await?.iter().map(|row| row.int("id")).collect()

@@ -1,7 +1,16 @@
 //! Makes organizations visible that an import has left hidden, after it has succeeded.
 //!
-//! One transaction gives them their status and marks the import as not reported. If the process dies after it, the
-//! import has succeeded and is not reported, so it is continued at the next start.
+//! A transaction gives them their status and marks the import as not reported. Those of a whole import are shown in parts
+//! of at most as many as one transaction may change (20,000, or 1,000 in a database of the product).
+//!
+//! | died after | what is left | what happens then |
+//! | --- | --- | --- |
+//! | a part | its organizations are visible, the import is not reported | the next start reports it; another call shows the others |
+//! | the last part | all are visible, the import is not reported | the next start reports it |
+//!
+//! Each part looks whether the import has still succeeded, so that a revert between two parts ends the approval.
+
+use std::collections::BTreeSet;
 
 use causeway_audit::Subject;
 use causeway_relocation::finding::only_here;
@@ -24,25 +33,75 @@ fn refused(error: DbError) -> Error {
     }
 }
 
+/// What an approval has done so far.
+#[derive(Debug)]
+struct Done {
+    /// What its row in the audit log is about, until it is written.
+    subject: Option<Subject>,
+    /// How many organizations have become visible.
+    shown: u64,
+    /// The imports that are to be reported.
+    imports: BTreeSet<Uuid>,
+}
+
 impl Imports {
-    /// Makes hidden organizations visible, all of these or none, and has them reported to control. Returns how many
-    /// were hidden.
+    /// Makes hidden organizations visible and has them reported to control: those that are named together or not at all,
+    /// those of an import in parts. Returns how many were hidden. What has begun goes on if the caller goes away.
     ///
     /// # Errors
-    /// If there is no such import or organization, or its import has not succeeded.
+    /// If there is no such import or organization, or its import has not succeeded. Organizations of an import that were
+    /// shown before the error stay visible; another call continues.
     pub(crate) async fn approve_organizations(&self, of: Approved) -> Result<u64, Error> {
         let subject = causeway_audit::about(self.approved(&of));
-        if let Approved::Import(id) = of {
-            self.import(id).await?;
+        let imports = self.clone();
+        let task = async move {
+            let mut done = Done { subject: Some(subject), shown: 0, imports: BTreeSet::new() };
+            let outcome = imports.approve(&of, &mut done).await;
+            if done.shown > 0 {
+                tracing::info!(organizations = done.shown, "hidden organizations are visible now");
+            }
+            for import in done.imports {
+                imports.report_again(import);
+            }
+            outcome.map(|()| done.shown)
+        };
+        self.context.lifecycle.to_its_end(task).await
+    }
+
+    async fn approve(&self, of: &Approved, done: &mut Done) -> Result<(), Error> {
+        let Approved::Import(id) = of else {
+            self.approve_part(of, None, done).await?;
+            return Ok(self.context.env.failpoint("region.approve.committed").await?);
+        };
+        self.import(*id).await?;
+        let mut after = 0;
+        loop {
+            let (last, more) = self.context.organizations_after(*id, after).await?.unwrap_or((after, false));
+            self.approve_part(of, Some((after, last)), done).await?;
+            self.context.env.failpoint("region.approve.committed").await?;
+            if !more {
+                return Ok(());
+            }
+            after = last;
         }
+    }
+
+    /// Makes organizations visible in one transaction; of an import, those with ids above the first number of `within`, up
+    /// to the second one.
+    async fn approve_part(
+        &self,
+        of: &Approved,
+        within: Option<(i64, i64)>,
+        done: &mut Done,
+    ) -> Result<(), Error> {
         let (shown, imports) = transact!(Error, self.context.db, |tx| {
             // This locks the imports: a call that begins to revert one of them waits for this transaction, or this one
             // for that call.
-            let held = store::import::lock_succeeded(tx, &of).await?;
-            let shown = store::organization::show(tx, &of).await.map_err(refused)?;
+            let held = store::import::lock_succeeded(tx, of).await?;
+            let shown = store::organization::show(tx, of, within).await.map_err(refused)?;
             self.context.announce_organizations(tx, shown.clone()).await?;
             let shown = count(shown.len())?.cast_unsigned();
-            match &of {
+            match of {
                 Approved::Import(id) if held == 0 => {
                     return Err(Error::OrganizationsNotReady(format!("import {id}")));
                 }
@@ -61,20 +120,21 @@ impl Imports {
                 }
             }
             if shown > 0 {
-                store::import::note_approval(tx, &of, self.context.env.now()).await?;
-                causeway_audit::append(tx, &subject, self.context.env.now()).await?;
+                store::import::note_approval(tx, of, self.context.env.now()).await?;
+                // The call has one row, which is written with its first change.
+                if let Some(subject) = &done.subject {
+                    causeway_audit::append(tx, subject, self.context.env.now()).await?;
+                }
             }
             self.context.env.failpoint("region.approve.prepared").await?;
-            (shown, store::import::succeeded(tx, &of).await?)
+            (shown, store::import::succeeded(tx, of).await?)
         })?;
-        self.context.env.failpoint("region.approve.committed").await?;
         if shown > 0 {
-            tracing::info!(organizations = shown, "hidden organizations are visible now");
+            done.subject = None;
         }
-        for import in imports {
-            self.report_again(import);
-        }
-        Ok(shown)
+        done.shown += shown;
+        done.imports.extend(imports);
+        Ok(())
     }
 
     fn approved(&self, of: &Approved) -> Subject {
