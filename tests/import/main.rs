@@ -127,6 +127,8 @@ causeway_harness::on_each_store! {
     turns:
         a_small_import_ends_while_a_large_one_is_being_written,
         many_organizations_become_visible_in_parts,
+        a_small_import_ends_while_a_large_one_is_in_another_state,
+        an_import_has_no_turn_while_control_works_for_it,
         many_hidden_organizations_are_approved_in_parts,
         an_approval_ends_when_its_import_is_reverted,
         an_import_that_is_reverted_while_it_becomes_visible_is_hidden_at_once,

@@ -66,6 +66,67 @@ pub(crate) async fn a_small_import_ends_while_a_large_one_is_being_written(store
     cluster.stop().await;
 }
 
+/// The same in other states, each of which has its own pages or parts.
+pub(crate) async fn a_small_import_ends_while_a_large_one_is_in_another_state(store: Store) {
+    let mut small = Export::new();
+    small.organization(5_000, "small");
+    for (place, is_dry_run) in [("region.check.page_checked", true), ("region.finish.part_shown", false)] {
+        let failpoints = Failpoints::default();
+        let cluster = standing(store, &failpoints, |limits| {
+            (limits.imports_at_once, limits.organizations_a_transaction) = (1, 400);
+        })
+        .await;
+        let region = cluster.region(0);
+        let mut options = ImportOptions::default();
+        if is_dry_run {
+            options = options.dry_run();
+        }
+        failpoints.arm(place, Act::Hold, 0);
+        let large = region.begin(&organizations(1_003).to_bytes(), &options).await.expect("it begins");
+        let large = large.import.unwrap_or_default().import_id;
+        failpoints.held().await;
+        failpoints.arm("region.turn.passed", Act::Hold, 0);
+        let small = region.begin(&small.to_bytes(), &ImportOptions::default()).await.expect("it begins");
+        let small = small.import.unwrap_or_default().import_id;
+        let waits = region.wait_until(&small, |import| import.state() == ImportState::Writing).await;
+        waits.expect("it is planned");
+        failpoints.release();
+        failpoints.held().await;
+        assert_eq!(region.wait(&small).await.expect("it ends").state(), ImportState::Succeeded, "{place}");
+        let now = region.wait_until(&large, |_| true).await.expect("it is there");
+        assert!(
+            matches!(now.state(), ImportState::Checking | ImportState::Finishing),
+            "{place}: {:?}",
+            now.state()
+        );
+        failpoints.release();
+        region.wait(&large).await.expect("it ends");
+        cluster.stop().await;
+    }
+}
+
+/// Control works on the slugs of the large import, and the region does something else meanwhile.
+pub(crate) async fn an_import_has_no_turn_while_control_works_for_it(store: Store) {
+    let mut small = Export::new();
+    small.organization(5_000, "small");
+    for place in ["control.bulk_create.committed", "control.confirm.committed"] {
+        let failpoints = Failpoints::default();
+        let cluster = standing(store, &failpoints, |limits| limits.imports_at_once = 1).await;
+        let (region, options) = (cluster.region(0), ImportOptions::default());
+        failpoints.arm(place, Act::Hold, 0);
+        let large = region.begin(&organizations(3).to_bytes(), &options).await.expect("it begins");
+        let large = large.import.unwrap_or_default().import_id;
+        failpoints.held().await;
+        let small = region.import(&small.to_bytes(), &options).await.expect("it ends");
+        assert_eq!(small.state(), ImportState::Succeeded, "{place}");
+        let now = region.wait_until(&large, |_| true).await.expect("it is there");
+        assert_eq!(now.state(), ImportState::ResolvingSlugs, "{place}");
+        failpoints.release();
+        assert_eq!(region.wait(&large).await.expect("it ends").state(), ImportState::Succeeded);
+        cluster.stop().await;
+    }
+}
+
 fn organizations(count: i64) -> Export {
     let mut export = Export::new();
     for pk in 1..=count {

@@ -5,7 +5,7 @@ use causeway_relocation::{
     finding::{Finding, FindingKind},
 };
 
-use super::{Import, ImportState, ImportedOrganization, context::ImportContext};
+use super::{Import, ImportState, ImportedOrganization, context::ImportContext, run::ImportRun};
 use crate::{error::Error, store};
 
 /// The model that defines who is an owner, and the rule for its rows.
@@ -25,7 +25,11 @@ pub(super) fn without_owner(organization: &ImportedOrganization, is_dry_run: boo
 
 /// Checks all organizations of an import, page by page. If the process dies in between, the check continues after
 /// the last page whose findings were committed.
-pub(super) async fn check_owners(context: &ImportContext, import: &Import) -> Result<(), Error> {
+pub(super) async fn check_owners(
+    context: &ImportContext,
+    import: &Import,
+    run: &mut ImportRun,
+) -> Result<(), Error> {
     let Some((model, needs)) = owners(&context.catalog) else { return Ok(()) };
     let mut after = store::import::owners_checked(&context.db, import.id).await?;
     loop {
@@ -43,5 +47,6 @@ pub(super) async fn check_owners(context: &ImportContext, import: &Import) -> Re
             store::import::set_owners_checked(lease, after).await?;
             context.add_findings(lease, ImportState::Writing, &findings).await?;
         })?;
+        run.pass_turn(context, import.id).await?;
     }
 }

@@ -88,6 +88,29 @@ impl ImportRun {
         pass_throttle(context, id, &self.running_import, &mut self.moved, cost).await
     }
 
+    /// Does what control works on and this process only waits for, without a turn meanwhile.
+    ///
+    /// # Errors
+    /// Those of the work, or if the service stops, or the import has been moved or paused meanwhile.
+    pub(super) async fn without_turn<T>(
+        &mut self,
+        context: &ImportContext,
+        id: Uuid,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        if let Some(turn) = &mut self.turn {
+            turn.give_up();
+        }
+        let outcome = work.await?;
+        let Some(turn) = &mut self.turn else { return Ok(outcome) };
+        tokio::select! {
+            taken = turn.take(context) => taken?,
+            // Never an error: the sender lives as long as the import runs.
+            _ = self.moved.changed() => return Err(Error::Superseded(id)),
+        }
+        Ok(outcome)
+    }
+
     /// Gives the turn to another import if one waits; see [`Turn::pass`].
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! Turns: a process works on a limited number of imports at once, and the one that has waited longest is next. A turn
 //! is a chunk, or another piece of work of that size. An import that has more to do gives its turn to those that wait,
-//! and queues up again. So a small import does not wait for the end of a large one.
+//! and queues up again. So a small import does not wait for the end of a large one. While control works for an import,
+//! which may take minutes, the import has no turn.
 
 use std::sync::{
     Arc,
@@ -91,8 +92,21 @@ impl Turn {
         if !self.is_awaited() {
             return Ok(());
         }
-        self.place = None;
+        self.give_up();
         context.env.failpoint("region.turn.passed").await?;
+        self.take(context).await
+    }
+
+    /// Ends the turn until the next [`Turn::take`].
+    pub(crate) fn give_up(&mut self) {
+        self.place = None;
+    }
+
+    /// Waits for the next turn after [`Turn::give_up`].
+    ///
+    /// # Errors
+    /// If the service stops.
+    pub(crate) async fn take(&mut self, context: &Context) -> Result<(), Error> {
         self.place = self.turns.turn(context).await?.place;
         Ok(())
     }

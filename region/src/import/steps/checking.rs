@@ -71,9 +71,13 @@ pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut Impo
 
 /// Asks control what would happen to the slugs, and checks which organizations would have an owner. If several
 /// organizations come to the same slug, one that wants it unchanged gets it first; of those, the first one.
-async fn check_organizations(context: &ImportContext, import: &Import, run: &ImportRun) -> Result<(), Error> {
+async fn check_organizations(
+    context: &ImportContext,
+    import: &Import,
+    run: &mut ImportRun,
+) -> Result<(), Error> {
     let needs_owner = owners(&context.catalog).is_some();
-    let has_owner = |organization: &ImportedOrganization| {
+    let has_owner = |run: &ImportRun, organization: &ImportedOrganization| {
         run.dry_run.as_ref().is_none_or(|dry_run| dry_run.has_one(organization.id))
     };
     let wanted = store::imported::wanted_slugs(&context.db, import.id).await?;
@@ -90,7 +94,7 @@ async fn check_organizations(context: &ImportContext, import: &Import, run: &Imp
             .filter_map(|(organization, check)| finding(organization, check))
             .collect();
         let counts = changed_by_slugs(&page, &findings)?;
-        let ownerless = page.iter().filter(|organization| needs_owner && !has_owner(organization));
+        let ownerless = page.iter().filter(|organization| needs_owner && !has_owner(run, organization));
         findings.extend(ownerless.map(|organization| without_owner(organization, true)));
         let checked: Vec<_> = checked.into_iter().map(|it| (it.would_become, it.plan)).collect();
         transact_leased!(context, import, |lease| {
@@ -98,6 +102,8 @@ async fn check_organizations(context: &ImportContext, import: &Import, run: &Imp
             store::model_counts::add(lease, &counts).await?;
             context.add_findings(lease, ImportState::Checking, &findings).await?;
         })?;
+        context.env.failpoint("region.check.page_checked").await?;
+        run.pass_turn(context, import.id).await?;
     }
 }
 

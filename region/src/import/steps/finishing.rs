@@ -74,6 +74,7 @@ pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut Impo
         }
         context.env.failpoint("region.finish.part_shown").await?;
         after = last;
+        run.pass_turn(context, import.id).await?;
     }
     let bytes = |keys: &SharedKeys| keys.read().unwrap_or_else(PoisonError::into_inner).bytes();
     let key_map_bytes = run.keys.as_ref().map_or(0, bytes);

@@ -55,7 +55,7 @@ async fn resolve_org_slugs(
         return slugs_are_final(context, import).await;
     }
     if import.slug_attempt == 0 {
-        return choose_operation(context, import).await;
+        return choose_operation(context, import, run).await;
     }
     let operation = operation_id(import.id, import.slug_attempt);
     match ask_or_confirm(context, import, run, operation).await {
@@ -96,7 +96,8 @@ async fn ask_or_confirm(
     if !import.slugs_written {
         if import.slug_attempt > 1 {
             let former = operation_id(import.id, import.slug_attempt - 1);
-            match context.ask(context.control.release_slugs(former)).await {
+            let released = context.ask(context.control.release_slugs(former));
+            match run.without_turn(context, import.id, released).await {
                 // Control was put back from an older copy.
                 Err(Error::Control(error)) if error.reason() == Some(ErrorReason::OperationNotFound) => {}
                 released => {
@@ -106,7 +107,8 @@ async fn ask_or_confirm(
         }
         return ask_and_write(context, import, run, operation).await;
     }
-    let confirmed = context.ask(context.control.confirm_slugs(operation)).await?;
+    let confirmed = context.ask(context.control.confirm_slugs(operation));
+    let confirmed = run.without_turn(context, import.id, confirmed).await?;
     context.env.failpoint("region.slugs.confirmed").await?;
     if confirmed < import.organization_count {
         // An operator has released some of its organizations before they were confirmed.
@@ -124,13 +126,18 @@ async fn slugs_are_final(context: &ImportContext, import: &Import) -> Result<(),
 }
 
 /// Stores what will be requested. Control may not know of organizations that were here before Causeway.
-async fn choose_operation(context: &ImportContext, import: &Import) -> Result<(), Error> {
+async fn choose_operation(
+    context: &ImportContext,
+    import: &Import,
+    run: &mut ImportRun,
+) -> Result<(), Error> {
     let mut after = 0;
     while let Some((last, _)) = context.organizations_after(import.id, after).await? {
         transact_leased!(context, import, |lease| {
             store::imported::find_taken_in_region(lease, after, last).await?;
         })?;
         after = last;
+        run.pass_turn(context, import.id).await?;
     }
     transact_leased!(context, import, |lease| {
         store::import::next_slug_attempt(lease, 1).await?;
@@ -151,8 +158,8 @@ async fn ask_and_write(
         return ask_again(context, import, run).await;
     }
     let batches = slug_requests(context, import).await?;
-    let answer =
-        context.ask(context.control.bulk_create_organization_slug_reservations(operation, batches)).await?;
+    let asked = context.control.bulk_create_organization_slug_reservations(operation, batches);
+    let answer = run.without_turn(context, import.id, context.ask(asked)).await?;
     context.env.failpoint("region.slugs.answered").await?;
     let given: HashMap<i64, ResolvedSlug> =
         answer.into_iter().map(|given| (given.organization_id, given)).collect();

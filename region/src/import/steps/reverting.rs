@@ -53,11 +53,11 @@ pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut Impo
     transact!(Error, context.db, |tx| {
         context.assert_lease(tx, import).await?;
     })?;
-    hide_organizations(context, import).await?;
+    hide_organizations(context, import, run).await?;
     context.register().await?;
     context.ask(context.control.revert_import(import.id, Vec::new())).await?;
     context.env.failpoint("region.revert.closed").await?;
-    adopt_chunks(context, import).await?;
+    adopt_chunks(context, import, run).await?;
     context.env.failpoint("region.revert.adopted").await?;
     let models = |silo, deferred| -> Vec<String> {
         let of = |model: &&Model| model.silo == silo && model.rules.deferred == deferred;
@@ -66,11 +66,11 @@ pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut Impo
     revert_chunks(context, import, run, models(Silo::Control, true)).await?;
     let here = [models(Silo::Region, false), models(Silo::Region, true)].concat();
     revert_chunks(context, import, run, here).await?;
-    report_needed_rows(context, import).await?;
+    report_needed_rows(context, import, run).await?;
     context.env.failpoint("region.revert.reported").await?;
     // Before the users: in a database of the product, memberships that its workers have noted at control go with the
     // organizations, and would keep the users.
-    release_organizations(context, import).await?;
+    release_organizations(context, import, run).await?;
     context.env.failpoint("region.revert.released").await?;
     revert_chunks(context, import, run, models(Silo::Control, false)).await?;
     forget_returned(context, import).await?;
@@ -85,7 +85,11 @@ pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut Impo
 }
 
 /// Hides the organizations of an import that is being reverted.
-async fn hide_organizations(context: &ImportContext, import: &Import) -> Result<(), Error> {
+async fn hide_organizations(
+    context: &ImportContext,
+    import: &Import,
+    run: &mut ImportRun,
+) -> Result<(), Error> {
     let mut after = 0;
     while let Some((last, _)) = context.organizations_after(import.id, after).await? {
         transact_leased!(context, import, |lease| {
@@ -93,12 +97,13 @@ async fn hide_organizations(context: &ImportContext, import: &Import) -> Result<
             context.announce_organizations(lease, hidden).await?;
         })?;
         after = last;
+        run.pass_turn(context, import.id).await?;
     }
     Ok(())
 }
 
 /// Records chunks that control has written and this region has not recorded.
-async fn adopt_chunks(context: &ImportContext, import: &Import) -> Result<(), Error> {
+async fn adopt_chunks(context: &ImportContext, import: &Import, run: &mut ImportRun) -> Result<(), Error> {
     let mut page_token = String::new();
     loop {
         let page = context.ask(context.control.list_import_chunks(import.id, page_token, true)).await?;
@@ -142,6 +147,7 @@ async fn adopt_chunks(context: &ImportContext, import: &Import) -> Result<(), Er
         if page_token.is_empty() {
             return Ok(());
         }
+        run.pass_turn(context, import.id).await?;
     }
 }
 
@@ -273,7 +279,11 @@ async fn note_reverted(
 }
 
 /// Reports to control which of its rows this region still refers to, now that the import's rows here are gone.
-async fn report_needed_rows(context: &ImportContext, import: &Import) -> Result<(), Error> {
+async fn report_needed_rows(
+    context: &ImportContext,
+    import: &Import,
+    run: &mut ImportRun,
+) -> Result<(), Error> {
     let references = References::across(&context.fitted_here().await?, Silo::Region);
     let mut after = (-1, 0);
     loop {
@@ -300,25 +310,32 @@ async fn report_needed_rows(context: &ImportContext, import: &Import) -> Result<
                 context.ask(context.control.revert_import(import.id, needed)).await?;
             }
         }
+        run.pass_turn(context, import.id).await?;
     }
 }
 
 /// Releases the slugs of the organizations that are gone, which removes these from control's directory. Those that
 /// stay are hidden there too.
-async fn release_organizations(context: &ImportContext, import: &Import) -> Result<(), Error> {
+async fn release_organizations(
+    context: &ImportContext,
+    import: &Import,
+    run: &mut ImportRun,
+) -> Result<(), Error> {
     let mut after = 0;
     loop {
         let gone = store::imported::gone(&context.db, import.id, after, RELEASED).await?;
         let Some(last) = gone.last() else { break };
         after = *last;
         context.ask(context.control.release_organizations(gone)).await?;
+        run.pass_turn(context, import.id).await?;
     }
     let mut number = context.next_report_number().await?;
     let mut kept = store::imported::still_there(&context.db, import.id, 0).await?;
     if kept.is_empty() {
         // So that a call that is still on its way can no longer reserve anything.
         for attempt in 1..=import.slug_attempt {
-            match context.ask(context.control.release_slugs(operation_id(import.id, attempt))).await {
+            let released = context.ask(context.control.release_slugs(operation_id(import.id, attempt)));
+            match run.without_turn(context, import.id, released).await {
                 Err(Error::Control(error)) if error.reason() == Some(ErrorReason::OperationNotFound) => {}
                 released => released?,
             }
@@ -342,6 +359,7 @@ async fn release_organizations(context: &ImportContext, import: &Import) -> Resu
         context.report_organizations(number, report, false).await?;
         number = context.next_report_number().await?;
         kept = store::imported::still_there(&context.db, import.id, after).await?;
+        run.pass_turn(context, import.id).await?;
     }
     Ok(())
 }

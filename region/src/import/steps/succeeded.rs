@@ -2,7 +2,7 @@
 //!
 //! | died after | what is left | what the restarted region does |
 //! | --- | --- | --- |
-//! | the report | the directory has them, the import is not marked as reported | reports again, which changes nothing |
+//! | reporting some or all | the directory has them, the import is not marked as reported | reports again, which changes nothing |
 //! | marking the import | everything | nothing |
 
 use std::collections::HashMap;
@@ -16,7 +16,7 @@ use causeway_relocation::{
 use crate::{
     convert::directory_status,
     error::Error,
-    import::{Import, ImportState, context::ImportContext, run::ImportRun},
+    import::{Import, ImportState, ImportedOrganization, context::ImportContext, run::ImportRun},
     store,
 };
 
@@ -26,7 +26,7 @@ pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut Impo
     context.remove_spool(import.id).await;
     context.register().await?;
     let mut after = 0;
-    let mut findings = Vec::new();
+    let mut is_first = true;
     loop {
         let page = store::imported::organizations(&context.db, import.id, after).await?;
         let Some(last) = page.last() else { break };
@@ -46,19 +46,27 @@ pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut Impo
         let refused = context.report_organizations(number, reported.collect(), false).await?;
         let refused: HashMap<i64, String> =
             refused.into_iter().map(|refused| (refused.organization_id, refused.message)).collect();
-        findings.extend(page.iter().filter_map(|organization| {
+        let finding = |organization: &ImportedOrganization| {
             let message = refused.get(&organization.id)?;
             let reason = format!("control's directory does not take it: {message}");
             Some(organization.place(Finding::new(FindingKind::NotInDirectory, reason).model(ORGANIZATION)))
-        }));
+        };
+        let findings: Vec<Finding> = page.iter().filter_map(finding).collect();
+        if is_first || !findings.is_empty() {
+            transact_leased!(context, import, |lease| {
+                if is_first {
+                    // An import may be reported several times, and control answers the same again: the findings of an
+                    // earlier report are replaced. They contain what to do, and a comparison reports these organizations.
+                    store::finding::forget(lease, ImportState::Succeeded).await?;
+                }
+                context.add_findings(lease, ImportState::Succeeded, &findings).await?;
+            })?;
+            is_first = false;
+        }
         run.pass_turn(context, import.id).await?;
     }
     context.env.failpoint("region.report.answered").await?;
     transact_leased!(context, import, |lease| {
-        // An import may be reported several times, and control answers the same again: the findings of an earlier report
-        // are replaced. They contain what to do, and a comparison reports these organizations.
-        store::finding::forget(lease, ImportState::Succeeded).await?;
-        context.add_findings(lease, ImportState::Succeeded, &findings).await?;
         store::import::set_reported(lease, import.approvals, context.env.now()).await?;
     })?;
     Ok(context.env.failpoint("region.report.noted").await?)

@@ -20,7 +20,7 @@ use crate::{
 /// Writes all models of the organization scope except the deferred ones.
 pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut ImportRun) -> Result<(), Error> {
     import_in_organization_scope(context, import, run).await?;
-    check_owners(context, import).await?;
+    check_owners(context, import, run).await?;
     context.env.failpoint("region.models.written").await?;
     transact_leased!(context, import, |lease| {
         let (from, to) = (ImportState::Writing, ImportState::ResolvingSlugs);
