@@ -134,6 +134,7 @@ causeway_harness::on_each_store! {
         an_import_that_is_reverted_while_it_becomes_visible_is_hidden_at_once,
         slugs_that_the_region_has_after_all_are_asked_for_again;
     watches:
+        a_watcher_gets_the_filter_at_first_and_at_the_end,
         a_hundred_who_watch_one_import_share_one_reader;
     findings:
         findings_are_kept_up_to_a_limit_and_counted_past_it,

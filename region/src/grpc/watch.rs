@@ -150,7 +150,11 @@ impl Reader {
                     return;
                 }
             };
-            let import = view_to_proto(view.clone(), self.imports.context());
+            let mut import = view_to_proto(view.clone(), self.imports.context());
+            if !view.import.state.is_final() {
+                // It can be as large as a message, and each watcher has got it with the first one.
+                import.filter = None;
+            }
             self.report.send_replace(Some(Ok(Arc::new(import))));
             if ends && view.import.state.is_final() {
                 return;
