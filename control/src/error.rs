@@ -346,7 +346,7 @@ pub enum Error {
         "operation {operation_id} is confirmed: its slug is that of an organization; rename the organization instead"
     )]
     OperationConfirmed {
-        /// The operation of the rename.
+        /// The operation from the request.
         operation_id: Uuid,
     },
     /// The maximum number of feed readers is reached, or a newer stream of the same region took this stream's place.

@@ -345,7 +345,7 @@ async fn temporary(control: &Client, args: &ReleaseOperation) -> Result<Option<S
 
 async fn release_operation(control: &Client, args: &ReleaseOperation) -> anyhow::Result<Outcome> {
     let operation = args.operation;
-    // Without this check, releasing would also free slugs that were confirmed long ago and that organizations have.
+    // What is confirmed belongs to organizations. The region may confirm it right after this.
     let Some(found) = temporary(control, args).await? else {
         output::note(&format!(
             "operation {operation} has no temporary reservation: it is unknown, done, or was released before; nothing was \
@@ -357,6 +357,7 @@ async fn release_operation(control: &Client, args: &ReleaseOperation) -> anyhow:
         region: found.region.clone(),
         operation_id: operation.to_string(),
         refusal: None,
+        only_unconfirmed: true,
     });
     control.answer(control.reservations().release_organization_slug_reservations(request)).await?;
     output::note(&format!(

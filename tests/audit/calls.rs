@@ -69,6 +69,7 @@ async fn make_every_call(cluster: &Cluster, failpoints: &Failpoints) {
         region: "us".to_owned(),
         operation_id: Uuid::from_u128(72).to_string(),
         refusal: None,
+        only_unconfirmed: false,
     };
     control.reservations().release_organization_slug_reservations(release).await.expect("released");
     // Reserved and confirmed for an organization that the region does not have: a comparison frees that.

@@ -8,9 +8,9 @@ use causeway_proto::{
     control::v1::{
         BulkCreateHeader, BulkCreateOrganizationSlugReservationsRequest as Message,
         ConfirmOrganizationSlugReservationsRequest, LeaseIdsRequest, ListSlugReservationsRequest,
-        OrganizationSlugRequest, OrganizationSlugRequestBatch, RegisterRegionRequest, ReservationType,
-        ResolveSlugRequest, ResolvedSlug, WatchSlugReservationsRequest,
-        bulk_create_organization_slug_reservations_request::Part,
+        OrganizationSlugRequest, OrganizationSlugRequestBatch, RegisterRegionRequest,
+        ReleaseOrganizationSlugReservationsRequest, ReservationType, ResolveSlugRequest, ResolvedSlug,
+        SlugRefusal, WatchSlugReservationsRequest, bulk_create_organization_slug_reservations_request::Part,
         directory_service_client::DirectoryServiceClient, region_service_client::RegionServiceClient,
         slug_reservation_service_client::SlugReservationServiceClient,
     },
@@ -30,7 +30,7 @@ use tonic::{
 };
 use uuid::Uuid;
 
-use crate::support::{Fixture, WATCHES, operation};
+use crate::support::{Fixture, WATCHES, bulk_create, operation, wanted};
 
 /// A server on the loopback interface. It ends when this is dropped.
 pub(crate) struct Served {
@@ -215,6 +215,40 @@ pub(crate) async fn failures_carry_their_reason(fixture: Fixture) {
     fixture.control.stop().await;
     let outcome = directory.resolve_slug(ResolveSlugRequest { slug: "nobody".to_owned() }).await;
     refused(outcome, Code::Unavailable, ErrorReason::ShuttingDown);
+}
+
+/// An operator has seen that an operation is not confirmed, and the region confirms it before the call arrives.
+pub(crate) async fn what_is_confirmed_meanwhile_is_not_released_for_an_operator(fixture: Fixture) {
+    let fixture = fixture.with_regions(&["us"]).await;
+    let reservations = fixture.control.slug_reservations();
+    bulk_create(&fixture.control, "us", operation(1), vec![wanted(1, "acme")]).await.expect("reserved");
+    bulk_create(&fixture.control, "us", operation(2), vec![wanted(2, "birch")]).await.expect("reserved");
+    reservations.confirm("us", operation(1)).await.expect("confirmed");
+    let mut client = serve(&fixture.control).await.reservations();
+    let request = |number| ReleaseOrganizationSlugReservationsRequest {
+        region: "us".to_owned(),
+        operation_id: operation(number).to_string(),
+        refusal: None,
+        only_unconfirmed: true,
+    };
+    let refused =
+        client.release_organization_slug_reservations(request(1)).await.expect_err("it is confirmed");
+    assert_eq!(reason_of(&refused), Some(ErrorReason::OperationConfirmed));
+    let with_refusal = ReleaseOrganizationSlugReservationsRequest {
+        refusal: Some(SlugRefusal {
+            reason: ErrorReason::OrganizationNotFound.into(),
+            message: "gone".to_owned(),
+        }),
+        ..request(2)
+    };
+    let refused = client.release_organization_slug_reservations(with_refusal).await.expect_err("not both");
+    assert_eq!(reason_of(&refused), Some(ErrorReason::InvalidArgument));
+    for _ in 0..2 {
+        let released = client.release_organization_slug_reservations(request(2)).await.expect("released");
+        assert_eq!(released.into_inner().released_count, 1);
+    }
+    let left: Vec<String> = fixture.reservations().await.into_iter().map(|it| it.slug).collect();
+    assert_eq!(left, ["acme"]);
 }
 
 pub(crate) async fn pages_are_asked_for_by_token(fixture: Fixture) {

@@ -232,6 +232,7 @@ on_each_store! {
         a_bulk_creation_goes_both_ways_in_batches,
         a_stream_out_of_order_is_refused,
         failures_carry_their_reason,
+        what_is_confirmed_meanwhile_is_not_released_for_an_operator,
         pages_are_asked_for_by_token,
         as_many_watches_are_open_at_once_as_the_limit;
     requests:

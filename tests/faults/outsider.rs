@@ -176,6 +176,7 @@ impl<'a> SimulatedRegion<'a> {
                 region: NAME.to_owned(),
                 operation_id: rival.clone(),
                 refusal: None,
+                only_unconfirmed: false,
             };
             let _either =
                 retry_until_ok_or_refused(self.cluster, "releasing slugs", &[OperationNotFound], || async {
@@ -316,6 +317,7 @@ impl<'a> SimulatedRegion<'a> {
             region: NAME.to_owned(),
             operation_id: self.plan.ids[2].clone(),
             refusal: None,
+            only_unconfirmed: false,
         };
         retry_until_ok(self.cluster, "releasing slugs", || async {
             let mut reservations = self.controls.next(self.cluster).reservations();

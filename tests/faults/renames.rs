@@ -71,6 +71,7 @@ pub(crate) async fn give_up(cluster: &Cluster, region: usize, operation_id: &str
         region: cluster.region_name(region).to_owned(),
         operation_id: operation_id.to_owned(),
         refusal: None,
+        only_unconfirmed: false,
     };
     let controls = Controls::default();
     let refusals = [ErrorReason::OperationNotFound, ErrorReason::OperationConfirmed];

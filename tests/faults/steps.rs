@@ -181,6 +181,7 @@ async fn steps_in_parts(cluster: &Cluster) -> anyhow::Result<()> {
         region: "de".to_owned(),
         operation_id: id(3),
         refusal: None,
+        only_unconfirmed: false,
     };
     driver::retry_until_ok(cluster, "releasing slugs", || async {
         let mut reservations = controls.next(cluster).reservations();

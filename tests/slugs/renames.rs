@@ -242,6 +242,7 @@ async fn given_up(
         region: "us".to_owned(),
         operation_id: impatient.operation_id.clone(),
         refusal: None,
+        only_unconfirmed: false,
     };
     control.reservations().release_organization_slug_reservations(release).await.expect("released");
     (id, old, impatient)

@@ -222,11 +222,19 @@ impl SlugReservationService for Handler {
         &self,
         request: Request<ReleaseOrganizationSlugReservationsRequest>,
     ) -> Result<Response<ReleaseOrganizationSlugReservationsResponse>, Status> {
-        let ReleaseOrganizationSlugReservationsRequest { region, operation_id, refusal } =
+        let ReleaseOrganizationSlugReservationsRequest { region, operation_id, refusal, only_unconfirmed } =
             request.into_inner();
         let operation_id = uuid("operation_id", &operation_id)?;
         let refusal = refusal.map(|it| renames::refusal(it.reason(), &it.message)).transpose()?;
-        let released_count = self.reservations.release_or_refuse(&region, operation_id, refusal).await?;
+        let released_count = match (only_unconfirmed, refusal) {
+            (false, refusal) => self.reservations.release_or_refuse(&region, operation_id, refusal).await?,
+            (true, None) => self.reservations.release_stuck(&region, operation_id).await?,
+            (true, Some(_)) => {
+                return Err(
+                    Error::invalid("only_unconfirmed", "must not be set together with refusal").into()
+                );
+            }
+        };
         Ok(Response::new(ReleaseOrganizationSlugReservationsResponse { released_count }))
     }
 

@@ -131,6 +131,7 @@ impl ControlClient {
             region: self.region.clone(),
             operation_id: operation_id.to_string(),
             refusal,
+            only_unconfirmed: false,
         };
         self.call(
             "causeway.control.v1.SlugReservationService/ReleaseOrganizationSlugReservations",
