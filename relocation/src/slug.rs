@@ -3,6 +3,8 @@
 use deunicode::deunicode_with_tofu;
 use sha2::{Digest as _, Sha256};
 
+use crate::catalog::reserved_project_slugs;
+
 /// The length of the suffix of each further candidate. Suffixes are computed from the record, so a longer one is needed
 /// only for a file that was crafted to contain the shorter ones.
 const SUFFIXES: [usize; 3] = [4, 8, 24];
@@ -42,10 +44,11 @@ pub fn candidate(model: &str, pk: i64, name: &str, most: usize, attempt: usize) 
         let kind = model.rsplit_once('.').map_or(model, |(_, kind)| kind);
         base = normalize(kind, most);
     }
-    // A slug of digits alone could be mistaken for an id, and a slug made from the model's name identifies nothing.
-    // Both get a suffix.
+    let is_reserved = model == "sentry.project" && reserved_project_slugs().any(|word| word == base);
+    // A slug of digits alone could be mistaken for an id, a slug made from the model's name identifies nothing, and a
+    // reserved word is a page of the application. These get a suffix.
     let suffix = match attempt.checked_sub(1) {
-        None if !is_number => return Some(base),
+        None if !is_number && !is_reserved => return Some(base),
         None => SUFFIXES.first(),
         Some(further) => SUFFIXES.get(further),
     };
@@ -68,6 +71,13 @@ mod tests {
         assert_eq!(of("Ticket Booth", 0), "ticket-booth");
         assert_eq!(of("Größe_2", 0), "grosse-2");
         assert_eq!(of(&"ab ".repeat(30), 0).len(), 50);
+    }
+
+    #[test]
+    fn a_reserved_word_gets_a_suffix_if_it_is_for_a_project() {
+        assert!(of("Settings", 0).starts_with("settings-"), "{}", of("Settings", 0));
+        assert_eq!(of("Setting", 0), "setting");
+        assert_eq!(candidate("sentry.team", 7, "Settings", 50, 0).unwrap(), "settings");
     }
 
     #[test]

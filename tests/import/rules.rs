@@ -35,6 +35,9 @@ pub(crate) async fn a_project_or_team_without_a_slug_gets_one_from_its_name(stor
     project(&mut export, 4, 2, json!(null), "Ticket Booth");
     project(&mut export, 5, 2, json!(null), "ticket_booth");
     project(&mut export, 6, 2, json!(null), "404");
+    // The application has pages of these names. Who has such a slug keeps it.
+    project(&mut export, 8, 2, json!(null), "Settings");
+    project(&mut export, 9, 2, json!("teams"), "Teams");
     export.push("sentry.project", 7, &json!({"organization": 2, "name": "Größe"}));
     export.push("sentry.team", 1, &json!({"organization": 1, "slug": "", "name": "Night"}));
     export.push("sentry.team", 2, &json!({"organization": 1, "slug": null, "name": "***"}));
@@ -46,14 +49,17 @@ pub(crate) async fn a_project_or_team_without_a_slug_gets_one_from_its_name(stor
     let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
     let slug = |pk: i64| text(&account, "sentry.project", pk, "slug");
     assert_eq!([slug(2), slug(4), slug(7)], ["ticket-booth", "ticket-booth", "grosse"]);
-    for (pk, front) in [(1, "ticket-booth-"), (3, "ticket-booth-"), (5, "ticket-booth-"), (6, "404-")] {
+    assert_eq!(slug(9), "teams");
+    for (pk, front) in
+        [(1, "ticket-booth-"), (3, "ticket-booth-"), (5, "ticket-booth-"), (6, "404-"), (8, "settings-")]
+    {
         assert!(slug(pk).starts_with(front), "{pk}: {}", slug(pk));
     }
     assert_ne!(slug(1), slug(3));
     assert_eq!(text(&account, "sentry.team", 1, "slug"), "night");
     assert!(text(&account, "sentry.team", 2, "slug").starts_with("team-"));
     assert_eq!(text(&account, "sentry.monitor", 1, "slug"), "back-up");
-    assert_eq!(kinds(&account), [("SLUG_MADE", 9)].into());
+    assert_eq!(kinds(&account), [("SLUG_MADE", 10)].into());
 
     // The same file gives the same slugs.
     let (_, again) = import(&cluster, &export, &ImportOptions::default()).await;

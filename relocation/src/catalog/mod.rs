@@ -414,10 +414,16 @@ impl Catalog {
 
 /// The words that no organization may have as its slug, in lower case.
 pub fn reserved_organization_slugs() -> impl Iterator<Item = &'static str> {
-    include_str!("../../reserved-organization-slugs.txt")
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
+    lines(include_str!("../../reserved-organization-slugs.txt"))
+}
+
+/// The words that the product gives no project as its slug, in lower case. A project that has one in a file keeps it.
+pub fn reserved_project_slugs() -> impl Iterator<Item = &'static str> {
+    lines(include_str!("../../reserved-project-slugs.txt"))
+}
+
+fn lines(text: &'static str) -> impl Iterator<Item = &'static str> {
+    text.lines().map(str::trim).filter(|line| !line.is_empty())
 }
 
 #[cfg(test)]

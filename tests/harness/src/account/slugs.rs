@@ -1,6 +1,7 @@
 //! Slugs that the import makes for records without one: from the name, and unique among the records of the same owner.
 
 use causeway_proto::relocation::v1::FindingKind;
+use causeway_relocation::catalog::reserved_project_slugs;
 
 use super::{case::AuditCase, file::FileRecord};
 
@@ -47,7 +48,9 @@ impl AuditCase<'_> {
         let Some(plain) = plain(record.text("name").unwrap_or_default()) else {
             return Some(is_slug && is_new);
         };
-        let free = !neighbours().any(|other| other.text("slug") == Some(plain.as_str()));
+        // The application has pages of these names, beside its pages of projects.
+        let is_page = record.model == "sentry.project" && reserved_project_slugs().any(|page| page == plain);
+        let free = !is_page && !neighbours().any(|other| other.text("slug") == Some(plain.as_str()));
         let wants = |other: &&std::sync::Arc<FileRecord>| {
             lacks_slug(other) && other.text("name").and_then(self::plain).as_deref() == Some(plain.as_str())
         };
