@@ -225,6 +225,8 @@ impl Db {
                     SqlitePoolOptions::new()
                         .max_connections(most)
                         .acquire_timeout(options.acquire_timeout)
+                        // A wait for other writers is nothing to be warned of.
+                        .acquire_slow_level(LevelFilter::Debug)
                         // There is no server that could have disconnected.
                         .test_before_acquire(false)
                 };

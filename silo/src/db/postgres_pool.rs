@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use log::LevelFilter;
 use sqlx::{
     Connection as _, Database, PgConnection, PgPool, Postgres,
     pool::PoolConnection,
@@ -111,6 +112,7 @@ impl PostgresPool {
         let pool = PgPoolOptions::new()
             .max_connections(options.max_connections)
             .acquire_timeout(options.acquire_timeout)
+            .acquire_slow_level(LevelFilter::Debug)
             .after_connect(move |connection, _| {
                 let (servers, statement_timeout) = (Arc::clone(&checks), statement_timeout.clone());
                 Box::pin(async move {
