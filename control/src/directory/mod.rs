@@ -54,6 +54,11 @@ fn at_most_a_batch<T>(field: &str, list: &[T]) -> Result<(), Error> {
     Ok(())
 }
 
+/// Whether a slug with a reservation of this type leads to its organization.
+fn resolves(kind: ReservationType) -> bool {
+    kind != ReservationType::TemporaryRenameAlias
+}
+
 impl Directory {
     pub(crate) fn new(db: Db, readers: Readers, env: Environment, feeds: Feeds) -> Self {
         Self { db, readers, env, feeds }
@@ -92,7 +97,7 @@ impl Directory {
             async move { store::directory::find(&db, slugs).await }
         });
         let found = found.await?.into_iter();
-        let known = found.filter(|(kind, _)| *kind != ReservationType::TemporaryRenameAlias);
+        let known = found.filter(|(kind, _)| resolves(*kind));
         Ok(known.map(|(_, organization)| organization).collect())
     }
 
@@ -148,17 +153,18 @@ impl Directory {
         candidates.sort_unstable();
         candidates.dedup();
         let found = store::directory::find(&self.db, candidates.clone()).await?;
-        let owners: HashMap<String, ResolvedOrganization> =
-            found.into_iter().map(|(_, owner)| (owner.slug.clone(), owner)).collect();
+        let owners: HashMap<String, (bool, ResolvedOrganization)> =
+            found.into_iter().map(|(kind, owner)| (owner.slug.clone(), (resolves(kind), owner))).collect();
         let in_product = match self.feeds.product_db() {
             Some(_) => store::product_db::resolved(&self.db, candidates).await?,
             None => Vec::new(),
         };
-        let in_product: HashMap<String, ResolvedOrganization> =
-            in_product.into_iter().map(|owner| (owner.slug.clone(), owner)).collect();
+        let in_product: HashMap<String, (bool, ResolvedOrganization)> =
+            in_product.into_iter().map(|owner| (owner.slug.clone(), (false, owner))).collect();
         // What the product has reserved for the organization itself is not taken.
         let owner = |wanted: &WantedSlug, slug: &str| {
-            let of_product = in_product.get(slug).filter(|it| it.organization_id != wanted.organization_id);
+            let of_product =
+                in_product.get(slug).filter(|(_, it)| it.organization_id != wanted.organization_id);
             owners.get(slug).or(of_product)
         };
         let mut given = HashSet::new();
@@ -180,11 +186,13 @@ impl Directory {
                 SlugForm::Invalid => SlugReason::Invalid,
             };
             let candidate = plan.base().to_owned();
+            let taken_by = owner(wanted, plan.base()).filter(|_| reason == SlugReason::Taken);
             SlugCheck {
                 slug: wanted.slug.clone(),
                 reason,
                 would_become: if gets { candidate.clone() } else { slug::preview(&candidate) },
-                taken_by: owner(wanted, plan.base()).filter(|_| reason == SlugReason::Taken).cloned(),
+                taken_by: taken_by.map(|(_, owner)| owner.clone()),
+                owner_is_public: taken_by.is_some_and(|(resolves, _)| *resolves),
                 id_taken_by: ids_of_others.get(&wanted.organization_id).cloned(),
                 candidate,
             }

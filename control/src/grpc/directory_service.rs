@@ -67,6 +67,17 @@ fn check(check: directory::SlugCheck) -> SlugCheck {
     }
 }
 
+/// What a region learns about its organizations when it asks for no import. Control does not check that these exist, so
+/// it tells no more than the region would learn by reserving the slugs, or by resolving them.
+fn compared(checked: directory::SlugCheck, region: &str) -> SlugCheck {
+    if let Some(other) = checked.id_taken_by {
+        return SlugCheck { slug: checked.slug, id_taken_by_region: other, ..SlugCheck::default() };
+    }
+    let is_public = checked.owner_is_public;
+    let taken_by = checked.taken_by.filter(|owner| is_public || owner.region == region);
+    check(directory::SlugCheck { taken_by, ..checked })
+}
+
 fn reported(
     (index, organization): (usize, ReportedOrganization),
 ) -> Result<directory::ReportedOrganization, Error> {
@@ -158,13 +169,26 @@ impl DirectoryService for Handler {
     ) -> Result<Response<CheckSlugsResponse>, Status> {
         let is_bound = bound_caller(&request).is_some();
         let CheckSlugsRequest { slugs, organizations, region, import_id } = request.into_inner();
-        // A comparison asks for no import, but only about organizations that exist.
+        // A comparison asks for no import, but only about organizations by their ids.
         let names_organizations = slugs.is_empty() && organizations.iter().all(|it| it.organization_id > 0);
         let must_say = is_bound && !names_organizations;
         planning::check(&self.imports, must_say, &region, &import_id).await?;
+        // The organizations of an import that is planned have no ids yet.
+        if is_bound
+            && !import_id.is_empty()
+            && let Some(index) = organizations.iter().position(|it| it.organization_id != 0)
+        {
+            let field = format!("organizations[{index}].organization_id");
+            return Err(Error::invalid(field, "must be 0 in a question for an import").into());
+        }
         let organizations = organizations.into_iter().map(wanted).collect();
-        let checks = self.directory.check_all(slugs, organizations, filter(region).as_deref()).await?;
-        Ok(Response::new(CheckSlugsResponse { checks: checks.into_iter().map(check).collect() }))
+        let asked_by = filter(region);
+        let checks = self.directory.check_all(slugs, organizations, asked_by.as_deref()).await?;
+        let told = |checked| match asked_by.as_deref() {
+            Some(region) if is_bound && import_id.is_empty() => compared(checked, region),
+            _ => check(checked),
+        };
+        Ok(Response::new(CheckSlugsResponse { checks: checks.into_iter().map(told).collect() }))
     }
 
     async fn report_organizations(

@@ -33,6 +33,9 @@ pub struct SlugCheck {
     pub candidate: String,
     /// The organization that has the candidate; `None` if it is free, or taken only within the same request or region.
     pub taken_by: Option<ResolvedOrganization>,
+    /// Whether everybody can learn that it has the candidate, because the slug resolves: it is not one that is only
+    /// temporarily reserved, and not one that only the product knows.
+    pub owner_is_public: bool,
     /// The region that the id of the organization belongs to, if that is not the region that asks.
     pub id_taken_by: Option<String>,
 }

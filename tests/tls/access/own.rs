@@ -3,8 +3,9 @@
 use causeway_harness::cluster::{ImportOptions, bulk_create_messages, upload_messages};
 use causeway_proto::{
     control::v1::{
-        BulkCreateHeader, CheckSlugsRequest, FindRowsRequest, GetRegionRequest, ListRegionsRequest,
-        OrganizationSlugRequest, PlanImportRequest, SuspendRegionRequest,
+        BulkCreateHeader, CheckSlugsRequest, CreateOrganizationSlugReservationRequest, FindRowsRequest,
+        GetRegionRequest, ListRegionsRequest, OrganizationSlugRequest, PlanImportRequest, SlugCheck,
+        SlugVerdict, SuspendRegionRequest,
         bulk_create_organization_slug_reservations_request::Part as Bulk,
     },
     failure::reason_of,
@@ -173,12 +174,12 @@ async fn control_answers_a_region_about_rows_and_slugs_only_for_an_import_that_p
     assert_eq!(reason(written), Some(ErrorReason::ImportNotPlanning));
     let unsaid = us.directory().check_slugs(slugs("")).await.expect_err("for no import");
     assert_eq!(reason(unsaid), Some(ErrorReason::InvalidArgument));
-    // A comparison asks about organizations that exist.
-    let organizations =
-        vec![OrganizationSlugRequest { organization_id: 1, slug: "acme".to_owned(), ..Default::default() }];
-    let compared =
-        CheckSlugsRequest { organizations, region: "us".to_owned(), ..CheckSlugsRequest::default() };
-    us.directory().check_slugs(compared).await.expect("about an organization");
+    // An import that is planned has no organizations with ids yet.
+    let organizations = [0, 7].map(|id| asked(id, "acme")).to_vec();
+    let with_id = CheckSlugsRequest { organizations, slugs: vec![], ..slugs(&planned) };
+    let with_id = us.directory().check_slugs(with_id).await.expect_err("with an id");
+    assert_eq!(reason_of(&with_id), Some(ErrorReason::InvalidArgument));
+    assert!(with_id.message().starts_with("organizations[1].organization_id: "), "{with_id:?}");
     // An operator asks for no import.
     cluster
         .control()
@@ -186,6 +187,68 @@ async fn control_answers_a_region_about_rows_and_slugs_only_for_an_import_that_p
         .check_slugs(CheckSlugsRequest { region: String::new(), ..slugs("") })
         .await
         .expect("allowed");
+    cluster.stop().await;
+}
+
+fn asked(organization_id: i64, slug: &str) -> OrganizationSlugRequest {
+    OrganizationSlugRequest { organization_id, slug: slug.to_owned(), ..Default::default() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_comparison_learns_no_more_than_it_would_by_reserving() {
+    let (pki, cluster) = two_regions().await;
+    let mut of_eu = cluster.region(1).import(&example(), &ImportOptions::default()).await.expect("taken");
+    let of_eu = of_eu.organizations.pop().expect("it has one");
+    let eu = cluster.control_as(&caller(&pki, Role::Region, "eu")).expect("a URL");
+    let us = cluster.control_as(&caller(&pki, Role::Region, "us")).expect("a URL");
+    // Ids that nobody has leased, as an application gives them.
+    for (api, region, id, slug) in [(&eu, "eu", 5_001, "secret"), (&us, "us", 5_002, "own")] {
+        let reserve = CreateOrganizationSlugReservationRequest {
+            region: region.to_owned(),
+            operation_id: uuid::Uuid::from_u128(11).to_string(),
+            organization: Some(asked(id, slug)),
+        };
+        api.reservations().create_organization_slug_reservation(reserve).await.expect("it is free");
+    }
+    let organizations = vec![
+        // Of another region, with a slug that is free, one that resolves, and one that does not yet.
+        asked(of_eu.id, "free"),
+        asked(of_eu.id, &of_eu.slug),
+        asked(5_001, "secret"),
+        // Of nobody.
+        asked(6_001, "secret"),
+        asked(6_002, &of_eu.slug),
+        asked(6_003, "own"),
+        asked(6_004, "free-too"),
+    ];
+    let compared =
+        CheckSlugsRequest { organizations, region: "us".to_owned(), ..CheckSlugsRequest::default() };
+    let told = us.directory().check_slugs(compared.clone()).await.expect("it may ask").into_inner().checks;
+    let only_the_region = |slug: &str| SlugCheck {
+        slug: slug.to_owned(),
+        id_taken_by_region: "eu".to_owned(),
+        ..SlugCheck::default()
+    };
+    assert_eq!(told[..3], [only_the_region("free"), only_the_region(&of_eu.slug), only_the_region("secret")]);
+    let owner = |check: &SlugCheck| {
+        (check.verdict(), check.taken_by.as_ref().map(|owner| (owner.region.clone(), owner.organization_id)))
+    };
+    let owners: Vec<_> = told[3..].iter().map(owner).collect();
+    let known = |region: &str, id| Some((region.to_owned(), id));
+    assert_eq!(
+        owners,
+        [
+            (SlugVerdict::Taken, None),
+            (SlugVerdict::Taken, known("eu", of_eu.id)),
+            (SlugVerdict::Taken, known("us", 5_002)),
+            (SlugVerdict::Free, None),
+        ]
+    );
+    // An operator is told all of it.
+    let all = cluster.control().directory().check_slugs(compared).await.expect("allowed").into_inner().checks;
+    assert_eq!(owner(&all[0]), (SlugVerdict::Free, None));
+    assert_eq!((all[2].id_taken_by_region.as_str(), owner(&all[2]).1), ("eu", known("eu", 5_001)));
+    assert_eq!(owner(&all[3]), (SlugVerdict::Taken, known("eu", 5_001)));
     cluster.stop().await;
 }
 
