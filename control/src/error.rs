@@ -140,6 +140,15 @@ pub enum Error {
         /// The name that both databases use.
         region: String,
     },
+    /// Somebody reads a feed as its region does, by the id of the region's database, and is not the region.
+    #[error(
+        "only region {region} itself may name the id of its database to read its feed; leave `instance_id` empty to read it as \
+         a router does"
+    )]
+    NotOwnRegion {
+        /// The region of the feed.
+        region: String,
+    },
     /// The address is to change, and another identity has registered the region.
     #[error(
         "{identity} has registered as region {region}, and no other identity may change its address; use a certificate of \

@@ -71,6 +71,12 @@ impl Caller {
         self.with_role(Role::Operator).is_some()
     }
 
+    /// Whether it is the region of this name, whatever else it is.
+    #[must_use]
+    pub fn is_region(&self, name: &str) -> bool {
+        self.identities().any(|it| it.role() == Role::Region && it.name() == name)
+    }
+
     /// The identity with a role; `None` if the caller does not have it.
     #[must_use]
     pub fn with_role(&self, role: Role) -> Option<&Identity> {

@@ -85,9 +85,14 @@ fn service_description(insecure: bool) -> Service {
     }
 }
 
+/// The caller; `None` if callers need no identity.
+fn caller<T>(request: &Request<T>) -> Option<&Caller> {
+    request.extensions().get()
+}
+
 /// The caller, if its rights are those of its region or router only: it is not an operator, and callers need an identity.
 fn bound_caller<T>(request: &Request<T>) -> Option<&Caller> {
-    request.extensions().get::<Caller>().filter(|caller| !caller.is_operator())
+    caller(request).filter(|caller| !caller.is_operator())
 }
 
 fn uuid(field: &str, text: &str) -> Result<Uuid, Error> {

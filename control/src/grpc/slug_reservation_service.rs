@@ -26,7 +26,7 @@ use futures::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    bound_caller, bulk_create,
+    bound_caller, bulk_create, caller,
     convert::{encode, kind, wanted},
     filter, uuid,
 };
@@ -361,8 +361,16 @@ impl SlugReservationService for Handler {
         &self,
         request: Request<WatchSlugReservationsRequest>,
     ) -> Result<Response<Self::WatchSlugReservationsStream>, Status> {
+        // The id of a database gives nobody rights: it is known to whoever has seen it.
+        let may_be_the_region = match caller(&request) {
+            Some(caller) => caller.is_region(&request.get_ref().region),
+            None => true,
+        };
         let WatchSlugReservationsRequest { region, after_version, instance_id } = request.into_inner();
         let instance_id = filter(instance_id).map(|id| uuid("instance_id", &id)).transpose()?;
+        if instance_id.is_some() && !may_be_the_region {
+            return Err(Error::NotOwnRegion { region }.into());
+        }
         let messages = self.feeds.watch(&region, after_version, instance_id).await?;
         let messages = messages.into_stream().map(|message| Ok(feed_message(message?)));
         Ok(Response::new(Box::pin(messages)))

@@ -38,6 +38,7 @@ fn failure(error: &Error) -> Failure {
             new(ErrorReason::RegionNameTaken).with("region", region)
         }
         Error::RegionNotAdded { region } => new(ErrorReason::RegionNotAdded).with("region", region),
+        Error::NotOwnRegion { region } => new(ErrorReason::NotOwnRegion).with("region", region),
         Error::RegionSuspended { region, .. } => {
             new(ErrorReason::RegionSuspended).with("region", region).precondition("REGION", region)
         }
@@ -211,6 +212,7 @@ mod tests {
         let operation_id = Uuid::nil();
         for (error, reason) in [
             (Error::RegionNameTaken { region: text() }, ErrorReason::RegionNameTaken),
+            (Error::NotOwnRegion { region: text() }, ErrorReason::NotOwnRegion),
             (Error::RegionNotFound { region: text() }, ErrorReason::RegionNotFound),
             (Error::IdSpaceExhausted { model: text() }, ErrorReason::IdSpaceExhausted),
             (Error::SlugNotFound { slug: text() }, ErrorReason::SlugNotFound),

@@ -1,11 +1,11 @@
 //! What belongs to a caller, where it matters in which message of a stream, how often, or in which call it is named.
 
-use causeway_harness::cluster::{ImportOptions, bulk_create_messages, upload_messages};
+use causeway_harness::cluster::{ImportOptions, Silo, bulk_create_messages, upload_messages};
 use causeway_proto::{
     control::v1::{
         BulkCreateHeader, CheckSlugsRequest, CreateOrganizationSlugReservationRequest, FindRowsRequest,
         GetRegionRequest, ListRegionsRequest, OrganizationSlugRequest, PlanImportRequest, SlugCheck,
-        SlugVerdict, SuspendRegionRequest,
+        SlugVerdict, SuspendRegionRequest, WatchSlugReservationsRequest,
         bulk_create_organization_slug_reservations_request::Part as Bulk,
     },
     failure::reason_of,
@@ -15,10 +15,11 @@ use causeway_proto::{
     },
     relocation::v1::{ErrorReason, Scope},
 };
+use causeway_silo::db::Statement;
 use causeway_tls::Role;
 use tonic::{Code, Status};
 
-use crate::support::{caller, example, two_regions};
+use crate::support::{LIMIT, caller, example, two_regions};
 
 fn refused(status: &Status, reason: ErrorReason) {
     assert_eq!((status.code(), reason_of(status)), (Code::PermissionDenied, Some(reason)), "{status:?}");
@@ -277,6 +278,46 @@ async fn why_a_region_is_suspended_is_for_operators_and_the_region() {
             assert!(suspension.suspend_time.is_some() && !region.address.is_empty());
         }
     }
+    cluster.stop().await;
+}
+
+/// The id of a region's database gets the region's own places, and a high version begins an era.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_knows_the_id_of_a_database_does_not_read_as_its_region() {
+    let (pki, cluster) = two_regions().await;
+    cluster.region(0).import(&example(), &ImportOptions::default()).await.expect("taken");
+    let stored = async |sql: &'static str| {
+        let db = cluster.db(Silo::Control).await.expect("a database");
+        let row = db.fetch_optional(Statement::new(sql)).await.expect("it is read").expect("a row");
+        db.close().await;
+        row
+    };
+    let row = stored("SELECT instance_id FROM causeway_region WHERE name = 'us'").await;
+    let instance_id = row.uuid("instance_id").expect("an id").to_string();
+    let watch = |after_version, instance_id: &str| WatchSlugReservationsRequest {
+        region: "us".to_owned(),
+        after_version,
+        instance_id: instance_id.to_owned(),
+    };
+    let us = cluster.control_as(&caller(&pki, Role::Region, "us")).expect("a URL");
+    let own = us.reservations().watch_slug_reservations(watch(0, &instance_id)).await;
+    let mut own = own.expect("it is the region").into_inner();
+    own.message().await.expect("it goes on").expect("a snapshot");
+
+    let router = cluster.control_as(&caller(&pki, Role::Router, "edge")).expect("a URL");
+    // As many as would end all streams of the region, and one that would begin an era.
+    for after_version in [0, 0, 0, 0, 0, 1 << 20] {
+        let refusal = router.reservations().watch_slug_reservations(watch(after_version, &instance_id)).await;
+        refused(&refusal.map(|_| ()).expect_err("it is not the region"), ErrorReason::NotOwnRegion);
+    }
+    router.reservations().watch_slug_reservations(watch(0, "")).await.expect("it may read as a router");
+    assert_eq!(stored("SELECT era FROM causeway_era").await.int("era").expect("a number"), 0);
+
+    us.reserve("us", "00000000-0000-4000-8000-000000000001", 5_001, "later").await.expect("it is free");
+    us.confirm("us", "00000000-0000-4000-8000-000000000001").await.expect("it is reserved");
+    let heard =
+        async { while !format!("{:?}", own.message().await.expect("it goes on")).contains("\"later\"") {} };
+    tokio::time::timeout(LIMIT, heard).await.expect("the region's own stream goes on");
     cluster.stop().await;
 }
 
