@@ -112,7 +112,7 @@ pub async fn begin_era(
         transact!(RestoredError, db, |tx| {
             let known = era::lock(tx).await?;
             let next = next_era(known, after)?;
-            begin(tx, &catalog, known, next, now).await?;
+            begin(tx, &catalog, known, next, &Subject::default(), now).await?;
             next
         })
     })
@@ -133,12 +133,14 @@ pub(crate) fn next_era(known: i64, after: i64) -> Result<i64, EraError> {
     Ok(last + 1)
 }
 
-/// Begins the era `next`; that of the database is `known`, and the caller has locked it.
+/// Begins the era `next`; that of the database is `known`, and the caller has locked it. `begun_by` is for the audit log: the
+/// region by which control has noticed the old copy, or nothing if an operator said it.
 pub(crate) async fn begin(
     tx: &mut Tx,
     catalog: &Catalog,
     known: i64,
     next: i64,
+    begun_by: &Subject,
     now: DateTime<Utc>,
 ) -> Result<(), DbError> {
     let passed = next - known;
@@ -155,7 +157,7 @@ pub(crate) async fn begin(
             id_lease::move_counter(tx, model, last).await?;
         }
     }
-    causeway_audit::append(tx, &Subject::default(), now).await?;
+    causeway_audit::append(tx, begun_by, now).await?;
     // Last, because PostgreSQL does not take it back if the transaction fails.
     for model in catalog.models().iter().filter(|model| model.silo == Silo::Control && !model.leases_ids()) {
         for _ in 0..passed {

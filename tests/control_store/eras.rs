@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use causeway_audit::Call;
 use causeway_control::{
     Control, Error,
     feed::{Part, all::AllMessage},
@@ -91,6 +92,26 @@ pub(crate) async fn every_reader_starts_over_in_a_new_era(fixture: Fixture) {
     let mut own = control.feeds().watch("us", begin + 2, Some(instance(1))).await.expect("a feed");
     let next = own.recv().await.expect("it goes on").expect("it does not fail");
     assert_eq!((next.part, next.current_version), (Part::Heartbeat, begin + 2));
+}
+
+/// The audit log has who has shown that the database is an old copy, and the request by which it did.
+pub(crate) async fn the_audit_log_names_the_region_by_which_an_era_begins(fixture: Fixture) {
+    let feeds = fixture.control.feeds();
+    registered(&fixture, "us", instance(1), Vec::new(), true).await;
+    let request_id = operation(77);
+    let call = Call::new(request_id, "spiffe://test.example/region/us", "127.0.0.1".to_owned(), "a watch");
+    let opened = causeway_audit::scope(call, feeds.watch("us", 9, Some(instance(1)))).await;
+    drop(opened.expect("a feed"));
+    let db = fixture.db().await;
+    let era =
+        Statement::new("SELECT request_id, who, object FROM causeway_audit WHERE call LIKE 'begin an era%'");
+    let rows = db.fetch_all(era).await.expect("entries");
+    let told = |row: &Row| -> Result<_, DbError> {
+        Ok((row.uuid("request_id")?, row.text("who")?, row.text("object")?))
+    };
+    let told: Vec<_> = rows.iter().map(|row| told(row).expect("an entry")).collect();
+    db.close().await;
+    assert_eq!(told, [(request_id, "control".to_owned(), "region/us".to_owned())]);
 }
 
 pub(crate) async fn only_a_region_begins_an_era_by_what_it_has_read(fixture: Fixture) {

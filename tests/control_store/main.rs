@@ -193,6 +193,7 @@ on_each_store! {
         values_that_are_looked_up_are_bounded_in_bytes;
     eras:
         every_reader_starts_over_in_a_new_era,
+        the_audit_log_names_the_region_by_which_an_era_begins,
         only_a_region_begins_an_era_by_what_it_has_read,
         a_version_of_no_era_is_refused,
         ids_that_may_have_been_leased_are_leased_again_to_nobody,

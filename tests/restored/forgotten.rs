@@ -56,6 +56,9 @@ pub(crate) async fn a_control_that_nobody_said_is_an_old_copy_notices_it(store: 
     assert_eq!(number(&cluster, Silo::Region(0), "SELECT era AS it FROM causeway_feed_cursor").await, 1);
     let said = "SELECT COUNT(*) AS it FROM causeway_audit WHERE call LIKE 'begin an era%'";
     assert_eq!(number(&cluster, Silo::Control, said).await, 1);
+    let of_region =
+        "SELECT COUNT(*) AS it FROM causeway_audit WHERE call LIKE 'begin an era%' AND object = 'region/us'";
+    assert_eq!(number(&cluster, Silo::Control, of_region).await, 1);
     // The region keeps its newer slug, and its lost ids are leases again.
     assert_eq!(slugs(&cluster, 0).await, BTreeSet::from(["acme-two", "birch"].map(str::to_owned)));
     let leases =

@@ -6,10 +6,11 @@
 //! | the line in the log | nothing, or the era if the commit arrived | the region reads on; without the era, one begins |
 //! | the commit | the era | the region gets a snapshot of it; `eras_begun` is empty, as after every start |
 
-use causeway_audit::{Call, scope};
+use causeway_audit::{Call, Subject, current_request_id, scope};
 use causeway_proto::era::era_of;
 use causeway_silo::transact;
 use tracing::{Instrument as _, error};
+use uuid::Uuid;
 
 use super::Feeds;
 use crate::{
@@ -30,7 +31,9 @@ impl Feeds {
         regions::writing(self.db(), "region", region).await?;
         // A task of its own: whoever begins an era also counts and logs it, even if the region hangs up meanwhile.
         let (feeds, region) = (self.clone(), region.to_owned());
-        let beginning = async move { feeds.begin_era(&region, read).await };
+        // The audit log has the era under the request by which the region has shown what it has read.
+        let request_id = current_request_id().unwrap_or_else(|| self.0.env.uuid());
+        let beginning = async move { feeds.begin_era(&region, read, request_id).await };
         self.0.tasks.spawn(beginning.in_current_span()).await.unwrap_or_else(|ended| {
             if ended.is_panic() {
                 error!(%ended, "what begins an era has failed by a defect");
@@ -39,11 +42,11 @@ impl Feeds {
         })
     }
 
-    async fn begin_era(&self, region: &str, read: i64) -> Result<(), Error> {
+    async fn begin_era(&self, region: &str, read: i64, request_id: Uuid) -> Result<(), Error> {
         let mut begun_by = self.0.eras_begun.lock().await;
         let is_first = !begun_by.contains(region);
         let (catalog, now) = (&self.0.catalog, self.0.env.now());
-        let call = Call::own(self.0.env.uuid(), "control", restored::RESTORED);
+        let call = Call::own(request_id, "control", restored::RESTORED);
         let mut tried = None;
         let begun: Result<bool, Error> = scope(call, async {
             let has_begun = transact!(Error, self.0.db, |tx| {
@@ -63,7 +66,7 @@ impl Feeds {
                 }
                 let next = restored::next_era(era, era_of(read))
                     .map_err(|error| Error::invalid("after_version", error.to_string()))?;
-                restored::begin(tx, catalog, era, next, now).await?;
+                restored::begin(tx, catalog, era, next, &Subject::region(region), now).await?;
                 // Before the commit: whatever becomes of this process and of the answer, an era that has begun has a line.
                 error!(
                     region,
