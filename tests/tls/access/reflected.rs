@@ -21,8 +21,8 @@ use tonic_reflection::pb::v1::{
 
 use crate::support::LIMIT;
 
-/// How long a call of a stream without an end may take to be refused. One that is not refused in this time is let in.
-const ADMITTED_AFTER: Duration = Duration::from_millis(300);
+/// How long a stream that has begun may take to fail. One that has not failed in this time goes on.
+const GOES_ON_AFTER: Duration = Duration::from_millis(300);
 
 /// Reads and writes messages of types that are known at run time only.
 #[derive(Clone)]
@@ -122,27 +122,31 @@ pub(crate) fn set(message: &mut DynamicMessage, path: &str, value: Value) {
     }
 }
 
-/// Makes a call of any kind with these messages. Returns the status that refuses it, or `None` if it is not refused for
-/// what the caller is: it may fail for another reason.
-pub(crate) async fn refusal(
+/// Makes a call of any kind with these messages. Returns the status with which it fails, if it does. A stream that begins
+/// and goes on has not failed, but an answer that does not begin has.
+pub(crate) async fn outcome(
     client: &Client,
     call: &MethodDescriptor,
     messages: Vec<DynamicMessage>,
-) -> Option<Status> {
+) -> Result<(), Status> {
     let path = format!("/{}/{}", call.parent_service().full_name(), call.name());
     let path = path.parse().expect("a path");
     let mut grpc = Grpc::new(client.channel());
     grpc.ready().await.expect("it is connected");
-    let asking = async {
-        let request = Request::new(tokio_stream::iter(messages));
-        let mut answers = grpc.streaming(request, path, Dynamic(call.output())).await?.into_inner();
-        match answers.next().await {
-            Some(Err(status)) => Err(status),
-            _ => Ok(()),
-        }
+    let late = |_| Status::deadline_exceeded("there is no answer");
+    let request = Request::new(tokio_stream::iter(messages));
+    let begun = timeout(LIMIT, grpc.streaming(request, path, Dynamic(call.output()))).await;
+    let mut answers = begun.map_err(late)??.into_inner();
+    let answer = if call.is_server_streaming() {
+        // A stream without an end sends nothing if there is nothing to report.
+        timeout(GOES_ON_AFTER, answers.next()).await.unwrap_or(None)
+    } else {
+        timeout(LIMIT, answers.next()).await.map_err(late)?
     };
-    // A stream without an end sends nothing if there is nothing to report.
-    let patience = if call.is_server_streaming() { ADMITTED_AFTER } else { LIMIT };
-    let status = timeout(patience, asking).await.unwrap_or(Ok(())).err()?;
-    matches!(status.code(), Code::PermissionDenied | Code::Unauthenticated).then_some(status)
+    answer.transpose().map(|_| ())
+}
+
+/// The status, if it refuses a call for what its caller is.
+pub(crate) fn refusal(outcome: Result<(), Status>) -> Option<Status> {
+    outcome.err().filter(|status| matches!(status.code(), Code::PermissionDenied | Code::Unauthenticated))
 }
