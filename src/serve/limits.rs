@@ -40,8 +40,10 @@ use tonic::{
 };
 use tower::{Layer, Service};
 
-/// The health service, whose calls have no limits.
-const HEALTH: &str = "/grpc.health.v1.Health/";
+/// Asks a service whether it serves. It has no limits: a probe must be answered even if there is no room for any other call.
+const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
+/// The same for as long as the caller listens. It is a stream whose rate is not limited.
+const HEALTH_WATCH: &str = "/grpc.health.v1.Health/Watch";
 /// With so many callers, those without a call are forgotten.
 const MANY_CALLERS: usize = 10_000;
 
@@ -166,12 +168,13 @@ impl CallerLimits {
         Arc::clone(shared.or_insert_with(|| Arc::new(Shared::new(self.limits, kind))))
     }
 
-    /// Begins a call. What it takes is given back when the answer has been sent, or nobody wants it any more.
-    fn begin(&self, caller: Option<&Caller>, kind: CallKind) -> Result<InProgress, Status> {
+    /// Begins a call. What it takes is given back when the answer has been sent, or nobody wants it any more. `has_rate`:
+    /// whether it counts among the calls of a second.
+    fn begin(&self, caller: Option<&Caller>, kind: CallKind, has_rate: bool) -> Result<InProgress, Status> {
         let of_caller = match caller {
             Some(caller) => {
                 let shared = self.of(caller.first(), kind);
-                Some((self.admit(&shared, kind)?, shared))
+                Some((self.admit(&shared, kind, has_rate)?, shared))
             }
             None => None,
         };
@@ -180,9 +183,9 @@ impl CallerLimits {
     }
 
     /// A place for a call of a caller.
-    fn admit(&self, shared: &Shared, kind: CallKind) -> Result<OwnedSemaphorePermit, Status> {
+    fn admit(&self, shared: &Shared, kind: CallKind, has_rate: bool) -> Result<OwnedSemaphorePermit, Status> {
         let rate = self.limits.rate(kind);
-        if shared.rate.check().is_err() {
+        if has_rate && shared.rate.check().is_err() {
             return Err(refused(rate, "rate", &format!("a caller may make {rate} such calls a second")));
         }
         let calls = self.limits.places(kind);
@@ -326,13 +329,13 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let path = request.uri().path();
-        // A request for the health must be answered even if there is no room for any other call.
-        if path.starts_with(HEALTH) {
+        if path == HEALTH_CHECK {
             return Box::pin(self.inner.call(request));
         }
         let known = self.limits.calls.get(path).copied();
-        let kind = known.unwrap_or(CallKind::Read);
-        let call = match self.limits.begin(request.extensions().get::<Caller>(), kind) {
+        let is_health = path == HEALTH_WATCH;
+        let kind = known.unwrap_or(if is_health { CallKind::Stream } else { CallKind::Read });
+        let call = match self.limits.begin(request.extensions().get::<Caller>(), kind, !is_health) {
             Ok(call) => Arc::new(call),
             Err(status) => return Box::pin(async move { Ok(status.into_http()) }),
         };
@@ -363,6 +366,7 @@ mod tests {
     use causeway_tls::{Identity, Role};
     use http_body_util::Full;
     use tonic::Code;
+    use tonic_types::StatusExt as _;
 
     use super::*;
 
@@ -419,6 +423,8 @@ mod tests {
         assert_eq!(status.code(), Code::ResourceExhausted);
         assert_eq!(reason_of(&status), Some(ErrorReason::TooManyCalls));
         assert_eq!(metadata_of(&status, "of").as_deref(), Some(of));
+        let retry = status.get_error_details().retry_info().and_then(|info| info.retry_delay);
+        assert_eq!(retry, Some(Duration::from_secs(1)), "it says when to call again: {status:?}");
     }
 
     const LEASE: &str = "/causeway.control.v1.RegionService/LeaseIds";
@@ -509,8 +515,27 @@ mod tests {
         drop(first);
         let _second = call(&limits, LEASE, "us", 60).await.expect("the bytes were given back");
         refused_for(anybody(&limits, bytes(60)).await, "all_bytes");
-        let health = "/grpc.health.v1.Health/Check";
-        call(&limits, health, "us", 60).await.expect("the health service answers all the same");
+        call(&limits, HEALTH_CHECK, "us", 60).await.expect("the health service answers all the same");
+        refused_for(call(&limits, HEALTH_WATCH, "us", 60).await, "all_bytes");
+    }
+
+    #[tokio::test]
+    async fn a_watch_of_the_health_takes_a_place_among_the_streams_and_a_check_takes_none() {
+        let limits = limits(Limits { calls: 2, rate: NonZeroU32::MIN, ..Limits::default() });
+        let first = call(&limits, HEALTH_WATCH, "us", 1).await.expect("a place");
+        let _second = call(&limits, HEALTH_WATCH, "us", 1).await.expect("its rate is not limited");
+        refused_for(call(&limits, HEALTH_WATCH, "us", 1).await, "calls");
+        let mut checks = Vec::new();
+        for _ in 0..4 {
+            checks.push(call(&limits, HEALTH_CHECK, "us", 1).await.expect("it has no limits"));
+        }
+        call(&limits, LIST, "us", 1).await.expect("of another kind");
+        call(&limits, HEALTH_WATCH, "eu", 1).await.expect("of another caller");
+        drop(first);
+        call(&limits, WATCH, "us", 1).await.expect("a place among all streams was given back");
+        // What is not the health service but looks like it is an ordinary call.
+        call(&limits, "/grpc.health.v1.Health/Other", "eu", 1).await.expect("the first one");
+        refused_for(call(&limits, "/grpc.health.v1.Health/Other", "eu", 1).await, "rate");
     }
 
     #[tokio::test(start_paused = true)]
