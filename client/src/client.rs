@@ -9,13 +9,12 @@ use causeway_proto::{
         directory_service_client::DirectoryServiceClient, region_service_client::RegionServiceClient,
         slug_reservation_service_client::SlugReservationServiceClient,
     },
-    failure::reason_of,
     region::v1::{
         import_service_client::ImportServiceClient, organization_service_client::OrganizationServiceClient,
         reconciliation_service_client::ReconciliationServiceClient,
         throttle_service_client::ThrottleServiceClient,
     },
-    relocation::v1::{ErrorReason, audit_service_client::AuditServiceClient},
+    relocation::v1::audit_service_client::AuditServiceClient,
 };
 use causeway_tls::ClientTls;
 use tokio::time::{Instant, sleep};
@@ -23,11 +22,11 @@ use tonic::{
     Request, Response, Status,
     transport::{Channel, Endpoint},
 };
-use tonic_types::StatusExt as _;
 use uuid::Uuid;
 
 use crate::{
     CallError, Endpoints,
+    asking::wait_before,
     connect::{Connector, Trouble},
 };
 
@@ -146,14 +145,6 @@ async fn within<M, T, F: Future<Output = Result<T, Status>>>(
         Ok(answer) => answer,
         Err(_) => Err(Status::deadline_exceeded(format!("no answer within {limit:?}"))),
     }
-}
-
-/// How long the service wants this caller to wait, because it calls too much.
-fn wait_wanted(status: &Status) -> Option<Duration> {
-    if reason_of(status) != Some(ErrorReason::TooManyCalls) {
-        return None;
-    }
-    status.get_error_details().retry_info().and_then(|info| info.retry_delay)
 }
 
 impl Client {
@@ -283,9 +274,9 @@ impl Client {
                 .await;
             match answer {
                 Ok(answer) => return Ok(answer.into_inner()),
-                Err(status) => match wait_wanted(&status) {
-                    Some(wait) if Instant::now() + wait < deadline => sleep(wait).await,
-                    _ => return Err(self.failed(status)),
+                Err(status) => match wait_before(&status, deadline) {
+                    Some(wait) => sleep(wait).await,
+                    None => return Err(self.failed(status)),
                 },
             }
         }
@@ -296,14 +287,15 @@ impl Client {
         request_of(message, self.origin)
     }
 
-    /// A request with the deadline of a unary call.
+    /// A request with the deadline of a unary call, for services without limits on their callers, such as health. For
+    /// others, [`ask`](Self::ask) makes the call again when the service asks for that.
     pub fn unary<M>(&self, message: M) -> Request<M> {
         let mut request = self.request(message);
         request.set_timeout(self.timeouts.call);
         request
     }
 
-    /// Awaits a call and unwraps its response.
+    /// Awaits a call and unwraps its response. Makes it once only.
     ///
     /// # Errors
     /// If the call fails.

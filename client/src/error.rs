@@ -8,6 +8,7 @@ use causeway_proto::{
     relocation::v1::ErrorReason,
 };
 use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 use uuid::Uuid;
 
 use crate::{Service, endpoints::is_of_connection};
@@ -111,6 +112,18 @@ impl CallError {
             (None, Some(source)) => root(source).to_string(),
             (None, None) if status.message().is_empty() => format!("it answered {:?}", status.code()),
             (None, None) => format!("it answered {:?}: {}", status.code(), status.message()),
+        }
+    }
+
+    /// How long the service asks to wait before the same call is made again, at most a minute; `None` if it does not say.
+    #[must_use]
+    pub fn retry_delay(&self) -> Option<Duration> {
+        match self.cause.as_ref() {
+            Cause::Connect(_) => None,
+            Cause::Call(status, _) => {
+                let wanted = status.get_error_details().retry_info()?.retry_delay?;
+                Some(wanted.min(Duration::from_mins(1)))
+            }
         }
     }
 
@@ -235,7 +248,9 @@ mod tests {
             ErrorReason::UploadStalled,
             ErrorReason::StreamIncomplete,
         ] {
-            assert!(failed(Failure::new(reason, "later").into()).is_transient(), "{reason:?}");
+            let refused = failed(Failure::new(reason, "later").into());
+            assert!(refused.is_transient(), "{reason:?}");
+            assert_eq!(refused.retry_delay(), retry_after(reason), "{reason:?}");
         }
         for reason in [ErrorReason::UploadInvalid, ErrorReason::Internal, ErrorReason::SpoolFailed] {
             assert!(!failed(Failure::new(reason, "never").into()).is_transient(), "{reason:?}");

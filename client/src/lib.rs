@@ -30,6 +30,7 @@
 //! # }
 //! ```
 
+mod asking;
 mod backoff;
 mod client;
 mod connect;

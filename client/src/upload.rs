@@ -10,6 +10,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use causeway_proto::{
@@ -104,6 +105,15 @@ impl UploadError {
         match self {
             Self::File(_) => false,
             Self::Call(error) => error.is_transient(),
+        }
+    }
+
+    /// How long the region asks to wait before it is sent again, at most a minute; `None` if it does not say.
+    #[must_use]
+    pub fn retry_delay(&self) -> Option<Duration> {
+        match self {
+            Self::File(_) => None,
+            Self::Call(error) => error.retry_delay(),
         }
     }
 }

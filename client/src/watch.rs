@@ -75,7 +75,7 @@ impl Watch {
                 let request = WatchImportRequest { import_id: self.import_id.clone() };
                 let opened = self
                     .region
-                    .answer(self.region.imports().watch_import(self.region.request(request)))
+                    .open(request, async |region, request| region.imports().watch_import(request).await)
                     .await?;
                 self.stream.insert(opened)
             }

@@ -151,8 +151,9 @@ async fn list(
     mut request: ListAuditEntriesRequest,
 ) -> anyhow::Result<Outcome> {
     loop {
-        let asked = service.unary(request.clone());
-        let page = service.answer(service.audit().list_audit_entries(asked)).await?;
+        let asked = request.clone();
+        let page =
+            service.ask(asked, async |it, request| it.audit().list_audit_entries(request).await).await?;
         let reader = match args.output {
             Format::Json => {
                 output::json_page(&[to_json(&page, "causeway.relocation.v1.ListAuditEntriesResponse")?])?
@@ -175,8 +176,8 @@ fn broken(why: &Broken) -> anyhow::Result<Outcome> {
 async fn verify(service: &Client, args: &Verify) -> anyhow::Result<Outcome> {
     let (mut page_token, mut verifier) = (String::new(), None);
     loop {
-        let asked = service.unary(ListAuditSealsRequest { page_size: PAGE_SIZE, page_token });
-        let page = service.answer(service.audit().list_audit_seals(asked)).await?;
+        let asked = ListAuditSealsRequest { page_size: PAGE_SIZE, page_token };
+        let page = service.ask(asked, async |it, request| it.audit().list_audit_seals(request).await).await?;
         page_token = page.next_page_token.clone();
         let mut verifying = match verifier.take() {
             Some(verifying) => verifying,

@@ -57,7 +57,8 @@ async fn fetch(
 ) {
     let mut request = ListFindingsRequest { import_id, page_size: PAGE_SIZE, ..Default::default() };
     loop {
-        let page = region.answer(region.imports().list_findings(region.unary(request.clone()))).await;
+        let page =
+            region.ask(request.clone(), async |it, request| it.imports().list_findings(request).await).await;
         let next = page.as_ref().map(|page| page.next_page_token.clone()).unwrap_or_default();
         if pages.send(page).await.is_err() || next.is_empty() {
             return;

@@ -307,7 +307,8 @@ async fn send(
         match uploaded {
             Err(error) if error.is_transient() && attempt < UPLOAD_ATTEMPTS => {
                 progress.note(&format!("the upload broke off and starts again: {error}"));
-                sleep(UPLOAD_BACKOFF.after(attempt, |bound| env.below(bound))).await;
+                let pause = UPLOAD_BACKOFF.after(attempt, |bound| env.below(bound));
+                sleep(pause.max(error.retry_delay().unwrap_or_default())).await;
                 attempt += 1;
             }
             done => return done,

@@ -178,8 +178,8 @@ async fn list(region: &Client, args: &List, since: Option<DateTime<Utc>>) -> any
     let mut all = ListImportsResponse::default();
     let mut page_token = String::new();
     'pages: loop {
-        let request = region.unary(ListImportsRequest { page_size: PAGE_SIZE, page_token });
-        let page = region.answer(region.imports().list_imports(request)).await?;
+        let request = ListImportsRequest { page_size: PAGE_SIZE, page_token };
+        let page = region.ask(request, async |it, request| it.imports().list_imports(request).await).await?;
         for import in page.imports {
             let begun = import.create_time.as_ref().and_then(from_proto);
             if since.is_some_and(|since| begun.is_some_and(|begun| begun < since))
@@ -219,8 +219,9 @@ async fn show(region: &Client, args: &Show) -> anyhow::Result<Outcome> {
         findings_file::check(file)?;
     }
     let import_id = args.import_id.to_string();
-    let request = region.unary(GetImportRequest { import_id: import_id.clone() });
-    let answer: GetImportResponse = region.answer(region.imports().get_import(request)).await?;
+    let request = GetImportRequest { import_id: import_id.clone() };
+    let answer: GetImportResponse =
+        region.ask(request, async |it, request| it.imports().get_import(request).await).await?;
     let all = match args.findings {
         true => Some(all_findings(region, &import_id).await?),
         false => None,
@@ -250,13 +251,14 @@ async fn show(region: &Client, args: &Show) -> anyhow::Result<Outcome> {
 async fn keys(region: &Client, args: &Keys) -> anyhow::Result<Outcome> {
     let mut page_token = String::new();
     loop {
-        let request = region.unary(ListMappedKeysRequest {
+        let request = ListMappedKeysRequest {
             import_id: args.import_id.to_string(),
             model: args.model.clone().unwrap_or_default(),
             page_size: KEYS_PAGE_SIZE,
             page_token,
-        });
-        let page = region.answer(region.imports().list_mapped_keys(request)).await?;
+        };
+        let page =
+            region.ask(request, async |it, request| it.imports().list_mapped_keys(request).await).await?;
         let reader = match args.output {
             Format::Json => {
                 output::json_page(&[to_json(&page, "causeway.region.v1.ListMappedKeysResponse")?])?
@@ -272,13 +274,13 @@ async fn keys(region: &Client, args: &Keys) -> anyhow::Result<Outcome> {
 
 async fn all_findings(region: &Client, import_id: &str) -> Result<ListFindingsResponse, CallError> {
     collect_pages(async |page_token| {
-        let request = region.unary(ListFindingsRequest {
+        let request = ListFindingsRequest {
             import_id: import_id.to_owned(),
             page_size: PAGE_SIZE,
             page_token,
             ..Default::default()
-        });
-        region.answer(region.imports().list_findings(request)).await
+        };
+        region.ask(request, async |it, request| it.imports().list_findings(request).await).await
     })
     .await
 }

@@ -117,8 +117,11 @@ async fn show(region: &Client, args: &Show) -> anyhow::Result<Outcome> {
     let (by, alias) = match (args.organization, &args.slug) {
         (Some(id), _) => (By::Id(id), None),
         (None, Some(slug)) => {
-            let request = region.unary(region::ResolveSlugRequest { slug: slug.clone() });
-            let found = match region.answer(region.organizations().resolve_slug(request)).await {
+            let request = region::ResolveSlugRequest { slug: slug.clone() };
+            let found = match region
+                .ask(request, async |it, request| it.organizations().resolve_slug(request).await)
+                .await
+            {
                 Ok(found) => found,
                 Err(error) if error.reason() == Some(ErrorReason::SlugNotFound) => {
                     let place = args.region.place();
@@ -136,8 +139,9 @@ async fn show(region: &Client, args: &Show) -> anyhow::Result<Outcome> {
         }
         (None, None) => bail!("give the id of an organization, or --slug"),
     };
-    let request = region.unary(region::GetOrganizationRequest { by: Some(by) });
-    let answer = region.answer(region.organizations().get_organization(request)).await?;
+    let request = region::GetOrganizationRequest { by: Some(by) };
+    let answer =
+        region.ask(request, async |it, request| it.organizations().get_organization(request).await).await?;
     match args.output {
         Format::Json => output::json(&[to_json(&answer, "causeway.region.v1.GetOrganizationResponse")?])?,
         Format::Text => {
@@ -152,11 +156,13 @@ async fn show(region: &Client, args: &Show) -> anyhow::Result<Outcome> {
 }
 
 async fn approve(region: &Client, args: &Approve) -> anyhow::Result<Outcome> {
-    let request = region.unary(region::ApproveOrganizationsRequest {
+    let request = region::ApproveOrganizationsRequest {
         organization_ids: args.organizations.clone(),
         import_id: args.import.map(|id| id.to_string()).unwrap_or_default(),
-    });
-    let answer = region.answer(region.organizations().approve_organizations(request)).await?;
+    };
+    let answer = region
+        .ask(request, async |it, request| it.organizations().approve_organizations(request).await)
+        .await?;
     match args.output {
         Format::Json => {
             output::json(&[to_json(&answer, "causeway.region.v1.ApproveOrganizationsResponse")?])?
@@ -172,12 +178,9 @@ async fn approve(region: &Client, args: &Approve) -> anyhow::Result<Outcome> {
 
 async fn list_of_control(client: &Client, format: Format) -> anyhow::Result<Outcome> {
     let all: control::ListOrganizationsResponse = collect_pages(async |page_token| {
-        let request = client.unary(control::ListOrganizationsRequest {
-            page_size: PAGE_SIZE,
-            page_token,
-            ..Default::default()
-        });
-        client.answer(client.directory().list_organizations(request)).await
+        let request =
+            control::ListOrganizationsRequest { page_size: PAGE_SIZE, page_token, ..Default::default() };
+        client.ask(request, async |it, request| it.directory().list_organizations(request).await).await
     })
     .await?;
     match format {
@@ -189,8 +192,8 @@ async fn list_of_control(client: &Client, format: Format) -> anyhow::Result<Outc
 
 async fn list_of_region(client: &Client, format: Format) -> anyhow::Result<Outcome> {
     let all: region::ListOrganizationsResponse = collect_pages(async |page_token| {
-        let request = client.unary(region::ListOrganizationsRequest { page_size: PAGE_SIZE, page_token });
-        client.answer(client.organizations().list_organizations(request)).await
+        let request = region::ListOrganizationsRequest { page_size: PAGE_SIZE, page_token };
+        client.ask(request, async |it, request| it.organizations().list_organizations(request).await).await
     })
     .await?;
     match format {

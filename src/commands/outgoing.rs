@@ -73,8 +73,9 @@ impl Outgoing {
     /// has one.
     pub(super) async fn for_region(self, region: &Client, env: &Environment) -> anyhow::Result<Self> {
         let Self::Opened(Opened { encrypted, .. }) = self else { return Ok(self) };
-        let asked =
-            region.answer(region.imports().get_public_key(region.unary(GetPublicKeyRequest {}))).await;
+        let asked = region
+            .ask(GetPublicKeyRequest {}, async |it, request| it.imports().get_public_key(request).await)
+            .await;
         let pem = match asked {
             Ok(answer) => answer.pem,
             Err(error) if error.reason() == Some(ErrorReason::DecryptionKeyMissing) => {

@@ -28,8 +28,9 @@ pub(super) struct Args {
 
 pub(super) async fn pause(region: &Client, args: &Args) -> anyhow::Result<Outcome> {
     let import_id = args.import_id.map_or_else(String::new, |id| id.to_string());
-    let request = region.unary(PauseImportsRequest { import_id, all: args.all });
-    let answer: PauseImportsResponse = region.answer(region.imports().pause_imports(request)).await?;
+    let request = PauseImportsRequest { import_id, all: args.all };
+    let answer: PauseImportsResponse =
+        region.ask(request, async |it, request| it.imports().pause_imports(request).await).await?;
     if args.output == Format::Json {
         output::json(&[to_json(&answer, "causeway.region.v1.PauseImportsResponse")?])?;
         return Ok(Outcome::Done);
@@ -51,8 +52,9 @@ pub(super) async fn pause(region: &Client, args: &Args) -> anyhow::Result<Outcom
 
 /// Ends the pause of all imports that are paused. Does not wait for their end.
 pub(super) async fn unpause_all(region: &Client, format: Format) -> anyhow::Result<Outcome> {
-    let request = region.unary(UnpauseImportsRequest { import_id: String::new(), all: true });
-    let answer: UnpauseImportsResponse = region.answer(region.imports().unpause_imports(request)).await?;
+    let request = UnpauseImportsRequest { import_id: String::new(), all: true };
+    let answer: UnpauseImportsResponse =
+        region.ask(request, async |it, request| it.imports().unpause_imports(request).await).await?;
     if format == Format::Json {
         output::json(&[to_json(&answer, "causeway.region.v1.UnpauseImportsResponse")?])?;
         return Ok(Outcome::Done);

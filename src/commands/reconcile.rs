@@ -37,8 +37,9 @@ pub(super) async fn run(args: Args, env: Environment) -> anyhow::Result<Outcome>
 async fn reconcile(region: &Client, args: &Args) -> anyhow::Result<Outcome> {
     let mode = if args.repair { ReconcileMode::Repair } else { ReconcileMode::Check };
     // No deadline, because the comparison takes as long as it takes. The stream ends with the summary.
-    let request = region.request(ReconcileRequest { mode: mode.into() });
-    let mut parts = region.answer(region.reconciliation().reconcile(request)).await?;
+    let request = ReconcileRequest { mode: mode.into() };
+    let mut parts =
+        region.open(request, async |it, request| it.reconciliation().reconcile(request).await).await?;
     let mut all = ReconcileResponse::default();
     while let Some(part) = parts.message().await.map_err(|status| region.failed(status))? {
         all.differences.extend(part.differences);

@@ -108,8 +108,8 @@ pub(super) async fn run(command: Command, env: Environment) -> anyhow::Result<Ou
 }
 
 async fn add(control: &Client, args: &Named) -> anyhow::Result<Outcome> {
-    let request = control.unary(AddRegionRequest { name: args.name.clone() });
-    let answer = control.answer(control.regions().add_region(request)).await?;
+    let request = AddRegionRequest { name: args.name.clone() };
+    let answer = control.ask(request, async |it, request| it.regions().add_region(request).await).await?;
     let name = &args.name;
     output::note(&if answer.existed {
         format!("region {name} was there already; nothing has changed")
@@ -120,8 +120,8 @@ async fn add(control: &Client, args: &Named) -> anyhow::Result<Outcome> {
 }
 
 async fn remove(control: &Client, args: &Named) -> anyhow::Result<Outcome> {
-    let request = control.unary(RemoveRegionRequest { name: args.name.clone() });
-    let answer = control.answer(control.regions().remove_region(request)).await?;
+    let request = RemoveRegionRequest { name: args.name.clone() };
+    let answer = control.ask(request, async |it, request| it.regions().remove_region(request).await).await?;
     let name = &args.name;
     output::note(&if answer.removed {
         format!("region {name} is removed")
@@ -133,7 +133,7 @@ async fn remove(control: &Client, args: &Named) -> anyhow::Result<Outcome> {
 
 async fn suspend(control: &Client, args: &Suspend) -> anyhow::Result<Outcome> {
     let request = SuspendRegionRequest { name: args.name.clone(), text: args.reason.clone() };
-    let answer = control.answer(control.regions().suspend_region(control.unary(request))).await?;
+    let answer = control.ask(request, async |it, request| it.regions().suspend_region(request).await).await?;
     let name = &args.name;
     let resume = args.control.place().command(["regions", "resume", name]);
     output::note(&if answer.was_suspended {
@@ -147,8 +147,8 @@ async fn suspend(control: &Client, args: &Suspend) -> anyhow::Result<Outcome> {
 }
 
 async fn resume(control: &Client, args: &Named) -> anyhow::Result<Outcome> {
-    let request = control.unary(ResumeRegionRequest { name: args.name.clone() });
-    let answer = control.answer(control.regions().resume_region(request)).await?;
+    let request = ResumeRegionRequest { name: args.name.clone() };
+    let answer = control.ask(request, async |it, request| it.regions().resume_region(request).await).await?;
     let name = &args.name;
     output::note(&if answer.was_suspended {
         format!("region {name} is resumed; what waits for that continues by itself")
@@ -161,8 +161,8 @@ async fn resume(control: &Client, args: &Named) -> anyhow::Result<Outcome> {
 /// All regions that control knows.
 pub(super) async fn all(control: &Client) -> Result<ListRegionsResponse, CallError> {
     collect_pages(async |page_token| {
-        let request = control.unary(ListRegionsRequest { page_size: PAGE_SIZE, page_token });
-        control.answer(control.regions().list_regions(request)).await
+        let request = ListRegionsRequest { page_size: PAGE_SIZE, page_token };
+        control.ask(request, async |it, request| it.regions().list_regions(request).await).await
     })
     .await
 }
@@ -177,8 +177,8 @@ async fn list(control: &Client, args: &List, now: DateTime<Utc>) -> anyhow::Resu
         output::note(&note);
     }
     for region in all.regions.iter().filter(|region| region.has_id_conflicts) {
-        let request = control.unary(GetRegionRequest { name: region.name.clone() });
-        match control.answer(control.regions().get_region(request)).await {
+        let request = GetRegionRequest { name: region.name.clone() };
+        match control.ask(request, async |it, request| it.regions().get_region(request).await).await {
             Ok(known) => {
                 for note in regions::conflict_notes(&region.name, &known.id_conflicts) {
                     output::note(&note);
@@ -196,8 +196,8 @@ async fn list(control: &Client, args: &List, now: DateTime<Utc>) -> anyhow::Resu
 
 async fn take_over(control: &Client, args: &TakeOver) -> anyhow::Result<Outcome> {
     let instance_id = args.instance.map(|id| id.to_string()).unwrap_or_default();
-    let request = control.unary(TakeOverRegionRequest { name: args.name.clone(), instance_id });
-    control.answer(control.regions().take_over_region(request)).await?;
+    let request = TakeOverRegionRequest { name: args.name.clone(), instance_id };
+    control.ask(request, async |it, request| it.regions().take_over_region(request).await).await?;
     let place = args.control.place();
     // The address of the region that has registered last is that of the lost database.
     let shows = if place.is_embedded() {

@@ -49,14 +49,13 @@ async fn resume(region: &Client, args: &Args, import_id: Uuid) -> anyhow::Result
     let before = get(region, import_id).await?;
     let import = match before.pause {
         Some(_) => {
-            let request =
-                region.unary(UnpauseImportsRequest { import_id: import_id.to_string(), all: false });
-            region.answer(region.imports().unpause_imports(request)).await?;
+            let request = UnpauseImportsRequest { import_id: import_id.to_string(), all: false };
+            region.ask(request, async |it, request| it.imports().unpause_imports(request).await).await?;
             Some(get(region, import_id).await?)
         }
         None => {
-            let request = region.unary(ResumeImportRequest { import_id: import_id.to_string() });
-            region.answer(region.imports().resume_import(request)).await?.import
+            let request = ResumeImportRequest { import_id: import_id.to_string() };
+            region.ask(request, async |it, request| it.imports().resume_import(request).await).await?.import
         }
     };
     let progress = Progress::new(args.region.place());
@@ -78,8 +77,8 @@ fn outcome(before: ImportState, import: &Import) -> Outcome {
 }
 
 async fn get(region: &Client, import_id: Uuid) -> anyhow::Result<Import> {
-    let request = region.unary(GetImportRequest { import_id: import_id.to_string() });
-    let answer = region.answer(region.imports().get_import(request)).await?;
+    let request = GetImportRequest { import_id: import_id.to_string() };
+    let answer = region.ask(request, async |it, request| it.imports().get_import(request).await).await?;
     answer.import.context("the region's answer has no import")
 }
 

@@ -39,8 +39,8 @@ pub(super) async fn run(args: &Args, env: Environment) -> anyhow::Result<Outcome
 
 async fn revert(region: &Client, args: &Args) -> anyhow::Result<Outcome> {
     if !args.yes {
-        let request = region.unary(GetImportRequest { import_id: args.import_id.to_string() });
-        let answer = region.answer(region.imports().get_import(request)).await?;
+        let request = GetImportRequest { import_id: args.import_id.to_string() };
+        let answer = region.ask(request, async |it, request| it.imports().get_import(request).await).await?;
         let import = answer.import.context("the region's answer has no import")?;
         // A dry run needs no question: the region refuses to revert it.
         if !import.dry_run && !confirmed(&import, args).await? {
@@ -48,8 +48,8 @@ async fn revert(region: &Client, args: &Args) -> anyhow::Result<Outcome> {
             return Ok(Outcome::Failed);
         }
     }
-    let request = region.unary(RevertImportRequest { import_id: args.import_id.to_string() });
-    let answer = region.answer(region.imports().revert_import(request)).await?;
+    let request = RevertImportRequest { import_id: args.import_id.to_string() };
+    let answer = region.ask(request, async |it, request| it.imports().revert_import(request).await).await?;
     let progress = Progress::new(args.region.place());
     let import =
         watch_and_report(region, &args.region, args.import_id, answer.import, &args.report, progress).await?;

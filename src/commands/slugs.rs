@@ -155,8 +155,10 @@ pub(super) async fn run(command: Command, env: Environment) -> anyhow::Result<Ou
 async fn resolve(control: &Client, args: &Resolve) -> anyhow::Result<Outcome> {
     let mut answer = BatchResolveSlugsResponse::default();
     for slugs in args.slugs.chunks(MAX_NAMES_PER_CALL) {
-        let request = control.unary(BatchResolveSlugsRequest { slugs: slugs.to_vec() });
-        let page = control.answer(control.directory().batch_resolve_slugs(request)).await?;
+        let request = BatchResolveSlugsRequest { slugs: slugs.to_vec() };
+        let page = control
+            .ask(request, async |it, request| it.directory().batch_resolve_slugs(request).await)
+            .await?;
         answer.organizations.extend(page.organizations);
     }
     match args.output {
@@ -181,13 +183,15 @@ fn unknown<'a>(slugs: &'a [String], answer: &BatchResolveSlugsResponse) -> Vec<&
 
 async fn list(control: &Client, args: &List) -> anyhow::Result<Outcome> {
     let all: ListSlugReservationsResponse = collect_pages(async |page_token| {
-        let request = control.unary(ListSlugReservationsRequest {
+        let request = ListSlugReservationsRequest {
             region: args.for_region.clone().unwrap_or_default(),
             page_size: PAGE_SIZE,
             page_token,
             ..Default::default()
-        });
-        control.answer(control.reservations().list_slug_reservations(request)).await
+        };
+        control
+            .ask(request, async |it, request| it.reservations().list_slug_reservations(request).await)
+            .await
     })
     .await?;
     match args.output {
@@ -203,8 +207,8 @@ async fn organization_id(control: &Client, organization: &str) -> anyhow::Result
     if let Ok(id) = organization.parse() {
         return Ok(id);
     }
-    let request = control.unary(ResolveSlugRequest { slug: organization.to_owned() });
-    let answer = control.answer(control.directory().resolve_slug(request)).await?;
+    let request = ResolveSlugRequest { slug: organization.to_owned() };
+    let answer = control.ask(request, async |it, request| it.directory().resolve_slug(request).await).await?;
     let organization = answer.organization.context("control's answer has no organization")?;
     Ok(organization.organization_id)
 }
@@ -215,8 +219,9 @@ async fn renamed_organization_id(control: &Client, args: &Rename) -> anyhow::Res
     if let Some(operation_id) = args.operation_id
         && args.organization.parse::<i64>().is_err()
     {
-        let request = control.unary(GetSlugRenameRequest { operation_id: operation_id.to_string() });
-        match control.answer(control.reservations().get_slug_rename(request)).await {
+        let request = GetSlugRenameRequest { operation_id: operation_id.to_string() };
+        match control.ask(request, async |it, request| it.reservations().get_slug_rename(request).await).await
+        {
             Ok(rename) => {
                 let is_meant = |slug: &str| slug.eq_ignore_ascii_case(&args.organization);
                 if is_meant(&rename.previous_slug) || is_meant(&rename.slug) {
@@ -232,7 +237,7 @@ async fn renamed_organization_id(control: &Client, args: &Rename) -> anyhow::Res
 
 async fn rename(control: &Client, args: &Rename, fresh: Uuid) -> anyhow::Result<Outcome> {
     let operation_id = args.operation_id.unwrap_or(fresh);
-    let mut request = control.request(UpdateOrganizationSlugRequest {
+    let request = UpdateOrganizationSlugRequest {
         organization_id: renamed_organization_id(control, args).await?,
         desired_slug: args.slug.clone(),
         require_exact: args.exact,
@@ -240,9 +245,12 @@ async fn rename(control: &Client, args: &Rename, fresh: Uuid) -> anyhow::Result<
         keep_alias: args.keep_alias,
         region: args.for_region.clone().unwrap_or_default(),
         wait: Some(time::seconds(args.wait)),
+    };
+    let limit = control.timeouts().call + Duration::from_secs(args.wait.into());
+    let renaming = control.ask_within(limit, request, async |it, request| {
+        it.reservations().update_organization_slug(request).await
     });
-    request.set_timeout(control.timeouts().call + Duration::from_secs(args.wait.into()));
-    let answer = match control.answer(control.reservations().update_organization_slug(request)).await {
+    let answer = match renaming.await {
         Ok(answer) => answer,
         Err(error) => {
             let other = error.detail("operation_id");
@@ -328,13 +336,15 @@ async fn temporary(control: &Client, args: &ReleaseOperation) -> Result<Option<S
     let operation = args.operation.to_string();
     let mut page_token = String::new();
     loop {
-        let request = control.unary(ListSlugReservationsRequest {
+        let request = ListSlugReservationsRequest {
             region: args.for_region.clone().unwrap_or_default(),
             r#type: ReservationType::TemporaryRenameAlias.into(),
             page_size: PAGE_SIZE,
             page_token,
-        });
-        let page = control.answer(control.reservations().list_slug_reservations(request)).await?;
+        };
+        let page = control
+            .ask(request, async |it, request| it.reservations().list_slug_reservations(request).await)
+            .await?;
         let found = page.reservations.into_iter().find(|reservation| reservation.operation_id == operation);
         if found.is_some() || page.next_page_token.is_empty() {
             return Ok(found);
@@ -353,13 +363,17 @@ async fn release_operation(control: &Client, args: &ReleaseOperation) -> anyhow:
         ));
         return Ok(Outcome::Failed);
     };
-    let request = control.unary(ReleaseOrganizationSlugReservationsRequest {
+    let request = ReleaseOrganizationSlugReservationsRequest {
         region: found.region.clone(),
         operation_id: operation.to_string(),
         refusal: None,
         only_unconfirmed: true,
-    });
-    control.answer(control.reservations().release_organization_slug_reservations(request)).await?;
+    };
+    control
+        .ask(request, async |it, request| {
+            it.reservations().release_organization_slug_reservations(request).await
+        })
+        .await?;
     output::note(&format!(
         "operation {operation} of region {} is released; {} and all else that it had reserved is free",
         found.region, found.slug
@@ -369,8 +383,8 @@ async fn release_operation(control: &Client, args: &ReleaseOperation) -> anyhow:
 
 async fn release_alias(control: &Client, args: &ReleaseAlias) -> anyhow::Result<Outcome> {
     let organization_id = organization_id(control, &args.slug).await?;
-    let request = control.unary(ReleaseSlugAliasRequest { organization_id, slug: args.slug.clone() });
-    control.answer(control.reservations().release_slug_alias(request)).await?;
+    let request = ReleaseSlugAliasRequest { organization_id, slug: args.slug.clone() };
+    control.ask(request, async |it, request| it.reservations().release_slug_alias(request).await).await?;
     output::note(&format!("{} leads to organization {organization_id} no more", args.slug));
     Ok(Outcome::Done)
 }

@@ -121,8 +121,9 @@ pub(super) async fn run(command: Command, env: Environment) -> anyhow::Result<Ou
 }
 
 async fn show(region: &Client, args: &Show) -> anyhow::Result<Outcome> {
-    let request = region.unary(GetThrottleRequest {});
-    let answer: GetThrottleResponse = region.answer(region.throttle().get_throttle(request)).await?;
+    let request = GetThrottleRequest {};
+    let answer: GetThrottleResponse =
+        region.ask(request, async |it, request| it.throttle().get_throttle(request).await).await?;
     match args.output {
         Format::Json => output::json(&[to_json(&answer, "causeway.region.v1.GetThrottleResponse")?])?,
         Format::Text => {
@@ -134,8 +135,9 @@ async fn show(region: &Client, args: &Show) -> anyhow::Result<Outcome> {
 }
 
 async fn set(region: &Client, args: &Set) -> anyhow::Result<Outcome> {
-    let request = region.unary(request(args)?);
-    let answer: SetThrottleResponse = region.answer(region.throttle().set_throttle(request)).await?;
+    let request = request(args)?;
+    let answer: SetThrottleResponse =
+        region.ask(request, async |it, request| it.throttle().set_throttle(request).await).await?;
     match args.output {
         Format::Json => output::json(&[to_json(&answer, "causeway.region.v1.SetThrottleResponse")?])?,
         Format::Text => {

@@ -162,13 +162,18 @@ async fn watch(
 pub(super) async fn first_findings(region: &Client, import: &Import) -> Result<Vec<Finding>, CallError> {
     let mut first = Vec::new();
     for count in &import.finding_counts {
-        let request = region.unary(ListFindingsRequest {
+        let request = ListFindingsRequest {
             import_id: import.import_id.clone(),
             kind: count.kind,
             page_size: FINDINGS_PER_KIND,
             ..Default::default()
-        });
-        first.extend(region.answer(region.imports().list_findings(request)).await?.findings);
+        };
+        first.extend(
+            region
+                .ask(request, async |it, request| it.imports().list_findings(request).await)
+                .await?
+                .findings,
+        );
     }
     Ok(first)
 }

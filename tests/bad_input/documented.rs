@@ -45,9 +45,18 @@ fn every_case_has_a_test() {
     }
 
     let mut files = Vec::new();
-    for directory in
-        ["tests", "relocation/src", "region/src", "control/src", "metrics/src", "silo/src", "traces", "src"]
-    {
+    for directory in [
+        "tests",
+        "relocation/src",
+        "region/src",
+        "control/src",
+        "metrics/src",
+        "silo/src",
+        "traces",
+        "src",
+        "client/src",
+        "proto/src",
+    ] {
         sources(&root.join(directory), &mut files);
     }
     let texts: Vec<String> = files.iter().map(|file| read(file)).collect();

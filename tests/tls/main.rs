@@ -8,6 +8,7 @@ mod cluster;
 mod handshake;
 mod health;
 mod identities;
+mod limits;
 mod plain;
 mod readme;
 mod refusals;

@@ -19,7 +19,6 @@ use causeway_silo::env::Environment;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::{StreamExt as _, stream};
 use tokio::time::timeout;
-use tonic::Request;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
@@ -60,8 +59,10 @@ async fn ask(
 ) -> Result<(Client, GetVersionResponse), CallError> {
     let client = Client::connect_with_tls(service, url, timeouts(), tls).await?;
     // Any revision: whether it fits is to be found out.
-    let request = client.unary(GetVersionRequest::default());
-    let version = client.answer(VersionServiceClient::new(client.channel()).get_version(request)).await?;
+    let request = GetVersionRequest::default();
+    let version = client
+        .ask(request, async |it, request| VersionServiceClient::new(it.channel()).get_version(request).await)
+        .await?;
     Ok((client, version))
 }
 
@@ -318,13 +319,13 @@ async fn addresses(about: &mut About<'_>, regions: &[Region], tls: &mut Certific
 /// The operations whose reservations are temporary.
 async fn operations(control: &Client) -> Result<Vec<SlugOperation>, CallError> {
     let all: ListSlugOperationsResponse = collect_pages(async |page_token| {
-        let request = control.unary(ListSlugOperationsRequest {
+        let request = ListSlugOperationsRequest {
             state: SlugOperationState::Reserved.into(),
             page_size: PAGE_SIZE,
             page_token,
             ..ListSlugOperationsRequest::default()
-        });
-        control.answer(control.reservations().list_slug_operations(request)).await
+        };
+        control.ask(request, async |it, request| it.reservations().list_slug_operations(request).await).await
     })
     .await?;
     Ok(all.operations)
@@ -377,8 +378,8 @@ pub(super) async fn region(report: &mut Report, url: &str, tls: &mut Certificate
     let Some((region, _)) = reach(&mut about, Service::Region, url, loaded).await else { return };
     health(&mut about, &region, &causeway_region::Region::SERVICES).await;
     let place = CommandTarget::Region(url.to_owned()).with_tls(tls.words());
-    let request = region.unary(ListImportsRequest { page_size: PAGE_SIZE, page_token: String::new() });
-    match region.answer(region.imports().list_imports(request)).await {
+    let request = ListImportsRequest { page_size: PAGE_SIZE, page_token: String::new() };
+    match region.ask(request, async |it, request| it.imports().list_imports(request).await).await {
         Ok(newest) => imports(&mut about, &newest.imports, &place, env.now()),
         Err(error) => about.error(Check::Imports, error.to_string(), "look at the region's log"),
     }
@@ -399,8 +400,9 @@ pub(super) async fn region(report: &mut Report, url: &str, tls: &mut Certificate
 
 async fn compare(region: &Client) -> anyhow::Result<ReconcileSummary> {
     // The deadline is that of the caller.
-    let request = Request::new(ReconcileRequest { mode: ReconcileMode::Check.into() });
-    let mut parts = region.answer(region.reconciliation().reconcile(request)).await?;
+    let request = ReconcileRequest { mode: ReconcileMode::Check.into() };
+    let mut parts =
+        region.open(request, async |it, request| it.reconciliation().reconcile(request).await).await?;
     let mut summary = None;
     while let Some(part) = parts.message().await.map_err(|status| region.failed(status))? {
         summary = part.summary.or(summary);
