@@ -116,9 +116,9 @@ async fn many(store: Store, settings: Settings) {
     assert!(failures.is_empty(), "seeds that broke a promise: {failures:?}; CAUSEWAY_SEED runs one again");
 }
 
-/// Replaces the certificates again and again. Ends only with an error.
-async fn rotate(cluster: &Cluster) -> anyhow::Result<()> {
-    let mut every = interval(ROTATE_EVERY);
+/// Replaces the certificates at once, and then again and again. Ends only with an error.
+pub(crate) async fn rotate(cluster: &Cluster, every: Duration) -> anyhow::Result<()> {
+    let mut every = interval(every);
     loop {
         every.tick().await;
         cluster.rotate_certificates()?;
@@ -143,7 +143,7 @@ async fn play(seed: u64, database_server: &Arc<DatabaseServer>) -> anyhow::Resul
     let played = timeout(WHOLE, async {
         tokio::select! {
             played = acting => played,
-            stuck = rotate(&cluster) => stuck,
+            stuck = rotate(&cluster, ROTATE_EVERY) => stuck,
         }
     });
     let played = played.await;

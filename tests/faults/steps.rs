@@ -8,6 +8,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Context as _, bail, ensure};
@@ -30,10 +31,13 @@ use crate::{
     driver::{self, Controls, IDLE, PATIENCE, Reviver},
     listed, reconcile,
     renames::{self, Renamed},
+    seeds::rotate,
 };
 
 /// How many trials run at once.
 const AT_ONCE: usize = 3;
+/// How often the certificates of a run are replaced. All of them take some 25 ms of work.
+const ROTATE_EVERY: Duration = Duration::from_secs(1);
 
 /// The failpoints of both services that the trials reach.
 pub(crate) fn failpoints() -> impl Iterator<Item = &'static str> {
@@ -233,7 +237,7 @@ pub(crate) async fn run(
             .changes_a_transaction(1)
             .configure_regions(|options| options.limits.organizations_a_transaction = 1),
     };
-    // Processes, and everything on PostgreSQL, speak mutual TLS.
+    // Processes, and everything on PostgreSQL, speak mutual TLS, with certificates that are replaced every second.
     let builder = match program.is_some() || database_server.store() == Store::Postgres {
         true => builder.tls(&Arc::new(Pki::new(Environment::system())?)),
         false => builder,
@@ -241,9 +245,15 @@ pub(crate) async fn run(
     let cluster = Arc::new(builder.start().await?);
     cluster.set_call_faults(call_faults);
     let reviver = Reviver::of(&cluster);
-    let outcome = match steps {
-        Steps::All => cluster.unless_it_hangs(IDLE, all_steps(&cluster)).await,
-        Steps::InParts => cluster.unless_it_hangs(IDLE, steps_in_parts(&cluster)).await,
+    let doing = async {
+        match steps {
+            Steps::All => cluster.unless_it_hangs(IDLE, all_steps(&cluster)).await,
+            Steps::InParts => cluster.unless_it_hangs(IDLE, steps_in_parts(&cluster)).await,
+        }
+    };
+    let outcome = tokio::select! {
+        done = doing => done,
+        stuck = rotate(&cluster, ROTATE_EVERY) => stuck,
     };
     drop(reviver);
     let snapshot = match outcome {
