@@ -55,7 +55,7 @@ fn every_case_has_a_test() {
         "traces",
         "src",
         "client/src",
-        "proto/src",
+        "proto",
     ] {
         sources(&root.join(directory), &mut files);
     }
