@@ -12,6 +12,7 @@ mod limits;
 mod plain;
 mod readme;
 mod refusals;
+mod renegotiation;
 mod rotation;
 mod start;
 mod support;
