@@ -14,5 +14,6 @@ mod readme;
 mod refusals;
 mod renegotiation;
 mod rotation;
+mod secrets;
 mod start;
 mod support;
