@@ -6,7 +6,7 @@
 //! 2. `context`: what the parts of an import share, with `lease`, `spool`, `findings` and `fitted`;
 //! 3. chunks: `leased_ids`, `batches`, `chunks`, `mapped`; and `traced`, the spans of an import in its trace;
 //! 4. `running`, the part of a run that watchers see, and `run`: what one process has in memory of an import;
-//! 5. what the steps do with records: `plan`, `keys`, `follow`, `dry_run`, `writes`; and with organizations: `owners`,
+//! 5. what the steps do with records: `plan`, `keys`, `copied_columns`, `dry_run_chunk`, `writes`; and with organizations: `owners`,
 //!    `changed_slug`, `counts`, `at_control`;
 //! 6. `steps`: the work in each state, one file for each; REVERTING also uses the operation ids of RESOLVING_SLUGS;
 //! 7. `engine`: the loop that goes from step to step, and `recovery`, which continues what a former process left;
@@ -22,12 +22,12 @@ mod calls;
 mod changed_slug;
 mod chunks;
 mod context;
+mod copied_columns;
 mod counts;
-mod dry_run;
+mod dry_run_chunk;
 mod engine;
 mod findings;
 mod fitted;
-mod follow;
 mod instruction;
 mod keys;
 mod leased_ids;

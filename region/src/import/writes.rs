@@ -29,9 +29,9 @@ use super::{
     batches::{self, BatchLimits},
     chunks::{ControlChunk, note_chunk_of_control, write_at_control, write_here},
     context::ImportContext,
-    dry_run::dry_run,
+    copied_columns::copy_columns,
+    dry_run_chunk::dry_run_chunk,
     fitted::Fitted,
-    follow::follow,
     keys::load_keys,
     mapped::{Covered, Mapped, Mapper, SharedKeys},
     plan::plan,
@@ -312,9 +312,10 @@ impl Writes<'_> {
         let Mapped { covered, mut records, draft } = mapped;
         let keys = if import.parameters.dry_run {
             // Columns that copy from a row of control are in no unique set, so a dry run does not need them.
-            dry_run(context, import, model, records, draft, self.catalog.emails(), &self.dry_run).await?
+            dry_run_chunk(context, import, model, records, draft, self.catalog.emails(), &self.dry_run)
+                .await?
         } else {
-            follow(context, import, model, &mut records).await?;
+            copy_columns(context, import, model, &mut records).await?;
             write_here(context, import, model, records, draft).await?
         };
         self.written(model, &keys, covered).await
@@ -323,7 +324,7 @@ impl Writes<'_> {
     /// Lets control write a batch.
     async fn send(&self, model: &Model, mapped: Mapped) -> Result<(ControlChunk, Covered), Error> {
         let Mapped { covered, mut records, draft } = mapped;
-        follow(self.context, self.import, model, &mut records).await?;
+        copy_columns(self.context, self.import, model, &mut records).await?;
         let tables = self.tables_of_control.as_deref();
         let tables = tables.map_or(Tables::OWN, |tables| tables.fingerprint_for(&model.table));
         let sent = write_at_control(self.context, self.import, tables, model, records, draft).await?;

@@ -392,7 +392,7 @@ fn add_rule(
         }
         F::HashOf { field, of } => rules.hashes.push((find(&field)?, find(&of)?)),
         F::ClearIfUnmapped { field } => rules.clear_if_unmapped.push(find(&field)?),
-        F::Follow { reference, copies } => rules.follow.push(super::Follow {
+        F::CopyColumns { reference, copies } => rules.copied_columns.push(super::CopiedColumns {
             reference: find(&reference)?,
             copies: copies
                 .into_iter()

@@ -89,7 +89,7 @@ fn check_rules(catalog: &Catalog, model: &Model) -> Result<(), CatalogError> {
         .iter()
         .chain(&rules.clear_if_unmapped)
         .chain(&rules.scope_follows)
-        .chain(rules.follow.iter().map(|follow| &follow.reference))
+        .chain(rules.copied_columns.iter().map(|copied| &copied.reference))
         .chain(rules.needs_one.as_ref().map(|needs| &needs.of));
     for reference in references {
         require(
@@ -97,13 +97,13 @@ fn check_rules(catalog: &Catalog, model: &Model) -> Result<(), CatalogError> {
             "a rule about a reference names a field that is not a reference",
         )?;
     }
-    for follow in &rules.follow {
-        let target = refers(follow.reference).and_then(|target| catalog.model(target));
-        for (_, from) in &follow.copies {
+    for copied in &rules.copied_columns {
+        let target = refers(copied.reference).and_then(|target| catalog.model(target));
+        for (_, from) in &copied.copies {
             let returned = target.is_some_and(|target| {
                 target.column(from).is_some_and(|column| target.returned_columns.contains(&column))
             });
-            require(returned, &format!("follows {from}, which the model it refers to does not return"))?;
+            require(returned, &format!("copies {from}, which the model it refers to does not return"))?;
         }
     }
     let cleared_if_taken: Vec<usize> = rules

@@ -208,7 +208,7 @@ pub(super) enum Rule {
     ClearIfUnmapped {
         field: String,
     },
-    Follow {
+    CopyColumns {
         reference: String,
         copies: BTreeMap<String, String>,
     },

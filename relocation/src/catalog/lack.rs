@@ -18,7 +18,7 @@ impl Model {
     #[must_use]
     pub fn lacks_value(&self, values: &[Value]) -> Option<Lack<'_>> {
         let is_filled_later = |index: usize| {
-            let copies = self.rules.follow.iter().flat_map(|follow| &follow.copies);
+            let copies = self.rules.copied_columns.iter().flat_map(|copied| &copied.copies);
             self.rules.makes_missing(index)
                 || self.rules.always_replaces(index)
                 || copies.into_iter().any(|(column, _)| *column == index)

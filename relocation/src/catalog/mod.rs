@@ -20,9 +20,9 @@ pub(crate) use check::release;
 pub use column::{ArrayOf, Column, ColumnType, Default};
 pub use lack::Lack;
 pub use rules::{
-    ExactlyOne, Follow, FromActor, FromColumn, Generator, Hide, IdsOf, IfTaken, KnownOption, KnownOptions,
-    MergeAlike, Move, NeedsOne, NestedIds, PathStep, ReferenceByType, Replace, Rules, SkipWhen, TakenName,
-    Then, WhenText, With,
+    CopiedColumns, ExactlyOne, FromActor, FromColumn, Generator, Hide, IdsOf, IfTaken, KnownOption,
+    KnownOptions, MergeAlike, Move, NeedsOne, NestedIds, PathStep, ReferenceByType, Replace, Rules, SkipWhen,
+    TakenName, Then, WhenText, With,
 };
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};

@@ -125,7 +125,7 @@ fn sentence(rule: &Rule) -> String {
         Rule::ClearIfUnmapped { field } => {
             format!("`{field}` becomes null if it leads to nothing imported: the record is of use without it")
         }
-        Rule::Follow { reference, copies } => {
+        Rule::CopyColumns { reference, copies } => {
             let copies: Vec<String> =
                 copies.iter().map(|(field, from)| format!("`{field}` (from `{from}`)")).collect();
             format!(

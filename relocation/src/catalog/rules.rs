@@ -85,7 +85,7 @@ pub struct Rules {
     /// Columns whose value is replaced in every row.
     pub replace: Vec<Replace>,
     /// Columns that copy values of a row of control.
-    pub follow: Vec<Follow>,
+    pub copied_columns: Vec<CopiedColumns>,
     /// What happens if another row has the name, compared without regard to case.
     pub taken_name: Option<TakenName>,
     /// What happens if another row has one of these other values.
@@ -340,7 +340,7 @@ pub enum With {
 
 /// Columns that copy values of the row that a reference points to.
 #[derive(Debug, Clone)]
-pub struct Follow {
+pub struct CopiedColumns {
     /// The column with the reference.
     pub reference: usize,
     /// Each column that is set, and the returned field of the referenced model that it copies.

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use super::compare::{Actual, Tables, UniqueIndex};
 use crate::catalog::{
-    ArrayOf, Catalog, Column, ColumnType, Default, Follow, Model, Move, Silo, SqlType, TakenName, UniqueSet,
+    ArrayOf, Catalog, Column, ColumnType, CopiedColumns, Default, Model, Move, Silo, SqlType, TakenName,
+    UniqueSet,
 };
 
 impl Catalog {
@@ -206,7 +207,7 @@ fn fit_column(column: &mut Column, actual: &Actual, of_product: bool) {
 fn limits_of_copies(catalog: &Catalog) -> Vec<(String, String, usize)> {
     let mut limits = Vec::new();
     for model in catalog.written() {
-        for Follow { reference, copies } in &model.rules.follow {
+        for CopiedColumns { reference, copies } in &model.rules.copied_columns {
             let of = model.columns.get(*reference).and_then(|column| column.references.as_ref());
             for (column, from) in copies {
                 let copy = model.columns.get(*column).filter(|column| column.is_stored);

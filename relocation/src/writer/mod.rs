@@ -11,7 +11,7 @@ mod bulk;
 mod chunk;
 mod conflicts;
 mod copy;
-mod dry_run;
+mod dry_run_rows;
 mod ids;
 mod left_out;
 mod skipped_ids;
@@ -28,7 +28,7 @@ use causeway_silo::{
 use chrono::{DateTime, Utc};
 pub use chunk::{ChunkSilo, HasWriteError, write_chunk};
 pub use copy::LEAST_COPY;
-pub use dry_run::{DryRun, RowLookup, ScratchError};
+pub use dry_run_rows::{DryRun, RowLookup, ScratchError};
 pub use skipped_ids::skip_own_ids;
 pub use table::find_rows;
 

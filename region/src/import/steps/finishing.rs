@@ -30,8 +30,9 @@ use causeway_silo::db::Refused;
 use crate::{
     error::Error,
     import::{
-        Import, ImportState, ModelCounts, at_control, context::ImportContext, counts::check_counts,
-        follow::forget_returned, mapped::SharedKeys, run::ImportRun, writes::do_writes,
+        Import, ImportState, ModelCounts, at_control, context::ImportContext,
+        copied_columns::forget_returned, counts::check_counts, mapped::SharedKeys, run::ImportRun,
+        writes::do_writes,
     },
     store::{self, lease_transaction::LeaseTransaction, organization::constraint, product_db::ProductDb},
 };

@@ -31,7 +31,7 @@ use crate::{
         Import, ImportState, ModelCounts,
         chunks::keys_from_proto,
         context::ImportContext,
-        follow::forget_returned,
+        copied_columns::forget_returned,
         run::ImportRun,
         steps::resolving_slugs::operation_id,
         traced::{self, reverted_chunk_span},

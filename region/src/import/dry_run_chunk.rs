@@ -46,7 +46,7 @@ impl RowLookup for Lookups<'_> {
 }
 
 /// Goes through the records of a chunk and notes what would happen to them. One chunk at a time.
-pub(super) async fn dry_run(
+pub(super) async fn dry_run_chunk(
     context: &ImportContext,
     import: &Import,
     model: &Model,

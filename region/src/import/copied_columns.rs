@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use causeway_relocation::{
-    catalog::{ColumnType, Follow, Model},
+    catalog::{ColumnType, CopiedColumns, Model},
     plan::Record,
     value::Value,
 };
@@ -15,16 +15,19 @@ use crate::{error::Error, store};
 const RETURNED: i64 = 20_000;
 
 /// Copies returned columns of rows of control into the records that refer to these rows.
-pub(super) async fn follow(
+pub(super) async fn copy_columns(
     context: &ImportContext,
     import: &Import,
     model: &Model,
     records: &mut [Record],
 ) -> Result<(), Error> {
-    for Follow { reference, copies } in &model.rules.follow {
+    for CopiedColumns { reference, copies } in &model.rules.copied_columns {
         let Some(target) = model.columns.get(*reference).and_then(|column| column.references.as_deref())
         else {
-            return Err(Error::Internal(format!("a rule of {} follows no reference", model.name)));
+            return Err(Error::Internal(format!(
+                "a rule of {} copies by a column that is no reference",
+                model.name
+            )));
         };
         let ids: Vec<i64> =
             records.iter().filter_map(|record| record.values.get(*reference)?.as_int()).collect();
