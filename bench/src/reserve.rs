@@ -310,7 +310,7 @@ async fn trouble(database: &str) -> anyhow::Result<(i64, i64)> {
     .fetch_optional(&mut connection)
     .await?
     .context("the database is not in its own statistics")?;
-    let trouble = (row.try_get(0)?, row.try_get(1)?);
+    let trouble = (row.try_get("deadlocks")?, row.try_get("xact_rollback")?);
     connection.close().await?;
     Ok(trouble)
 }
