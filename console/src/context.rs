@@ -1,8 +1,9 @@
 //! What a page knows of the request for it.
 
-use std::convert::Infallible;
-
-use axum::{extract::FromRequestParts, http::request::Parts};
+use axum::{
+    extract::FromRequestParts,
+    http::{StatusCode, request::Parts},
+};
 use chrono::{DateTime, Utc};
 
 use crate::{Console, guard::Admitted};
@@ -24,12 +25,18 @@ pub(crate) struct Context {
 }
 
 impl FromRequestParts<Console> for Context {
-    type Rejection = Infallible;
+    type Rejection = (StatusCode, &'static str);
 
-    async fn from_request_parts(parts: &mut Parts, console: &Console) -> Result<Self, Infallible> {
+    async fn from_request_parts(parts: &mut Parts, console: &Console) -> Result<Self, Self::Rejection> {
+        let Some(admitted) = parts.extensions.get::<Admitted>() else {
+            return Err((
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "the request did not pass the check of who asks",
+            ));
+        };
         Ok(Self {
             now: console.env.now(),
-            who: parts.extensions.get::<Admitted>().map(|admitted| admitted.who.clone()).unwrap_or_default(),
+            who: admitted.who.clone(),
             main_only: parts.headers.contains_key(PART),
             control_url: console.options.control_url.clone(),
         })

@@ -96,17 +96,12 @@ async fn move_slugs(
     // Slugs may move from one of these organizations to another. An organization whose slug another one gets has a
     // placeholder until it gets its own new slug.
     let in_the_way: Vec<i64> = moving.values().filter_map(|slug| owners.get(slug).copied()).collect();
-    let nameless: Vec<String> = in_the_way.iter().map(|id| format!("~renaming-{id}")).collect();
-    let refused = organization::set_slugs(tx, &in_the_way, &nameless).await?;
+    let placeholders: Vec<(i64, String)> =
+        in_the_way.iter().map(|id| (*id, format!("~renaming-{id}"))).collect();
+    let refused = organization::set_slugs(tx, &placeholders).await?;
     if !refused.is_empty() {
-        return Ok(of(&in_the_way, &nameless, refused));
+        return Ok(refused);
     }
-    let (ids, slugs): (Vec<i64>, Vec<String>) = moving.clone().into_iter().unzip();
-    let refused = organization::set_slugs(tx, &ids, &slugs).await?;
-    Ok(of(&ids, &slugs, refused))
-}
-
-fn of(ids: &[i64], slugs: &[String], refused: Vec<Refused>) -> Vec<(i64, String, Refused)> {
-    let of = |why: Refused| Some((*ids.get(why.index)?, slugs.get(why.index)?.clone(), why));
-    refused.into_iter().filter_map(of).collect()
+    let slugs: Vec<(i64, String)> = moving.clone().into_iter().collect();
+    organization::set_slugs(tx, &slugs).await
 }

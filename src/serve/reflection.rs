@@ -103,8 +103,9 @@ impl Reflected {
 
     fn extension(&self, of: &str, number: i32) -> Answer {
         let message = self.pool.get_message_by_name(of);
-        let number = u32::try_from(number).unwrap_or_default();
-        match message.and_then(|message| message.get_extension(number)) {
+        // No extension has a negative number.
+        let extension = message.zip(u32::try_from(number).ok());
+        match extension.and_then(|(message, number)| message.get_extension(number)) {
             Some(extension) => with_imports(extension.parent_file()),
             None => Answer::NotFound(format!("{} has no extension {number}", shown(of))),
         }

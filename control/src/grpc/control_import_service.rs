@@ -183,8 +183,8 @@ impl ControlImportService for Handler {
     ) -> Result<Response<DescribeTablesResponse>, Status> {
         let tables = self.imports.describe_tables().await?;
         let fingerprint = tables.fingerprint();
-        let of_table = |name: &String| (name.clone(), tables.fingerprint_of([name.as_str()]));
-        let mut by_table: BTreeMap<String, String> = tables.columns.keys().map(of_table).collect();
+        let of_table = |name: &String| tables.fingerprint_of([name.as_str()]);
+        let fingerprints: Vec<String> = tables.columns.keys().map(of_table).collect();
         let schema::Tables { columns, unique, of_product } = tables;
         let column = |(name, actual)| {
             let Actual { sql, null: nullable, has_default } = actual;
@@ -195,12 +195,12 @@ impl ControlImportService for Handler {
             conditional: index.conditional,
             deferred: index.deferred,
         };
-        let table = |(name, columns): (String, BTreeMap<_, _>)| {
+        let table = |((name, columns), fingerprint): ((String, BTreeMap<_, _>), String)| {
             let unique = unique.as_ref().and_then(|unique| unique.get(&name));
             Table {
                 columns: columns.into_iter().map(column).collect(),
                 unique_indexes: unique.into_iter().flatten().map(index).collect(),
-                fingerprint: by_table.remove(&name).unwrap_or_default(),
+                fingerprint,
                 name,
             }
         };
@@ -209,7 +209,7 @@ impl ControlImportService for Handler {
             fingerprint,
             has_unique_indexes: unique.is_some(),
             max_operation_bytes: count(self.imports.most_operation_bytes()).map_err(Error::from)?,
-            tables: columns.into_iter().map(table).collect(),
+            tables: columns.into_iter().zip(fingerprints).map(table).collect(),
         }))
     }
 

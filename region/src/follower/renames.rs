@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use causeway_audit::{Call, Subject};
 use causeway_proto::{control::v1::SlugRefusal, relocation::v1::ErrorReason};
 use causeway_silo::{
-    db::{DbError, Tx},
+    db::{DbError, Tx, outside},
     transact,
 };
 use chrono::{DateTime, Utc};
@@ -171,23 +171,21 @@ pub(super) async fn rename(
         })
         .collect();
     let mut renaming: Vec<&mut Answer> = answers.iter_mut().filter(|it| it.refusal.is_none()).collect();
-    let (ids, slugs): (Vec<i64>, Vec<String>) =
-        renaming.iter().map(|answer| (answer.organization_id, answer.slug.clone())).unzip();
-    let refused = organization::set_slugs(tx, &ids, &slugs).await?;
+    let slugs: Vec<(i64, String)> =
+        renaming.iter().map(|answer| (answer.organization_id, answer.slug.clone())).collect();
+    let refused = organization::set_slugs(tx, &slugs).await?;
     // Another writer may have taken a slug since.
     let owners = match refused.is_empty() {
         true => HashMap::new(),
-        false => organization::owners(tx, slugs).await?,
+        false => organization::owners(tx, slugs.into_iter().map(|(_, slug)| slug).collect()).await?,
     };
-    for why in refused {
-        if let Some(answer) = renaming.get_mut(why.index) {
-            let slug = &answer.slug;
-            let message = match owners.get(slug).filter(|owner| **owner != answer.organization_id) {
-                Some(owner) => taken_in_region(*owner, slug),
-                None => format!("in the region, the slug {slug} breaks {}", constraint(&why)),
-            };
-            answer.refusal = Some((ErrorReason::SlugTakenInRegion, message));
-        }
+    for (_, slug, why) in refused {
+        let answer = renaming.get_mut(why.index).ok_or_else(outside)?;
+        let message = match owners.get(&slug).filter(|owner| **owner != answer.organization_id) {
+            Some(owner) => taken_in_region(*owner, &slug),
+            None => format!("in the region, the slug {slug} breaks {}", constraint(&why)),
+        };
+        answer.refusal = Some((ErrorReason::SlugTakenInRegion, message));
     }
     replica::insert_answers(tx, &answers, now).await?;
     Ok(answers)
@@ -229,8 +227,8 @@ async fn put_back(tx: &mut Tx, answer: &Answer) -> Result<bool, DbError> {
         tracing::error!(%operation_id, organization_id, slug, previous, owner, "a rename was given up, and the old slug is taken in this region; the organization keeps the new one, which control does not know");
         return Ok(false);
     }
-    let refused = organization::set_slugs(tx, &[*organization_id], std::slice::from_ref(previous)).await?;
-    if let Some(why) = refused.first() {
+    let refused = organization::set_slugs(tx, &[(*organization_id, previous.clone())]).await?;
+    if let Some((.., why)) = refused.first() {
         let constraint = constraint(why);
         tracing::error!(%operation_id, organization_id, slug, previous, constraint, "a rename was given up, and the database refuses the old slug; the organization keeps the new one, which control does not know");
         return Ok(false);

@@ -1,9 +1,6 @@
 //! `sentry_organization`: the organizations themselves.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    ops::Range,
-};
+use std::collections::{BTreeSet, HashMap};
 
 use causeway_proto::organization_status::HIDDEN;
 use causeway_relocation::finding::only_here;
@@ -139,18 +136,21 @@ pub(crate) fn constraint(refused: &Refused) -> String {
     only_here("sentry_organization", refused.kind, refused.constraint.as_deref())
 }
 
-/// Sets the slugs of organizations: one slug for each id, in the same order. Those whose slug the database refuses keep
-/// the one that they have, and are returned.
-pub(crate) async fn set_slugs(tx: &mut Tx, ids: &[i64], slugs: &[String]) -> Result<Vec<Refused>, DbError> {
+/// Sets the slugs of organizations, by their ids. Those whose slug the database refuses keep the one that they have, and
+/// are returned with the refused one.
+pub(crate) async fn set_slugs(
+    tx: &mut Tx,
+    slugs: &[(i64, String)],
+) -> Result<Vec<(i64, String, Refused)>, DbError> {
     let dialect = tx.dialect();
-    let set = |part: Range<usize>| {
-        let ids = ids.get(part.clone()).unwrap_or_default().to_vec();
-        let slugs = slugs.get(part).unwrap_or_default().to_vec();
+    let set = |part: &[(i64, String)]| {
+        let (ids, slugs) = part.iter().cloned().unzip();
         Statement::new("UPDATE sentry_organization SET slug = r.slug FROM ")
             .rows(dialect, "r", [("id", Column::Ints(ids)), ("slug", Column::Texts(slugs))])
             .push(" WHERE sentry_organization.id = r.id")
     };
-    tx.execute_bisecting(ids.len(), set).await
+    let refused = tx.execute_bisecting(slugs, set).await?;
+    Ok(refused.into_iter().map(|((id, slug), why)| (*id, slug.clone(), why)).collect())
 }
 
 /// Hides the organizations of an import with ids above `after`, up to `last`. Returns those that were visible.
@@ -253,8 +253,7 @@ pub(crate) async fn restore_status(
     let hidden = hidden.with(import_id).with(HIDDEN).with(after).with(last);
     let rows = lease.fetch_all(hidden).await?;
     let ids = rows.iter().map(|row| row.int("id")).collect::<Result<Vec<_>, _>>()?;
-    let restore = |part: Range<usize>| {
-        let part = ids.get(part).unwrap_or_default();
+    let restore = |part: &[i64]| {
         Statement::new(
             "UPDATE sentry_organization SET status = i.status FROM causeway_import_organization i \
              WHERE i.organization_id = sentry_organization.id AND sentry_organization.status = $2 AND i.import_id = $1 \
@@ -265,6 +264,6 @@ pub(crate) async fn restore_status(
         .with(part.first().copied())
         .with(part.last().copied())
     };
-    let refused = lease.execute_bisecting(ids.len(), restore).await?;
-    Ok(refused.into_iter().filter_map(|refused| Some((*ids.get(refused.index)?, refused))).collect())
+    let refused = lease.execute_bisecting(&ids, restore).await?;
+    Ok(refused.into_iter().map(|(id, refused)| (*id, refused)).collect())
 }

@@ -1,6 +1,6 @@
 //! The region's side of a comparison with control, and the only row of `causeway_reconciliation`.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::collections::BTreeMap;
 
 use causeway_silo::db::{Column, Db, DbError, Refused, Row, Statement, Tx};
 use chrono::{DateTime, Utc};
@@ -108,18 +108,17 @@ pub(crate) async fn replace_slugs(tx: &mut Tx, slugs: &[(i64, String, String)]) 
             ("new", column(|(.., new)| new)),
         ]
     };
-    let replace = |part: Range<usize>| {
+    let replace = |part: &[(i64, String, String)]| {
         Statement::new("UPDATE sentry_organization SET slug = r.new FROM ")
-            .rows(dialect, "r", rows(slugs.get(part).unwrap_or_default()))
+            .rows(dialect, "r", rows(part))
             .push(
                 " WHERE sentry_organization.id = r.organization_id AND sentry_organization.slug = r.old \
                  AND NOT EXISTS (SELECT 1 FROM causeway_rename n WHERE n.organization_id = r.organization_id) \
                  AND NOT EXISTS (SELECT 1 FROM sentry_organization o WHERE o.slug = r.new)",
             )
     };
-    let refused = tx.execute_bisecting(slugs.len(), replace).await?;
-    let refused =
-        refused.into_iter().filter_map(|refused| Some((slugs.get(refused.index)?.0, refused))).collect();
+    let refused = tx.execute_bisecting(slugs, replace).await?;
+    let refused = refused.into_iter().map(|((id, ..), refused)| (*id, refused)).collect();
     let now = organization::slugs(tx, slugs.iter().map(|(id, ..)| *id).collect()).await?;
     let changed = slugs.iter().filter(|(id, _, new)| now.get(id) == Some(new)).map(|(id, ..)| *id).collect();
     Ok(Replaced { changed, refused })

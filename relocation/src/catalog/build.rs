@@ -11,8 +11,8 @@ use serde_json::Value;
 use super::{
     Actors, ArrayOf, Catalog, Column, ColumnType, Condition, Default, FromActor, FromColumn, Generator, Hide,
     IdsOf, IfTaken, KnownOption, KnownOptions, MergeAlike, Model, Move, NeedsOne, NestedIds, PathStep,
-    ReferenceByType, Replace, Rules, SkipWhen, SqlType, StandsFor, TakenName, Then, UniqueSet, WhenText,
-    With,
+    ReferenceByType, Replace, Rules, SearchTerms, SkipWhen, SqlType, StandsFor, TakenName, Then, UniqueSet,
+    WhenText, With,
     check::{self, CatalogError, wrong},
     file,
 };
@@ -367,7 +367,9 @@ fn add_rule(
             let of = match (of, by, terms.is_empty(), forgets) {
                 (Some(of), None, true, false) => IdsOf::Model(of),
                 (None, Some(key), true, false) => IdsOf::ByKey { key, targets },
-                (None, None, false, false) => IdsOf::Terms(terms),
+                (None, None, false, false) => {
+                    IdsOf::Terms(SearchTerms::new(terms).map_err(|error| wrong(model, error.to_string()))?)
+                }
                 (None, None, true, true) => IdsOf::Nothing,
                 _ => {
                     return Err(wrong(

@@ -21,8 +21,8 @@ pub use column::{ArrayOf, Column, ColumnType, Default};
 pub use lack::Lack;
 pub use rules::{
     CopiedColumns, ExactlyOne, FromActor, FromColumn, Generator, Hide, IdsOf, IfTaken, KnownOption,
-    KnownOptions, MergeAlike, Move, NeedsOne, NestedIds, PathStep, ReferenceByType, Replace, Rules, SkipWhen,
-    TakenName, Then, WhenText, With,
+    KnownOptions, MergeAlike, Move, NeedsOne, NestedIds, PathStep, ReferenceByType, Replace, Rules,
+    SearchTerms, SkipWhen, TakenName, Then, WhenText, With,
 };
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use regex::Regex;
 use serde::Deserialize;
 
 use crate::value::Value;
@@ -232,10 +233,39 @@ pub enum IdsOf {
         targets: BTreeMap<String, Option<String>>,
     },
     /// What is there is a search, and the primary keys are in terms with these names.
-    Terms(BTreeMap<String, String>),
+    Terms(SearchTerms),
     /// The primary keys become null without a finding: those of records that are written after this one, of which a copy
     /// can do without.
     Nothing,
+}
+
+/// The terms of a search whose values are primary keys, as `project.id:5` or `!project.id:[5, 6]`.
+#[derive(Debug, Clone)]
+pub struct SearchTerms {
+    /// The model of each term, by the name of the term.
+    pub models: BTreeMap<String, String>,
+    /// Finds the terms of a search.
+    pub(crate) pattern: Regex,
+}
+
+impl SearchTerms {
+    /// Terms with these names, each with its model.
+    ///
+    /// # Errors
+    /// If the pattern of a term is not a regular expression.
+    pub(crate) fn new(models: BTreeMap<String, String>) -> Result<Self, regex::Error> {
+        // A quoted text, in which nothing is a term, and which the end of the search closes too; or a term whose value is
+        // a number, a quoted number or a list of numbers.
+        let pattern = Regex::new(
+            r#"(?xs)
+            (?<quoted> " (?: [^"\\] | \\. )* (?: " | \\? $ ) )
+            | (?<before> ^ | [\s(!] ) (?<name> [a-z][a-z._]* ) (?<colon> : \s* )
+              (?: (?<number> [0-9]{1,18} | "[0-9]{1,18}" ) (?<after> [\s)] | $ )
+                | \[ (?<list> [^\]]* ) \] )
+            "#,
+        )?;
+        Ok(Self { models, pattern })
+    }
 }
 
 impl IdsOf {
@@ -253,7 +283,7 @@ impl IdsOf {
         let (one, by_key, terms) = match self {
             Self::Model(model) => (Some(model), None, None),
             Self::ByKey { targets, .. } => (None, Some(targets.values().flatten()), None),
-            Self::Terms(terms) => (None, None, Some(terms.values())),
+            Self::Terms(terms) => (None, None, Some(terms.models.values())),
             Self::Nothing => (None, None, None),
         };
         one.into_iter().chain(by_key.into_iter().flatten()).chain(terms.into_iter().flatten())

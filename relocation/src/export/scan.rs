@@ -178,16 +178,19 @@ impl<R: Read> Scanner<R> {
             ),
         };
         let mut finding = Finding::new(FindingKind::DeserializationFailed, reason).at(self.offset);
-        (finding.model, finding.source_pk) = RawRecord::identify_incomplete(self.bytes());
+        match self.bytes() {
+            Ok(bytes) => (finding.model, finding.source_pk) = RawRecord::identify_incomplete(bytes),
+            Err(error) => return error,
+        }
         ExportError::OverLimit { limit, finding: Box::new(finding) }
     }
 
     fn begin(&mut self) -> Result<(), ExportError> {
         while self.end - self.start < BEGINNING && self.fill()? {}
-        if let Some(reason) = known_form(self.bytes()) {
+        if let Some(reason) = known_form(self.bytes()?) {
             return Err(self.error(reason));
         }
-        if self.bytes().starts_with(b"\xef\xbb\xbf") {
+        if self.bytes()?.starts_with(b"\xef\xbb\xbf") {
             self.take(3);
         }
         match self.peek()? {
@@ -217,8 +220,9 @@ impl<R: Read> Scanner<R> {
         }
     }
 
-    fn bytes(&self) -> &[u8] {
-        self.buffer.get(self.start..self.end).unwrap_or_default()
+    /// What was read and has not been taken.
+    fn bytes(&self) -> Result<&[u8], ExportError> {
+        self.buffer.get(self.start..self.end).ok_or_else(|| ExportError::inconsistent(OUTSIDE))
     }
 
     fn take(&mut self, count: usize) {
@@ -229,10 +233,10 @@ impl<R: Read> Scanner<R> {
     /// The next byte that is not white space.
     fn peek(&mut self) -> Result<Option<u8>, ExportError> {
         loop {
-            match self.bytes().iter().position(|byte| !matches!(byte, b' ' | b'\n' | b'\r' | b'\t')) {
+            match self.bytes()?.iter().position(|byte| !matches!(byte, b' ' | b'\n' | b'\r' | b'\t')) {
                 Some(blank) => {
                     self.take(blank);
-                    return Ok(self.bytes().first().copied());
+                    return Ok(self.bytes()?.first().copied());
                 }
                 None => {
                     self.take(self.end - self.start);
@@ -278,7 +282,7 @@ impl<R: Read> Scanner<R> {
         let mut depth = 0_usize;
         let mut in_string = false;
         loop {
-            let bytes = self.bytes();
+            let bytes = self.bytes()?;
             while let Some(rest) = bytes.get(seen..).filter(|rest| !rest.is_empty()) {
                 if in_string {
                     // Most of a file is text in strings, so search for the end of a string, or a backslash, word by

@@ -124,22 +124,21 @@ impl Mapping<'_> {
         let (ordinal, source_pk, offset) = (record.ordinal, record.source_pk, record.offset);
         let place = |finding: Finding| finding.model(&model.name).record(ordinal, source_pk).at(offset);
         for rule in &model.rules.nested_ids {
-            let rewritten = nested_ids::rewrite(model, rule, &record.values, &mut |target, pk| match self
-                .look_up(target, pk)
-            {
+            let mut outcome = |target: &str, pk| match self.look_up(target, pk) {
                 Lookup::Mapped(new, _) => Outcome::Mapped(new),
                 Lookup::Filtered | Lookup::OutOfScope | Lookup::Absent => Outcome::Lost,
-            });
+            };
+            let rewritten = nested_ids::rewrite(model, rule, &record.values, &mut outcome)?;
             let field = field_of(model, rule.column)?;
             // One for each place without indices: a list may have thousands.
-            let mut told: Vec<(LostId, usize)> = Vec::new();
+            let mut reported: Vec<(LostId, usize)> = Vec::new();
             for lost in rewritten.lost {
-                match told.iter_mut().find(|(first, _)| first.is_like(&lost)) {
+                match reported.iter_mut().find(|(first, _)| first.is_like(&lost)) {
                     Some((_, count)) => *count += 1,
-                    None => told.push((lost, 1)),
+                    None => reported.push((lost, 1)),
                 }
             }
-            for (lost, count) in told {
+            for (lost, count) in reported {
                 notes.push(place(self.lost_id(&lost, count, field)));
             }
             let Some(text) = rewritten.text else { continue };

@@ -7,7 +7,10 @@ use serde::{Deserializer as _, de};
 use serde_json::value::RawValue;
 
 use super::OTHER_SHAPE;
-use crate::{catalog::PathStep, export::cow_str};
+use crate::{
+    catalog::PathStep,
+    export::{ExportError, cow_str},
+};
 
 /// Where a value is in the JSON text.
 #[derive(Debug, Default)]
@@ -81,7 +84,7 @@ pub(super) enum Replacement {
 
 /// Called with the place of a value at the end of a path, and with the value of the key next to it that the
 /// rule names.
-type LeafFn<'w> = &'w mut dyn FnMut(&JsonLocation, Option<&RawValue>, &RawValue) -> Leaf;
+type LeafFn<'w> = &'w mut dyn FnMut(&JsonLocation, Option<&RawValue>, &RawValue) -> Result<Leaf, ExportError>;
 
 /// A walk along the paths of one rule.
 pub(super) struct Walk<'w> {
@@ -101,26 +104,26 @@ impl Walk<'_> {
         raw: &RawValue,
         path: &[PathStep],
         place: &mut JsonLocation,
-    ) -> Replacement {
+    ) -> Result<Replacement, ExportError> {
         self.step(raw, None, path, place)
     }
 
     fn step(
         &mut self,
         raw: &RawValue,
-        beside: Option<&RawValue>,
+        value_of_key: Option<&RawValue>,
         path: &[PathStep],
         place: &mut JsonLocation,
-    ) -> Replacement {
+    ) -> Result<Replacement, ExportError> {
         match path.split_first() {
-            None => match (self.leaf)(place, beside, raw) {
+            None => Ok(match (self.leaf)(place, value_of_key, raw)? {
                 Leaf::Other(reason) => {
                     self.complain(place, reason);
                     Replacement::No
                 }
-                kept_or_changed => {
+                right => {
                     self.reach(place);
-                    match kept_or_changed {
+                    match right {
                         Leaf::To(text) => Replacement::To(text),
                         Leaf::Null if place.path.ends_with("[]") => Replacement::Gone,
                         Leaf::Null => Replacement::To("null".to_owned()),
@@ -128,15 +131,15 @@ impl Walk<'_> {
                         Leaf::Keep | Leaf::Other(_) => Replacement::No,
                     }
                 }
-            },
-            Some(_) if raw.get() == "null" => Replacement::No,
+            }),
+            Some(_) if raw.get() == "null" => Ok(Replacement::No),
             Some((PathStep::Key(name), rest)) => match entries(raw) {
                 Some(entries) => self.object(&entries, name, rest, place),
-                None => self.misshapen(place),
+                None => Ok(self.misshapen(place)),
             },
             Some((PathStep::Each, rest)) => match elements(raw) {
                 Some(elements) => self.list(&elements, rest, place),
-                None => self.misshapen(place),
+                None => Ok(self.misshapen(place)),
             },
         }
     }
@@ -147,11 +150,11 @@ impl Walk<'_> {
         name: &str,
         rest: &[PathStep],
         place: &mut JsonLocation,
-    ) -> Replacement {
+    ) -> Result<Replacement, ExportError> {
         self.reach(place);
         // If two entries have the same key, every reader of the value uses the last one.
-        let beside = self.key.and_then(|key| entries.iter().rev().find(|entry| entry.is(key)));
-        let beside = beside.map(|entry| entry.value);
+        let value_of_key = self.key.and_then(|key| entries.iter().rev().find(|entry| entry.is(key)));
+        let value_of_key = value_of_key.map(|entry| entry.value);
         let mut texts: Vec<Cow<'_, str>> = entries.iter().map(|entry| entry.value.get().into()).collect();
         let mut changed = false;
         for (entry, text) in entries.iter().zip(&mut texts) {
@@ -159,26 +162,31 @@ impl Walk<'_> {
                 continue;
             }
             let step = place.key(name);
-            match place.inside(&step, &step, |place| self.step(entry.value, beside, rest, place)) {
+            match place.inside(&step, &step, |place| self.step(entry.value, value_of_key, rest, place))? {
                 Replacement::No => {}
                 Replacement::To(new) => (*text, changed) = (new.into(), true),
-                Replacement::Gone => return Replacement::Gone,
+                Replacement::Gone => return Ok(Replacement::Gone),
             }
         }
         if !changed {
-            return Replacement::No;
+            return Ok(Replacement::No);
         }
         let pairs = entries.iter().zip(&texts);
         let pairs = pairs.map(|(entry, text)| format!("{}:{text}", entry.key.get()));
-        Replacement::To(format!("{{{}}}", pairs.collect::<Vec<_>>().join(",")))
+        Ok(Replacement::To(format!("{{{}}}", pairs.collect::<Vec<_>>().join(","))))
     }
 
-    fn list(&mut self, elements: &[&RawValue], rest: &[PathStep], place: &mut JsonLocation) -> Replacement {
+    fn list(
+        &mut self,
+        elements: &[&RawValue],
+        rest: &[PathStep],
+        place: &mut JsonLocation,
+    ) -> Result<Replacement, ExportError> {
         self.reach(place);
         let mut texts: Vec<Cow<'_, str>> = Vec::with_capacity(elements.len());
         let mut changed = false;
         for (index, raw) in elements.iter().enumerate() {
-            match place.inside(&format!("[{index}]"), "[]", |place| self.step(raw, None, rest, place)) {
+            match place.inside(&format!("[{index}]"), "[]", |place| self.step(raw, None, rest, place))? {
                 Replacement::No => texts.push(raw.get().into()),
                 Replacement::To(new) => {
                     texts.push(new.into());
@@ -187,7 +195,7 @@ impl Walk<'_> {
                 Replacement::Gone => changed = true,
             }
         }
-        if changed { Replacement::To(format!("[{}]", texts.join(","))) } else { Replacement::No }
+        Ok(if changed { Replacement::To(format!("[{}]", texts.join(","))) } else { Replacement::No })
     }
 
     fn reach(&mut self, place: &JsonLocation) {

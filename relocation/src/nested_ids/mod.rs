@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     catalog::{ColumnType, IdsOf, Model, NestedIds, PathStep},
-    export::{cow_str, without_bad_escapes},
+    export::{ExportError, cow_str, without_bad_escapes},
     finding::{Finding, FindingKind, shown},
     value::Value,
 };
@@ -73,26 +73,29 @@ const OTHER_TYPE: &str = "looks like an id, of a type that this release does not
 const LOOKS_LIKE: &str = "looks like an id, and this release does not know of what; it is kept as it is";
 
 /// Applies a rule to the values of a record. `outcome` gets the name of a model and a primary key.
+///
+/// # Errors
+/// If a column of JSON has a text that is not JSON.
 pub(crate) fn rewrite(
     model: &Model,
     rule: &NestedIds,
     values: &[Value],
     outcome: &mut dyn FnMut(&str, i64) -> Outcome,
-) -> Rewritten {
+) -> Result<Rewritten, ExportError> {
     let mut rewritten = Rewritten::default();
     let column = model.columns.get(rule.column);
     let (Some(column), Some(text)) = (column, values.get(rule.column).and_then(Value::as_text)) else {
-        return rewritten;
+        return Ok(rewritten);
     };
     if rule.when.as_ref().is_some_and(|when| !when.holds(values)) {
-        return rewritten;
+        return Ok(rewritten);
     }
     if column.kind != ColumnType::Json {
         if let IdsOf::Terms(terms) = &rule.of {
             rewritten.text =
-                search::rewrite(text, terms, &json::JsonLocation::default(), &mut rewritten.lost, outcome);
+                search::rewrite(text, terms, &json::JsonLocation::default(), &mut rewritten.lost, outcome)?;
         }
-        return rewritten;
+        return Ok(rewritten);
     }
     let mut text = Cow::Borrowed(text);
     let mut walks: Vec<Met> = Vec::new();
@@ -104,7 +107,8 @@ pub(crate) fn rewrite(
         {
             continue;
         }
-        let Ok(raw) = serde_json::from_str::<&RawValue>(&text) else { break };
+        let raw: &RawValue = serde_json::from_str(&text)
+            .map_err(|_| ExportError::inconsistent("a column of JSON has a text that is not JSON"))?;
         let mut met = Met::default();
         let mut walk = json::Walk {
             key: rule.of.key(),
@@ -112,7 +116,7 @@ pub(crate) fn rewrite(
             other: &mut met.other,
             leaf: &mut |place, key, raw| leaf(rule, place, key, raw, &mut rewritten.lost, outcome),
         };
-        let new = match walk.rewrite(raw, path, &mut json::JsonLocation::default()) {
+        let new = match walk.rewrite(raw, path, &mut json::JsonLocation::default())? {
             json::Replacement::No => None,
             json::Replacement::To(new) => Some(new),
             json::Replacement::Gone => Some("null".to_owned()),
@@ -131,12 +135,12 @@ pub(crate) fn rewrite(
             let is_right = others.any(|(_, other)| {
                 other.reached.contains(place) && !other.other.iter().any(|(wrong, _)| wrong == place)
             });
-            if !is_right && !rewritten.other.iter().any(|(told, _)| told == place) {
+            if !is_right && !rewritten.other.iter().any(|(reported, _)| reported == place) {
                 rewritten.other.push((place.clone(), reason));
             }
         }
     }
-    rewritten
+    Ok(rewritten)
 }
 
 /// What becomes of the value at the end of a path.
@@ -147,14 +151,14 @@ fn leaf(
     raw: &RawValue,
     lost: &mut Vec<LostId>,
     outcome: &mut dyn FnMut(&str, i64) -> Outcome,
-) -> json::Leaf {
+) -> Result<json::Leaf, ExportError> {
     let text = cow_str(raw).ok();
     let target = match &rule.of {
         IdsOf::Terms(terms) => {
-            let Some(text) = text else { return json::Leaf::other_shape(raw) };
-            let new = search::rewrite(&text, terms, place, lost, outcome);
-            return new
-                .map_or(json::Leaf::Keep, |new| json::Leaf::To(serde_json::Value::from(new).to_string()));
+            let Some(text) = text else { return Ok(json::Leaf::other_shape(raw)) };
+            let new = search::rewrite(&text, terms, place, lost, outcome)?;
+            let new = new.map(|new| json::Leaf::To(serde_json::Value::from(new).to_string()));
+            return Ok(new.unwrap_or(json::Leaf::Keep));
         }
         IdsOf::Model(target) => Some(target),
         // An id becomes null; a finding names anything else.
@@ -163,8 +167,8 @@ fn leaf(
             let kind = key.and_then(|key| cow_str(key).ok());
             match kind.and_then(|kind| targets.get(kind.as_ref())) {
                 Some(Some(target)) => Some(target),
-                Some(None) => return json::Leaf::Keep,
-                None if rule.keeps_other_types => return json::Leaf::Keep,
+                Some(None) => return Ok(json::Leaf::Keep),
+                None if rule.keeps_other_types => return Ok(json::Leaf::Keep),
                 None => None,
             }
         }
@@ -176,15 +180,15 @@ fn leaf(
     let pk = match number {
         Some(pk) if pk > 0 => pk,
         // No record has such a key. The product writes -1 for "all projects".
-        Some(_) => return json::Leaf::Keep,
-        None if digits.is_empty() => return json::Leaf::Keep,
-        None => return json::Leaf::other_shape(raw),
+        Some(_) => return Ok(json::Leaf::Keep),
+        None if digits.is_empty() => return Ok(json::Leaf::Keep),
+        None => return Ok(json::Leaf::other_shape(raw)),
     };
     let Some(target) = target else {
         let is_forgotten = matches!(rule.of, IdsOf::Nothing);
-        return if is_forgotten { json::Leaf::Null } else { json::Leaf::Other(OTHER_TYPE) };
+        return Ok(if is_forgotten { json::Leaf::Null } else { json::Leaf::Other(OTHER_TYPE) });
     };
-    match outcome(target, pk) {
+    Ok(match outcome(target, pk) {
         Outcome::Keep => json::Leaf::Keep,
         Outcome::Mapped(new) if is_text => json::Leaf::To(format!("\"{new}\"")),
         Outcome::Mapped(new) => json::Leaf::To(new.to_string()),
@@ -193,15 +197,18 @@ fn leaf(
             lost.push(LostId { place: exact, path, target: target.clone(), pk, is_kept: false });
             if rule.removes_element { json::Leaf::Gone } else { json::Leaf::Null }
         }
-    }
+    })
 }
 
 /// The findings about the values of a record, before anything is written: where an id should be and something else is, and
 /// what looks like an id that no rule knows. One for each field and path. They do not name the record yet.
-pub(crate) fn notes(model: &Model, values: &[Value]) -> Vec<Finding> {
+///
+/// # Errors
+/// If a column of JSON has a text that is not JSON.
+pub(crate) fn notes(model: &Model, values: &[Value]) -> Result<Vec<Finding>, ExportError> {
     let mut notes = Vec::new();
     if model.not_taken.is_some() {
-        return notes;
+        return Ok(notes);
     }
     for (index, column) in model.columns.iter().enumerate().filter(|(_, column)| column.is_stored) {
         let Some(text) = values.get(index).and_then(Value::as_text) else { continue };
@@ -213,13 +220,13 @@ pub(crate) fn notes(model: &Model, values: &[Value]) -> Vec<Finding> {
             rule.column == index && rule.when.as_ref().is_none_or(|when| when.holds(values))
         };
         let rules = || model.rules.nested_ids.iter().filter(holds);
-        let mut told: Vec<String> = Vec::new();
+        let mut reported: Vec<String> = Vec::new();
         for rule in rules() {
-            for (path, reason) in rewrite(model, rule, values, &mut |_, _| Outcome::Keep).other {
+            for (path, reason) in rewrite(model, rule, values, &mut |_, _| Outcome::Keep)?.other {
                 // Several rules may check one place.
-                if !told.contains(&path) {
+                if !reported.contains(&path) {
                     add(if path.is_empty() { "the value" } else { &path }, reason);
-                    told.push(path);
+                    reported.push(path);
                 }
             }
         }
@@ -234,15 +241,15 @@ pub(crate) fn notes(model: &Model, values: &[Value]) -> Vec<Finding> {
         }
         let known: Vec<String> =
             rules().flat_map(|rule| &rule.paths).map(|path| json::written(path)).collect();
-        let is_told = |path: &str| {
-            told.iter().any(|told| {
-                path.strip_prefix(told.as_str())
+        let is_reported = |path: &str| {
+            reported.iter().any(|reported| {
+                path.strip_prefix(reported.as_str())
                     .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
             })
         };
         for path in found {
             let is_known =
-                if path.is_empty() { !known.is_empty() } else { known.contains(&path) || is_told(&path) };
+                if path.is_empty() { !known.is_empty() } else { known.contains(&path) || is_reported(&path) };
             match key.filter(|_| path.is_empty()) {
                 _ if is_known => {}
                 Some(key) => add(&format!("the value of `{}`", shown(key)), LOOKS_LIKE),
@@ -250,7 +257,7 @@ pub(crate) fn notes(model: &Model, values: &[Value]) -> Vec<Finding> {
             }
         }
     }
-    notes
+    Ok(notes)
 }
 
 #[cfg(test)]

@@ -1,44 +1,37 @@
 //! Primary keys in the text of a search, as `project.id:5` or `!project.id:[5, 6]`.
 
-use std::{collections::BTreeMap, sync::LazyLock};
-
-use regex::Regex;
+use std::ops::Range;
 
 use super::{LostId, Outcome, json::JsonLocation};
+use crate::{catalog::SearchTerms, export::ExportError};
 
-/// A quoted text, in which nothing is a term, and which the end of the search closes too; or a term whose value is a number, a quoted number or a list of numbers.
-static TERM: LazyLock<Result<Regex, regex::Error>> = LazyLock::new(|| {
-    Regex::new(
-        r#"(?xs)
-        (?<quoted> " (?: [^"\\] | \\. )* (?: " | \\? $ ) )
-        | (?<before> ^ | [\s(!] ) (?<name> [a-z][a-z._]* ) (?<colon> : \s* )
-          (?: (?<number> [0-9]{1,18} | "[0-9]{1,18}" ) (?<after> [\s)] | $ )
-            | \[ (?<list> [^\]]* ) \] )
-        "#,
-    )
-});
+/// The part of a search in a range that its pattern has found.
+fn part(text: &str, range: Range<usize>) -> Result<&str, ExportError> {
+    text.get(range).ok_or_else(|| ExportError::inconsistent("a term of a search is outside the search"))
+}
 
-/// Replaces the primary keys in a search. `terms` has the model of each term that names a record.
+/// Replaces the primary keys in a search. Returns `None` if nothing changes.
+///
+/// # Errors
+/// If the pattern finds something outside the text.
 pub(super) fn rewrite(
     text: &str,
-    terms: &BTreeMap<String, String>,
+    terms: &SearchTerms,
     place: &JsonLocation,
     lost: &mut Vec<LostId>,
     outcome: &mut dyn FnMut(&str, i64) -> Outcome,
-) -> Option<String> {
+) -> Result<Option<String>, ExportError> {
     // Most searches name no record.
-    if !terms.keys().any(|name| text.contains(name.as_str())) {
-        return None;
+    if !terms.models.keys().any(|name| text.contains(name.as_str())) {
+        return Ok(None);
     }
-    // The pattern is a constant, which a test compiles.
-    let term = TERM.as_ref().ok()?;
     let (mut new, mut from, mut changed) = (String::with_capacity(text.len()), 0, false);
-    while let Some(found) = term.captures_at(text, from) {
+    while let Some(found) = terms.pattern.captures_at(text, from) {
         let Some(whole) = found.get(0) else { break };
         let end = found.name("after").map_or(whole.end(), |after| after.start());
         let name = found.name("name").map_or("", |name| name.as_str());
         let mut map = |digits: &str| -> Option<String> {
-            let target = terms.get(name)?;
+            let target = terms.models.get(name)?;
             let pk: i64 = digits.parse().ok().filter(|pk| *pk > 0)?;
             match outcome(target, pk) {
                 Outcome::Keep => None,
@@ -57,7 +50,7 @@ pub(super) fn rewrite(
             }
         };
         let value = found.name("number").or_else(|| found.name("list"));
-        new.push_str(text.get(from..value.map_or(end, |value| value.start())).unwrap_or_default());
+        new.push_str(part(text, from..value.map_or(end, |value| value.start()))?);
         if let Some(value) = value {
             // One number, or the elements of a list, some of which may be slugs.
             for element in value.as_str().split_inclusive(',') {
@@ -75,13 +68,13 @@ pub(super) fn rewrite(
                     None => new.push_str(element),
                 }
             }
-            new.push_str(text.get(value.end()..end).unwrap_or_default());
+            new.push_str(part(text, value.end()..end)?);
         }
         // An empty match cannot be: each has a quote or a colon.
         from = end;
     }
-    new.push_str(text.get(from..).unwrap_or_default());
-    changed.then_some(new)
+    new.push_str(part(text, from..text.len())?);
+    Ok(changed.then_some(new))
 }
 
 #[cfg(test)]
@@ -91,11 +84,13 @@ mod tests {
     fn rewritten(text: &str) -> (String, Vec<(String, i64, bool)>) {
         let terms = ["project", "project.id", "project_id"];
         let terms = terms.map(|name| (name.to_owned(), "p".to_owned())).into_iter().collect();
+        let terms = SearchTerms::new(terms).unwrap();
         let mut lost = Vec::new();
         let new = rewrite(text, &terms, &JsonLocation::default(), &mut lost, &mut |target, pk| {
             assert_eq!(target, "p");
             if pk < 100 { Outcome::Mapped(pk + 1_000) } else { Outcome::Lost }
-        });
+        })
+        .unwrap();
         let lost = lost.into_iter().map(|it| (it.place, it.pk, it.is_kept)).collect();
         (new.unwrap_or_else(|| text.to_owned()), lost)
     }

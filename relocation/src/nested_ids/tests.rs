@@ -23,10 +23,10 @@ fn applied(model: &str, field: &str, fields: &[(&str, &str)]) -> Applied {
     for (name, text) in fields {
         values[model.column(name).unwrap()] = Value::Text((*text).to_owned());
     }
-    let notes = notes(model, &values).into_iter().map(|note| note.reason).collect();
+    let notes = notes(model, &values).unwrap().into_iter().map(|note| note.reason).collect();
     let mut lost = Vec::new();
     for rule in &model.rules.nested_ids {
-        let rewritten = rewrite(model, rule, &values, &mut map);
+        let rewritten = rewrite(model, rule, &values, &mut map).unwrap();
         lost.extend(rewritten.lost.into_iter().map(|it| (it.place, it.target, it.pk)));
         if let Some(text) = rewritten.text {
             values[rule.column] = Value::Text(text);

@@ -27,6 +27,9 @@ const CANDIDATE: u32 = 1 << 31;
 /// How far the number of the attempt is shifted in `set`, in bits.
 const ATTEMPT: u32 = 24;
 
+/// How long a generated slug is at most, in characters, if its column takes a text of any length.
+const LENGTH_WITHOUT_LIMIT: usize = 50;
+
 /// Splits `set` of an entry into the index of the set and the attempt, if the entry is a candidate.
 pub(super) fn split(set: u32) -> (u32, Option<u32>) {
     let index = set & ((1 << ATTEMPT) - 1);
@@ -43,12 +46,19 @@ fn join(index: usize, attempt: usize) -> Result<u32, ExportError> {
 }
 
 /// For a record without a slug: the column of the slug, the name that it is made from, and its maximum length.
-fn source<'r>(model: &Model, values: &'r [Value]) -> Option<(usize, &'r str, usize)> {
-    let FromColumn { column, from } = model.rules.made_slug?;
-    let is_missing = values.get(column)?.as_text().is_some_and(str::is_empty);
-    let most = model.columns.get(column)?.max_length.unwrap_or(50);
-    let name = values.get(from).and_then(Value::as_text).unwrap_or_default();
-    is_missing.then_some((column, name, most))
+fn source<'r>(model: &Model, values: &'r [Value]) -> Result<Option<(usize, &'r str, usize)>, ExportError> {
+    let Some(FromColumn { column, from }) = model.rules.made_slug else { return Ok(None) };
+    let (Some(slug), Some(name)) = (values.get(column), values.get(from)) else {
+        return Err(ExportError::inconsistent("a record has no value for the rule of its slug"));
+    };
+    if slug.as_text() != Some("") {
+        return Ok(None);
+    }
+    let definition = model.columns.get(column).ok_or_else(no_candidate)?;
+    // The database of a product may have a column without a greatest length.
+    let most = definition.max_length.unwrap_or(LENGTH_WITHOUT_LIMIT);
+    // A name that is null has no letters, like an empty one.
+    Ok(Some((column, name.as_text().unwrap_or(""), most)))
 }
 
 /// The error that a record has no such candidate, or none for its slug.
@@ -63,7 +73,7 @@ pub(super) fn candidates(
     record: &Record,
     hash: impl Fn(&Record) -> Option<u64>,
 ) -> Result<Option<Vec<Entry>>, ExportError> {
-    let Some((column, name, most)) = source(model, &record.values) else { return Ok(None) };
+    let Some((column, name, most)) = source(model, &record.values)? else { return Ok(None) };
     if !set.columns.contains(&column) {
         return Ok(None);
     }
@@ -112,7 +122,7 @@ impl Plan {
     /// # Errors
     /// If the record gets no candidate. Then the file should have been refused.
     pub fn made_slug(&self, model: &Model, record: &Record) -> Result<Option<(usize, String)>, ExportError> {
-        let Some((column, name, most)) = source(model, &record.values) else { return Ok(None) };
+        let Some((column, name, most)) = source(model, &record.values)? else { return Ok(None) };
         let lost = &self.models.get(model.position).ok_or_else(no_model)?.lost_slugs;
         let pk = u64::try_from(record.source_pk).map_err(io::Error::other)?;
         let attempt =
@@ -135,9 +145,7 @@ impl Plan {
         if plan.lost_slugs.len() <= attempt {
             plan.lost_slugs.resize_with(attempt + 1, RoaringTreemap::new);
         }
-        if let Some(lost) = plan.lost_slugs.get_mut(attempt) {
-            *lost = pks;
-        }
+        *plan.lost_slugs.get_mut(attempt).ok_or_else(no_candidate)? = pks;
         Ok(())
     }
 }
@@ -152,8 +160,9 @@ impl RecordOwnership<'_> {
     ) -> Result<(), ExportError> {
         for model in self.catalog.models() {
             let mut attempts = (0..CANDIDATES).map(|attempt| lost.get(&(model.position, attempt)).cloned());
+            // An attempt that no record has lost is not in `lost`: then each record has a candidate.
             let Some(all) = attempts.next().flatten() else { continue };
-            let all = attempts.try_fold(all, |all, lost| lost.map(|lost| all & lost)).unwrap_or_default();
+            let Some(all) = attempts.try_fold(all, |all, lost| lost.map(|lost| all & lost)) else { continue };
             if all.is_empty() {
                 continue;
             }

@@ -52,7 +52,6 @@ use crate::{
     catalog::{Catalog, FromColumn, Model, ORGANIZATION},
     export::{Decoder, ExportError, Limits, RawRecord, Scanner, Source},
     finding::{Finding, FindingKind},
-    value::Value,
 };
 
 /// The input of planning.
@@ -314,13 +313,16 @@ impl Plan {
         let model = catalog.model(ORGANIZATION).ok_or_else(no_model)?;
         let Some(FromColumn { column: slug, from: name }) = model.rules.global_slug else { return Ok(()) };
         let text = |record: &Record, column: usize| {
-            record.values.get(column).and_then(Value::as_text).unwrap_or_default().to_owned()
+            let value = record.values.get(column);
+            let value = value.ok_or_else(|| ExportError::inconsistent("an organization lacks a value"))?;
+            // Null is like an empty text.
+            Ok::<_, ExportError>(value.as_text().unwrap_or("").to_owned())
         };
         let mut reader = self.reader(model, env, 1)?;
         while let Some(record) = reader.next_record()? {
             let selection = self.selection.as_ref();
             if selection.is_none_or(|selection| selection.takes(model, record.source_pk, None)) {
-                take(&text(&record, slug), &text(&record, name));
+                take(&text(&record, slug)?, &text(&record, name)?);
             }
         }
         Ok(())

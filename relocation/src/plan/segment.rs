@@ -176,7 +176,7 @@ impl<'a> Checker<'a> {
                     checked.note(place(note));
                 }
                 if !model.rules.is_of_another_scope(&decoded.values) {
-                    for note in nested_ids::notes(model, &decoded.values) {
+                    for note in nested_ids::notes(model, &decoded.values)? {
                         checked.note(place(note));
                     }
                 }

@@ -4,13 +4,13 @@
 
 use std::collections::HashMap;
 
-use causeway_silo::db::DbErrorKind;
+use causeway_silo::db::{DbError, DbErrorKind};
 
 use super::{
-    Row, Writer, Written,
+    Row, WriteError, Writer, Written,
     bisect::CheckViolation,
     left_out::RecordPosition,
-    table::{Kept, Table, reference_key},
+    table::{NotRaised, Table, reference_key},
 };
 use crate::{
     catalog::{MergeAlike, Model},
@@ -114,8 +114,13 @@ impl Writer<'_> {
         // If the highest value is refused, the next one is tried.
         while !raise.is_empty() {
             let mut next = Vec::new();
-            for Kept { id, why } in table.raise(model, highest, order, raise).await? {
-                let records = merged_here.remove(&id).unwrap_or_default();
+            for NotRaised { id, why } in table.raise(model, highest, order, raise).await? {
+                let records = merged_here.remove(&id).ok_or_else(|| {
+                    WriteError::from(DbError::inconsistent(format!(
+                        "the value of row {id} of {} was not to be raised",
+                        model.name
+                    )))
+                })?;
                 let refused = best(&records);
                 let (by, rest): (Vec<_>, Vec<_>) =
                     records.into_iter().partition(|(rank, _)| Some(*rank) == refused);

@@ -2,7 +2,7 @@
 
 use std::{ops::Range, sync::Arc};
 
-use causeway_silo::db::{Column, DbError, Dialect, Parts, Statement, Tx, is_refusal, time_text};
+use causeway_silo::db::{Column, DbError, Dialect, Parts, Statement, Tx, is_refusal, outside, time_text};
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection, SqliteConnection, sqlite::SqliteArguments};
 
 use super::{
@@ -92,7 +92,7 @@ impl Parts for SqliteRows<'_> {
     type Error = WriteError;
 
     async fn write(&mut self, part: Range<usize>) -> Result<(), WriteError> {
-        let rows = self.rows.get(part).unwrap_or_default();
+        let rows = self.rows.get(part).ok_or_else(outside)?;
         self.inserted += insert_sqlite(self.connection, self.model, rows, " ON CONFLICT DO NOTHING").await?;
         Ok(())
     }

@@ -217,8 +217,8 @@ impl Writer<'_> {
                     Tense::Happened => format!("`{name}` is taken; the record has `{}` now", shown(&given)),
                     // The import will draw other suffixes.
                     Tense::Would => format!(
-                        "`{name}` is taken; the record would have `{}?`, with a random suffix",
-                        given.get(..given.len().saturating_sub(SUFFIX)).unwrap_or_default()
+                        "`{name}` is taken; the record would have `{}-?`, with a random suffix",
+                        given.rsplit_once('-').map_or("", |(base, _)| base)
                     ),
                 };
                 findings.push(row.place(

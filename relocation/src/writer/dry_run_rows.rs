@@ -19,7 +19,7 @@ use super::{
     bisect::Inserted,
     no_column,
     spill_map::{Keys, SpillMap},
-    table::{Kept, Table, folds},
+    table::{NotRaised, Table, folds},
 };
 use crate::{
     catalog::{Catalog, Column, Model},
@@ -233,7 +233,7 @@ impl<L: RowLookup> Table for DryRunTable<'_, L> {
         _: usize,
         _: &[String],
         _: Vec<(i64, usize)>,
-    ) -> Result<Vec<Kept>, L::Error> {
+    ) -> Result<Vec<NotRaised>, L::Error> {
         Ok(Vec::new())
     }
 

@@ -3,7 +3,7 @@
 
 use std::ops::{Range, RangeInclusive};
 
-use causeway_silo::db::{DbError, Parts, is_refusal};
+use causeway_silo::db::{DbError, Parts, is_refusal, outside};
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 
 use super::{
@@ -144,7 +144,7 @@ impl Parts for StagedRows<'_> {
     type Error = WriteError;
 
     async fn write(&mut self, part: Range<usize>) -> Result<(), WriteError> {
-        let ids = self.ids.get(part).unwrap_or_default();
+        let ids = self.ids.get(part).ok_or_else(outside)?;
         let (Some(first), Some(last)) = (ids.first(), ids.last()) else { return Ok(()) };
         let ids = insert(self.connection, self.model, self.names, self.stage, *first..=*last, "").await?;
         self.inserted.extend(ids);

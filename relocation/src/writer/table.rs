@@ -1,6 +1,6 @@
 //! The operations on a table that resolving conflicts needs: on the real table, or on what a dry run knows of it.
 
-use std::{collections::HashMap, ops::Range};
+use std::collections::HashMap;
 
 use causeway_silo::db::{self, Db, DbError, Dialect, Refused, Statement, Tx};
 use chrono::{DateTime, Utc};
@@ -8,12 +8,12 @@ use chrono::{DateTime, Utc};
 use super::{Row, WriteError, bisect::Inserted, bulk, no_column};
 use crate::catalog::{Column, Model};
 
-/// A row that keeps its value, because the database refuses the new one.
+/// A row that keeps its value, because the database refuses the higher one.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(super) struct NotRaised {
     /// Its id.
     pub(super) id: i64,
-    /// What the new value breaks.
+    /// What the higher value breaks.
     pub(super) why: Refused,
 }
 
@@ -62,7 +62,7 @@ pub(super) trait Table: Send {
         column: usize,
         order: &[String],
         rows: Vec<(i64, usize)>,
-    ) -> impl Future<Output = Result<Vec<Kept>, Self::Error>> + Send;
+    ) -> impl Future<Output = Result<Vec<NotRaised>, Self::Error>> + Send;
 
     /// Inserts the rows that break neither a unique set nor a check, in their order.
     fn insert_free(
@@ -148,7 +148,7 @@ impl Table for Tx {
         column: usize,
         order: &[String],
         rows: Vec<(i64, usize)>,
-    ) -> Result<Vec<Kept>, WriteError> {
+    ) -> Result<Vec<NotRaised>, WriteError> {
         let mut known: Vec<(i64, i64, String)> = Vec::with_capacity(rows.len());
         for (id, place) in rows {
             // A value that the order does not name raises nothing.
@@ -162,8 +162,7 @@ impl Table for Tx {
         let column = model.columns.get(column).ok_or_else(|| no_column(model))?;
         let (table, name) = (&model.table, &column.column);
         let dialect = self.dialect();
-        let raise = |part: Range<usize>| {
-            let known = known.get(part).unwrap_or_default();
+        let raise = |known: &[(i64, i64, String)]| {
             let mut statement = Statement::new("UPDATE ")
                 .push(&format!("\"{table}\" SET \"{name}\" = r.value FROM "))
                 .rows(
@@ -181,9 +180,8 @@ impl Table for Tx {
             }
             statement.push(&format!(" ELSE {} END", order.len()))
         };
-        let refused = self.execute_bisecting(known.len(), raise).await?;
-        let kept = refused.into_iter();
-        Ok(kept.filter_map(|why| Some(Kept { id: known.get(why.index)?.0, why })).collect())
+        let refused = self.execute_bisecting(&known, raise).await?;
+        Ok(refused.into_iter().map(|((id, ..), why)| NotRaised { id: *id, why }).collect())
     }
 
     async fn insert_free(&mut self, model: &Model, rows: &[Row]) -> Result<Inserted, WriteError> {

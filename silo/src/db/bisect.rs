@@ -85,30 +85,40 @@ pub async fn write_bisecting<P: Parts>(rows: &mut P, count: usize) -> Result<Vec
 
 impl Tx {
     /// Changes rows, each as if there were a statement for it: those whose new values break a unique set or a check stay
-    /// as they are, and are returned. `change` makes the statement for a part of the `count` rows.
+    /// as they are, and are returned. `change` makes the statement for a part of the rows.
     ///
     /// # Errors
     /// Any other error of the database.
-    pub async fn execute_bisecting(
+    pub async fn execute_bisecting<'r, T: Sync>(
         &mut self,
-        count: usize,
-        change: impl Fn(Range<usize>) -> Statement + Send,
-    ) -> Result<Vec<Refused>, DbError> {
-        write_bisecting(&mut Changes { tx: self, change }, count).await
+        rows: &'r [T],
+        change: impl Fn(&[T]) -> Statement + Send,
+    ) -> Result<Vec<(&'r T, Refused)>, DbError> {
+        let refused = write_bisecting(&mut Changes { tx: self, rows, change }, rows.len()).await?;
+        let row = |refused: Refused| Ok((rows.get(refused.index).ok_or_else(outside)?, refused));
+        refused.into_iter().map(row).collect()
     }
 }
 
+/// The error that a part has rows that there are not.
+#[must_use]
+pub fn outside() -> DbError {
+    DbError::inconsistent("a part has more rows than there are")
+}
+
 /// Rows that a statement changes.
-struct Changes<'a, F> {
+struct Changes<'a, T, F> {
     tx: &'a mut Tx,
+    rows: &'a [T],
     change: F,
 }
 
-impl<F: Fn(Range<usize>) -> Statement + Send> Parts for Changes<'_, F> {
+impl<T: Sync, F: Fn(&[T]) -> Statement + Send> Parts for Changes<'_, T, F> {
     type Error = DbError;
 
     async fn write(&mut self, part: Range<usize>) -> Result<(), DbError> {
-        self.tx.execute((self.change)(part)).await?;
+        let rows = self.rows.get(part).ok_or_else(outside)?;
+        self.tx.execute((self.change)(rows)).await?;
         // What is checked at the end of the transaction would fail there, when it is too late to leave a row as it is.
         self.tx.check_constraints().await
     }
@@ -207,20 +217,26 @@ mod tests {
             let words: Vec<(i64, String)> =
                 [(1, "A"), (2, "no"), (3, "A"), (4, "D")].map(|(id, word)| (id, word.to_owned())).into();
             let dialect = tx.dialect();
-            let change = |part: Range<usize>| {
-                let (ids, values) = words[part].iter().cloned().unzip();
+            let change = |words: &[(i64, String)]| {
+                let (ids, values) = words.iter().cloned().unzip();
                 let rows = [("id", Column::Ints(ids)), ("value", Column::Texts(values))];
                 Statement::new("UPDATE word SET value = r.value FROM ")
                     .rows(dialect, "r", rows)
                     .push(" WHERE word.id = r.id")
             };
-            let refused = tx.execute_bisecting(words.len(), change).await?;
+            let refused: Vec<(i64, Refused)> = tx
+                .execute_bisecting(&words, change)
+                .await?
+                .into_iter()
+                .map(|(word, why)| (word.0, why))
+                .collect();
             let rows = tx.fetch_all(Statement::new("SELECT value FROM word ORDER BY id")).await?;
             (refused, rows.iter().map(|row| row.text("value")).collect::<Result<Vec<_>, _>>()?)
         })
         .unwrap();
-        let told: Vec<_> = refused.iter().map(|it| (it.index, it.kind, it.constraint.as_deref())).collect();
-        assert_eq!(told, [(1, DbErrorKind::Check, Some("odd")), (2, DbErrorKind::Unique, None)]);
+        let refused: Vec<_> =
+            refused.iter().map(|(id, it)| (*id, it.index, it.kind, it.constraint.as_deref())).collect();
+        assert_eq!(refused, [(2, 1, DbErrorKind::Check, Some("odd")), (3, 2, DbErrorKind::Unique, None)]);
         assert_eq!(rows, ["A", "b", "c", "D"]);
     }
 }

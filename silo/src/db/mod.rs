@@ -43,7 +43,7 @@ use sqlx::{
 
 use self::{disk_space::DiskSpace, postgres_pool::PostgresPool};
 
-pub use bisect::{Parts, Refused, is_refusal, write_bisecting};
+pub use bisect::{Parts, Refused, is_refusal, outside, write_bisecting};
 pub use connect::{ConnectError, Options};
 pub use digest::digest_of;
 pub use error::{DbError, DbErrorKind, count};

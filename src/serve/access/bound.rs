@@ -136,7 +136,8 @@ impl Binding {
     /// What has an owner that must be known.
     fn owned(&self, named: &Named) -> Option<Owned> {
         if self.rule.own_organization.is_some() {
-            return Some(Owned::Organization(named.organization.unwrap_or_default()));
+            // A number that is not in the message is 0, which is no organization.
+            return Some(Owned::Organization(named.organization.unwrap_or(0)));
         }
         named.import.map(Owned::Import)
     }
@@ -211,7 +212,9 @@ impl BoundBody {
     /// Checks the next whole message. `false` if there is none.
     fn check_next(&mut self) -> Result<bool, Status> {
         let Some(message) = self.message()? else { return Ok(false) };
-        match self.binding.check(message.get(HEAD..).unwrap_or_default())? {
+        let body =
+            message.get(HEAD..).ok_or_else(|| Status::internal("a message is shorter than its head"))?;
+        match self.binding.check(body)? {
             Verdict::Passes => self.passed.push_back(Frame::data(message)),
             Verdict::LookUp(lookup) => self.state = State::LookingUp(lookup, message),
         }

@@ -203,8 +203,11 @@ async fn write_slugs(
             .ok_or_else(|| Error::Internal(format!("control gave organization {} no slug", organization.id)))
     };
     let answers = page.iter().map(given_to).collect::<Result<Vec<_>, _>>()?;
-    let ids: Vec<i64> = page.iter().map(|organization| organization.id).collect();
-    let slugs: Vec<String> = answers.iter().map(|given| given.slug.clone()).collect();
+    let slugs: Vec<(i64, String)> = page
+        .iter()
+        .zip(&answers)
+        .map(|(organization, answer)| (organization.id, answer.slug.clone()))
+        .collect();
     // The slugs whose owners control does not know: they are organizations of this region.
     let here: Vec<String> = answers
         .iter()
@@ -212,7 +215,7 @@ async fn write_slugs(
         .map(|it| candidate(&it.candidate, &it.wanted_slug).to_owned())
         .collect();
     let any_taken = transact_leased!(context, import, |lease| {
-        let again = set_slugs(lease, &page, &ids, &slugs).await?;
+        let again = set_slugs(lease, &page, &slugs).await?;
         if again.is_empty() {
             let here = store::organization::owners(lease, here.clone()).await?;
             let (mut plans, mut findings) = (Vec::new(), Vec::new());
@@ -245,32 +248,34 @@ async fn write_slugs(
 async fn set_slugs(
     lease: &mut LeaseTransaction<'_>,
     page: &[ImportedOrganization],
-    ids: &[i64],
-    slugs: &[String],
+    slugs: &[(i64, String)],
 ) -> Result<Vec<(i64, Option<String>)>, Error> {
-    let taken = store::organization::taken_by_others(lease, slugs.to_vec()).await?;
+    let all = || slugs.iter().map(|(_, slug)| slug.clone()).collect();
+    let taken = store::organization::taken_by_others(lease, all()).await?;
     if !taken.is_empty() {
         let taken: HashSet<String> = taken.into_iter().collect();
-        let given = ids.iter().zip(slugs);
-        return Ok(given.filter(|(_, slug)| taken.contains(*slug)).map(|(id, _)| (*id, None)).collect());
+        let again = slugs.iter().filter(|(_, slug)| taken.contains(slug));
+        return Ok(again.map(|(id, _)| (*id, None)).collect());
     }
     lease.begin_part().await?;
-    let refused = store::organization::set_slugs(lease, ids, slugs).await?;
+    let refused = store::organization::set_slugs(lease, slugs).await?;
     lease.end_part(refused.is_empty()).await?;
     if refused.is_empty() {
         return Ok(Vec::new());
     }
     // Another writer may have taken a slug since.
-    let taken = store::organization::taken_by_others(lease, slugs.to_vec()).await?;
+    let taken = store::organization::taken_by_others(lease, all()).await?;
     let taken: HashSet<String> = taken.into_iter().collect();
     let mut again = Vec::with_capacity(refused.len());
-    for why in refused {
-        if let Some((id, _)) = ids.iter().zip(slugs).nth(why.index).filter(|(_, slug)| taken.contains(*slug))
-        {
-            again.push((*id, None));
+    for (id, slug, why) in refused {
+        if taken.contains(&slug) {
+            again.push((id, None));
             continue;
         }
-        let Some(organization) = page.get(why.index) else { continue };
+        let organization = page
+            .iter()
+            .find(|organization| organization.id == id)
+            .ok_or_else(|| Error::Internal(format!("organization {id} is not of the page of slugs")))?;
         if organization.slug_refusals >= OTHER_SLUGS {
             return Err(Error::SlugsRefused {
                 organization: organization.source_id,
