@@ -177,7 +177,7 @@ fn an_encrypted_export_is_imported() {
 }
 
 #[test]
-fn who_has_no_key_for_an_encrypted_export_is_told() {
+fn a_command_without_the_key_of_an_encrypted_export_says_so() {
     let place = Place::new();
     let tar = vector("python.tar");
     fails(

@@ -246,7 +246,7 @@ async fn what_an_import_of_hidden_organizations_prints_can_be_pasted() {
 async fn what_a_refused_file_prints_can_be_pasted() {
     let shell = Shell::new();
     shell.write("bad.json", br#"[{"model": "sentry.user", "pk": 7, "fields": {"username": 1}}]"#);
-    for (options, code, told) in
+    for (options, code, expected) in
         [("", 1, "EXPORT_INVALID"), (" --dry-run --merge-users", 10, "EXPORT_INVALID")]
     {
         let line = format!("causeway import organizations bad.json{options} {DATA}");
@@ -254,7 +254,7 @@ async fn what_a_refused_file_prints_can_be_pasted() {
         let again = failed.command("import organizations");
         assert_eq!(again.contains("--merge-users"), options.contains("--merge-users"), "{again}");
         let again = shell.run(&again).await.ends_with(code);
-        assert!(again.stderr.contains(told), "{again:?}");
+        assert!(again.stderr.contains(expected), "{again:?}");
     }
     let line = format!("causeway import organizations bad.json --filter-org-slugs '' {DATA}");
     shell.run(&line).await.ends_with(2);
@@ -352,10 +352,10 @@ async fn waits_for(cluster: &Cluster, shell: &Shell, import_id: u128, words: &st
     let (id, region) = (Uuid::from_u128(import_id), cluster.region(0).url().to_owned());
     let line = format!("causeway import organizations export.json --import-id {id} --region {region}");
     let import = Running::start(shell, &line);
-    let told = import.command(words).await;
+    let expected = import.command(words).await;
     let shown = shell.run(&format!("causeway imports show {id} --region {region}")).await.ends_with(0);
-    assert_eq!(shown.command(words), told, "the report says the same");
-    shell.run(&told).await.ends_with(0);
+    assert_eq!(shown.command(words), expected, "the report says the same");
+    shell.run(&expected).await.ends_with(0);
     import.succeeds().await;
 }
 

@@ -189,8 +189,8 @@ mod tests {
         let counted: i64 = failures.take_left_out(now, true).iter().map(|(_, count)| count).sum();
         let waiting = failures.take();
         assert!(waiting.len() <= WAITING, "{}", waiting.len());
-        let told: i64 = waiting.iter().map(|(_, left_out)| 1 + left_out).sum();
-        assert_eq!(told + counted, made, "none is forgotten");
+        let reported: i64 = waiting.iter().map(|(_, left_out)| 1 + left_out).sum();
+        assert_eq!(reported + counted, made, "none is forgotten");
     }
 
     #[test]

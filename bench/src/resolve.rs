@@ -131,7 +131,7 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
             }
         }
     }
-    let (told, mut behind) = staleness(&channels[0]).await?;
+    let (count, mut behind) = staleness(&channels[0]).await?;
     service.stop()?;
 
     let mut report = Report::new("Resolving of slugs", COLUMNS);
@@ -164,7 +164,7 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
     ));
     behind.sort_by(f64::total_cmp);
     report.note(format!(
-        "Staleness: {told} slugs were reserved and confirmed one after the other. From the answer to the confirmation until \
+        "Staleness: {count} slugs were reserved and confirmed one after the other. From the answer to the confirmation until \
          the directory, which hears of it by its feed, knew the slug: {:.1} ms (p50), {:.1} ms (p99).",
         percentile(&behind, 50.0) * 1e3,
         percentile(&behind, 99.0) * 1e3

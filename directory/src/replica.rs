@@ -119,12 +119,12 @@ impl Slugs {
 /// Slugs of a region, for each of which the region is among the holders: those that are seen, or those of a snapshot
 /// that comes in.
 #[derive(Debug)]
-struct Held {
+struct RegionSlugs {
     slugs: Slugs,
     holder: Holder,
 }
 
-impl Held {
+impl RegionSlugs {
     fn new(holder: Holder) -> Self {
         Self { slugs: Slugs::default(), holder }
     }
@@ -147,7 +147,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for RegionSlugs {
     fn drop(&mut self) {
         let Some(holder) = self.holder.open() else { return };
         for slug in self.slugs.primary.keys().chain(self.slugs.aliases.keys()) {
@@ -158,7 +158,7 @@ impl Drop for Held {
 
 #[derive(Debug)]
 struct State {
-    held: Held,
+    region_slugs: RegionSlugs,
     /// The version that they are of; 0 if no snapshot is in.
     version: i64,
     /// When that was all there is.
@@ -187,7 +187,7 @@ impl Replica {
     /// Nothing is known yet. `heard` is when the region was not there yet, if that is known: it had nothing then.
     pub(crate) fn new(heard: Option<Instant>, holder: Holder) -> Self {
         Self {
-            state: RwLock::new(State { held: Held::new(holder.clone()), version: 0, heard }),
+            state: RwLock::new(State { region_slugs: RegionSlugs::new(holder.clone()), version: 0, heard }),
             holder,
             #[cfg(test)]
             lookups: Default::default(),
@@ -212,7 +212,7 @@ impl Replica {
         #[cfg(test)]
         self.lookups.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let state = self.read();
-        let led = state.held.slugs.led(slug)?;
+        let led = state.region_slugs.slugs.led(slug)?;
         // There is a snapshot, so all was known at least once.
         Some((state.heard?, led))
     }
@@ -226,7 +226,7 @@ impl Replica {
     }
 
     pub(crate) fn len(&self) -> usize {
-        let slugs = &self.read().held.slugs;
+        let slugs = &self.read().region_slugs.slugs;
         slugs.primary.len() + slugs.aliases.len()
     }
 }
@@ -236,7 +236,7 @@ impl Replica {
 pub(crate) struct Intake<R> {
     replica: R,
     /// The slugs of a snapshot whose end is not in, and when it began. Until then the replica stays as it was.
-    snapshot: Option<(Held, Instant)>,
+    snapshot: Option<(RegionSlugs, Instant)>,
 }
 
 impl<R: Deref<Target = Replica>> Intake<R> {
@@ -252,15 +252,15 @@ impl<R: Deref<Target = Replica>> Intake<R> {
         let mut removed = Vec::new();
         match update.change {
             FeedChange::Snapshot(snapshot) => {
-                let (mut held, begun) = match self.snapshot.take() {
+                let (mut collected, begun) = match self.snapshot.take() {
                     Some(coming) if !snapshot.first => coming,
-                    _ => (Held::new(self.replica.holder.clone()), now),
+                    _ => (RegionSlugs::new(self.replica.holder.clone()), now),
                 };
                 for reservation in snapshot.reservations {
-                    held.take(&holder, reservation, &mut removed);
+                    collected.take(&holder, reservation, &mut removed);
                 }
                 if !snapshot.last {
-                    self.snapshot = Some((held, begun));
+                    self.snapshot = Some((collected, begun));
                     removed.into_iter().for_each(|hash| holder.remove(hash));
                     return;
                 }
@@ -269,7 +269,7 @@ impl<R: Deref<Target = Replica>> Intake<R> {
                     state.version = snapshot.version;
                     // The snapshot took a while; its content is at least as new as its beginning.
                     state.heard = Some(begun);
-                    std::mem::replace(&mut state.held, held)
+                    std::mem::replace(&mut state.region_slugs, collected)
                 };
                 // Not under the lock: it may be large.
                 drop(before);
@@ -279,10 +279,10 @@ impl<R: Deref<Target = Replica>> Intake<R> {
                 for event in events {
                     match event.change {
                         Some(Change::Reservation(reservation)) => {
-                            state.held.take(&holder, reservation, &mut removed);
+                            state.region_slugs.take(&holder, reservation, &mut removed);
                         }
                         Some(Change::Removed(gone)) => {
-                            state.held.remove(&holder, &gone.slug, &mut removed);
+                            state.region_slugs.remove(&holder, &gone.slug, &mut removed);
                         }
                         None => {}
                     }
@@ -325,12 +325,12 @@ mod tests {
 
     /// The slug by which an organization is known.
     fn own(model: &Model, organization_id: i64) -> Option<&String> {
-        let mut own = model.iter().filter(|(_, held)| **held == (organization_id, ReservationType::Primary));
+        let mut own = model.iter().filter(|(_, led)| **led == (organization_id, ReservationType::Primary));
         own.next().map(|(slug, _)| slug)
     }
 
     /// The events about a slug of an organization.
-    fn told(model: &Model, slug: &str, organization_id: i64) -> Change {
+    fn change_of(model: &Model, slug: &str, organization_id: i64) -> Change {
         let slug = slug.to_owned();
         let Some((_, kind)) = model.get(&slug) else {
             return Change::Removed(FeedRemoval { slug, organization_id, ..FeedRemoval::default() });
@@ -357,7 +357,7 @@ mod tests {
 
         /// How many slugs a snapshot has whose end is not in.
         fn coming(&self) -> usize {
-            let slugs = self.intake.snapshot.as_ref().map(|(held, _)| &held.slugs);
+            let slugs = self.intake.snapshot.as_ref().map(|(snapshot, _)| &snapshot.slugs);
             slugs.map_or(0, |slugs| slugs.primary.len() + slugs.aliases.len())
         }
 
@@ -379,11 +379,12 @@ mod tests {
 
     /// A snapshot in parts of two.
     fn snapshot(model: &Model, version: i64) -> Vec<WatchSlugReservationsResponse> {
-        let held = |(slug, (id, _)): (&String, &(i64, ReservationType))| match told(model, slug, *id) {
-            Change::Reservation(reservation) => Some(reservation),
-            Change::Removed(_) => None,
-        };
-        let all: Vec<FeedReservation> = model.iter().filter_map(held).collect();
+        let reservation =
+            |(slug, (id, _)): (&String, &(i64, ReservationType))| match change_of(model, slug, *id) {
+                Change::Reservation(reservation) => Some(reservation),
+                Change::Removed(_) => None,
+            };
+        let all: Vec<FeedReservation> = model.iter().filter_map(reservation).collect();
         let mut parts: Vec<Vec<FeedReservation>> = all.chunks(2).map(<[_]>::to_vec).collect();
         if parts.is_empty() {
             parts.push(Vec::new());
@@ -446,7 +447,7 @@ mod tests {
         let mut changes = Vec::new();
         let free = |model: &mut Model, slug: &str, changes: &mut Vec<Change>| {
             if let Some((id, _)) = model.remove(slug) {
-                changes.push(told(model, slug, id));
+                changes.push(change_of(model, slug, id));
             }
         };
         match step {
@@ -463,12 +464,12 @@ mod tests {
                 if let (Some(old), true) = (&old, *keep) {
                     model.insert(old.clone(), (*id, ReservationType::VanityAlias));
                 }
-                changes.push(told(model, slug, *id));
-                changes.extend(old.map(|old| told(model, &old, *id)));
+                changes.push(change_of(model, slug, *id));
+                changes.extend(old.map(|old| change_of(model, &old, *id)));
             }
             Step::Want(slug, id) if !model.contains_key(SLUGS[*slug]) => {
                 model.insert(SLUGS[*slug].to_owned(), (*id, ReservationType::TemporaryRenameAlias));
-                changes.push(told(model, SLUGS[*slug], *id));
+                changes.push(change_of(model, SLUGS[*slug], *id));
             }
             Step::Free(slug) => free(model, SLUGS[*slug], &mut changes),
             Step::Want(..) | Step::Break | Step::Again(..) => {}
@@ -513,14 +514,14 @@ mod tests {
                 }
                 for slug in SLUGS {
                     prop_assert_eq!(resolved(&replica, slug), led(&model, slug), "{}", slug);
-                    let held = holders.of(slug).contains(&replica.number());
-                    prop_assert!(held || led(&model, slug).is_none(), "{} is not found by its holders", slug);
+                    let is_holder = holders.of(slug).contains(&replica.number());
+                    prop_assert!(is_holder || led(&model, slug).is_none(), "{} is not found by its holders", slug);
                 }
             }
-            let held = SLUGS.iter().filter(|slug| led(&model, slug).is_some()).count();
-            prop_assert_eq!((replica.len(), holders.len()), (held, held + reader.coming()));
+            let count = SLUGS.iter().filter(|slug| led(&model, slug).is_some()).count();
+            prop_assert_eq!((replica.len(), holders.len()), (count, count + reader.coming()));
             drop(reader);
-            prop_assert_eq!(holders.len(), held);
+            prop_assert_eq!(holders.len(), count);
             drop(replica);
             prop_assert_eq!(holders.len(), 0);
         }
@@ -533,7 +534,7 @@ mod tests {
     #[test]
     fn what_is_missing_or_comes_again_is_noticed_and_not_taken() {
         let ((_holders, replica), now) = (new(), Instant::now());
-        let change = || vec![told(&primary("b", 2), "b", 2)];
+        let change = || vec![change_of(&primary("b", 2), "b", 2)];
         // Before there is a snapshot.
         let refused = Stream::new(&replica).take(events(0, change(), 1), now);
         assert_eq!(refused, Err(BrokenFeed::Gap { after: 0, version: 1 }));
@@ -560,7 +561,7 @@ mod tests {
             reader.take(part, now).expect("it follows");
             assert_eq!((resolved(&replica, "gone").is_some(), resolved(&replica, "p")), (true, None));
         }
-        let refused = reader.take(events(3, vec![told(&Model::new(), "gone", 1)], 9), now);
+        let refused = reader.take(events(3, vec![change_of(&Model::new(), "gone", 1)], 9), now);
         assert_eq!(refused, Err(BrokenFeed::NoEnd));
         reader.take(last.clone(), now).expect("it follows");
         assert_eq!(
@@ -580,9 +581,9 @@ mod tests {
         reader.take(behind, now).expect("a snapshot");
         assert_eq!(replica.heard(), Some(now));
         reader.take(message(Part::Heartbeat(FeedHeartbeat {}), 5), later(1)).expect("it follows");
-        reader.take(events(3, vec![told(&Model::new(), "a", 1)], 5), later(2)).expect("it follows");
+        reader.take(events(3, vec![change_of(&Model::new(), "a", 1)], 5), later(2)).expect("it follows");
         assert_eq!(replica.heard(), Some(now));
-        reader.take(events(4, vec![told(&Model::new(), "b", 1)], 5), later(3)).expect("it follows");
+        reader.take(events(4, vec![change_of(&Model::new(), "b", 1)], 5), later(3)).expect("it follows");
         assert_eq!(replica.heard(), Some(later(3)));
         reader.take(message(Part::Heartbeat(FeedHeartbeat {}), 5), later(8)).expect("it follows");
         assert_eq!(replica.heard(), Some(later(8)));

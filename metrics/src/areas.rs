@@ -169,7 +169,7 @@ impl Default for SlugMetrics {
 
 impl SlugMetrics {
     /// So many organizations got the slug that they got for this reason.
-    pub fn given(&self, reason: &str, count: u64) {
+    pub fn slugs_given(&self, reason: &str, count: u64) {
         self.given.add([reason], count);
     }
 

@@ -62,16 +62,16 @@ const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 struct Refusals {
     refused: u64,
-    told: Option<Instant>,
+    last_logged: Option<Instant>,
 }
 
 impl Refusals {
     fn count(&mut self, peer: SocketAddr, limit: usize) {
         self.refused += 1;
-        if self.told.is_none_or(|told| told.elapsed() >= REFUSAL_LOG_INTERVAL) {
+        if self.last_logged.is_none_or(|last_logged| last_logged.elapsed() >= REFUSAL_LOG_INTERVAL) {
             let refused = std::mem::take(&mut self.refused);
             warn!(%peer, limit, refused, "as many scrapers are connected as may be; others are refused");
-            self.told = Some(Instant::now());
+            self.last_logged = Some(Instant::now());
         }
     }
 }

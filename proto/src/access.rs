@@ -201,7 +201,7 @@ impl Role {
 impl Rule {
     /// The roles that may make the call, in words, for the one who may not.
     #[must_use]
-    pub fn wanted(&self) -> String {
+    pub fn roles_in_words(&self) -> String {
         let words: Vec<String> = self.roles.iter().flatten().map(|role| role.word()).collect();
         words.join(", ")
     }
@@ -266,7 +266,7 @@ mod tests {
                 .filter(|(name, _)| !path(name).is_empty())
                 .map(|(name, what)| format!("`{}`: {what}", path(name)))
                 .collect();
-            let who = if rule.roles.is_none() { "everybody".to_owned() } else { rule.wanted() };
+            let who = if rule.roles.is_none() { "everybody".to_owned() } else { rule.roles_in_words() };
             let service = call.parent_service().full_name().trim_start_matches("causeway.").to_owned();
             lines.push(format!("| `{service}/{}` | {who} | {} |", call.name(), bound.join(", ")));
         }

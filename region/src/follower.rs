@@ -247,7 +247,7 @@ impl Follower {
         let heard_at = if version >= current { Some(now) } else { begun.heard_at };
         let is_of_other_era = begun.is_of_other_era(version);
         let ended = Cursor { version, heard_at, era: era_of(version), ..begun };
-        let mut is_told = !is_of_other_era;
+        let mut is_logged = !is_of_other_era;
         loop {
             let is_last = transact!(Error, self.context().db, |tx| {
                 let cursor = replica::lock_cursor(tx).await?;
@@ -255,11 +255,11 @@ impl Follower {
                     // Another process of this region follows too.
                     return Err(unreadable("a snapshot has been begun beside this one"));
                 }
-                if !is_told {
+                if !is_logged {
                     // Before they are deleted: a process that begins the snapshot again does not see them any more.
                     let total = replica::count_lost_aliases(tx, cursor.generation).await?;
                     tell_lost_aliases(&replica::lost_aliases(tx, cursor.generation, LOGGED).await?, total);
-                    is_told = true;
+                    is_logged = true;
                 }
                 let is_last = replica::sweep(tx, cursor.generation, SWEPT).await? < SWEPT.unsigned_abs();
                 if is_last {
@@ -304,9 +304,9 @@ impl Follower {
         next: impl Fn(&Cursor) -> Result<Cursor, Error>,
     ) -> Result<Cursor, Error> {
         let context = self.context();
-        let (held, free): (Vec<&SlugChange>, Vec<&SlugChange>) =
+        let (reserved, free): (Vec<&SlugChange>, Vec<&SlugChange>) =
             news.slugs.values().partition(|it| it.kind.is_some());
-        let wanted: Vec<&SlugChange> = held.iter().copied().filter(|change| change.wanted).collect();
+        let wanted: Vec<&SlugChange> = reserved.iter().copied().filter(|change| change.wanted).collect();
         let (cursor, answers) = transact!(Error, context.db, |tx| {
             let before = replica::lock_cursor(tx).await?;
             let cursor = next(&before)?;
@@ -315,10 +315,10 @@ impl Follower {
             if !snapshot.is_some_and(|version| before.is_of_other_era(version)) {
                 // This comes before the replica is overwritten: the replica shows which organizations have the
                 // slug that control last reported.
-                let renamed = primaries::apply(tx, &held).await?;
+                let renamed = primaries::apply(tx, &reserved).await?;
                 context.announce_organizations(tx, renamed).await?;
             }
-            replica::upsert(tx, cursor.generation, &held).await?;
+            replica::upsert(tx, cursor.generation, &reserved).await?;
             replica::remove(tx, free.iter().map(|change| change.slug.clone()).collect()).await?;
             replica::without_canonical(tx, &news.freed).await?;
             replica::set_canonical(tx, &news.known_by).await?;

@@ -66,17 +66,17 @@ impl Context {
 
     /// Registers, and logs which rows have ids that also belong to another region.
     async fn register_with_ids(&self) -> Result<(), Error> {
-        let mut held = Vec::new();
+        let mut held_ids = Vec::new();
         for model in self.catalog.models().iter().filter(|model| model.leases_ids()) {
-            let (ranges, exact) = id_block::held(&self.db, model).await?;
-            held.push(HeldIds { model: model.name.clone(), ranges, exact });
+            let (ranges, exact) = id_block::ids_in_use(&self.db, model).await?;
+            held_ids.push(HeldIds { model: model.name.clone(), ranges, exact });
         }
         let product_name = match (&self.product_name, &self.product_db) {
             (Some(name), _) => name.clone(),
             (None, Some(_)) => product_db::name_of_region(&self.db, &self.region).await?,
             (None, None) => self.region.clone(),
         };
-        let registering = self.control.register(&self.address, self.instance_id, product_name, held);
+        let registering = self.control.register(&self.address, self.instance_id, product_name, held_ids);
         let conflicts = self.ask(registering).await?;
         for conflict in conflicts {
             self.log_conflict(&conflict).await?;

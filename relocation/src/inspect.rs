@@ -23,7 +23,7 @@ const MAX_MODELS: usize = 10_000;
 
 /// What an import does with the records of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Taken {
+pub enum Imported {
     /// An import of organizations takes them.
     Yes,
     /// They are of a scope that an import of organizations leaves out.
@@ -42,7 +42,7 @@ pub struct ModelFound {
     /// How many records it has.
     pub records: i64,
     /// What an import does with them.
-    pub taken: Taken,
+    pub imported: Imported,
 }
 
 /// An organization of the file.
@@ -168,8 +168,8 @@ pub fn inspect(reader: impl Read, catalog: &Catalog, limits: Limits) -> Result<I
         {
             let keys: HashMap<Cow<'_, str>, IgnoredAny> =
                 serde_json::from_str(record.fields.get()).unwrap_or_default();
-            let told = keys.into_keys().filter(|key| is_evidence(model, key)).map(Cow::into_owned);
-            fields.entry(name).or_default().extend(told);
+            let evidence = keys.into_keys().filter(|key| is_evidence(model, key)).map(Cow::into_owned);
+            fields.entry(name).or_default().extend(evidence);
         }
         if record.model.eq_ignore_ascii_case(ORGANIZATION) {
             inspection.organization_count += 1;
@@ -188,17 +188,17 @@ pub fn inspect(reader: impl Read, catalog: &Catalog, limits: Limits) -> Result<I
     inspection.releases = releases(catalog, &models, &fields);
     inspection.models = models
         .into_iter()
-        .map(|(name, records)| ModelFound { taken: taken(catalog, &name), name, records })
+        .map(|(name, records)| ModelFound { imported: imported(catalog, &name), name, records })
         .collect();
     Ok(inspection)
 }
 
-fn taken(catalog: &Catalog, name: &str) -> Taken {
+fn imported(catalog: &Catalog, name: &str) -> Imported {
     match catalog.known(name) {
-        Known::Model(model) if model.in_organization_scope() => Taken::Yes,
-        Known::Model(_) => Taken::OutOfScope,
-        Known::Excluded | Known::Removed => Taken::Never,
-        Known::Unknown => Taken::Unknown,
+        Known::Model(model) if model.in_organization_scope() => Imported::Yes,
+        Known::Model(_) => Imported::OutOfScope,
+        Known::Excluded | Known::Removed => Imported::Never,
+        Known::Unknown => Imported::Unknown,
     }
 }
 
@@ -253,13 +253,14 @@ mod tests {
             {"model": "nobody.knows", "pk": 1, "fields": {}}]"#;
         let found = inspected(text).expect("an export");
         assert_eq!((found.records, found.organization_count, found.bytes), (4, 2, text.len() as u64));
-        let models: Vec<_> = found.models.iter().map(|it| (it.name.as_str(), it.records, it.taken)).collect();
+        let models: Vec<_> =
+            found.models.iter().map(|it| (it.name.as_str(), it.records, it.imported)).collect();
         assert_eq!(
             models,
             [
-                ("nobody.knows", 1, Taken::Unknown),
-                ("sentry.option", 1, Taken::OutOfScope),
-                ("sentry.organization", 2, Taken::Yes)
+                ("nobody.knows", 1, Imported::Unknown),
+                ("sentry.option", 1, Imported::OutOfScope),
+                ("sentry.organization", 2, Imported::Yes)
             ]
         );
         let organization = |id, slug: &str, name: &str| OrganizationFound {

@@ -174,7 +174,7 @@ fn a_command_for_the_other_service_is_refused() {
 }
 
 #[test]
-fn a_wrong_table_for_clients_is_told_with_its_line() {
+fn a_wrong_table_for_clients_is_reported_with_its_line() {
     let config = Config::new("contexts = 1\nclient = 2\n[region]\ntls_ca = \"x\"\n");
     let refused = config.place("imports list --config FILE", &[]).expect_err("it is wrong");
     for why in [

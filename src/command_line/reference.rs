@@ -119,11 +119,11 @@ fn row(arg: &Arg) -> String {
         [] => arg.get_value_names().map(|names| names.join(" ")).unwrap_or_default(),
         values => values.iter().map(|value| value.get_name()).collect::<Vec<_>>().join(" or "),
     };
-    let (meaning, told) = help(arg);
+    let (meaning, default_in_help) = help(arg);
     let defaults: Vec<String> =
         arg.get_default_values().iter().map(|value| format!("`{}`", value.to_string_lossy())).collect();
-    let default = match (defaults.as_slice(), told) {
-        ([], Some(told)) => told,
+    let default = match (defaults.as_slice(), default_in_help) {
+        ([], Some(default_in_help)) => default_in_help,
         ([], None) if arg.is_required_set() => "(must be set)".to_owned(),
         ([], None) => String::new(),
         (defaults, _) => defaults.join(", "),

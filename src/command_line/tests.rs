@@ -102,7 +102,7 @@ fn what_is_printed_is_a_file_that_says_the_same() {
 }
 
 #[test]
-fn everything_that_is_wrong_with_a_file_is_told_with_its_line() {
+fn everything_that_is_wrong_with_a_file_is_reported_with_its_line() {
     let config = Config::new(
         "log_formt = \"json\"\nname = \"us\"\n[region]\nname = \"US\"\ndatabase-url = \"sqlite:x\"\n\
          listen = 7\nimports_at_once = []\nmax_record_depth = 121\nspool_dir = {a = 1}\n[contro]\n[control]\n\
@@ -131,7 +131,7 @@ fn everything_that_is_wrong_with_a_file_is_told_with_its_line() {
 }
 
 #[test]
-fn a_file_that_is_no_toml_is_told_with_its_line() {
+fn a_file_that_is_no_toml_is_reported_with_its_line() {
     let config = Config::new("log_format = \"json\"\n[region\n");
     let problems = config.problems(&["region", "--config", "FILE"]);
     assert!(problems[0].starts_with("2: "), "{problems:?}");

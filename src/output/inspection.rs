@@ -1,6 +1,6 @@
 //! What is in an export, for people and as JSON.
 
-use causeway_relocation::inspect::{Inspection, Releases, Taken};
+use causeway_relocation::inspect::{Imported, Inspection, Releases};
 use serde_json::{Value, json as object};
 
 use super::{
@@ -38,12 +38,12 @@ fn releases(releases: &Releases) -> String {
     }
 }
 
-fn taken(taken: Taken) -> &'static str {
-    match taken {
-        Taken::Yes => "yes",
-        Taken::OutOfScope => "no, another scope",
-        Taken::Never => "never",
-        Taken::Unknown => "unknown model",
+fn imported(imported: Imported) -> &'static str {
+    match imported {
+        Imported::Yes => "yes",
+        Imported::OutOfScope => "no, another scope",
+        Imported::Never => "never",
+        Imported::Unknown => "unknown model",
     }
 }
 
@@ -70,7 +70,7 @@ pub(crate) fn text(file: &str, inspected: &Inspected, shown: Shown) -> String {
     sections.push(organizations(contents, shown));
     let mut table = Table::new(&[("model", Left), ("records", Right), ("imported", Left)]);
     for model in &contents.models {
-        table.row([model.name.clone(), count(model.records), taken(model.taken).to_owned()]);
+        table.row([model.name.clone(), count(model.records), imported(model.imported).to_owned()]);
     }
     let heading = styled(
         &format!("Models ({})", count(i64::try_from(contents.models.len()).unwrap_or(i64::MAX))),
@@ -114,13 +114,13 @@ pub(crate) fn json(inspected: &Inspected) -> String {
     let mut whole = object!({ "encrypted": inspected.encrypted, "sizeBytes": inspected.bytes.to_string() });
     if let (Some(contents), Value::Object(whole)) = (&inspected.contents, &mut whole) {
         let models = contents.models.iter().map(|model| {
-            let taken = match model.taken {
-                Taken::Yes => "YES",
-                Taken::OutOfScope => "OUT_OF_SCOPE",
-                Taken::Never => "NEVER",
-                Taken::Unknown => "UNKNOWN",
+            let imported = match model.imported {
+                Imported::Yes => "YES",
+                Imported::OutOfScope => "OUT_OF_SCOPE",
+                Imported::Never => "NEVER",
+                Imported::Unknown => "UNKNOWN",
             };
-            object!({ "model": model.name, "records": model.records.to_string(), "taken": taken })
+            object!({ "model": model.name, "records": model.records.to_string(), "taken": imported })
         });
         let organizations = contents.organizations.iter().map(|organization| {
             object!({
@@ -160,7 +160,7 @@ mod tests {
             slug: format!("slug-{id}"),
             name: if id == 1 { "東京支店".to_owned() } else { "Acme".to_owned() },
         };
-        let model = |name: &str, taken| ModelFound { name: name.to_owned(), records: 1_234, taken };
+        let model = |name: &str, imported| ModelFound { name: name.to_owned(), records: 1_234, imported };
         Inspected {
             encrypted: false,
             bytes: 61_557,
@@ -168,8 +168,8 @@ mod tests {
                 bytes: 61_557,
                 records: 1_234_567,
                 models: vec![
-                    model("sentry.organization", Taken::Yes),
-                    model("sentry.option", Taken::OutOfScope),
+                    model("sentry.organization", Imported::Yes),
+                    model("sentry.option", Imported::OutOfScope),
                 ],
                 organizations: (1..=organizations).map(organization).collect(),
                 organization_count: organizations,

@@ -28,11 +28,11 @@ pub(crate) struct Origin(pub(crate) Option<String>);
 impl Origin {
     /// Where a command goes, and what said so, for its first line.
     pub(crate) fn of(&self, place: &CommandTarget) -> String {
-        let told = match &self.0 {
-            Some(told) => format!(" ({told})"),
+        let note = match &self.0 {
+            Some(note) => format!(" ({note})"),
             None => String::new(),
         };
-        format!("{}{told}", place.named())
+        format!("{}{note}", place.named())
     }
 }
 

@@ -59,7 +59,7 @@ struct Step {
     /// What it waits for: the reason; empty if it does not wait.
     waiting: String,
     /// What holds it back; empty if nothing does. A change of it comes with the next line.
-    held: String,
+    slowed: String,
     /// The model that is worked on; empty if there is none.
     what: String,
     done: u64,
@@ -90,15 +90,23 @@ impl Step {
         } else {
             (number(progress.records_done), number(progress.records_total), Unit::Records)
         };
-        let held = progress.throttled.as_ref().map_or_else(String::new, throttle::held);
-        Self { state: report::state(import), waiting, held, what: clean(&progress.model), done, total, unit }
+        let slowed = progress.throttled.as_ref().map_or_else(String::new, throttle::slowed);
+        Self {
+            state: report::state(import),
+            waiting,
+            slowed,
+            what: clean(&progress.model),
+            done,
+            total,
+            unit,
+        }
     }
 
     fn sending(sent: u64, size: u64) -> Self {
         Self {
             state: "SENDING".to_owned(),
             waiting: String::new(),
-            held: String::new(),
+            slowed: String::new(),
             what: String::new(),
             done: sent,
             total: size,
@@ -142,8 +150,8 @@ impl Step {
         {
             parts.push(format!("ETA {}", duration(Duration::from_secs(left))));
         }
-        if !self.held.is_empty() {
-            parts.push(self.held.clone());
+        if !self.slowed.is_empty() {
+            parts.push(self.slowed.clone());
         }
         if !self.what.is_empty() {
             parts.push(self.what.clone());
@@ -348,7 +356,7 @@ fn outcome(import: &Import, watched: Duration) -> String {
     match import.state() {
         ImportState::Succeeded | ImportState::Planned => {
             // If it was joined, or seen to its end later, its own time says more.
-            let took = report::taken(import).unwrap_or(watched);
+            let took = report::duration_of(import).unwrap_or(watched);
             let mut parts = vec![
                 styled(&format!("{state} 100%"), GOOD),
                 format!("{} records", count_of(seen)),

@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn conflicts_are_told_with_what_to_do_and_never_too_many() {
+    fn conflicts_are_reported_with_what_to_do_and_never_too_many() {
         let conflict = |first_id| IdConflict {
             model: "sentry.organization".to_owned(),
             ids: Some(IdRange { first_id, last_id: first_id + 2 }),

@@ -81,7 +81,7 @@ pub(crate) fn render(throttle: &Throttle, width: Width) -> String {
 }
 
 /// What holds an import back, in a line about its progress.
-pub(super) fn held(throttled: &Throttled) -> String {
+pub(super) fn slowed(throttled: &Throttled) -> String {
     match throttled.by() {
         ThrottleKind::Latency => format!(
             "held back: the application takes more than {}, so imports write {}% of the time",

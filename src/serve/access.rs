@@ -126,10 +126,10 @@ impl Access {
         let allowed: Vec<&Identity> =
             caller.identities().filter(|identity| roles.contains(&role(identity.role()))).collect();
         if allowed.is_empty() {
-            let wanted = rule.wanted();
+            let roles = rule.roles_in_words();
             let message =
-                format!("the call needs one of these roles, which the caller does not have: {wanted}");
-            return Err(Failure::new(ErrorReason::RoleNotAllowed, message).with("roles", wanted).into());
+                format!("the call needs one of these roles, which the caller does not have: {roles}");
+            return Err(Failure::new(ErrorReason::RoleNotAllowed, message).with("roles", roles).into());
         }
         if allowed.iter().any(|identity| !binds(rule, identity.role())) {
             return Ok(Admission::Free);

@@ -82,7 +82,7 @@ pub(super) fn incoming(
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
     refused: u64,
-    told: Option<Instant>,
+    last_logged: Option<Instant>,
     /// Whether they are those of the console, whose limits are no settings.
     of_console: bool,
 }
@@ -95,7 +95,7 @@ impl Refusals {
 
     pub(super) fn count(&mut self, full: Full) {
         self.refused += 1;
-        if self.told.is_none_or(|told| told.elapsed() >= REFUSAL_LOG_INTERVAL) {
+        if self.last_logged.is_none_or(|last_logged| last_logged.elapsed() >= REFUSAL_LOG_INTERVAL) {
             let refused = std::mem::take(&mut self.refused);
             match full {
                 Full::All(limit) if self.of_console => {
@@ -122,7 +122,7 @@ impl Refusals {
                      are refused"
                 ),
             }
-            self.told = Some(Instant::now());
+            self.last_logged = Some(Instant::now());
         }
     }
 }

@@ -20,22 +20,22 @@ pub fn raise() -> Option<u64> {
     getrlimit(Resource::Nofile).current
 }
 
-/// How many connections of callers to allow: `wanted`, or fewer, so that open files are left for everything else. At
+/// How many connections of callers to allow: `requested`, or fewer, so that open files are left for everything else. At
 /// least one.
-pub fn connections(wanted: usize, open_files: Option<u64>, database_connections: u32) -> usize {
-    let Some(open_files) = open_files else { return wanted };
+pub fn connections(requested: usize, open_files: Option<u64>, database_connections: u32) -> usize {
+    let Some(open_files) = open_files else { return requested };
     // On SQLite, a database connection takes three files.
     let others = OTHERS + 3 * u64::from(database_connections);
     let left = usize::try_from(open_files.saturating_sub(others)).unwrap_or(usize::MAX).max(1);
-    if left < wanted {
+    if left < requested {
         warn!(
-            wanted,
+            requested,
             left,
             open_files,
             "--max-connections is above the limit on open files and is lowered; raise that limit (ulimit -Hn)"
         );
     }
-    wanted.min(left)
+    requested.min(left)
 }
 
 #[cfg(test)]

@@ -64,9 +64,9 @@ impl HandshakeLog {
 
     fn line(&self, peer: Option<SocketAddr>, line: &str) {
         let peer = peer.map(|peer| peer.to_string());
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.is_none_or(|told| told.elapsed() >= LOG_INTERVAL) {
-            *told = Some(Instant::now());
+        let mut last_logged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if last_logged.is_none_or(|last_logged| last_logged.elapsed() >= LOG_INTERVAL) {
+            *last_logged = Some(Instant::now());
             info!(peer, "{line}");
         } else {
             debug!(peer, "{line}");

@@ -102,15 +102,16 @@ impl Client {
         let control_first = matches.try_get_raw("service").ok().flatten().is_some_and(|mut raw| {
             is_on_line("service") && raw.next().is_some_and(|value| value == "control")
         });
-        let mut wanted: Vec<&'static str> = ["region", "control"].into_iter().filter(|id| has(id)).collect();
+        let mut services: Vec<&'static str> =
+            ["region", "control"].into_iter().filter(|id| has(id)).collect();
         if control_first {
-            wanted.retain(|id| *id == "control");
+            services.retain(|id| *id == "control");
         } else if is_on_line("service") {
-            wanted.retain(|id| *id == "region");
+            services.retain(|id| *id == "region");
         }
-        let mut told = None;
+        let mut named_elsewhere = None;
         for layer in layers {
-            for id in wanted.iter().copied().chain(["data_dir"]) {
+            for id in services.iter().copied().chain(["data_dir"]) {
                 if let Some((values, origin)) = layer(id) {
                     client.defaults.push((id, values));
                     client.origin = Some(origin);
@@ -118,9 +119,10 @@ impl Client {
                 }
             }
             // Another layer may still say where the right one is.
-            told = told.or_else(|| ["region", "control"].into_iter().find_map(|id| Some((id, layer(id)?.1))));
+            named_elsewhere = named_elsewhere
+                .or_else(|| ["region", "control"].into_iter().find_map(|id| Some((id, layer(id)?.1))));
         }
-        if let (Some((other, origin)), [missing, ..]) = (told, wanted.as_slice()) {
+        if let (Some((other, origin)), [missing, ..]) = (named_elsewhere, services.as_slice()) {
             bail!(
                 "{origin} says where {other} is, but nothing says where {missing} is: give --{missing} URL or \
                  CAUSEWAY_{}, or `{missing}` in the file; --data-dir DIR uses local data instead",

@@ -146,11 +146,11 @@ pub(crate) async fn every_call_that_changes_something_is_recorded(store: Store) 
     let cluster = built.expect("a cluster; on PostgreSQL this test needs one installed");
     make_every_call(&cluster, &failpoints).await;
     let about = ListAuditEntriesRequest { object: "region/us".to_owned(), ..Default::default() };
-    let told = |entries: &[AuditEntry]| {
+    let is_recorded = |entries: &[AuditEntry]| {
         let has = |call: &str| entries.iter().any(|entry| entry.call.ends_with(call));
         has("/ReportImports") && has("/ReportComparison")
     };
-    until(&cluster.control(), &about, told).await;
+    until(&cluster.control(), &about, is_recorded).await;
     let (control, region) = all(&cluster).await;
     let (of_control, of_region) = (names(&control), names(&region));
     for name in calls::changing().expect("the contract can be read") {
@@ -226,8 +226,8 @@ pub(crate) async fn a_request_keeps_the_id_that_its_caller_gave_it(store: Store)
             request.metadata_mut().insert("x-forwarded-for", "192.0.2.7".parse().expect("a value"));
         }
         let answer = control.regions().take_over_region(request).await.expect("allowed");
-        let told = answer.metadata().get(REQUEST_ID).expect("the answer says it");
-        told.to_str().expect("a text").to_owned()
+        let request_id = answer.metadata().get(REQUEST_ID).expect("the answer says it");
+        request_id.to_str().expect("a text").to_owned()
     };
     let mine = Uuid::from_u128(0xabc).to_string();
     assert_eq!(take_over(Some(&mine)).await, mine);

@@ -39,7 +39,7 @@ fn check_slug(name: &str, slug: &str, stem: &str, suffixed: bool) {
     }
 }
 
-pub(crate) async fn slugs_that_cannot_be_kept_are_changed_and_told(store: Store) {
+pub(crate) async fn slugs_that_cannot_be_kept_are_changed_and_reported(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let long = "long-".repeat(12);
     for (name, wanted, stem, suffixed) in [
@@ -57,8 +57,8 @@ pub(crate) async fn slugs_that_cannot_be_kept_are_changed_and_told(store: Store)
         ("capitals of one that is taken", Some(json!("CAPITALS")), "capitals", true),
     ] {
         let file = organization(wanted).to_bytes();
-        let told = [(Kind::SlugChanged, ORGANIZATION, 1, "slug")];
-        let (_, account) = tells(&cluster, name, &file, &ImportOptions::default(), &told).await;
+        let reported = [(Kind::SlugChanged, ORGANIZATION, 1, "slug")];
+        let (_, account) = tells(&cluster, name, &file, &ImportOptions::default(), &reported).await;
         let slug = slug(&account, 1);
         if name == "too long" {
             assert!(slug.starts_with(stem) && slug.len() <= 50, "{name}: {slug}");
@@ -68,8 +68,8 @@ pub(crate) async fn slugs_that_cannot_be_kept_are_changed_and_told(store: Store)
     }
     // Without its NUL it is a valid slug that can be used.
     let file = organization(Some(json!("nu\0l"))).to_bytes();
-    let told = [(Kind::TextCleaned, ORGANIZATION, 1, "slug")];
-    let (import, _) = tells_in_short(&cluster, "NUL in it", &file, &told).await;
+    let reported = [(Kind::TextCleaned, ORGANIZATION, 1, "slug")];
+    let (import, _) = tells_in_short(&cluster, "NUL in it", &file, &reported).await;
     check_slug("NUL in it", &import.organizations[0].slug, "nul", false);
     // Valid slugs stay as they are.
     for kept in ["a", "x-1", "forty-nine-characters-are-not-too-long-for-a-slug", "4000a"] {
@@ -96,28 +96,28 @@ async fn insert_manually(cluster: &Cluster, slug: &str) {
     db.close().await;
 }
 
-pub(crate) async fn slugs_that_are_taken_are_changed_and_told(store: Store) {
+pub(crate) async fn slugs_that_are_taken_are_changed_and_reported(store: Store) {
     let cluster = cluster(store, &["us", "de"]).await;
-    let told = [(Kind::SlugChanged, ORGANIZATION, 1, "slug")];
+    let reported = [(Kind::SlugChanged, ORGANIZATION, 1, "slug")];
     let options = ImportOptions::default();
 
     let file = organization(Some(json!("there"))).to_bytes();
     tells(&cluster, "free", &file, &options, &[]).await;
     let name = "taken in this region";
-    let (_, account) = tells(&cluster, name, &file, &options, &told).await;
+    let (_, account) = tells(&cluster, name, &file, &options, &reported).await;
     check_slug(name, &slug(&account, 1), "there", true);
 
     let name = "taken by another region, at control";
     let file = organization(Some(json!("abroad"))).to_bytes();
     let import = cluster.region(1).import(&file, &options).await.expect("the import ends");
     check_import("in the other region", &import);
-    let (_, account) = tells(&cluster, name, &file, &options, &told).await;
+    let (_, account) = tells(&cluster, name, &file, &options, &reported).await;
     check_slug(name, &slug(&account, 1), "abroad", true);
 
     let name = "taken in the region's database, unknown at control";
     insert_manually(&cluster, "by-hand").await;
     let file = organization(Some(json!("by-hand"))).to_bytes();
-    let (import, rows_now) = tells_in_short(&cluster, name, &file, &told).await;
+    let (import, rows_now) = tells_in_short(&cluster, name, &file, &reported).await;
     check_slug(name, &import.organizations[0].slug, "by-hand", true);
 
     let name = "twice in the file";
@@ -141,7 +141,7 @@ pub(crate) async fn slugs_that_are_taken_are_changed_and_told(store: Store) {
     cluster.stop().await;
 }
 
-pub(crate) async fn usernames_keys_and_tokens_that_are_taken_are_changed_and_told(store: Store) {
+pub(crate) async fn usernames_keys_and_tokens_that_are_taken_are_changed_and_reported(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let options = ImportOptions::default();
     let file = |slug: &str| {

@@ -21,9 +21,9 @@ async fn imports(cluster: &Cluster, name: &str, file: &[u8]) -> (RowsSnapshot, S
     check_import(name, &import);
     let findings = region.findings(&import.import_id).await.expect("a list");
     let is_empty = import.models.iter().all(|counts| counts.seen == 0);
-    let told: Vec<FindingKind> = findings.iter().map(Finding::kind).collect();
+    let reported: Vec<FindingKind> = findings.iter().map(Finding::kind).collect();
     let expected = if is_empty { &[FindingKind::NothingToImport][..] } else { &[] };
-    assert_eq!(told, expected, "{name}: {findings:?}");
+    assert_eq!(reported, expected, "{name}: {findings:?}");
     (rows_now(cluster).await, import.import_id)
 }
 

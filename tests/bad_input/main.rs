@@ -31,19 +31,19 @@ causeway_harness::on_each_store! {
         an_unregistered_region_is_refused;
     passed_over:
         a_file_of_which_nothing_is_imported_says_so,
-        models_and_fields_that_are_not_imported_are_told,
-        a_name_that_only_looks_known_is_told,
-        records_with_lost_references_are_told_and_counted,
-        a_second_membership_after_a_merge_is_told,
-        a_defect_of_what_an_existing_user_keeps_is_told,
+        models_and_fields_that_are_not_imported_are_reported,
+        a_name_that_only_looks_known_is_reported,
+        records_with_lost_references_are_reported_and_counted,
+        a_second_membership_after_a_merge_is_reported,
+        a_defect_of_what_an_existing_user_keeps_is_reported,
         a_defect_is_decided_after_a_restart_too,
-        a_slug_of_the_filter_that_the_export_lacks_is_told,
-        nul_characters_are_removed_and_told,
-        records_of_other_scopes_that_belong_to_an_import_are_told;
+        a_slug_of_the_filter_that_the_export_lacks_is_reported,
+        nul_characters_are_removed_and_reported,
+        records_of_other_scopes_that_belong_to_an_import_are_reported;
     changed:
-        slugs_that_cannot_be_kept_are_changed_and_told,
-        slugs_that_are_taken_are_changed_and_told,
-        usernames_keys_and_tokens_that_are_taken_are_changed_and_told;
+        slugs_that_cannot_be_kept_are_changed_and_reported,
+        slugs_that_are_taken_are_changed_and_reported,
+        usernames_keys_and_tokens_that_are_taken_are_changed_and_reported;
     waited_out:
         control_that_goes_away_at_any_step_is_waited_for,
         databases_that_go_away_at_any_step_are_waited_for;

@@ -117,7 +117,7 @@ fn strangers() -> Vec<AuditCase> {
     ]
 }
 
-pub(crate) async fn models_and_fields_that_are_not_imported_are_told(store: Store) {
+pub(crate) async fn models_and_fields_that_are_not_imported_are_reported(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     for case in strangers() {
         let mut export = of(case.name);
@@ -141,13 +141,13 @@ pub(crate) async fn a_file_of_which_nothing_is_imported_says_so(store: Store) {
     let other = r#"[{"model": "sentry.option", "pk": 1, "fields": {"key": "k", "value": "v"}}]"#;
     let strangers = [(Kind::UnknownModel, "sentry.nonsense", 7, ""), (Kind::UnknownModel, "x", 8, "")];
     let nothing = (Kind::NothingToImport, "", 0, "");
-    for (name, file, told, passed_over, out_of_scope) in [
+    for (name, file, reported, passed_over, out_of_scope) in [
         ("no known model", unknown, [&strangers[..], &[nothing]].concat(), 2, 0),
         ("another scope", other, vec![nothing], 0, 1),
         ("no records", "[]", vec![nothing], 0, 0),
     ] {
         let options = ImportOptions::default();
-        let (import, _) = tells(&cluster, name, file.as_bytes(), &options, &told).await;
+        let (import, _) = tells(&cluster, name, file.as_bytes(), &options, &reported).await;
         let sum = |count: fn(&ModelCounts) -> i64| -> i64 { import.models.iter().map(count).sum() };
         let counted = (sum(|counts| counts.passed_over), sum(|counts| counts.out_of_scope));
         assert_eq!(counted, (passed_over, out_of_scope), "{name}");
@@ -159,20 +159,20 @@ pub(crate) async fn a_file_of_which_nothing_is_imported_says_so(store: Store) {
     cluster.stop().await;
 }
 
-pub(crate) async fn a_name_that_only_looks_known_is_told(store: Store) {
+pub(crate) async fn a_name_that_only_looks_known_is_reported(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let name = "a control character in the name of a model";
     let mut export = of("looks");
     export.team(4, 1, "t").push("sentry.team\u{7}", 5, &json!({"organization": 1, "slug": "u", "name": "u"}));
-    let told = [(Kind::UnknownModel, "sentry.team\u{fffd}", 5, "")];
-    let (import, rows_now) = tells_in_short(&cluster, name, &export.to_bytes(), &told).await;
+    let reported = [(Kind::UnknownModel, "sentry.team\u{fffd}", 5, "")];
+    let (import, rows_now) = tells_in_short(&cluster, name, &export.to_bytes(), &reported).await;
     assert_eq!(rows_now.rows(TEAM).len(), 1, "{name}");
     let counted = import.models.iter().find(|counts| counts.model == "sentry.team\u{fffd}");
     assert_eq!(counted.map(|counts| (counts.seen, counts.passed_over)), Some((1, 1)), "{name}");
     cluster.stop().await;
 }
 
-pub(crate) async fn records_with_lost_references_are_told_and_counted(store: Store) {
+pub(crate) async fn records_with_lost_references_are_reported_and_counted(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let name = "a reference that leads nowhere, and what hangs from its record";
     let mut export = of("lost");
@@ -218,7 +218,7 @@ pub(crate) async fn records_with_lost_references_are_told_and_counted(store: Sto
     cluster.stop().await;
 }
 
-pub(crate) async fn a_second_membership_after_a_merge_is_told(store: Store) {
+pub(crate) async fn a_second_membership_after_a_merge_is_reported(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let options = ImportOptions::default().merge_users();
     let mut first = Export::new();
@@ -242,7 +242,7 @@ pub(crate) async fn a_second_membership_after_a_merge_is_told(store: Store) {
     cluster.stop().await;
 }
 
-pub(crate) async fn a_slug_of_the_filter_that_the_export_lacks_is_told(store: Store) {
+pub(crate) async fn a_slug_of_the_filter_that_the_export_lacks_is_reported(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let name = "one slug of three";
     let mut export = of("here");
@@ -251,14 +251,14 @@ pub(crate) async fn a_slug_of_the_filter_that_the_export_lacks_is_told(store: St
     let missing = (Kind::FilterSlugNotFound, ORGANIZATION, 0, "");
     let (_, account) = tells(&cluster, name, &export.to_bytes(), &options, &[missing, missing]).await;
     for slug in ["`HERE`", "`elsewhere`"] {
-        let told = account.findings.iter().any(|finding| finding.reason.contains(slug));
-        assert!(told, "{name}: {slug} is not in {:?}", account.findings);
+        let reported = account.findings.iter().any(|finding| finding.reason.contains(slug));
+        assert!(reported, "{name}: {slug} is not in {:?}", account.findings);
     }
     assert_eq!(account.outcome(TEAM, 5), Some(Outcome::Filtered), "{name}");
     cluster.stop().await;
 }
 
-pub(crate) async fn nul_characters_are_removed_and_told(store: Store) {
+pub(crate) async fn nul_characters_are_removed_and_reported(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let name = "NUL in texts";
     let mut export = of("nul");
@@ -304,14 +304,14 @@ pub(crate) async fn nul_characters_are_removed_and_told(store: Store) {
     let name = "NUL in a username";
     let mut export = of("nul-username");
     export.push(USER, 6, &json!({"username": "zero\0", "password": "x", "email": ""}));
-    let told = [(Kind::TextCleaned, USER, 6, "username")];
-    let (_, rows_now) = tells_in_short(&cluster, name, &export.to_bytes(), &told).await;
+    let reported = [(Kind::TextCleaned, USER, 6, "username")];
+    let (_, rows_now) = tells_in_short(&cluster, name, &export.to_bytes(), &reported).await;
     let kept = rows_now.rows(USER).values().any(|row| row["username"].as_text() == Some("zero"));
     assert!(kept, "{name}: no user has this name");
     cluster.stop().await;
 }
 
-pub(crate) async fn records_of_other_scopes_that_belong_to_an_import_are_told(store: Store) {
+pub(crate) async fn records_of_other_scopes_that_belong_to_an_import_are_reported(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let name = "an alert that notifies by e-mail, a key and an integration";
     let mut export = of("outside");
@@ -335,14 +335,14 @@ pub(crate) async fn records_of_other_scopes_that_belong_to_an_import_are_told(st
         8,
         &json!({"organization_id": 77}),
     );
-    let told = |key: i64| {
+    let reported = |key: i64| {
         [
             (Kind::OutOfScope, "sentry.alertruletriggeraction", 4, ""),
             (Kind::OutOfScope, "sentry.apikey", key, ""),
         ]
     };
     let options = ImportOptions::default();
-    let (_, account) = tells(&cluster, name, &export.to_bytes(), &options, &told(6)).await;
+    let (_, account) = tells(&cluster, name, &export.to_bytes(), &options, &reported(6)).await;
     let reason = reason(&account, "sentry.alertruletriggeraction", 4);
     assert!(reason.contains("sentry.alertruletrigger 4") && reason.contains("2 records"), "{name}: {reason}");
     assert!(reason.contains("the alert notifies nobody"), "{name}: {reason}");
@@ -353,7 +353,7 @@ pub(crate) async fn records_of_other_scopes_that_belong_to_an_import_are_told(st
         &export.to_bytes(),
         &filtered,
         &[
-            &told(7)[..],
+            &reported(7)[..],
             &[(Kind::SlugChanged, ORGANIZATION, 1, "slug"), (Kind::UsernameChanged, USER, 2, "username")],
         ]
         .concat(),
@@ -364,7 +364,7 @@ pub(crate) async fn records_of_other_scopes_that_belong_to_an_import_are_told(st
 
 /// With users merged, a defect of an option cannot refuse the file if its user exists, because the option is left out
 /// anyway. If the user does not exist, the same file is refused, and nothing has changed.
-pub(crate) async fn a_defect_of_what_an_existing_user_keeps_is_told(store: Store) {
+pub(crate) async fn a_defect_of_what_an_existing_user_keeps_is_reported(store: Store) {
     let with = |fields: &str| {
         let mut export = of("acme");
         export.user(7, "nobody").member(8, 1, 7);
@@ -410,8 +410,8 @@ pub(crate) async fn a_defect_of_what_an_existing_user_keeps_is_told(store: Store
                 import.models.iter().find(|it| it.model == "sentry.useroption").expect("it was seen");
             assert_eq!((counts.seen, counts.filtered), (2, 1), "{counts:?}");
             let findings = cluster.region(0).findings(&import.import_id).await.expect("a list");
-            let told: Vec<_> = findings.iter().filter(|it| it.kind() == Kind::DefectFiltered).collect();
-            let [finding] = told.as_slice() else { panic!("{fields}: not one: {findings:#?}") };
+            let reported: Vec<_> = findings.iter().filter(|it| it.kind() == Kind::DefectFiltered).collect();
+            let [finding] = reported.as_slice() else { panic!("{fields}: not one: {findings:#?}") };
             assert_eq!((finding.source_pk, finding.field.as_str()), (6, field), "{finding:?}");
             assert!(finding.reason.contains(says) && finding.reason.contains("here already"), "{finding:?}");
         }

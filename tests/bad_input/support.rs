@@ -284,17 +284,17 @@ pub(crate) fn check_import(name: &str, import: &Import) {
 /// because few exports here have members.
 pub(crate) fn expect_findings(name: &str, findings: &[Finding], expected: &[Told]) {
     let mut expected = expected.to_vec();
-    expected.sort_unstable_by_key(|told| (told.0 as i32, told.1, told.2, told.3));
+    expected.sort_unstable_by_key(|reported| (reported.0 as i32, reported.1, reported.2, reported.3));
     let is_beside = |kind: FindingKind| {
-        kind == FindingKind::OrganizationWithoutOwner && expected.iter().all(|told| told.0 != kind)
+        kind == FindingKind::OrganizationWithoutOwner && expected.iter().all(|reported| reported.0 != kind)
     };
-    let mut told: Vec<(FindingKind, &str, i64, &str)> = findings
+    let mut reported: Vec<(FindingKind, &str, i64, &str)> = findings
         .iter()
         .filter(|it| !is_beside(it.kind()))
         .map(|it| (it.kind(), it.model.as_str(), it.source_pk, it.field.as_str()))
         .collect();
-    told.sort_unstable_by_key(|told| (told.0 as i32, told.1, told.2, told.3));
-    assert_eq!(told, expected, "{name}: {findings:#?}");
+    reported.sort_unstable_by_key(|reported| (reported.0 as i32, reported.1, reported.2, reported.3));
+    assert_eq!(reported, expected, "{name}: {findings:#?}");
 }
 
 /// The reason of the finding about a record. Empty if there is none.

@@ -110,8 +110,8 @@ fn an_import_that_fails_names_the_local_data_directory_first_and_last() {
         let stderr = String::from_utf8_lossy(&output.stderr);
         let data = place.path("causeway-data").canonicalize().expect("it is there").display().to_string();
         let lines: Vec<&str> = stderr.lines().collect();
-        for (line, told) in [(lines.first(), first), (lines.last(), last)] {
-            assert!(line.is_some_and(|line| line.contains(told) && line.contains(&data)), "{stderr}");
+        for (line, expected) in [(lines.first(), first), (lines.last(), last)] {
+            assert!(line.is_some_and(|line| line.contains(expected) && line.contains(&data)), "{stderr}");
         }
         assert!(lines.last().is_some_and(|line| line.contains("--region URL imports into")), "{stderr}");
     }
@@ -134,7 +134,7 @@ fn a_file_that_is_not_there_or_is_a_directory_is_named() {
 }
 
 #[test]
-fn a_place_that_cannot_be_written_is_told_before_anything_is_begun() {
+fn a_place_that_cannot_be_written_is_reported_before_anything_is_begun() {
     let place = Place::new();
     for file in ["nowhere/findings.jsonl", ".", "-"] {
         let output = place.run(&["import", "organizations", &example(), "--findings-file", file]);
@@ -186,9 +186,12 @@ fn a_dry_run_shows_what_would_happen_and_ends_with_its_exit_code() {
     // The command names the data directory that it checked, in the first line and in the last one.
     let data = place.path("causeway-data").canonicalize().expect("it is there").display().to_string();
     let lines: Vec<&str> = stderr.lines().collect();
-    let told = format!("checked against the local data directory {data}");
-    assert!(lines.first().is_some_and(|line| line.contains(&told)), "{stderr}");
-    assert!(lines.last().is_some_and(|line| line.contains(&told) && line.contains("--region")), "{stderr}");
+    let expected = format!("checked against the local data directory {data}");
+    assert!(lines.first().is_some_and(|line| line.contains(&expected)), "{stderr}");
+    assert!(
+        lines.last().is_some_and(|line| line.contains(&expected) && line.contains("--region")),
+        "{stderr}"
+    );
     dry(&example(), 11);
     assert_eq!(place.lines("findings.jsonl").len(), 2);
     let (_, stderr) = dry("bad.json", 10);
@@ -206,10 +209,10 @@ fn a_dry_run_shows_what_would_happen_and_ends_with_its_exit_code() {
     assert_eq!(output.status.code(), Some(0), "{stderr}");
     assert!(stderr.contains("warning: nothing was imported"), "{stderr}");
     let lines: Vec<&str> = stderr.lines().collect();
-    for (line, told) in
+    for (line, expected) in
         [(lines.first(), "into the local data directory"), (lines.last(), "went into the local")]
     {
-        assert!(line.is_some_and(|line| line.contains(told) && line.contains(&data)), "{stderr}");
+        assert!(line.is_some_and(|line| line.contains(expected) && line.contains(&data)), "{stderr}");
     }
 
     // The dry run reserved nothing, so the import itself gets the slug that it wants.

@@ -118,10 +118,10 @@ async fn a_signal_ends_a_watch_with_its_own_exit_code() {
         assert!(sent.expect("kill runs").success());
         let status =
             tokio::task::spawn_blocking(move || child.wait()).await.expect("it ends").expect("it ran");
-        let told = fs::read_to_string(&stderr).expect("a file");
-        assert_eq!(status.code(), Some(code), "{told}");
+        let text = fs::read_to_string(&stderr).expect("a file");
+        assert_eq!(status.code(), Some(code), "{text}");
         let look = format!("\n  causeway imports show {ID} --region {url}\n");
-        assert!(told.contains("interrupted; the import goes on") && told.contains(&look), "{told}");
+        assert!(text.contains("interrupted; the import goes on") && text.contains(&look), "{text}");
     }
     cluster.stop().await;
 }

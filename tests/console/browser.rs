@@ -209,8 +209,8 @@ async fn a_page_without_answers_says_when_the_last_one_came() {
     assert!(last.ends_with(" UTC"), "{last}");
     let failed: Vec<_> = said.iter().filter(|it| it.starts_with("No answer")).collect();
     assert!(failed.len() >= 2, "{said:?}");
-    let wanted = format!("No answer since {last}: this may be out of date");
-    assert!(failed.iter().all(|it| **it == wanted), "{wanted}: {said:?}");
+    let expected = format!("No answer since {last}: this may be out of date");
+    assert!(failed.iter().all(|it| **it == expected), "{expected}: {said:?}");
     browser.close().await;
     cluster.stop().await;
 }

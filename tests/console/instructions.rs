@@ -90,7 +90,7 @@ pub(crate) async fn an_import_is_resumed_and_reverted_after_a_question(store: St
     cluster.stop().await;
 }
 
-pub(crate) async fn what_became_of_an_instruction_is_told(store: Store) {
+pub(crate) async fn what_became_of_an_instruction_is_reported(store: Store) {
     let (cluster, visitor) = started(store).await;
     let import = cluster.region(0).import(&example(), &ImportOptions::default()).await.expect("it ends");
     let id = import.import_id;

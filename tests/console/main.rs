@@ -30,7 +30,7 @@ causeway_harness::on_each_store! {
         a_hundred_thousand_imports_and_organizations_have_pages;
     instructions:
         an_import_is_resumed_and_reverted_after_a_question,
-        what_became_of_an_instruction_is_told,
+        what_became_of_an_instruction_is_reported,
         an_instruction_without_its_token_or_about_nothing_is_refused;
     actions:
         a_stuck_reservation_is_released_after_a_question,

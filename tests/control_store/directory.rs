@@ -3,7 +3,7 @@
 use causeway_control::{
     Error, PageRequest,
     model::directory::{DirectoryOrganization, ReportedOrganization, ResolvedOrganization},
-    model::rename::WantedRename,
+    model::rename::RenameRequest,
     model::reservation::SlugReason,
 };
 
@@ -225,7 +225,7 @@ pub(crate) async fn the_directory_says_what_is_reserved(fixture: Fixture) {
     assert_eq!(report(&fixture, "us", all).await, [not_reserved(2)]);
     assert_eq!(listed(&fixture).await, [entry(1, "apex", "us"), entry(7, "acme", "de")]);
     // After a rename, the directory does not list the organization under the slug of its first operation.
-    let rename = WantedRename {
+    let rename = RenameRequest {
         operation_id: operation(9),
         region: None,
         organization_id: 1,

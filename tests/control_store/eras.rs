@@ -39,7 +39,7 @@ async fn registered(fixture: &Fixture, name: &str, instance_id: Uuid, ranges: Ve
         address: format!("http://{name}.example.com"),
         instance_id,
         product_name: String::new(),
-        held: vec![HeldIds { model: ORGANIZATION.to_owned(), ranges, is_exact }],
+        held_ids: vec![HeldIds { model: ORGANIZATION.to_owned(), ranges, is_exact }],
     };
     fixture.control.regions().register_with_ids(registration, &Caller::default()).await.expect("registered");
 }

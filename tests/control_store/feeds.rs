@@ -61,25 +61,27 @@ impl Reader {
     }
 
     /// Applies an event. A new primary slug changes the canonical slug of all the organization's slugs.
-    fn take(&mut self, told: FeedReservation) {
-        let others = self.slugs.values_mut().filter(|it| it.organization_id == told.organization_id);
-        match told.kind {
+    fn take(&mut self, reservation: FeedReservation) {
+        let others = self.slugs.values_mut().filter(|it| it.organization_id == reservation.organization_id);
+        match reservation.kind {
             Some(ReservationType::Primary) => {
                 others.for_each(|it| {
                     if it.kind != Some(ReservationType::Primary) {
-                        it.canonical_slug = Some(told.slug.clone());
+                        it.canonical_slug = Some(reservation.slug.clone());
                     }
                 });
             }
             Some(_) => {}
-            None => others.filter(|it| it.canonical_slug.as_ref() == Some(&told.slug)).for_each(|it| {
-                it.canonical_slug = None;
-            }),
+            None => {
+                others.filter(|it| it.canonical_slug.as_ref() == Some(&reservation.slug)).for_each(|it| {
+                    it.canonical_slug = None;
+                })
+            }
         }
-        if told.kind.is_some() {
-            self.slugs.insert(told.slug.clone(), told);
+        if reservation.kind.is_some() {
+            self.slugs.insert(reservation.slug.clone(), reservation);
         } else {
-            self.slugs.remove(&told.slug);
+            self.slugs.remove(&reservation.slug);
         }
     }
 
@@ -196,7 +198,7 @@ pub(crate) async fn a_reader_hears_what_another_control_does(fixture: Fixture) {
 }
 
 /// Four controls, each with operations of its own on one region, some of them released again; two readers.
-pub(crate) async fn changes_at_once_are_told_in_one_order(fixture: Fixture) {
+pub(crate) async fn changes_at_once_are_reported_in_one_order(fixture: Fixture) {
     const CONTROLS: u128 = 4;
     const OPERATIONS: u128 = 8;
     const SLUGS: i64 = 5;

@@ -49,14 +49,14 @@ pub(crate) async fn a_repeated_chunk_has_the_same_answer(fixture: Fixture) {
     // The answer to the region equals the rows in the table, both for the existing user and for the new ones.
     let ann = here.keys.inserted[0].1;
     assert_eq!(first.keys.existing, [(1, ann)]);
-    let told = |id: i64| -> serde_json::Value {
+    let reported = |id: i64| -> serde_json::Value {
         let (_, text) = first.returned.iter().find(|returned| returned.0 == id).expect("it is answered");
         serde_json::from_str(text).expect("JSON")
     };
     let (bob, carol) = (first.keys.inserted[0].1, first.keys.inserted[1].1);
-    assert_eq!(told(ann), json!({"email": "ann@old.example", "is_active": false}));
-    assert_eq!(told(bob), json!({"email": "b\u{f6}b \"the\" builder@new.example", "is_active": false}));
-    assert_eq!(told(carol), json!({"email": "", "is_active": true}));
+    assert_eq!(reported(ann), json!({"email": "ann@old.example", "is_active": false}));
+    assert_eq!(reported(bob), json!({"email": "b\u{f6}b \"the\" builder@new.example", "is_active": false}));
+    assert_eq!(reported(carol), json!({"email": "", "is_active": true}));
     // The second time, control reads the whole answer from the table.
     assert_eq!(imports.import_models(chunk).await.expect("answered"), first);
 }

@@ -114,14 +114,14 @@ pub(crate) async fn an_instruction_is_handed_out_until_it_is_answered(fixture: F
     // What is answered in a report is not handed out with its answer.
     let refusal = refused(10, "IMPORT_NOT_FAILED");
     assert_eq!(report(control, "us", vec![refusal, done(11)]).await, NONE);
-    let told = [(operation(11), Some(None)), (operation(10), Some(Some("IMPORT_NOT_FAILED".to_owned())))];
-    assert_eq!(shown(control, "us").await, told);
+    let reported = [(operation(11), Some(None)), (operation(10), Some(Some("IMPORT_NOT_FAILED".to_owned())))];
+    assert_eq!(shown(control, "us").await, reported);
     let stored = control.instructions().of_import("us", operation(1)).await.expect("read");
     let message = stored[1].answer.clone().and_then(|it| it.refusal).expect("refused").message;
     assert_eq!(message, "because of IMPORT_NOT_FAILED");
     // The first answer counts, however often others come.
     assert_eq!(report(control, "us", vec![done(10), refused(11, "INTERNAL"), done(10)]).await, NONE);
-    assert_eq!(shown(control, "us").await, told);
+    assert_eq!(shown(control, "us").await, reported);
     // An answer to an instruction of another region, or to none, changes nothing.
     assert_eq!(report(control, "us", vec![done(20), done(99)]).await, NONE);
     assert_eq!(shown(control, "de").await, [(operation(20), None)]);

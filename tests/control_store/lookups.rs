@@ -2,7 +2,7 @@
 
 use causeway_control::{
     PageRequest,
-    model::{rename::WantedRename, reservation::ReservationType},
+    model::{rename::RenameRequest, reservation::ReservationType},
 };
 use chrono::TimeDelta;
 use std::time::Duration;
@@ -40,7 +40,7 @@ pub(crate) async fn an_organization_shows_its_slugs_and_its_renames(fixture: Fix
     let (control, reservations) = (&fixture.control, fixture.control.slug_reservations());
     bulk_create(control, "us", operation(1), vec![wanted(1, "acme")]).await.expect("reserved");
     reservations.confirm("us", operation(1)).await.expect("confirmed");
-    let rename = |number, slug: &str| WantedRename {
+    let rename = |number, slug: &str| RenameRequest {
         operation_id: operation(number),
         region: None,
         organization_id: 1,
@@ -84,7 +84,7 @@ pub(crate) async fn what_is_neither_confirmed_nor_released_is_stuck_after_ten_mi
     bulk_create(control, "de", operation(2), vec![wanted(3, "cube")]).await.expect("reserved");
     bulk_create(control, "us", operation(3), vec![wanted(4, "dune")]).await.expect("reserved");
     reservations.confirm("us", operation(3)).await.expect("confirmed");
-    let rename = WantedRename {
+    let rename = RenameRequest {
         operation_id: operation(4),
         region: None,
         organization_id: 4,
@@ -109,14 +109,14 @@ pub(crate) async fn what_is_neither_confirmed_nor_released_is_stuck_after_ten_mi
     };
     assert!(stuck(10).await.is_empty(), "not yet");
     let found = stuck(11).await;
-    let told: Vec<_> = found
+    let answered: Vec<_> = found
         .iter()
         .map(|it| {
             (it.region.as_str(), it.operation_id, it.count, it.slug.as_str(), it.renamed_from.as_deref())
         })
         .collect();
     assert_eq!(
-        told,
+        answered,
         [
             ("us", operation(1), 2, "acme", None),
             ("de", operation(2), 1, "cube", None),
@@ -130,10 +130,10 @@ pub(crate) async fn what_is_neither_confirmed_nor_released_is_stuck_after_ten_mi
     assert!(stuck(11).await.is_empty());
     // A rename to an alias has no temporary reservation.
     let other =
-        WantedRename { operation_id: operation(5), desired_slug: "echo".to_owned(), ..rename.clone() };
+        RenameRequest { operation_id: operation(5), desired_slug: "echo".to_owned(), ..rename.clone() };
     control.renames().update_organization_slug(&other, Duration::ZERO).await.expect("begun");
     reservations.confirm("us", operation(5)).await.expect("confirmed");
-    let back = WantedRename { operation_id: operation(6), desired_slug: "dune".to_owned(), ..rename };
+    let back = RenameRequest { operation_id: operation(6), desired_slug: "dune".to_owned(), ..rename };
     control.renames().update_organization_slug(&back, Duration::ZERO).await.expect("begun");
     let found = stuck(11).await;
     assert_eq!(found.iter().map(|it| it.operation_id).collect::<Vec<_>>(), [operation(6)]);

@@ -208,7 +208,7 @@ on_each_store! {
         a_reader_goes_on_where_it_was,
         a_reader_that_is_too_far_behind_starts_over,
         a_reader_hears_what_another_control_does,
-        changes_at_once_are_told_in_one_order,
+        changes_at_once_are_reported_in_one_order,
         a_slow_reader_misses_nothing,
         a_slow_reader_is_told_how_far_the_feed_is,
         a_feed_ends_when_its_control_does;

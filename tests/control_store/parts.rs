@@ -18,7 +18,7 @@ use causeway_silo::{
 
 use crate::{
     feeds::Reader,
-    support::{Fixture, Held, bulk_create, is_suffixed, operation, slugs, wanted},
+    support::{Fixture, Gate, bulk_create, is_suffixed, operation, slugs, wanted},
 };
 
 const AT_ONCE: usize = 3;
@@ -40,19 +40,19 @@ fn of(reservations: &[Reservation], kind: ReservationType) -> BTreeMap<i64, Stri
 }
 
 /// Starts a call that stops at a failpoint.
-macro_rules! held_at {
+macro_rules! gated_at {
     ($fixture:expr, $seed:expr, $place:expr, |$control:ident| $call:expr) => {{
-        let (held, failpoints) = Held::at($place);
+        let (gate, failpoints) = Gate::at($place);
         let $control = $fixture.another_in_parts($seed, AT_ONCE, failpoints).await;
         let call = tokio::spawn(async move { $call });
-        held.there().await;
-        (held, call)
+        gate.there().await;
+        (gate, call)
     }};
 }
 
 pub(crate) async fn an_operation_of_many_is_done_in_parts_and_others_write_in_between(fixture: Fixture) {
     let fixture = fixture.with_regions(&["us", "de"]).await;
-    let (held, call) = held_at!(fixture, 2, "control.bulk_create.part_committed", |control| {
+    let (gate, call) = gated_at!(fixture, 2, "control.bulk_create.part_committed", |control| {
         bulk_create(&control, "us", operation(1), requested_slugs()).await
     });
     // Other operations get slugs in between, also in the same region.
@@ -66,9 +66,9 @@ pub(crate) async fn an_operation_of_many_is_done_in_parts_and_others_write_in_be
         (so_far.progress, so_far.confirmed_count, so_far.released_count)
     };
     assert_eq!(so_far().await, (Progress::Reserving, 0, 0));
-    held.open();
+    gate.open();
     let answers = call.await.expect("it ends").expect("reserved");
-    assert!(held.reached() >= 4, "{} parts", held.reached());
+    assert!(gate.reached() >= 4, "{} parts", gate.reached());
     let given = slugs(&answers);
     assert_eq!((given[0], given[2], given[6], given[7]), ("acme", "bolt", "dune", "elm"));
     assert!(
@@ -86,7 +86,7 @@ pub(crate) async fn an_operation_of_many_is_done_in_parts_and_others_write_in_be
 
     // Each part of a confirmation writes its events, and no organization loses what it had.
     let mut reader = Reader::new(&fixture.control, "us", 0).await;
-    let (held, call) = held_at!(fixture, 4, "control.confirm.part_committed", |control| {
+    let (gate, call) = gated_at!(fixture, 4, "control.confirm.part_committed", |control| {
         control.slug_reservations().confirm("us", operation(1)).await
     });
     let reservations = fixture.reservations().await;
@@ -96,17 +96,17 @@ pub(crate) async fn an_operation_of_many_is_done_in_parts_and_others_write_in_be
     assert_eq!(temporary.len(), 7 + 1);
     // Repeating it continues it, through any control.
     assert_eq!(fixture.control.slug_reservations().confirm("us", operation(1)).await.expect("confirmed"), 10);
-    held.open();
+    gate.open();
     assert_eq!(call.await.expect("it ends").expect("confirmed"), 10);
     let confirmed = of(&fixture.reservations().await, Primary);
     assert_eq!(confirmed.values().map(String::as_str).collect::<Vec<_>>(), given);
     reader.reach(12).await;
-    let mut told = reader.slugs();
-    told.sort_unstable_by_key(|slug| reader.slugs[*slug].organization_id);
-    assert_eq!(told, given);
+    let mut reported = reader.slugs();
+    reported.sort_unstable_by_key(|slug| reader.slugs[*slug].organization_id);
+    assert_eq!(reported, given);
 
     // The same for a release: from its first part on, the operation is released.
-    let (held, call) = held_at!(fixture, 5, "control.release.part_committed", |control| {
+    let (gate, call) = gated_at!(fixture, 5, "control.release.part_committed", |control| {
         control.slug_reservations().release("us", operation(1)).await
     });
     assert_eq!(of(&fixture.reservations().await, Primary).len(), 7);
@@ -119,7 +119,7 @@ pub(crate) async fn an_operation_of_many_is_done_in_parts_and_others_write_in_be
     }
     call.abort();
     let _aborted = call.await;
-    drop(held);
+    drop(gate);
     assert_eq!(fixture.control.slug_reservations().release("us", operation(1)).await.expect("released"), 10);
     assert_eq!(of(&fixture.reservations().await, Primary).len(), 0);
     assert_eq!(so_far().await, (Progress::Released, 10, 10));
@@ -131,7 +131,7 @@ pub(crate) async fn an_operation_that_ends_half_way_goes_on_when_it_is_asked_aga
     let fixture = fixture.with_regions(&["us"]).await;
     for parts in 1..=4 {
         let number = 10 * parts;
-        let (held, failpoints) = Held::at("control.bulk_create.part_committed");
+        let (gate, failpoints) = Gate::at("control.bulk_create.part_committed");
         let control =
             fixture.another_in_parts(20 + u64::try_from(parts).expect("few"), AT_ONCE, failpoints).await;
         let call =
@@ -139,10 +139,10 @@ pub(crate) async fn an_operation_that_ends_half_way_goes_on_when_it_is_asked_aga
                 async move { bulk_create(&control, "us", operation(number), requested_slugs()).await },
             );
         for _ in 1..parts {
-            held.there().await;
-            held.go_on();
+            gate.there().await;
+            gate.go_on();
         }
-        held.there().await;
+        gate.there().await;
         call.abort();
         let _aborted = call.await;
         let before = of(&fixture.reservations().await, TemporaryRenameAlias);
@@ -164,12 +164,12 @@ pub(crate) async fn an_organization_that_turns_out_to_have_a_slug_undoes_the_who
     fixture: Fixture,
 ) {
     let fixture = fixture.with_regions(&["us"]).await;
-    let (held, call) = held_at!(fixture, 2, "control.bulk_create.part_committed", |control| {
+    let (gate, call) = gated_at!(fixture, 2, "control.bulk_create.part_committed", |control| {
         bulk_create(&control, "us", operation(1), requested_slugs()).await
     });
     // Organization 6 is the last one to get a slug: it wants a reserved word, so it gets none in the first round.
     bulk_create(&fixture.control, "us", operation(2), vec![wanted(6, "between")]).await.expect("reserved");
-    held.open();
+    gate.open();
     let refused = call.await.expect("it ends").expect_err("it has one");
     assert!(matches!(refused, Error::OrganizationAlreadyReserved { organization_id: 6, .. }), "{refused:?}");
     assert_eq!(of(&fixture.reservations().await, TemporaryRenameAlias).len(), 1, "nothing else is left");
@@ -191,7 +191,7 @@ pub(crate) async fn an_organization_that_turns_out_to_have_a_slug_undoes_the_who
 /// A control dies while it releases what it had reserved before it found the organization with a slug.
 pub(crate) async fn an_operation_that_is_undone_half_way_is_undone_when_it_is_asked_again(fixture: Fixture) {
     let fixture = fixture.with_regions(&["us"]).await;
-    let (reserving, call) = held_at!(fixture, 2, "control.bulk_create.part_committed", |control| {
+    let (reserving, call) = gated_at!(fixture, 2, "control.bulk_create.part_committed", |control| {
         bulk_create(&control, "us", operation(1), requested_slugs()).await
     });
     // The process ends with some slugs reserved. Then another operation gives the last organization a slug.
@@ -200,7 +200,7 @@ pub(crate) async fn an_operation_that_is_undone_half_way_is_undone_when_it_is_as
     call.abort();
     let _aborted = call.await;
     bulk_create(&fixture.control, "us", operation(2), vec![wanted(6, "between")]).await.expect("reserved");
-    let (withdrawing, call) = held_at!(fixture, 3, "control.bulk_create.part_withdrawn", |control| {
+    let (withdrawing, call) = gated_at!(fixture, 3, "control.bulk_create.part_withdrawn", |control| {
         bulk_create(&control, "us", operation(1), requested_slugs()).await
     });
     call.abort();
@@ -227,11 +227,11 @@ pub(crate) async fn an_operation_in_parts_refuses_an_organization_of_another_reg
     let fixture = fixture.with_regions(&["us", "de"]).await;
     let is_taken = |refused: &Error| matches!(refused, Error::OrganizationIdTaken { organization_id: 6, region } if region == "de");
     // The other region reserves a slug for organization 6 before this one does.
-    let (held, call) = held_at!(fixture, 2, "control.bulk_create.part_committed", |control| {
+    let (gate, call) = gated_at!(fixture, 2, "control.bulk_create.part_committed", |control| {
         bulk_create(&control, "us", operation(1), requested_slugs()).await
     });
     bulk_create(&fixture.control, "de", operation(2), vec![wanted(6, "between")]).await.expect("reserved");
-    held.open();
+    gate.open();
     let refused = call.await.expect("it ends").expect_err("another region has one");
     assert!(is_taken(&refused), "{refused:?}");
     assert_eq!(of(&fixture.reservations().await, TemporaryRenameAlias).len(), 1, "nothing else is left");
@@ -248,7 +248,7 @@ pub(crate) async fn an_operation_in_parts_refuses_an_organization_of_another_reg
 
 pub(crate) async fn an_operation_that_was_never_answered_can_only_be_released(fixture: Fixture) {
     let fixture = fixture.with_regions(&["us"]).await;
-    let (held, call) = held_at!(fixture, 2, "control.bulk_create.part_committed", |control| {
+    let (gate, call) = gated_at!(fixture, 2, "control.bulk_create.part_committed", |control| {
         bulk_create(&control, "us", operation(1), requested_slugs()).await
     });
     let reservations = fixture.control.slug_reservations();
@@ -258,7 +258,7 @@ pub(crate) async fn an_operation_that_was_never_answered_can_only_be_released(fi
     assert!(matches!(differs, Err(Error::OperationContentDiffers { .. })), "{differs:?}");
     assert_eq!(reservations.release("us", operation(1)).await.expect("released"), 3);
     assert_eq!(fixture.reservations().await, []);
-    held.open();
+    gate.open();
     let refused = call.await.expect("it ends");
     assert!(matches!(refused, Err(Error::OperationReleased { .. })), "{refused:?}");
     assert_eq!(fixture.reservations().await, []);
@@ -282,7 +282,7 @@ pub(crate) async fn the_answer_of_a_released_operation_is_deleted_in_parts(fixtu
         db.fetch_all(copy.with(part)).await.expect("copied");
     }
     assert_eq!(left().await, 10);
-    let (held, call) = held_at!(fixture, 2, "control.release.part_committed", |control| {
+    let (gate, call) = gated_at!(fixture, 2, "control.release.part_committed", |control| {
         control.slug_reservations().release("us", operation(1)).await
     });
     assert_eq!(left().await, 6);
@@ -290,7 +290,7 @@ pub(crate) async fn the_answer_of_a_released_operation_is_deleted_in_parts(fixtu
     assert!(matches!(refused, Err(Error::OperationReleased { .. })), "{refused:?}");
     call.abort();
     let _aborted = call.await;
-    drop(held);
+    drop(gate);
     // Its slug is free from the first part on, and the count stays.
     assert_eq!(fixture.reservations().await, []);
     assert_eq!(fixture.control.slug_reservations().release("us", operation(1)).await.expect("released"), 1);
@@ -310,10 +310,10 @@ async fn reserve_and_confirm(control: &Control, number: u128, slug: &str) -> Res
 /// unique set keeps the two apart, because the first reservation is primary by then.
 pub(crate) async fn an_organization_gets_one_slug_however_two_operations_meet(fixture: Fixture) {
     let fixture = fixture.with_regions(&["us"]).await;
-    let (held, failpoints) = Held::at("control.bulk_create.checked");
+    let (gate, failpoints) = Gate::at("control.bulk_create.checked");
     let control = fixture.another_with(2, failpoints).await;
     let first = tokio::spawn(async move { reserve_and_confirm(&control, 1, "acme").await });
-    held.there().await;
+    gate.there().await;
     let other = fixture.another(3).await;
     let second = tokio::spawn(async move { reserve_and_confirm(&other, 2, "bolt").await });
     let db = fixture.db().await;
@@ -326,7 +326,7 @@ pub(crate) async fn an_organization_gets_one_slug_however_two_operations_meet(fi
         }
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
-    held.open();
+    gate.open();
     let outcomes = [first.await.expect("it ends"), second.await.expect("it ends")];
     assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1, "{outcomes:?}");
     let mut refused = outcomes.iter().filter_map(|outcome| outcome.as_ref().err());

@@ -160,7 +160,7 @@ fn registration(name: &str, address: &str, instance_id: Uuid, held: HeldIds) -> 
         address: address.to_owned(),
         instance_id,
         product_name: String::new(),
-        held: vec![held],
+        held_ids: vec![held],
     }
 }
 
@@ -174,12 +174,12 @@ async fn join(fixture: &Fixture, name: &str, ranges: &[(i64, i64)]) -> Vec<(i64,
     let instance = Uuid::from_u128(name.bytes().map(u128::from).sum());
     let address = format!("https://{name}.example.com");
     let regions = fixture.control.regions();
-    let (_, told) = regions
+    let (_, reported) = regions
         .register_with_ids(registration(name, &address, instance, held), &Caller::default())
         .await
         .expect("registered");
-    assert_eq!(regions.id_conflicts(name).await.expect("a look").len(), told.len());
-    told.into_iter().map(|it| (it.ids.first, it.ids.last, it.region, it.kind)).collect()
+    assert_eq!(regions.id_conflicts(name).await.expect("a look").len(), reported.len());
+    reported.into_iter().map(|it| (it.ids.first, it.ids.last, it.region, it.kind)).collect()
 }
 
 pub(crate) async fn ids_stay_below_2_to_the_53rd(fixture: Fixture) {
@@ -286,8 +286,8 @@ pub(crate) async fn an_id_of_another_region_is_refused(fixture: Fixture) {
     // A check reports the same beforehand. Organizations that belong to no other region are accepted.
     let asked = vec![wanted(10, "cord"), wanted(11, "bolt"), wanted(50, "elm")];
     let checks = fixture.control.directory().check_all(vec![], asked, Some("de")).await.expect("checked");
-    let told: Vec<_> = checks.iter().map(|check| check.id_taken_by.as_deref()).collect();
-    assert_eq!(told, [Some("us"), None, Some("us")]);
+    let reported: Vec<_> = checks.iter().map(|check| check.id_taken_by.as_deref()).collect();
+    assert_eq!(reported, [Some("us"), None, Some("us")]);
     bulk_create(&fixture.control, "de", operation(6), vec![wanted(11, "bolt")]).await.expect("its own");
     bulk_create(&fixture.control, "us", operation(7), vec![wanted(10, "cord")]).await.expect("its own");
 }
@@ -303,8 +303,8 @@ pub(crate) async fn a_region_is_told_which_of_its_ids_are_not_its_own(fixture: F
         .expect("reserved");
     let us = |first, last, kind| (first, last, "us".to_owned(), kind);
     for _ in 0..2 {
-        let told = join(&fixture, "de", &[(2, 2), (10, 20), (30, 40), (80, 95)]).await;
-        assert_eq!(told, [us(10, 13, Leased), us(2, 2, Held), us(90, 90, Reserved)]);
+        let reported = join(&fixture, "de", &[(2, 2), (10, 20), (30, 40), (80, 95)]).await;
+        assert_eq!(reported, [us(10, 13, Leased), us(2, 2, Held), us(90, 90, Reserved)]);
     }
     // A region's own ids do not conflict with it, whether they were leased or reported.
     let de = |first, last, kind| (first, last, "de".to_owned(), kind);
@@ -334,13 +334,13 @@ pub(crate) async fn a_conflict_is_found_among_many_ids_of_others(fixture: Fixtur
         let lease = regions.lease_ids("us", operation(number), "sentry.organization", 1, 0).await;
         assert_eq!(lease.expect("leased").first_id, 2 + i64::try_from(number).expect("a few"));
     }
-    let told = join(&fixture, "de", &[(1, 1), (1_021, 1_021)]).await;
-    assert_eq!(told, [(1_021, 1_021, "us".to_owned(), Leased)]);
+    let reported = join(&fixture, "de", &[(1, 1), (1_021, 1_021)]).await;
+    assert_eq!(reported, [(1_021, 1_021, "us".to_owned(), Leased)]);
     // The same with ids that another region has: 1,020 ranges.
     let ranges: Vec<_> = (5_000..6_020).map(|id| (2 * id, 2 * id)).collect();
     join(&fixture, "fr", &ranges).await;
-    let told = join(&fixture, "de", &[(1, 1), (9_999, 9_999), (12_038, 12_040)]).await;
-    assert_eq!(told, [(12_038, 12_038, "fr".to_owned(), Held)]);
+    let reported = join(&fixture, "de", &[(1, 1), (9_999, 9_999), (12_038, 12_040)]).await;
+    assert_eq!(reported, [(12_038, 12_038, "fr".to_owned(), Held)]);
     // Organizations far apart are queried one by one.
     let wanted_ids = vec![wanted(1, "acme"), wanted(1_021, "bolt"), wanted(MAX_ID, "cord")];
     let refused = bulk_create(&fixture.control, "de", operation(5_000), wanted_ids).await;

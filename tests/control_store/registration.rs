@@ -30,7 +30,7 @@ async fn register(
         address: address.to_owned(),
         instance_id: Uuid::from_u128(instance),
         product_name: String::new(),
-        held: Vec::new(),
+        held_ids: Vec::new(),
     };
     Ok(control.regions().register_with_ids(registration, caller).await?.0)
 }

@@ -11,7 +11,7 @@ use std::{
 use causeway_control::{
     Control, Error, PageRequest,
     model::directory::ReportedOrganization,
-    model::rename::{Rename, RenameState, WantedRename},
+    model::rename::{Rename, RenameRequest, RenameState},
     model::reservation::ReservationType::{Primary, TemporaryRenameAlias, VanityAlias},
     slug::renames,
 };
@@ -24,8 +24,8 @@ use crate::{
     support::{Fixture, bulk_create, is_suffixed, operation, refused_field, wanted},
 };
 
-fn requested_slug(number: u128, organization_id: i64, slug: &str) -> WantedRename {
-    WantedRename {
+fn requested_slug(number: u128, organization_id: i64, slug: &str) -> RenameRequest {
+    RenameRequest {
         operation_id: operation(number),
         region: None,
         organization_id,
@@ -35,7 +35,7 @@ fn requested_slug(number: u128, organization_id: i64, slug: &str) -> WantedRenam
     }
 }
 
-async fn rename(control: &Control, requested_slug: &WantedRename) -> Result<Rename, Error> {
+async fn rename(control: &Control, requested_slug: &RenameRequest) -> Result<Rename, Error> {
     control.renames().update_organization_slug(requested_slug, Duration::ZERO).await
 }
 
@@ -86,8 +86,8 @@ pub(crate) async fn a_rename_frees_the_old_slug(fixture: Fixture) {
     // Until the region has written the new slug, the old one leads to the organization and the new one nowhere.
     assert_eq!((leads(control, "acme").await, leads(control, "dune").await), (led(1, "acme"), None));
     reader.reach(4).await;
-    let told = &reader.slugs["dune"];
-    assert!(told.wanted && told.kind == Some(TemporaryRenameAlias) && told.operation_id == operation(2));
+    let event = &reader.slugs["dune"];
+    assert!(event.wanted && event.kind == Some(TemporaryRenameAlias) && event.operation_id == operation(2));
     assert_eq!(rename(control, &requested_slug(2, 1, "dune")).await.expect("the same"), begun);
 
     for _ in 0..2 {
@@ -98,9 +98,9 @@ pub(crate) async fn a_rename_frees_the_old_slug(fixture: Fixture) {
     assert_eq!(done, Rename { state: RenameState::Confirmed, ..begun });
     // The feed has the new slug before it removes the old one.
     reader.reach(6).await;
-    let told: Vec<_> =
+    let event: Vec<_> =
         reader.events[1..].iter().map(|it| (it.reservation.slug.as_str(), it.reservation.kind)).collect();
-    assert_eq!(told, [("dune", Some(Primary)), ("acme", None)]);
+    assert_eq!(event, [("dune", Some(Primary)), ("acme", None)]);
     assert!(!reader.slugs["dune"].wanted);
     // A delayed report has the old slug; the directory keeps the new one.
     control.directory().report("us", 0, vec![report], false).await.expect("reported");
@@ -119,7 +119,7 @@ pub(crate) async fn a_rename_may_keep_the_old_slug(fixture: Fixture) {
     let control = &fixture.control;
     let mut reader = Reader::new(control, "us", 0).await;
     for (number, slug) in [(2, "dune"), (3, "elm")] {
-        let requested_slug = WantedRename { keep_alias: true, ..requested_slug(number, 1, slug) };
+        let requested_slug = RenameRequest { keep_alias: true, ..requested_slug(number, 1, slug) };
         rename(control, &requested_slug).await.expect("begun");
         confirm(control, number).await;
     }
@@ -146,7 +146,7 @@ pub(crate) async fn a_rename_may_keep_the_old_slug(fixture: Fixture) {
         assert_eq!(reader.slugs[slug].canonical_slug.as_deref(), Some("elm"));
     }
     // An alias belongs to its organization, so no other one can get it.
-    let taken = WantedRename { require_exact: true, ..requested_slug(4, 2, "acme") };
+    let taken = RenameRequest { require_exact: true, ..requested_slug(4, 2, "acme") };
     let taken = rename(control, &taken).await;
     assert!(matches!(taken, Err(Error::SlugTaken { .. })), "{taken:?}");
 }
@@ -157,7 +157,7 @@ pub(crate) async fn an_organization_may_have_a_hundred_aliases(fixture: Fixture)
     let name = |number| format!("name-{number}");
     let renamed = async |number: u128, slug: &str, keep_alias| {
         let requested_slug =
-            WantedRename { require_exact: true, keep_alias, ..requested_slug(number, 1, slug) };
+            RenameRequest { require_exact: true, keep_alias, ..requested_slug(number, 1, slug) };
         rename(control, &requested_slug).await
     };
     for number in 2..102 {
@@ -197,22 +197,27 @@ pub(crate) async fn an_organization_may_have_a_hundred_aliases(fixture: Fixture)
 pub(crate) async fn an_organization_may_have_its_old_slug_back(fixture: Fixture) {
     let fixture = begin(fixture).await;
     let control = &fixture.control;
-    rename(control, &WantedRename { keep_alias: true, ..requested_slug(2, 1, "dune") }).await.expect("begun");
+    rename(control, &RenameRequest { keep_alias: true, ..requested_slug(2, 1, "dune") })
+        .await
+        .expect("begun");
     confirm(control, 2).await;
     let mut reader = Reader::new(control, "us", 0).await;
-    let back = WantedRename { require_exact: true, keep_alias: true, ..requested_slug(3, 1, "acme") };
+    let back = RenameRequest { require_exact: true, keep_alias: true, ..requested_slug(3, 1, "acme") };
     assert_eq!(rename(control, &back).await.expect("begun").slug, "acme");
     // Until it is confirmed, the slug stays the alias that it was.
     assert_eq!(leads(control, "acme").await, led(1, "dune"));
     reader.reach(7).await;
-    let told = &reader.slugs["acme"];
-    assert!(told.wanted && told.kind == Some(VanityAlias) && told.operation_id == operation(3), "{told:?}");
+    let event = &reader.slugs["acme"];
+    assert!(
+        event.wanted && event.kind == Some(VanityAlias) && event.operation_id == operation(3),
+        "{event:?}"
+    );
     control.slug_reservations().release("us", operation(3)).await.expect("released");
     assert_eq!(leads(control, "acme").await, led(1, "dune"));
     reader.reach(8).await;
     assert!(!reader.slugs["acme"].wanted);
 
-    rename(control, &WantedRename { operation_id: operation(4), ..back }).await.expect("begun");
+    rename(control, &RenameRequest { operation_id: operation(4), ..back }).await.expect("begun");
     confirm(control, 4).await;
     assert_eq!(
         (leads(control, "acme").await, leads(control, "dune").await),
@@ -230,7 +235,7 @@ pub(crate) async fn a_slug_that_cannot_be_had_gets_a_suffix_unless_it_must_be_ex
     }
     assert_eq!(rename(control, &requested_slug(5, 1, "Düne Nord")).await.expect("begun").slug, "dune-nord");
     confirm(control, 5).await;
-    let exact = |slug| WantedRename { require_exact: true, ..requested_slug(6, 1, slug) };
+    let exact = |slug| RenameRequest { require_exact: true, ..requested_slug(6, 1, slug) };
     let taken = rename(control, &exact("cord")).await;
     assert!(matches!(&taken, Err(Error::SlugTaken { slug }) if slug == "cord"), "{taken:?}");
     let reserved = rename(control, &exact("settings")).await;
@@ -265,7 +270,7 @@ pub(crate) async fn a_refusal_leaves_everything_as_it_was(fixture: Fixture) {
         let unknown = rename(control, &requested_slug(4, id, "dune")).await;
         assert!(matches!(unknown, Err(Error::OrganizationNotFound { .. })), "{unknown:?}");
     }
-    let elsewhere = WantedRename { region: Some("de".to_owned()), ..requested_slug(4, 1, "dune") };
+    let elsewhere = RenameRequest { region: Some("de".to_owned()), ..requested_slug(4, 1, "dune") };
     let elsewhere = rename(control, &elsewhere).await;
     assert!(matches!(elsewhere, Err(Error::OrganizationNotFound { .. })), "{elsewhere:?}");
     let flying = rename(control, &requested_slug(4, 2, "dune")).await;
@@ -277,7 +282,7 @@ pub(crate) async fn a_refusal_leaves_everything_as_it_was(fixture: Fixture) {
     for other in [
         requested_slug(3, 2, "dune"),
         requested_slug(3, 1, "flight"),
-        WantedRename { keep_alias: true, ..requested_slug(3, 2, "flight") },
+        RenameRequest { keep_alias: true, ..requested_slug(3, 2, "flight") },
     ] {
         let differs = rename(control, &other).await;
         assert!(matches!(differs, Err(Error::OperationContentDiffers { .. })), "{differs:?}");
@@ -294,10 +299,10 @@ pub(crate) async fn a_refusal_leaves_everything_as_it_was(fixture: Fixture) {
     // An organization id belongs to one region. If a request names a region, it must be that one.
     let taken = bulk_create(control, "de", operation(7), vec![wanted(1, "both")]).await;
     assert!(matches!(taken, Err(Error::OrganizationIdTaken { organization_id: 1, .. })), "{taken:?}");
-    let elsewhere = WantedRename { region: Some("de".to_owned()), ..requested_slug(4, 1, "dune") };
+    let elsewhere = RenameRequest { region: Some("de".to_owned()), ..requested_slug(4, 1, "dune") };
     let unknown = rename(control, &elsewhere).await;
     assert!(matches!(unknown, Err(Error::OrganizationNotFound { organization_id: 1 })), "{unknown:?}");
-    let one = WantedRename { region: Some("us".to_owned()), ..requested_slug(4, 1, "dune") };
+    let one = RenameRequest { region: Some("us".to_owned()), ..requested_slug(4, 1, "dune") };
     assert_eq!(rename(control, &one).await.expect("begun").region, "us");
 }
 
@@ -403,7 +408,9 @@ pub(crate) async fn an_alias_can_be_released(fixture: Fixture) {
     let fixture = begin(fixture).await;
     let control = &fixture.control;
     let reservations = control.slug_reservations();
-    rename(control, &WantedRename { keep_alias: true, ..requested_slug(2, 1, "dune") }).await.expect("begun");
+    rename(control, &RenameRequest { keep_alias: true, ..requested_slug(2, 1, "dune") })
+        .await
+        .expect("begun");
     let refused = fixture.control.renames().release_alias(1, "dune").await;
     assert!(matches!(refused, Err(Error::SlugNotAlias { .. })), "{refused:?}");
     confirm(control, 2).await;
@@ -432,7 +439,9 @@ pub(crate) async fn nothing_is_left_of_a_released_organization(fixture: Fixture)
     let control = &fixture.control;
     let reservations = control.slug_reservations();
     bulk_create(control, "us", operation(9), vec![wanted(9, "nine")]).await.expect("reserved");
-    rename(control, &WantedRename { keep_alias: true, ..requested_slug(2, 1, "dune") }).await.expect("begun");
+    rename(control, &RenameRequest { keep_alias: true, ..requested_slug(2, 1, "dune") })
+        .await
+        .expect("begun");
     confirm(control, 2).await;
     rename(control, &requested_slug(3, 1, "elm")).await.expect("begun");
     let reported = [(1, "dune"), (2, "bolt")].map(|(organization_id, slug)| ReportedOrganization {

@@ -42,7 +42,7 @@ impl Served {
     }
 }
 
-fn told<T>(outcome: Result<Response<T>, Status>) -> Result<(), Status> {
+fn outcome_of<T>(outcome: Result<Response<T>, Status>) -> Result<(), Status> {
     outcome.map(drop)
 }
 
@@ -62,11 +62,11 @@ pub(crate) async fn a_request_of_too_many_entries_is_refused_before_it_is_decode
     };
     let resolve = BatchResolveSlugsRequest { slugs: many() };
     for outcome in [
-        told(served.directory().check_slugs(check).await),
-        told(served.directory().check_slugs(asked).await),
-        told(served.directory().batch_resolve_slugs(resolve).await),
-        told(served.reservations().release_organizations(release).await),
-        told(served.imports().find_rows(rows).await),
+        outcome_of(served.directory().check_slugs(check).await),
+        outcome_of(served.directory().check_slugs(asked).await),
+        outcome_of(served.directory().batch_resolve_slugs(resolve).await),
+        outcome_of(served.reservations().release_organizations(release).await),
+        outcome_of(served.imports().find_rows(rows).await),
     ] {
         let message = outcome.as_ref().map_or_else(|status| status.message().to_owned(), |()| String::new());
         assert!(message.contains("at most 10000 entries"), "{message}");
@@ -90,15 +90,17 @@ pub(crate) async fn a_zero_character_in_any_text_is_refused(fixture: Fixture) {
     let chunks = ListImportChunksRequest { region: zero(), ..Default::default() };
     let alias = ReleaseSlugAliasRequest { organization_id: 1, slug: zero() };
     for outcome in [
-        told(served.directory().resolve_slug(ResolveSlugRequest { slug: zero() }).await),
-        told(served.directory().batch_resolve_slugs(BatchResolveSlugsRequest { slugs: vec![zero()] }).await),
-        told(served.regions().get_region(GetRegionRequest { name: zero() }).await),
-        told(served.regions().register_region(register).await),
-        told(served.reservations().list_slug_reservations(list).await),
-        told(served.reservations().list_slug_reservations(token).await),
-        told(served.reservations().release_slug_alias(alias).await),
-        told(served.imports().find_rows(rows).await),
-        told(served.imports().list_import_chunks(chunks).await),
+        outcome_of(served.directory().resolve_slug(ResolveSlugRequest { slug: zero() }).await),
+        outcome_of(
+            served.directory().batch_resolve_slugs(BatchResolveSlugsRequest { slugs: vec![zero()] }).await,
+        ),
+        outcome_of(served.regions().get_region(GetRegionRequest { name: zero() }).await),
+        outcome_of(served.regions().register_region(register).await),
+        outcome_of(served.reservations().list_slug_reservations(list).await),
+        outcome_of(served.reservations().list_slug_reservations(token).await),
+        outcome_of(served.reservations().release_slug_alias(alias).await),
+        outcome_of(served.imports().find_rows(rows).await),
+        outcome_of(served.imports().list_import_chunks(chunks).await),
     ] {
         refused(outcome, Code::InvalidArgument, ErrorReason::InvalidArgument);
     }
@@ -134,11 +136,11 @@ pub(crate) async fn a_forged_page_token_is_refused(fixture: Fixture) {
             ..Default::default()
         };
         for outcome in [
-            told(served.reservations().list_slug_reservations(reservations).await),
-            told(served.directory().list_organizations(organizations).await),
-            told(served.directory().list_held_organizations(held).await),
-            told(served.regions().list_regions(regions).await),
-            told(served.imports().list_import_chunks(chunks).await),
+            outcome_of(served.reservations().list_slug_reservations(reservations).await),
+            outcome_of(served.directory().list_organizations(organizations).await),
+            outcome_of(served.directory().list_held_organizations(held).await),
+            outcome_of(served.regions().list_regions(regions).await),
+            outcome_of(served.imports().list_import_chunks(chunks).await),
         ] {
             refused(outcome, Code::InvalidArgument, ErrorReason::InvalidPageToken);
         }
@@ -170,10 +172,10 @@ pub(crate) async fn an_error_never_gives_a_request_back(fixture: Fixture) {
     };
     let chunks = ListImportChunksRequest { import_id: long(), ..Default::default() };
     for outcome in [
-        told(served.directory().resolve_slug(ResolveSlugRequest { slug: long() }).await),
-        told(served.regions().get_region(GetRegionRequest { name: long() }).await),
-        told(served.imports().find_rows(rows).await),
-        told(served.imports().list_import_chunks(chunks).await),
+        outcome_of(served.directory().resolve_slug(ResolveSlugRequest { slug: long() }).await),
+        outcome_of(served.regions().get_region(GetRegionRequest { name: long() }).await),
+        outcome_of(served.imports().find_rows(rows).await),
+        outcome_of(served.imports().list_import_chunks(chunks).await),
     ] {
         let status = outcome.expect_err("nobody has it");
         assert!(reason_of(&status).is_some(), "{status:?}");

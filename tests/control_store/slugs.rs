@@ -8,7 +8,7 @@ use std::{
 use causeway_control::{
     Error, PageRequest,
     model::operation::{OperationFilter, Progress},
-    model::rename::WantedRename,
+    model::rename::RenameRequest,
     model::reservation::{ListFilter, Owner, Reservation, ReservationType, SlugReason, WantedSlug},
     slug::rules,
 };
@@ -127,7 +127,7 @@ pub(crate) async fn an_answer_says_why_a_slug_changed(fixture: Fixture) {
     };
     let answers =
         bulk_create(&fixture.control, "us", operation(1), requested_slugs()).await.expect("reserved");
-    let told: Vec<_> = answers
+    let answered: Vec<_> = answers
         .iter()
         .map(|it| {
             let owner = it.taken_by.as_ref().map(|owner| (owner.region.as_str(), owner.organization_id));
@@ -146,7 +146,7 @@ pub(crate) async fn an_answer_says_why_a_slug_changed(fixture: Fixture) {
         (Taken, "here", None),
         (Free, "free", None),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(answered, expected);
     // The answer stays the same when the slug has another owner by then, or none.
     fixture.control.slug_reservations().release("de", operation(1)).await.expect("released");
     let again = bulk_create(&fixture.control, "us", operation(1), requested_slugs()).await.expect("again");
@@ -162,7 +162,7 @@ pub(crate) async fn an_answer_is_the_same_whatever_becomes_of_the_slugs(fixture:
     let first = bulk_create(&fixture.control, "us", operation(1), requested_slugs()).await.expect("reserved");
     let again = async || bulk_create(&fixture.control, "us", operation(1), requested_slugs()).await;
     assert_eq!(reservations.confirm("us", operation(1)).await.expect("confirmed"), 4);
-    let rename = WantedRename {
+    let rename = RenameRequest {
         operation_id: operation(2),
         region: None,
         organization_id: 1,

@@ -162,32 +162,32 @@ impl Fixture {
 
 /// A failpoint at which a control stops each time that it reaches it.
 #[derive(Debug, Default)]
-pub(crate) struct Held {
+pub(crate) struct Gate {
     there: Notify,
     go_on: Notify,
     reached: AtomicUsize,
     is_open: AtomicBool,
 }
 
-impl Held {
+impl Gate {
     /// Creates it, together with the failpoints for a control.
     pub(crate) fn at(place: &'static str) -> (Arc<Self>, Arc<Failpoints>) {
-        let held = Arc::new(Self::default());
-        let holding = Arc::clone(&held);
+        let gate = Arc::new(Self::default());
+        let holding = Arc::clone(&gate);
         let failpoints: Arc<Failpoints> = Arc::new(move |reached| {
-            let held = Arc::clone(&holding);
+            let gate = Arc::clone(&holding);
             Box::pin(async move {
                 if reached == place {
-                    held.reached.fetch_add(1, Ordering::Relaxed);
-                    if !held.is_open.load(Ordering::Relaxed) {
-                        held.there.notify_one();
-                        held.go_on.notified().await;
+                    gate.reached.fetch_add(1, Ordering::Relaxed);
+                    if !gate.is_open.load(Ordering::Relaxed) {
+                        gate.there.notify_one();
+                        gate.go_on.notified().await;
                     }
                 }
                 Ok(())
             })
         });
-        (held, failpoints)
+        (gate, failpoints)
     }
 
     /// Waits until the control has reached the failpoint.

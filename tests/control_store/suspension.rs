@@ -19,7 +19,7 @@ use crate::{
     contract::writing_calls,
     feeds::Reader,
     grpc::serve,
-    support::{Fixture, Held, bulk_create, now, operation, refused_field, slugs, wanted},
+    support::{Fixture, Gate, bulk_create, now, operation, refused_field, slugs, wanted},
 };
 
 /// The region `us` with the organization 1, which has the slug `acme` and is in the directory, and a chunk of import 1.
@@ -134,11 +134,11 @@ pub(crate) async fn a_suspended_region_is_still_found(fixture: Fixture) {
 pub(crate) async fn a_suspension_waits_for_what_is_being_written(fixture: Fixture) {
     let fixture = begin(fixture).await;
     let db = fixture.db().await;
-    let (held, failpoints) = Held::at("control.bulk_create.prepared");
+    let (gate, failpoints) = Gate::at("control.bulk_create.prepared");
     let other = fixture.another_with(2, failpoints).await;
     let creating =
         tokio::spawn(async move { bulk_create(&other, "us", operation(2), vec![wanted(2, "bolt")]).await });
-    held.there().await;
+    gate.there().await;
     let control = fixture.control.clone();
     let suspending = tokio::spawn(async move {
         control.regions().suspend("us", "", &Caller::default()).await.expect("suspended");
@@ -146,7 +146,7 @@ pub(crate) async fn a_suspension_waits_for_what_is_being_written(fixture: Fixtur
     });
     waits(&db, &suspending).await;
     assert!(!suspending.is_finished(), "it does not wait");
-    held.open();
+    gate.open();
     assert_eq!(slugs(&creating.await.expect("it ends").expect("it was first")), ["bolt"]);
     let seen = suspending.await.expect("it ends");
     assert_eq!(seen.get(&2).map(String::as_str), Some("bolt"), "it was committed after the suspension");

@@ -41,14 +41,14 @@ impl Found {
     }
 
     /// Checks that exactly these checks have found something, and the exit code. Returns the text and advice of the first.
-    fn has(&self, name: &str, wanted: &[(&str, &str)]) -> String {
-        let mut sorted = wanted.to_vec();
+    fn has(&self, name: &str, expected: &[(&str, &str)]) -> String {
+        let mut sorted = expected.to_vec();
         sorted.sort_unstable();
         assert_eq!(self.faults(), sorted, "{name}: {:#?}", self.findings);
-        let code = if wanted.iter().any(|(_, severity)| *severity == "error") { 10 } else { 11 };
-        assert_eq!(self.code, Some(if wanted.is_empty() { 0 } else { code }), "{name}");
+        let code = if expected.iter().any(|(_, severity)| *severity == "error") { 10 } else { 11 };
+        assert_eq!(self.code, Some(if expected.is_empty() { 0 } else { code }), "{name}");
         let first = self.findings.iter().find(|finding| {
-            wanted
+            expected
                 .first()
                 .is_some_and(|(check, severity)| finding.check == *check && finding.severity == *severity)
         });

@@ -309,22 +309,22 @@ async fn settle(cluster: &Cluster, scenario: &Scenario) -> anyhow::Result<()> {
 
 /// Waits for the end of an import, and resumes it if it has failed as the scenario allows.
 async fn end(cluster: &Cluster, scenario: &Scenario, import: &Planned) -> anyhow::Result<()> {
-    let wanted = match import {
+    let expected = match import {
         Planned { reverted_after: Some(_), .. } => ImportState::Reverted,
         Planned { options, .. } if options.dry_run => ImportState::Planned,
         _ => ImportState::Succeeded,
     };
     loop {
         let end = driver::ended(cluster, import.region, &import.id).await?;
-        if end.state() == wanted {
+        if end.state() == expected {
             return Ok(());
         }
         let reason = end.failure.as_ref().map(ImportFailure::reason);
         let may = end.state() == ImportState::Failed
-            && wanted == ImportState::Succeeded
+            && expected == ImportState::Succeeded
             && reason == Some(ErrorReason::Internal)
             && scenario.may_fail(import.region);
-        ensure!(may, "this import is to be {wanted:?}: {end:?}");
+        ensure!(may, "this import is to be {expected:?}: {end:?}");
         if import.left_alone {
             return Ok(());
         }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::history::{Held, Past};
+use crate::history::{Past, SlugState};
 
 /// The service or directory that resolved a slug.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,14 +33,14 @@ pub(crate) struct Looks<'a> {
 }
 
 impl Looks<'_> {
-    fn states(&self, slug: &str) -> &[Held] {
+    fn states(&self, slug: &str) -> &[SlugState] {
         if self.up_to_date { self.after.since(self.before, slug) } else { self.after.of(slug) }
     }
 
     /// Describes what is wrong with an answer of this source. `None` if nothing is.
     pub(crate) fn wrong(&self, source: &Source, slug: &str, answer: Option<&Led>) -> Option<String> {
         let states = self.states(slug);
-        if !states.iter().any(|held| may_be(held, source, slug, answer)) {
+        if !states.iter().any(|state| may_be(state, source, slug, answer)) {
             return Some(format!(
                 "{source:?} {} `{slug}` leads to {answer:?}; it {} {states:?}",
                 if self.up_to_date { "has heard all and says that" } else { "says that" },
@@ -50,9 +50,9 @@ impl Looks<'_> {
         let led = answer?;
         // The canonical slug must have been the organization's at some time. Not necessarily now: the canonical slug of
         // an alias changes without an event.
-        let of_it = |held: &Held| match held {
-            Held::Primary(owner) => owner.region == led.region && owner.id == led.id,
-            Held::Temporary(owner) => {
+        let of_it = |state: &SlugState| match state {
+            SlugState::Primary(owner) => owner.region == led.region && owner.id == led.id,
+            SlugState::Temporary(owner) => {
                 *source != Source::Control && owner.region == led.region && owner.id == led.id
             }
             _ => false,
@@ -68,13 +68,13 @@ impl Looks<'_> {
 }
 
 /// Whether a source may give this answer while the slug is in this state.
-fn may_be(held: &Held, source: &Source, slug: &str, answer: Option<&Led>) -> bool {
-    let (owner, is_known, is_alias) = match held {
-        Held::Free => return answer.is_none(),
+fn may_be(state: &SlugState, source: &Source, slug: &str, answer: Option<&Led>) -> bool {
+    let (owner, is_known, is_alias) = match state {
+        SlugState::Free => return answer.is_none(),
         // Only the organization's own region may know already that it has the slug.
-        Held::Temporary(owner) => (owner, false, false),
-        Held::Primary(owner) => (owner, true, false),
-        Held::Alias(owner) => (owner, true, true),
+        SlugState::Temporary(owner) => (owner, false, false),
+        SlugState::Primary(owner) => (owner, true, false),
+        SlugState::Alias(owner) => (owner, true, true),
     };
     let elsewhere = matches!(source, Source::Region(region) if *region != owner.region);
     match answer {
@@ -154,8 +154,8 @@ mod tests {
 
     /// Whether an answer about `acme` is allowed from each of the three sources, when the history was `before` and then
     /// `after`.
-    fn pass(before: &[Held], after: &[Held], up_to_date: bool, answer: Option<&Led>) -> [bool; 3] {
-        let own = [Held::Primary(us(1))];
+    fn pass(before: &[SlugState], after: &[SlugState], up_to_date: bool, answer: Option<&Led>) -> [bool; 3] {
+        let own = [SlugState::Primary(us(1))];
         let before = Past::default().with("acme", before).with("own", &own);
         let after = Past::default().with("acme", after).with("own", &own);
         let looks = Looks { before: &before, after: &after, up_to_date };
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn who_has_heard_all_says_what_is_the_case() {
-        let primary = [Held::Primary(us(1))];
+        let primary = [SlugState::Primary(us(1))];
         assert_eq!(pass(&primary, &primary, true, led(1, "acme").as_ref()), [true; 3]);
         // An organization of another region, none, or one under a slug that it does not have.
         assert_eq!(pass(&primary, &primary, true, led(2, "acme").as_ref()), [false; 3]);
@@ -172,7 +172,7 @@ mod tests {
         assert_eq!(pass(&primary, &primary, true, led(1, "other").as_ref()), [false; 3]);
         let other = Led { region: "de".to_owned(), ..led(1, "acme").expect("one") };
         assert_eq!(pass(&primary, &primary, true, Some(&other)), [false; 3]);
-        let alias = [Held::Primary(us(1)), Held::Alias(us(1))];
+        let alias = [SlugState::Primary(us(1)), SlugState::Alias(us(1))];
         assert_eq!(pass(&alias, &alias, true, led(1, "own").as_ref()), [true; 3]);
         // Control reads the alias and the canonical slug at the same time.
         assert_eq!(pass(&alias, &alias, true, led(1, "acme").as_ref()), [false, true, true]);
@@ -180,18 +180,18 @@ mod tests {
 
     #[test]
     fn what_is_not_confirmed_leads_nowhere_but_in_its_region() {
-        let temporary = [Held::Temporary(us(1))];
+        let temporary = [SlugState::Temporary(us(1))];
         assert_eq!(pass(&temporary, &temporary, true, None), [true; 3]);
         assert_eq!(pass(&temporary, &temporary, true, led(1, "acme").as_ref()), [false, true, false]);
     }
 
     #[test]
     fn what_changes_meanwhile_may_be_either() {
-        let (before, after) = ([Held::Primary(us(1))], [Held::Primary(us(1)), Held::Free]);
+        let (before, after) = ([SlugState::Primary(us(1))], [SlugState::Primary(us(1)), SlugState::Free]);
         for answer in [None, led(1, "acme")] {
             assert_eq!(pass(&before, &after, true, answer.as_ref()), [true; 3]);
         }
-        let back = [Held::Primary(us(1)), Held::Free, Held::Primary(us(2))];
+        let back = [SlugState::Primary(us(1)), SlugState::Free, SlugState::Primary(us(2))];
         assert_eq!(pass(&back, &back, true, led(1, "acme").as_ref()), [false; 3]);
         // A source that has not received the change yet may have an older state, but it must not invent an
         // answer.
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_region_says_nothing_of_others() {
-        let past = Past::default().with("acme", &[Held::Primary(us(1))]);
+        let past = Past::default().with("acme", &[SlugState::Primary(us(1))]);
         let looks = Looks { before: &past, after: &past, up_to_date: true };
         let de = Source::Region("de".to_owned());
         assert_eq!(looks.wrong(&de, "acme", None), None);

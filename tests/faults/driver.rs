@@ -331,7 +331,7 @@ mod tests {
     use super::is_written_for;
 
     #[test]
-    fn what_is_written_without_the_lease_is_told_from_what_a_call_does() {
+    fn what_is_written_without_the_lease_is_no_write_of_a_call() {
         let of = |state: &str, written: &str| (state.to_owned(), written.to_owned());
         for (before, after, is_written) in [
             (of("writing", "1"), of("writing", "1"), false),

@@ -10,7 +10,7 @@ use causeway_silo::db::{Column, Db, Statement};
 
 /// The state of a slug.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Held {
+pub(crate) enum SlugState {
     /// No organization has it.
     Free,
     /// An organization has reserved it, but not confirmed it.
@@ -30,23 +30,23 @@ pub(crate) struct Owner {
 
 /// The states that slugs have had, each from its first one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Past(BTreeMap<String, Vec<Held>>);
+pub(crate) struct Past(BTreeMap<String, Vec<SlugState>>);
 
 impl Past {
     /// The states of a slug so far. The last one is its current state. A slug without history is free.
-    pub(crate) fn of(&self, slug: &str) -> &[Held] {
-        self.0.get(slug).map_or(&[Held::Free], Vec::as_slice)
+    pub(crate) fn of(&self, slug: &str) -> &[SlugState] {
+        self.0.get(slug).map_or(&[SlugState::Free], Vec::as_slice)
     }
 
     /// The states of a slug since an earlier read, starting with its state at that time.
-    pub(crate) fn since(&self, before: &Self, slug: &str) -> &[Held] {
+    pub(crate) fn since(&self, before: &Self, slug: &str) -> &[SlugState] {
         let known = before.of(slug).len();
         self.of(slug).get(known - 1..).unwrap_or_default()
     }
 
     /// All slugs that lead to an organization now.
     pub(crate) fn leading(&self) -> BTreeSet<&str> {
-        let leads = |held: &Held| matches!(held, Held::Primary(_) | Held::Alias(_));
+        let leads = |state: &SlugState| matches!(state, SlugState::Primary(_) | SlugState::Alias(_));
         let leading = self.0.iter().filter(|(_, states)| states.last().is_some_and(leads));
         leading.map(|(slug, _)| slug.as_str()).collect()
     }
@@ -57,8 +57,8 @@ impl Past {
     }
 
     #[cfg(test)]
-    pub(crate) fn with(mut self, slug: &str, states: &[Held]) -> Self {
-        self.0.insert(slug.to_owned(), [&[Held::Free], states].concat());
+    pub(crate) fn with(mut self, slug: &str, states: &[SlugState]) -> Self {
+        self.0.insert(slug.to_owned(), [&[SlugState::Free], states].concat());
         self
     }
 }
@@ -108,19 +108,19 @@ pub(crate) async fn read(db: &Db, slugs: Option<&BTreeSet<String>>) -> anyhow::R
             .push(" ON r.slug = h.slug"),
         None => select,
     };
-    let mut past = BTreeMap::<String, Vec<Held>>::new();
+    let mut past = BTreeMap::<String, Vec<SlugState>>::new();
     for row in db.fetch_all(select.push(" ORDER BY h.seq")).await? {
         let owner = Owner { region: row.text("region")?, id: row.int("organization_id")? };
-        let held = match row.opt_text("type")?.as_deref() {
-            None => Held::Free,
-            Some("temporary_rename_alias") => Held::Temporary(owner),
-            Some("primary") => Held::Primary(owner),
-            Some("vanity_alias") => Held::Alias(owner),
+        let state = match row.opt_text("type")?.as_deref() {
+            None => SlugState::Free,
+            Some("temporary_rename_alias") => SlugState::Temporary(owner),
+            Some("primary") => SlugState::Primary(owner),
+            Some("vanity_alias") => SlugState::Alias(owner),
             Some(other) => bail!("a reservation of an unknown type: {other}"),
         };
-        let states = past.entry(row.text("slug")?).or_insert_with(|| vec![Held::Free]);
-        if states.last().context("a first state")? != &held {
-            states.push(held);
+        let states = past.entry(row.text("slug")?).or_insert_with(|| vec![SlugState::Free]);
+        if states.last().context("a first state")? != &state {
+            states.push(state);
         }
     }
     Ok(Past(past))

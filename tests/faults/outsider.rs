@@ -32,7 +32,7 @@ pub(crate) struct SimulatedRegionPlan {
     /// The pause before each further step.
     pub(crate) pause: Duration,
     /// The slugs that its organizations want.
-    pub(crate) wanted: Vec<String>,
+    pub(crate) requested: Vec<String>,
     /// The slug that one of them is renamed to. `None` for no rename.
     pub(crate) renamed: Option<String>,
     /// It releases its operation instead of confirming it.
@@ -59,7 +59,7 @@ impl<'a> SimulatedRegion<'a> {
         sleep(plan.after).await;
         outsider.register().await?;
         let first = outsider.lease().await?;
-        outsider.organizations = (first..).take(plan.wanted.len()).collect();
+        outsider.organizations = (first..).take(plan.requested.len()).collect();
         let given = outsider.reserve().await?;
         sleep(plan.pause).await;
         if plan.gives_up {
@@ -109,7 +109,7 @@ impl<'a> SimulatedRegion<'a> {
             count,
             above: 0,
         };
-        let count = i32::try_from(self.plan.wanted.len())?;
+        let count = i32::try_from(self.plan.requested.len())?;
         let lease = async |count| {
             retry_until_ok_or_refused(self.cluster, "leasing ids", &[OperationContentDiffers], || async {
                 self.controls.next(self.cluster).regions().lease_ids(request(count)).await
@@ -124,40 +124,40 @@ impl<'a> SimulatedRegion<'a> {
         Ok(block.ok().context("a block")?.first_id)
     }
 
-    fn wanted(&self) -> Vec<(i64, String)> {
-        self.organizations.iter().copied().zip(self.plan.wanted.iter().cloned()).collect()
+    fn requested(&self) -> Vec<(i64, String)> {
+        self.organizations.iter().copied().zip(self.plan.requested.iter().cloned()).collect()
     }
 
     /// Requests slugs. Control may refuse the request for one of these reasons.
     async fn ask(
         &self,
-        wanted: &[(i64, String)],
+        requested: &[(i64, String)],
         refusals: &[ErrorReason],
     ) -> anyhow::Result<Result<Vec<String>, ErrorReason>> {
-        self.ask_by(&self.plan.ids[2], wanted, refusals).await
+        self.ask_by(&self.plan.ids[2], requested, refusals).await
     }
 
     async fn ask_by(
         &self,
         operation: &str,
-        wanted: &[(i64, String)],
+        requested: &[(i64, String)],
         refusals: &[ErrorReason],
     ) -> anyhow::Result<Result<Vec<String>, ErrorReason>> {
         retry_until_ok_or_refused(self.cluster, "reserving slugs", refusals, || async {
-            self.controls.next(self.cluster).reserve_all(NAME, operation, wanted).await
+            self.controls.next(self.cluster).reserve_all(NAME, operation, requested).await
         })
         .await
     }
 
     /// Requests slugs of the same organizations under two operations at once. At most one of them gets slugs. The
     /// outsider releases the other one until its own operation has its answer.
-    async fn compete(&self, wanted: &[(i64, String)]) -> anyhow::Result<Vec<String>> {
+    async fn compete(&self, requested: &[(i64, String)]) -> anyhow::Result<Vec<String>> {
         let until = Instant::now() + PATIENCE;
         let refusals = [OrganizationAlreadyReserved];
         let rival = &self.plan.ids[4];
         let (mut ours, rivals) = tokio::join!(
-            self.ask(wanted, &refusals),
-            self.ask_by(rival, wanted, &[OrganizationAlreadyReserved, OperationReleased])
+            self.ask(requested, &refusals),
+            self.ask_by(rival, requested, &[OrganizationAlreadyReserved, OperationReleased])
         );
         loop {
             let given = ours?;
@@ -186,35 +186,39 @@ impl<'a> SimulatedRegion<'a> {
                 .await?;
             if rivals.as_ref().is_ok_and(Result::is_ok) {
                 // The rival had the organizations, and has just released them.
-                return self.ask(wanted, &refusals).await?.ok().context("nobody else has its organizations");
+                return self
+                    .ask(requested, &refusals)
+                    .await?
+                    .ok()
+                    .context("nobody else has its organizations");
             }
-            ours = self.ask(wanted, &refusals).await;
+            ours = self.ask(requested, &refusals).await;
         }
     }
 
     /// Checks that an organization with a slug gets none under another operation.
     async fn has_its_slugs_by_one_operation(&self) -> anyhow::Result<()> {
-        let wanted = self.wanted();
-        let last = wanted.last().cloned().context("an organization")?;
+        let requested = self.requested();
+        let last = requested.last().cloned().context("an organization")?;
         let other = self.ask_by(&self.plan.ids[5], &[last], &[OrganizationAlreadyReserved]).await?;
         ensure!(other.is_err(), "an organization that has a slug got another: {other:?}");
         Ok(())
     }
 
     async fn reserve(&self) -> anyhow::Result<Vec<String>> {
-        self.note(&format!("reserve {} slugs", self.plan.wanted.len()));
-        let wanted = self.wanted();
+        self.note(&format!("reserve {} slugs", self.plan.requested.len()));
+        let requested = self.requested();
         let given = if self.plan.gives_up {
             // No rival here: after the release of this operation, no request of another one may still arrive.
-            self.ask(&wanted, &[]).await?.ok().context("nothing refuses it")?
+            self.ask(&requested, &[]).await?.ok().context("nothing refuses it")?
         } else {
-            self.compete(&wanted).await?
+            self.compete(&requested).await?
         };
         let distinct: BTreeSet<&String> = given.iter().collect();
         ensure!(
-            given.len() == wanted.len() && distinct.len() == given.len(),
+            given.len() == requested.len() && distinct.len() == given.len(),
             "{} organizations got {} different slugs: {given:?}",
-            wanted.len(),
+            requested.len(),
             distinct.len()
         );
         self.repeat(&given, false).await?;
@@ -224,8 +228,8 @@ impl<'a> SimulatedRegion<'a> {
     /// Checks that the same operation gets the same answer again, and is refused with other content.
     async fn repeat(&self, given: &[String], released: bool) -> anyhow::Result<()> {
         let refusals = [OperationContentDiffers, OperationReleased];
-        let mut wanted = self.wanted();
-        let again = self.ask(&wanted, &refusals).await?;
+        let mut requested = self.requested();
+        let again = self.ask(&requested, &refusals).await?;
         let as_it_was = match &again {
             Ok(again) => again == given && !released,
             Err(reason) => *reason == OperationReleased && released,
@@ -234,8 +238,8 @@ impl<'a> SimulatedRegion<'a> {
             as_it_was,
             "an operation (released: {released}) was answered {given:?} and is answered {again:?}"
         );
-        "other-content".clone_into(&mut wanted[0].1);
-        let other = self.ask(&wanted, &refusals).await?;
+        "other-content".clone_into(&mut requested[0].1);
+        let other = self.ask(&requested, &refusals).await?;
         ensure!(other.is_err(), "an operation with other content was answered {other:?}");
         Ok(())
     }

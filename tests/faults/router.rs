@@ -97,8 +97,8 @@ impl HeardOfAll {
                     region_feed::Part::Snapshot(part) => OfOne::Snapshot(part),
                     region_feed::Part::Events(part) => OfOne::Events(part),
                 };
-                let told = heard.take(part, current_version).with_context(|| format!("of {region}"))?;
-                Ok(format!("{region}: {told}"))
+                let text = heard.take(part, current_version).with_context(|| format!("of {region}"))?;
+                Ok(format!("{region}: {text}"))
             }
             Part::Positions(part) => {
                 ensure!(self.is_listed, "positions, before a list of regions");
@@ -251,11 +251,11 @@ impl Reader {
             if heard.is_left {
                 return Ok(None);
             }
-            let told = heard.take(message)?;
-            if told.is_empty() {
+            let text = heard.take(message)?;
+            if text.is_empty() {
                 continue;
             }
-            self.cluster.trace().note(format!("all feeds: {told}"));
+            self.cluster.trace().note(format!("all feeds: {text}"));
             if self.times > 0 && self.rng.chance(GOES_BACK) {
                 self.times -= 1;
                 // It goes back to a different version of each region.

@@ -178,7 +178,7 @@ impl Scenario {
         let comparisons =
             (0..rng.below(3)).map(|_| (rng.up_to(120), rng.below(regions), rng.chance(50))).collect();
         let observers = rng.number();
-        let many = outside.as_ref().is_some_and(|outside| outside.wanted.len() > 100);
+        let many = outside.as_ref().is_some_and(|outside| outside.requested.len() > 100);
         // Small limits, so that work in parts really has several parts.
         let few: &[usize] = if many || large.is_some() { &[400, 10_000] } else { &[1, 2, 3, 10_000] };
         let changes_a_transaction = rng.of(few);
@@ -263,7 +263,7 @@ fn outside(rng: &SeededRng) -> SimulatedRegionPlan {
     SimulatedRegionPlan {
         after: rng.up_to(40),
         pause: rng.up_to(30),
-        wanted: few.chain((0..many).map(|number| format!("elsewhere-{number}"))).collect(),
+        requested: few.chain((0..many).map(|number| format!("elsewhere-{number}"))).collect(),
         renamed: rng.chance(60).then(|| rng.of(REQUESTED_SLUGS).to_owned()),
         gives_up: rng.chance(25),
         releases_operation: rng.chance(50),

@@ -152,14 +152,14 @@ async fn play(seed: u64, database_server: &Arc<DatabaseServer>) -> anyhow::Resul
         Err(_) => Err(anyhow!("it is not over after {WHOLE:?}\n{}", cluster.standing().await)),
     };
     let outcome = played.map_err(|error| {
-        let mut told = format!("seed {seed} on {:?}: {error:#}\n", database_server.store());
+        let mut text = format!("seed {seed} on {:?}: {error:#}\n", database_server.store());
         for import in &scenario.imports {
-            let _never = writeln!(told, "{:?}", Planned { export: Vec::new(), ..import.clone() });
+            let _never = writeln!(text, "{:?}", Planned { export: Vec::new(), ..import.clone() });
         }
-        if let Some(SimulatedRegionPlan { wanted, .. }) = &scenario.outside {
-            let _never = writeln!(told, "{} slugs reserved elsewhere", wanted.len());
+        if let Some(SimulatedRegionPlan { requested, .. }) = &scenario.outside {
+            let _never = writeln!(text, "{} slugs reserved elsewhere", requested.len());
         }
-        cluster.explain(&anyhow!(told))
+        cluster.explain(&anyhow!(text))
     });
     // All other owners of the cluster have been dropped.
     if let Some(cluster) = Arc::into_inner(cluster) {

@@ -114,7 +114,7 @@ impl Heard {
 
     /// Applies a message and describes it for the trace.
     pub(crate) fn take(&mut self, part: Part, current: i64) -> anyhow::Result<String> {
-        let mut told = String::new();
+        let mut text = String::new();
         match part {
             Part::Heartbeat(_) => {}
             Part::Snapshot(part) => {
@@ -130,7 +130,7 @@ impl Heard {
                     part.first
                 );
                 let snapshot = self.snapshot.get_or_insert_default();
-                let _never = write!(told, "snapshot {}: {} slugs", part.version, part.reservations.len());
+                let _never = write!(text, "snapshot {}: {} slugs", part.version, part.reservations.len());
                 for reservation in part.reservations {
                     is_of_a_type(&reservation)?;
                     let twice = snapshot.by_slug.contains_key(&reservation.slug);
@@ -157,7 +157,7 @@ impl Heard {
                     self.version = event.version;
                     let change = event.change.context("an event of nothing")?;
                     if number < MOST_REPORTED {
-                        tell(&mut told, event.version, &change);
+                        describe(&mut text, event.version, &change);
                     }
                     match change {
                         Change::Reservation(reservation) => {
@@ -168,13 +168,13 @@ impl Heard {
                     }
                 }
                 if count > MOST_REPORTED {
-                    let _never = write!(told, " and {} events more", count - MOST_REPORTED);
+                    let _never = write!(text, " and {} events more", count - MOST_REPORTED);
                 }
                 self.remember();
             }
         }
         ensure!(self.version <= current, "the feed is at {current}, and its reader at {}", self.version);
-        Ok(told)
+        Ok(text)
     }
 
     fn remember(&mut self) {
@@ -209,12 +209,12 @@ fn is_of_a_type(reservation: &FeedReservation) -> anyhow::Result<()> {
 }
 
 /// Describes an event for the trace.
-fn tell(told: &mut String, version: i64, change: &Change) {
+fn describe(text: &mut String, version: i64, change: &Change) {
     let reservation = match change {
         Change::Reservation(reservation) => reservation,
         Change::Removed(removed) => {
             let _never = write!(
-                told,
+                text,
                 " {version}: `{}` free (of organization {})",
                 removed.slug, removed.organization_id
             );
@@ -230,7 +230,7 @@ fn tell(told: &mut String, version: i64, change: &Change) {
     };
     let wanted = if *wanted { ", wanted" } else { "" };
     let _never = write!(
-        told,
+        text,
         " {version}: `{slug}` {kind} (organization {organization_id} known as `{canonical_slug}`{wanted})"
     );
 }
@@ -399,17 +399,17 @@ impl Reader {
                 Err(status) => return Ok(Some(status)),
             };
             let part = message.part.context("a message of nothing")?;
-            let told = {
+            let text = {
                 let mut heard = lock(&self.heard);
                 if heard.is_left {
                     return Ok(None);
                 }
                 heard.take(part, message.current_version)?
             };
-            if told.is_empty() {
+            if text.is_empty() {
                 continue;
             }
-            self.trace().note(format!("feed of {}: {told}", self.region));
+            self.trace().note(format!("feed of {}: {text}", self.region));
             if self.times > 0 && self.rng.chance(GOES_BACK) {
                 self.times -= 1;
                 let mut heard = lock(&self.heard);
@@ -470,8 +470,8 @@ mod tests {
         let mut take = |(part, current)| heard.take(part, current);
         take(event(5)).expect_err("a gap");
         take(event(3)).expect_err("again");
-        let told = take(event(4)).expect("it follows");
-        assert_eq!(told, " 4: `b` primary (organization 1 known as `b`)");
+        let text = take(event(4)).expect("it follows");
+        assert_eq!(text, " 4: `b` primary (organization 1 known as `b`)");
         take((event(5).0, 3)).expect_err("behind its own events");
         assert_eq!(heard.pasts.iter().map(|(version, _)| *version).collect::<Vec<_>>(), [3, 4, 5]);
         // The earlier slug of the organization now leads to the new one.

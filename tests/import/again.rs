@@ -13,7 +13,9 @@ use causeway_proto::{
     relocation::v1::{ErrorReason, FindingKind},
 };
 
-use crate::support::{MEMBER, USER, accounted, cluster, exhaustive, import, kinds, refused, rows_now, told};
+use crate::support::{
+    MEMBER, USER, accounted, cluster, exhaustive, import, kinds, refused, reported, rows_now,
+};
 
 /// An import without its progress, which is known only while it runs, and without when it last changed: control's
 /// directory may get it a little later.
@@ -73,8 +75,8 @@ pub(crate) async fn a_merging_import_leaves_users_as_they_are(store: Store) {
             _ => {}
         }
     }
-    assert_eq!(told(&second, FindingKind::UserMerged), 4);
-    assert_eq!(told(&second, FindingKind::UsernameChanged), 0);
+    assert_eq!(reported(&second, FindingKind::UserMerged), 4);
+    assert_eq!(reported(&second, FindingKind::UsernameChanged), 0);
     cluster.stop().await;
 }
 

@@ -147,21 +147,21 @@ async fn dry_run(cluster: &Cluster, bytes: &[u8], options: &ImportOptions) -> (I
 /// Makes a dry run and then the import, and compares the two.
 async fn agree(cluster: &Cluster, export: &Export, options: &ImportOptions) -> (Import, Import) {
     let bytes = export.to_bytes();
-    let (dry, told) = dry_run(cluster, &bytes, options).await;
+    let (dry, predicted) = dry_run(cluster, &bytes, options).await;
     assert_eq!(dry.state(), ImportState::Planned, "{:?}", dry.failure);
     let region = cluster.region(0);
     let real = region.import(&bytes, options).await.expect("the import ends");
     assert_eq!(real.state(), ImportState::Succeeded, "{:?}", real.failure);
     let met = region.findings(&real.import_id).await.expect("a list");
     assert_eq!(dry.models, real.models);
-    assert_eq!(places(&told), places(&met));
+    assert_eq!(places(&predicted), places(&met));
     let counts = |import: &Import| -> Vec<(i32, i64)> {
         import.finding_counts.iter().map(|count| (count.kind, count.count)).collect()
     };
     assert_eq!(counts(&dry), counts(&real));
     // A finding that is only informational for the import is a warning in the dry run, worded as a prediction. The
     // counts include everything that is changed.
-    for finding in &told {
+    for finding in &predicted {
         let is_counted_only = finding.kind() == FindingKind::FindingsNotStored;
         assert!(is_counted_only || finding.severity() >= Severity::Warning, "{finding:?}");
         if finding.ordinal > 0 && finding.kind() != FindingKind::UnknownChoice {
@@ -388,7 +388,7 @@ pub(crate) async fn a_dry_run_fails_as_the_import_would(store: Store) {
         (exhaustive(), nobody, ErrorReason::FilterMatchesNothing),
     ] {
         let bytes = export.to_bytes();
-        let (dry, told) = dry_run(&cluster, &bytes, &options).await;
+        let (dry, predicted) = dry_run(&cluster, &bytes, &options).await;
         let real = cluster.region(0).import(&bytes, &options).await.expect("it ends");
         let met = cluster.region(0).findings(&real.import_id).await.expect("a list");
         assert_eq!((dry.state(), real.state()), (ImportState::Failed, ImportState::Failed));
@@ -398,7 +398,7 @@ pub(crate) async fn a_dry_run_fails_as_the_import_would(store: Store) {
         let bare = |findings: Vec<Finding>| -> Vec<Finding> {
             findings.into_iter().map(|it| Finding { remedy: String::new(), ..it }).collect()
         };
-        assert_eq!(bare(told), bare(met));
+        assert_eq!(bare(predicted), bare(met));
     }
     cluster.stop().await;
 }
@@ -418,12 +418,12 @@ pub(crate) async fn a_dry_run_is_another_import_than_the_real_one(store: Store) 
 pub(crate) async fn a_dry_run_of_an_encrypted_export_is_one_of_what_is_in_it(store: Store) {
     let cluster = encrypted::opening(store).await;
     let plain = exhaustive().to_bytes();
-    let (of_plain, told) = dry_run(&cluster, &plain, &ImportOptions::default()).await;
+    let (of_plain, predicted) = dry_run(&cluster, &plain, &ImportOptions::default()).await;
     let encrypted = encrypted::encrypted(&plain, encrypted::PUBLIC);
     let (of_encrypted, also) = dry_run(&cluster, &encrypted, &ImportOptions::default()).await;
     assert_eq!(of_encrypted.state(), ImportState::Planned);
     assert_eq!((of_encrypted.models, of_encrypted.organizations), (of_plain.models, of_plain.organizations));
-    assert_eq!(places(&also), places(&told));
+    assert_eq!(places(&also), places(&predicted));
     let entries = std::fs::read_dir(cluster.spool_dir(0)).expect("it is there");
     let names = entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8"));
     let left: Vec<String> = names.filter(|name| name.contains(&of_encrypted.import_id)).collect();
@@ -490,16 +490,16 @@ pub(crate) async fn a_dry_run_warns_of_all_that_would_be_changed(store: Store) {
     let plain = ImportOptions::default();
     let mut clean = Export::new();
     clean.organization(1, "clean").user(2, "clean").member(3, 1, 2).project(4, 1, "p").project_key(5, 4, "k");
-    let (dry, told) = dry_run(&cluster, &clean.to_bytes(), &plain).await;
-    assert_eq!(told, []);
+    let (dry, predicted) = dry_run(&cluster, &clean.to_bytes(), &plain).await;
+    assert_eq!(predicted, []);
     assert_eq!(dry.models.iter().map(|counts| counts.changed).sum::<i64>(), 0);
     let real = cluster.region(0).import(&clean.to_bytes(), &plain).await.expect("it ends");
     assert_eq!(real.state(), ImportState::Succeeded);
 
     // The same again: other rows have the slug, the name and the key now. Each record counts once as changed.
-    let (dry, told) = dry_run(&cluster, &clean.to_bytes(), &plain).await;
+    let (dry, predicted) = dry_run(&cluster, &clean.to_bytes(), &plain).await;
     let mut reasons: Vec<(FindingKind, Severity, &str)> =
-        told.iter().map(|it| (it.kind(), it.severity(), it.reason.as_str())).collect();
+        predicted.iter().map(|it| (it.kind(), it.severity(), it.reason.as_str())).collect();
     reasons.sort_by_key(|(kind, ..)| *kind as i32);
     let [slug, name, key, secret] = reasons.as_slice() else { panic!("{reasons:?}") };
     assert_eq!((slug.0, slug.1), (FindingKind::SlugChanged, Severity::Warning));

@@ -13,7 +13,7 @@ use causeway_proto::{
 };
 use serde_json::json;
 
-use crate::support::{MEMBER, ORGANIZATION, USER, cluster, exhaustive, fails, import, kinds, told};
+use crate::support::{MEMBER, ORGANIZATION, USER, cluster, exhaustive, fails, import, kinds, reported};
 
 pub(crate) async fn a_filter_takes_an_organization_and_what_belongs_to_it(store: Store) {
     let cluster = cluster(store, &["us"]).await;
@@ -33,9 +33,9 @@ pub(crate) async fn a_filter_takes_an_organization_and_what_belongs_to_it(store:
     // An invitation stays although the inviter is not imported. Other records that refer to such a user are dropped.
     assert_eq!(account.row(MEMBER, 34).expect("the invitation")["inviter_id"], Cell::Null);
     assert_eq!(account.outcome("sentry.ruleactivity", 35), Some(Outcome::Dropped));
-    assert_eq!(told(&account, FindingKind::ClearedReference), 1);
+    assert_eq!(reported(&account, FindingKind::ClearedReference), 1);
     // A record with a reference that leads nowhere is dropped under any filter; two models refer to models of other scopes.
-    assert_eq!(told(&account, FindingKind::DroppedReference), 4);
+    assert_eq!(reported(&account, FindingKind::DroppedReference), 4);
 
     // The other organization on top, and then both by name.
     let options = ImportOptions::default().filter(&[SLUG]).merge_users();
@@ -63,9 +63,9 @@ pub(crate) async fn a_filter_that_matches_nothing_is_refused(store: Store) {
     let (_, has) = message.split_once("The export has").expect("it says which slugs there are");
     assert!([SLUG, OTHER_SLUG].iter().all(|slug| has.contains(&format!("`{slug}`"))), "{message}");
     let findings = cluster.region(0).findings(&failed.import_id).await.expect("a list");
-    let told = findings.last().expect("one of the failure");
-    assert_eq!((told.kind(), told.severity()), (FindingKind::FilterMatchesNothing, Severity::Error));
-    assert!(told.remedy.starts_with("Correct the filter"), "{told:?}");
+    let reported = findings.last().expect("one of the failure");
+    assert_eq!((reported.kind(), reported.severity()), (FindingKind::FilterMatchesNothing, Severity::Error));
+    assert!(reported.remedy.starts_with("Correct the filter"), "{reported:?}");
 
     let mut many = Export::new();
     for pk in 1..=25 {
@@ -88,7 +88,7 @@ pub(crate) async fn an_empty_filter_imports_nothing(store: Store) {
     cluster.stop().await;
 }
 
-pub(crate) async fn a_slug_that_the_export_lacks_is_told(store: Store) {
+pub(crate) async fn a_slug_that_the_export_lacks_is_reported(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let options = ImportOptions::default().filter(&["nobody", SLUG, "Acme"]);
     let (import, account) = import(&cluster, &exhaustive(), &options).await;
@@ -127,7 +127,7 @@ pub(crate) async fn a_query_goes_with_the_rules_that_refer_to_it(store: Store) {
     let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
     assert!(matches!(account.outcome("sentry.snubaquery", 13), Some(Outcome::Inserted(_))));
     assert_eq!(account.outcome("sentry.snubaquery", 14), Some(Outcome::Dropped));
-    assert_eq!(told(&account, FindingKind::SkippedByRule), 1);
+    assert_eq!(reported(&account, FindingKind::SkippedByRule), 1);
     cluster.stop().await;
 }
 
@@ -194,7 +194,7 @@ pub(crate) async fn what_a_filter_leaves_out_cannot_refuse_the_file(store: Store
     cluster.stop().await;
 }
 
-pub(crate) async fn a_record_between_two_organizations_is_told(store: Store) {
+pub(crate) async fn a_record_between_two_organizations_is_reported(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let mut export = Export::new();
     export
@@ -215,7 +215,7 @@ pub(crate) async fn a_record_between_two_organizations_is_told(store: Store) {
         for model in ["sentry.monitor", "sentry.projectteam"] {
             assert_eq!(account.outcome(model, 1), Some(Outcome::Dropped), "{model} of {slug}");
         }
-        assert_eq!(told(&account, FindingKind::TwoOrganizations), 2);
+        assert_eq!(reported(&account, FindingKind::TwoOrganizations), 2);
     }
     cluster.stop().await;
 }

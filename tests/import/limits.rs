@@ -121,8 +121,8 @@ pub(crate) async fn as_many_findings_are_stored_as_the_limit(store: Store) {
 pub(crate) fn is_over(status: &Status, reason: ErrorReason, limit: &str) {
     assert_eq!((reason_of(status), status.code()), (Some(reason), Code::ResourceExhausted), "{status:?}");
     let details = tonic_types::StatusExt::get_error_details(status);
-    let told = details.error_info().and_then(|info| info.metadata.get("limit").cloned());
-    assert_eq!(told.as_deref(), Some(limit), "{status:?}");
+    let limit_of_error = details.error_info().and_then(|info| info.metadata.get("limit").cloned());
+    assert_eq!(limit_of_error.as_deref(), Some(limit), "{status:?}");
 }
 
 pub(crate) async fn as_many_watches_are_open_at_once_as_the_limit(store: Store) {

@@ -61,7 +61,7 @@ fn export() -> Vec<u8> {
     export.to_bytes()
 }
 
-async fn held(cluster: &Cluster, id: Uuid) -> String {
+async fn stored_state(cluster: &Cluster, id: Uuid) -> String {
     let db = cluster.db(Silo::Region(0)).await.expect("a database");
     let row = db.fetch_optional(Statement::new(CHANGED).with(id)).await.expect("it answers").expect("a row");
     db.close().await;
@@ -102,11 +102,11 @@ async fn loses_it(
     let there = tokio::time::timeout(PATIENCE, failpoints.held()).await;
     assert!(there.is_ok(), "{place} was never reached");
     give_to_another(cluster, id).await;
-    let before = held(cluster, id).await;
+    let before = stored_state(cluster, id).await;
     failpoints.release();
     // It ends after its current step.
     cluster.stop_region(0).await;
-    let after = held(cluster, id).await;
+    let after = stored_state(cluster, id).await;
     take_back(cluster, id).await;
     cluster.start_region(0).await.expect("it starts");
     (after != before).then(|| {
@@ -195,10 +195,10 @@ pub(crate) async fn a_process_that_comes_back_late_changes_nothing(store: Store)
             db.close().await;
         }
         let id = Uuid::try_parse(&id).expect("an id");
-        let after = (held(&cluster, id).await, rows_now(&cluster, 0).await);
+        let after = (stored_state(&cluster, id).await, rows_now(&cluster, 0).await);
         failpoints.release();
         cluster.stop_region(0).await;
-        assert_eq!((held(&cluster, id).await, rows_now(&cluster, 0).await), after, "{place}");
+        assert_eq!((stored_state(&cluster, id).await, rows_now(&cluster, 0).await), after, "{place}");
         if reverts {
             assert_eq!(after.1, before, "{place}");
         }

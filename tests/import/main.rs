@@ -75,17 +75,17 @@ causeway_harness::on_each_store! {
         a_filter_takes_an_organization_and_what_belongs_to_it,
         a_filter_that_matches_nothing_is_refused,
         an_empty_filter_imports_nothing,
-        a_slug_that_the_export_lacks_is_told,
+        a_slug_that_the_export_lacks_is_reported,
         a_query_goes_with_the_rules_that_refer_to_it,
         a_query_that_nothing_imported_refers_to_does_not_stay,
         what_a_filter_leaves_out_cannot_refuse_the_file,
-        a_record_between_two_organizations_is_told;
+        a_record_between_two_organizations_is_reported;
     nested_ids:
         ids_inside_values_lead_to_the_new_rows,
         ids_of_merged_users_lead_to_those_who_are_here,
-        ids_of_what_is_not_imported_are_cleared_and_told,
+        ids_of_what_is_not_imported_are_cleared_and_reported,
         ids_in_snapshots_lead_to_the_new_rows,
-        what_may_be_an_id_and_is_not_understood_is_told_once;
+        what_may_be_an_id_and_is_not_understood_is_reported_once;
     dry_run:
         a_dry_run_says_what_an_import_does,
         a_dry_run_knows_what_is_there_already,
@@ -142,8 +142,8 @@ causeway_harness::on_each_store! {
     members:
         users_who_merge_have_one_membership,
         the_higher_role_of_two_memberships_stays_with_the_teams_of_both,
-        an_organization_without_an_owner_is_told,
-        a_username_that_is_the_address_of_somebody_else_is_told,
+        an_organization_without_an_owner_is_reported,
+        a_username_that_is_the_address_of_somebody_else_is_reported,
         a_username_is_compared_with_addresses_of_users_far_away,
         a_merged_member_follows_the_user_who_is_there,
         usernames_that_differ_only_in_case_are_taken,
@@ -164,10 +164,10 @@ causeway_harness::on_each_store! {
         an_option_that_the_application_does_not_take_is_left_out,
         missing_fields_take_their_defaults,
         every_wanted_slug_becomes_one,
-        a_thousand_organizations_of_one_slug_are_told_apart,
+        a_thousand_organizations_of_one_slug_are_distinguished,
         rules_hold_between_chunks,
         rows_that_were_here_before_are_left_alone,
-        an_unknown_field_is_told_whatever_the_scope;
+        an_unknown_field_is_reported_whatever_the_scope;
     only_here:
         a_user_whom_an_index_of_this_database_keeps_out_is_left_out,
         a_row_that_breaks_a_check_of_this_database_is_left_out,
@@ -212,7 +212,7 @@ causeway_harness::on_each_store! {
         an_import_that_is_reverted_leaves_nothing,
         imports_that_shared_rows_leave_nothing_when_all_are_reverted,
         what_was_reverted_can_be_imported_again_with_the_same_slugs,
-        what_others_need_stays_and_is_told,
+        what_others_need_stays_and_is_reported,
         an_import_that_has_not_ended_can_be_reverted,
         an_import_whose_spool_directory_is_gone_can_be_reverted,
         an_import_that_failed_can_be_reverted;

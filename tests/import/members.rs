@@ -8,7 +8,7 @@ use causeway_harness::{
 use causeway_proto::relocation::v1::{Finding, FindingKind};
 use serde_json::json;
 
-use crate::support::{MEMBER, ORGANIZATION, USER, cluster, import, kinds, member, told};
+use crate::support::{MEMBER, ORGANIZATION, USER, cluster, import, kinds, member, reported};
 
 fn text<'a>(account: &'a AuditReport, model: &str, pk: i64, field: &str) -> &'a str {
     let row = account.row(model, pk).unwrap_or_else(|| panic!("{model} {pk} is no row"));
@@ -38,8 +38,8 @@ pub(crate) async fn users_who_merge_have_one_membership(store: Store) {
     let (_, account) = import(&cluster, &export, &ImportOptions::default().merge_users()).await;
     assert_eq!(account.outcome(USER, 11), Some(Outcome::Existing(ann)));
     assert_eq!(account.outcome(USER, 12), Some(Outcome::Existing(ann)));
-    assert_eq!(told(&account, FindingKind::DuplicateDropped), 1);
-    assert_eq!(told(&account, FindingKind::RecordMerged), 1);
+    assert_eq!(reported(&account, FindingKind::DuplicateDropped), 1);
+    assert_eq!(reported(&account, FindingKind::RecordMerged), 1);
     cluster.stop().await;
 }
 
@@ -88,7 +88,7 @@ pub(crate) async fn the_higher_role_of_two_memberships_stays_with_the_teams_of_b
     cluster.stop().await;
 }
 
-pub(crate) async fn an_organization_without_an_owner_is_told(store: Store) {
+pub(crate) async fn an_organization_without_an_owner_is_reported(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let mut export = Export::new();
     export.user(11, "ann").organization(1, "owned").organization(2, "managed").organization(3, "empty");
@@ -98,8 +98,8 @@ pub(crate) async fn an_organization_without_an_owner_is_told(store: Store) {
     export.push(MEMBER, 5, &member(5, 99, "owner"));
     let options = ImportOptions::default();
     let without = |findings: &[Finding]| {
-        let told = findings.iter().filter(|it| it.kind() == FindingKind::OrganizationWithoutOwner);
-        let mut pks: Vec<i64> = told.map(|finding| finding.source_pk).collect();
+        let reported = findings.iter().filter(|it| it.kind() == FindingKind::OrganizationWithoutOwner);
+        let mut pks: Vec<i64> = reported.map(|finding| finding.source_pk).collect();
         pks.sort_unstable();
         pks
     };
@@ -114,7 +114,7 @@ pub(crate) async fn an_organization_without_an_owner_is_told(store: Store) {
 
 /// Somebody who signs in with it may be mistaken for either user, in the file or in the database, whichever
 /// came first.
-pub(crate) async fn a_username_that_is_the_address_of_somebody_else_is_told(store: Store) {
+pub(crate) async fn a_username_that_is_the_address_of_somebody_else_is_reported(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let user = |export: &mut Export, pk: i64, name: &str, email: &str| {
         export.push(USER, pk, &json!({"username": name, "password": "x", "email": email}));
@@ -124,7 +124,7 @@ pub(crate) async fn a_username_that_is_the_address_of_somebody_else_is_told(stor
     user(&mut export, 2, "ilse", "ILSE@x.test");
     user(&mut export, 3, "own@x.test", "own@x.test");
     export.email(1, "address@x.test");
-    let told = |account: &AuditReport| {
+    let reported = |account: &AuditReport| {
         let mut places: Vec<(i64, String)> = account
             .findings_of(FindingKind::UsernameIsAddress)
             .iter()
@@ -135,7 +135,7 @@ pub(crate) async fn a_username_that_is_the_address_of_somebody_else_is_told(stor
     };
     let of = |pk: i64, field: &str| (pk, field.to_owned());
     let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
-    assert_eq!(told(&account), [of(1, "username")]);
+    assert_eq!(reported(&account), [of(1, "username")]);
 
     let mut export = Export::new();
     user(&mut export, 4, "ADDRESS@x.test", "four@x.test");
@@ -144,7 +144,7 @@ pub(crate) async fn a_username_that_is_the_address_of_somebody_else_is_told(stor
     let dry = ImportOptions::default().dry_run();
     let dry = cluster.region(0).import(&export.to_bytes(), &dry).await.expect("it ends");
     let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
-    assert_eq!(told(&account), [of(4, "username"), of(5, "email")]);
+    assert_eq!(reported(&account), [of(4, "username"), of(5, "email")]);
     let findings = cluster.region(0).findings(&dry.import_id).await.expect("a list");
     assert_eq!(findings.iter().filter(|it| it.kind() == FindingKind::UsernameIsAddress).count(), 2);
     cluster.stop().await;
@@ -173,7 +173,7 @@ pub(crate) async fn a_username_is_compared_with_addresses_of_users_far_away(stor
     let dry = ImportOptions::default().dry_run();
     let dry = cluster.region(0).import(&export.to_bytes(), &dry).await.expect("it ends");
     let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
-    let told = |findings: &[Finding]| {
+    let reported = |findings: &[Finding]| {
         let found = findings.iter().filter(|it| it.kind() == FindingKind::UsernameIsAddress);
         let mut places: Vec<(i64, String, bool)> =
             found.map(|it| (it.source_pk, it.field.clone(), it.byte_offset > 0)).collect();
@@ -184,9 +184,9 @@ pub(crate) async fn a_username_is_compared_with_addresses_of_users_far_away(stor
     let expected = [of(CHUNK + 1, "email"), of(CHUNK + 2, "username"), of(CHUNK + 3, "email")];
     // Primary key CHUNK + 4 has the name of 3 except for case, so it gets another name, which no user has as
     // an address.
-    assert_eq!(told(&account.findings), expected);
+    assert_eq!(reported(&account.findings), expected);
     let findings = cluster.region(0).findings(&dry.import_id).await.expect("a list");
-    assert_eq!(told(&findings), expected, "the dry run");
+    assert_eq!(reported(&findings), expected, "the dry run");
     cluster.stop().await;
 }
 
@@ -231,9 +231,9 @@ pub(crate) async fn usernames_that_differ_only_in_case_are_taken(store: Store) {
     let mut export = Export::new();
     export.organization(1, "two").user(1, "aNN").user(2, "Bob").member(1, 1, 1).member(2, 1, 2);
     let (_, suffixed) = import(&cluster, &export, &ImportOptions::default()).await;
-    assert_eq!(told(&suffixed, FindingKind::UsernameChanged), 2);
+    assert_eq!(reported(&suffixed, FindingKind::UsernameChanged), 2);
     let (_, merged) = import(&cluster, &export, &ImportOptions::default().merge_users()).await;
-    assert_eq!(told(&merged, FindingKind::UserMerged), 2);
+    assert_eq!(reported(&merged, FindingKind::UserMerged), 2);
     cluster.stop().await;
 }
 
@@ -286,11 +286,11 @@ pub(crate) async fn a_token_that_is_taken_is_cleared(store: Store) {
     let tokens = [1, 2, 3].map(|pk| account.row(MEMBER, pk).expect("a member")["token"].clone());
     // The first membership of the file keeps the token.
     assert_eq!(tokens, [Cell::Null, Cell::Text("t".to_owned()), Cell::Text("u".to_owned())]);
-    assert_eq!(told(&account, FindingKind::TokenCleared), 1);
+    assert_eq!(reported(&account, FindingKind::TokenCleared), 1);
 
     export.find(ORGANIZATION, 1).expect("it").fields.insert("slug".to_owned(), json!("two"));
     let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
-    assert_eq!(told(&account, FindingKind::TokenCleared), 3);
+    assert_eq!(reported(&account, FindingKind::TokenCleared), 3);
     cluster.stop().await;
 }
 

@@ -104,7 +104,7 @@ pub(crate) async fn ids_of_merged_users_lead_to_those_who_are_here(store: Store)
     cluster.stop().await;
 }
 
-pub(crate) async fn ids_of_what_is_not_imported_are_cleared_and_told(store: Store) {
+pub(crate) async fn ids_of_what_is_not_imported_are_cleared_and_reported(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let mut export = Export::new();
     organization(&mut export, 1, "one");
@@ -163,18 +163,18 @@ pub(crate) async fn ids_of_what_is_not_imported_are_cleared_and_told(store: Stor
         counts
     };
     assert_eq!(counts(&dry.finding_counts), counts(&real.finding_counts), "a dry run tells the same");
-    let told = cluster.region(0).findings(&dry.import_id).await.expect("findings");
+    let reported = cluster.region(0).findings(&dry.import_id).await.expect("findings");
     let places = |findings: &[causeway_proto::relocation::v1::Finding]| {
         let mut places: Vec<(i32, String, String, i64)> =
             findings.iter().map(|it| (it.kind, it.model.clone(), it.field.clone(), it.source_pk)).collect();
         places.sort_unstable();
         places
     };
-    assert_eq!(places(&told), places(&account.findings), "of the same records");
+    assert_eq!(places(&reported), places(&account.findings), "of the same records");
     cluster.stop().await;
 }
 
-pub(crate) async fn what_may_be_an_id_and_is_not_understood_is_told_once(store: Store) {
+pub(crate) async fn what_may_be_an_id_and_is_not_understood_is_reported_once(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let mut export = Export::new();
     organization(&mut export, 1, "one");
@@ -192,19 +192,20 @@ pub(crate) async fn what_may_be_an_id_and_is_not_understood_is_told_once(store: 
         );
     }
     export.project(14, 1, "other");
-    let (told_import, account) = import(&cluster, &export, &ImportOptions::default()).await;
-    let told = account.findings_of(FindingKind::IdNotMapped);
-    let mut told: Vec<(&str, i64, &str)> = told
+    let (import_with_findings, account) = import(&cluster, &export, &ImportOptions::default()).await;
+    let reported = account.findings_of(FindingKind::IdNotMapped);
+    let mut reported: Vec<(&str, i64, &str)> = reported
         .iter()
         .map(|it| (it.model.as_str(), it.source_pk, it.reason.split(' ').next().unwrap_or_default()))
         .collect();
     let option = "sentry.organizationoption";
     let mut expected =
         [(option, 2, "boardId"), (option, 2, "board.column_ids[]"), ("sentry.projectownership", 2, "the")];
-    told.sort_unstable();
+    reported.sort_unstable();
     expected.sort_unstable();
-    assert_eq!(told, expected);
-    let counts = told_import.models.iter().find(|counts| counts.model == option).expect("it is counted");
+    assert_eq!(reported, expected);
+    let counts =
+        import_with_findings.models.iter().find(|counts| counts.model == option).expect("it is counted");
     assert_eq!((counts.inserted, counts.changed), (2, 0), "they are written as they are");
     cluster.stop().await;
 }

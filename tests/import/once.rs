@@ -134,10 +134,10 @@ pub(crate) async fn organizations_may_stay_hidden(store: Store) {
     let (import, account) = import(&cluster, &exhaustive(), &options).await;
     assert_eq!(import.state(), ImportState::Succeeded);
     // A person who shows the organizations must know that one of them was about to be deleted.
-    let told = account.findings_of(FindingKind::HiddenStatus);
+    let reported = account.findings_of(FindingKind::HiddenStatus);
     assert!(
-        matches!(told[..], [one] if one.source_pk == SOURCE_ID && one.reason.contains("1 (pending deletion)")),
-        "{told:?}"
+        matches!(reported[..], [one] if one.source_pk == SOURCE_ID && one.reason.contains("1 (pending deletion)")),
+        "{reported:?}"
     );
     assert_eq!(cluster.region(0).visible_organizations().await.expect("a list"), []);
     for source_id in [SOURCE_ID, OTHER_SOURCE_ID] {

@@ -36,9 +36,9 @@ async fn succeeds(
     let (done, findings) = import(cluster, export, options).await;
     assert_eq!(done.state(), ImportState::Succeeded, "{:?}", done.failure);
     let of_kind = findings.iter().filter(|it| it.kind() == kind);
-    let mut told: Vec<_> = of_kind.map(|it| (it.model.clone(), it.source_pk)).collect();
-    told.sort_unstable();
-    (done, findings, told)
+    let mut reported: Vec<_> = of_kind.map(|it| (it.model.clone(), it.source_pk)).collect();
+    reported.sort_unstable();
+    (done, findings, reported)
 }
 
 fn counts(import: &Import, model: &str) -> ModelCounts {
@@ -65,8 +65,9 @@ pub(crate) async fn a_user_whom_an_index_of_this_database_keeps_out_is_left_out(
     }
     // For an address that is there, its row will do, and nothing is inserted.
     export.email(44, "ann@example.com");
-    let (done, findings, told) = succeeds(&cluster, &export, &options, FindingKind::DuplicateDropped).await;
-    assert_eq!(told, [("sentry.email".to_owned(), 42), (USER.to_owned(), 21)]);
+    let (done, findings, reported) =
+        succeeds(&cluster, &export, &options, FindingKind::DuplicateDropped).await;
+    assert_eq!(reported, [("sentry.email".to_owned(), 42), (USER.to_owned(), 21)]);
     let lost = findings.iter().filter(|it| it.kind() == FindingKind::DroppedReference);
     let lost: Vec<_> = lost.map(|it| (it.model.as_str(), it.source_pk)).collect();
     assert_eq!(lost, [(MEMBER, 31)]);
@@ -84,11 +85,11 @@ pub(crate) async fn a_user_whom_an_index_of_this_database_keeps_out_is_left_out(
     set(&mut export, USER, 21, "email", json!("ann@example.com"));
     export.member(31, 3, 21).member(32, 3, 22).member(33, 3, 23);
     let options = options.merge_users();
-    let (done, findings, told) = succeeds(&cluster, &export, &options, FindingKind::UserMerged).await;
-    assert_eq!(told, [(USER.to_owned(), 21)]);
-    let told = findings.iter().find(|it| it.kind() == FindingKind::UserMerged).expect("it is reported");
+    let (done, findings, reported) = succeeds(&cluster, &export, &options, FindingKind::UserMerged).await;
+    assert_eq!(reported, [(USER.to_owned(), 21)]);
+    let reported = findings.iter().find(|it| it.kind() == FindingKind::UserMerged).expect("it is reported");
     for part in ["another row is the same to a unique set", "a later record of the file", "became that one"] {
-        assert!(told.reason.contains(part), "{part} is not in {}", told.reason);
+        assert!(reported.reason.contains(part), "{part} is not in {}", reported.reason);
     }
     assert!(findings.iter().all(|it| it.kind() != FindingKind::DuplicateDropped), "{findings:?}");
     let users = counts(&done, USER);
@@ -104,8 +105,8 @@ pub(crate) async fn a_user_whom_an_index_of_this_database_keeps_out_is_left_out(
     for pk in [21, 22, 23] {
         set(&mut export, USER, pk, "email", json!("ann@example.com"));
     }
-    let (done, _, told) = succeeds(&cluster, &export, &options, FindingKind::DuplicateDropped).await;
-    assert_eq!(told, [21, 22, 23].map(|pk| (USER.to_owned(), pk)));
+    let (done, _, reported) = succeeds(&cluster, &export, &options, FindingKind::DuplicateDropped).await;
+    assert_eq!(reported, [21, 22, 23].map(|pk| (USER.to_owned(), pk)));
     let users = counts(&done, USER);
     assert_eq!((users.inserted, users.existing, users.dropped), (0, 0, 3));
     cluster.stop().await;
@@ -126,8 +127,8 @@ pub(crate) async fn a_row_that_breaks_a_check_of_this_database_is_left_out(store
         set(&mut export, TEAM, pk, "name", json!("x"));
     }
     let options = ImportOptions::default();
-    let (done, findings, told) = succeeds(&cluster, &export, &options, FindingKind::NotInDatabase).await;
-    assert_eq!(told, [1, 150, 151, 300].map(|pk| (TEAM.to_owned(), pk)));
+    let (done, findings, reported) = succeeds(&cluster, &export, &options, FindingKind::NotInDatabase).await;
+    assert_eq!(reported, [1, 150, 151, 300].map(|pk| (TEAM.to_owned(), pk)));
     let reason = findings.iter().find(|it| it.model == TEAM).map(|it| it.reason.clone()).unwrap_or_default();
     assert!(reason.contains("breaks the check `odd` of the table sentry_team"), "{reason}");
     let teams = counts(&done, TEAM);
@@ -189,7 +190,7 @@ pub(crate) async fn a_member_whose_higher_role_this_database_refuses_keeps_its_o
         let managers = "SELECT count(*) AS n FROM sentry_organizationmember WHERE role = 'manager'";
         let managers = db.fetch_all(Statement::new(managers)).await.expect("asked");
         assert_eq!(managers[0].int("n").expect("a number"), owners, "{constraint}");
-        let told: Vec<i64> = [3, 4, 91, 92]
+        let reported: Vec<i64> = [3, 4, 91, 92]
             .into_iter()
             .filter(|pk| {
                 reasons(&findings, FindingKind::NotInDatabase, *pk).iter().any(|it| it.contains(broken))
@@ -197,14 +198,18 @@ pub(crate) async fn a_member_whose_higher_role_this_database_refuses_keeps_its_o
             .collect();
         // With the index, one of them may have the role.
         assert_eq!(
-            told.len(),
+            reported.len(),
             4 - usize::try_from(owners).expect("few"),
-            "{constraint}: {told:?} {findings:?}"
+            "{constraint}: {reported:?} {findings:?}"
         );
         for pk in [3, 4, 91, 92] {
             let merged = reasons(&findings, FindingKind::RecordMerged, pk);
             assert_eq!(merged.len(), 1, "{merged:?}");
-            assert_eq!(merged[0].contains("with the higher role"), !told.contains(&pk), "{pk}: {merged:?}");
+            assert_eq!(
+                merged[0].contains("with the higher role"),
+                !reported.contains(&pk),
+                "{pk}: {merged:?}"
+            );
         }
         db.close().await;
         cluster.stop().await;
@@ -228,8 +233,8 @@ pub(crate) async fn an_organization_whose_status_this_database_refuses_stays_hid
         set(&mut export, "sentry.organization", pk, "status", json!(status));
     }
     let options = ImportOptions::default();
-    let (done, findings, told) = succeeds(&cluster, &export, &options, FindingKind::NotInDatabase).await;
-    assert_eq!(told, [("sentry.organization".to_owned(), 3)]);
+    let (done, findings, reported) = succeeds(&cluster, &export, &options, FindingKind::NotInDatabase).await;
+    assert_eq!(reported, [("sentry.organization".to_owned(), 3)]);
     let reason = reasons(&findings, FindingKind::NotInDatabase, 3).concat();
     for part in ["the status 0 breaks", "of the table sentry_organization", "stays hidden"] {
         assert!(reason.contains(part), "{reason}");
@@ -272,9 +277,9 @@ pub(crate) async fn a_status_that_is_refused_twice_is_reported_once(store: Store
     // After the second organization, whose status is refused.
     failpoints.arm("region.finish.part_shown", Act::Fail, 1);
     let options = ImportOptions::default();
-    let (done, _, told) = succeeds(&cluster, &export, &options, FindingKind::NotInDatabase).await;
+    let (done, _, reported) = succeeds(&cluster, &export, &options, FindingKind::NotInDatabase).await;
     assert!(!failpoints.is_armed(), "the failpoint was not reached");
-    assert_eq!(told, [("sentry.organization".to_owned(), 2)]);
+    assert_eq!(reported, [("sentry.organization".to_owned(), 2)]);
     assert_eq!(counts(&done, "sentry.organization").changed, 1);
     cluster.stop().await;
 }
@@ -288,8 +293,8 @@ pub(crate) async fn a_slug_that_this_database_refuses_is_asked_for_again(store: 
     let mut export = Export::new();
     export.organization(1, "one").organization(2, "two").organization(3, "Two");
     let options = ImportOptions::default();
-    let (done, findings, told) = succeeds(&cluster, &export, &options, FindingKind::SlugChanged).await;
-    assert_eq!(told, [2, 3].map(|pk| ("sentry.organization".to_owned(), pk)));
+    let (done, findings, reported) = succeeds(&cluster, &export, &options, FindingKind::SlugChanged).await;
+    assert_eq!(reported, [2, 3].map(|pk| ("sentry.organization".to_owned(), pk)));
     let reason = reasons(&findings, FindingKind::SlugChanged, 2).concat();
     let expected = "`two` breaks the check `odd` of the table sentry_organization, which the catalog does not know; \
                     the organization is `two-";
@@ -358,8 +363,8 @@ async fn an_index_with_a_condition_keeps_rows_out_of_a_table_with_a_deferred_set
     favorite(7, 11, 1006, false);
     favorite(8, 12, 8, false);
     let options = ImportOptions::default();
-    let (done, _, told) = succeeds(&cluster, &export, &options, FindingKind::DuplicateDropped).await;
-    assert_eq!(told, [2, 5, 7].map(|pk| (FAVORITE.to_owned(), pk)));
+    let (done, _, reported) = succeeds(&cluster, &export, &options, FindingKind::DuplicateDropped).await;
+    assert_eq!(reported, [2, 5, 7].map(|pk| (FAVORITE.to_owned(), pk)));
     assert_eq!(counts(&done, FAVORITE).inserted, 5);
     let query = "SELECT position::text AS line FROM sentry_dashboardfavoriteuser ORDER BY position";
     assert_eq!(ask(&cluster, Silo::Region(0), query).await, ["1", "3", "4", "6", "8"]);
@@ -394,10 +399,10 @@ async fn a_record_that_breaks_a_check_of_this_database_is_left_out_alone() {
         export.push(FAVORITE, pk, &favorite);
     }
     let options = ImportOptions::default();
-    let (done, findings, told) = succeeds(&cluster, &export, &options, FindingKind::NotInDatabase).await;
+    let (done, findings, reported) = succeeds(&cluster, &export, &options, FindingKind::NotInDatabase).await;
     let expected =
         [(FAVORITE, 3), (FAVORITE, 4), ("sentry.organization", 2), (TEAM, 7), (TEAM, 20), (USER, 12)];
-    assert_eq!(told, expected.map(|(model, pk)| (model.to_owned(), pk)));
+    assert_eq!(reported, expected.map(|(model, pk)| (model.to_owned(), pk)));
     let of_team = findings.iter().find(|it| it.model == TEAM).map(|it| it.reason.clone()).unwrap_or_default();
     for part in ["breaks the check `odd` of the table sentry_team", "was not written"] {
         assert!(of_team.contains(part), "{of_team}");
@@ -430,9 +435,9 @@ async fn a_longer_column_of_this_database_takes_longer_values() {
     export.organization(1, "one").user(11, "ann").member(1, 1, 11).team(21, 1, "team");
     set(&mut export, TEAM, 21, "name", json!(name));
     let options = ImportOptions::default();
-    let (dry, told) = import(&cluster, &export, &options.clone().dry_run()).await;
+    let (dry, reported) = import(&cluster, &export, &options.clone().dry_run()).await;
     assert_eq!(dry.state(), ImportState::Planned, "{:?}", dry.failure);
-    assert_eq!(told, []);
+    assert_eq!(reported, []);
     let (done, findings) = import(&cluster, &export, &options).await;
     assert_eq!(done.state(), ImportState::Succeeded, "{:?}", done.failure);
     assert_eq!(findings, []);

@@ -160,13 +160,13 @@ pub(crate) async fn two_owners_of_one_thing_arrive_as_one(store: Store) {
     assert_eq!(kinds(&account), [("CLEARED_REFERENCE", 3), ("DROPPED_REFERENCE", 1)].into());
 
     let place = |finding: &Finding| (finding.model.clone(), finding.source_pk, finding.field.clone());
-    let cleared = |findings: &[Finding], told: &str| -> Vec<(String, i64, String)> {
+    let cleared = |findings: &[Finding], reported: &str| -> Vec<(String, i64, String)> {
         let cleared = findings.iter().filter(|it| it.kind() == FindingKind::ClearedReference);
-        cleared.filter(|it| it.reason.contains(told) && it.byte_offset > 0).map(place).collect()
+        cleared.filter(|it| it.reason.contains(reported) && it.byte_offset > 0).map(place).collect()
     };
     let user = "owner_user_id".to_owned();
     let two = [("sentry.monitor".to_owned(), 1, user.clone()), ("sentry.rule".to_owned(), 1, user)];
-    for (mut found, told) in [
+    for (mut found, reported) in [
         (cleared(&account.findings, "was set beside owner_team"), "the import"),
         (
             cleared(
@@ -177,7 +177,7 @@ pub(crate) async fn two_owners_of_one_thing_arrive_as_one(store: Store) {
         ),
     ] {
         found.sort();
-        assert_eq!(found, two, "{told}");
+        assert_eq!(found, two, "{reported}");
     }
     cluster.stop().await;
 }

@@ -163,14 +163,14 @@ pub(crate) async fn an_address_to_sign_in_with_is_cleared_if_it_is_taken(store: 
     user(&mut other, 1, "tom", json!("ANN@example.com"));
     user(&mut other, 2, "tim", json!("Tim@example.com"));
     let dry = cluster.region(0).import(&other.to_bytes(), &ImportOptions::default().dry_run()).await;
-    let told = dry.expect("it ends").finding_counts;
+    let reported = dry.expect("it ends").finding_counts;
     let (done, account) = import(&cluster, &other, &ImportOptions::default()).await;
     assert_eq!(unique(&account, 1), Cell::Null);
     assert_eq!(unique(&account, 2), Cell::Text("Tim@example.com".to_owned()), "it is kept as it is written");
     let counts = |counts: &[causeway_proto::relocation::v1::FindingCount]| {
         counts.iter().map(|it| (it.kind, it.count)).collect::<std::collections::BTreeSet<_>>()
     };
-    assert_eq!(counts(&told), counts(&done.finding_counts), "a dry run tells the same");
+    assert_eq!(counts(&reported), counts(&done.finding_counts), "a dry run tells the same");
     cluster.stop().await;
 }
 
@@ -277,13 +277,13 @@ pub(crate) async fn a_record_of_any_release_is_read(store: Store) {
     let [of_rule, of_alert] = ["workflow_engine.alertruleworkflow", "workflow_engine.alertruledetector"];
     assert_eq!(cell(of_rule, 1, "rule_id"), key("sentry.rule", 1));
     assert_eq!(cell(of_alert, 1, "alert_rule_id"), key("sentry.alertrule", 2));
-    let told: Vec<(&str, &str)> = account
+    let reported: Vec<(&str, &str)> = account
         .findings
         .iter()
         .filter(|it| matches!(it.kind(), FindingKind::RemovedField | FindingKind::UnknownField))
         .map(|it| (it.model.as_str(), it.field.as_str()))
         .collect();
-    assert_eq!(told, [("sentry.groupsearchview", "projects")], "only of what is lost");
+    assert_eq!(reported, [("sentry.groupsearchview", "projects")], "only of what is lost");
     cluster.stop().await;
 }
 

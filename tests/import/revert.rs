@@ -126,7 +126,7 @@ pub(crate) async fn what_was_reverted_can_be_imported_again_with_the_same_slugs(
     cluster.stop().await;
 }
 
-pub(crate) async fn what_others_need_stays_and_is_told(store: Store) {
+pub(crate) async fn what_others_need_stays_and_is_reported(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let export = exhaustive();
     let (first, account) = import(&cluster, &export, &ImportOptions::default()).await;
@@ -157,7 +157,7 @@ pub(crate) async fn what_others_need_stays_and_is_told(store: Store) {
     }
     // Each row of the first import is gone, or has a finding.
     let findings = cluster.region(0).findings(&first.import_id).await.expect("a list");
-    let told: BTreeSet<(&str, i64)> = findings
+    let reported: BTreeSet<(&str, i64)> = findings
         .iter()
         .filter(|finding| finding.kind() == FindingKind::RowKept)
         .map(|finding| (finding.model.as_str(), finding.source_pk))
@@ -167,14 +167,14 @@ pub(crate) async fn what_others_need_stays_and_is_told(store: Store) {
         .filter(|key| key.kind() == KeyKind::Inserted && after.row(&key.model, key.new_pk).is_some())
         .map(|key| (key.model.as_str(), key.source_pk))
         .collect();
-    assert_eq!(left, told);
+    assert_eq!(left, reported);
     let models: BTreeSet<&str> = left.iter().map(|(model, _)| *model).collect();
     assert_eq!(
         models,
         BTreeSet::from(["sentry.email", ORGANIZATION, TEAM, USER, "sentry.useremail", "sentry.useroption",])
     );
     let kept: i64 = taken_back.models.iter().map(|counts| counts.kept).sum();
-    assert_eq!(usize::try_from(kept).ok(), Some(told.len()));
+    assert_eq!(usize::try_from(kept).ok(), Some(reported.len()));
     for counts in &taken_back.models {
         assert_eq!(counts.deleted + counts.kept, counts.inserted, "{counts:?}");
     }

@@ -12,7 +12,7 @@ use causeway_silo::{
 };
 use serde_json::json;
 
-use crate::support::{MEMBER, ORGANIZATION, USER, cluster, import, kinds, member, told};
+use crate::support::{MEMBER, ORGANIZATION, USER, cluster, import, kinds, member, reported};
 
 fn text<'a>(account: &'a AuditReport, model: &str, pk: i64, field: &str) -> &'a str {
     let row = account.row(model, pk).unwrap_or_else(|| panic!("{model} {pk} is no row"));
@@ -157,8 +157,8 @@ pub(crate) async fn an_option_that_the_application_does_not_take_is_left_out(sto
     // Options of an existing user are not checked at all.
     let merged = ImportOptions::default().merge_users();
     let (_, account) = import(&cluster, &export, &merged).await;
-    assert_eq!(told(&account, FindingKind::OptionLeftOut), 0);
-    assert_eq!(told(&account, FindingKind::SkippedByRule), 7);
+    assert_eq!(reported(&account, FindingKind::OptionLeftOut), 0);
+    assert_eq!(reported(&account, FindingKind::SkippedByRule), 7);
     cluster.stop().await;
 }
 
@@ -210,7 +210,7 @@ pub(crate) async fn every_wanted_slug_becomes_one(store: Store) {
     cluster.stop().await;
 }
 
-pub(crate) async fn a_thousand_organizations_of_one_slug_are_told_apart(store: Store) {
+pub(crate) async fn a_thousand_organizations_of_one_slug_are_distinguished(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let mut export = Export::new();
     for pk in 1..=1_100 {
@@ -218,7 +218,7 @@ pub(crate) async fn a_thousand_organizations_of_one_slug_are_told_apart(store: S
     }
     let (import, account) = import(&cluster, &export, &ImportOptions::default()).await;
     assert_eq!((import.organizations.len(), import.organization_count), (1_000, 1_100));
-    assert_eq!(told(&account, FindingKind::SlugChanged), 1_099);
+    assert_eq!(reported(&account, FindingKind::SlugChanged), 1_099);
     cluster.stop().await;
 }
 
@@ -283,7 +283,7 @@ pub(crate) async fn rows_that_were_here_before_are_left_alone(store: Store) {
     cluster.stop().await;
 }
 
-pub(crate) async fn an_unknown_field_is_told_whatever_the_scope(store: Store) {
+pub(crate) async fn an_unknown_field_is_reported_whatever_the_scope(store: Store) {
     let cluster = cluster(store, &["us"]).await;
     let mut export = Export::new();
     export.push("sentry.controloption", 1, &json!({"key": "k", "value": 1, "mood": 1}));
@@ -291,6 +291,6 @@ pub(crate) async fn an_unknown_field_is_told_whatever_the_scope(store: Store) {
     export.organization(1, "one");
     export.push("sentry.team", 1, &json!({"organization": 1, "slug": "t", "name": "t", "mood": 1}));
     let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
-    assert_eq!(told(&account, FindingKind::UnknownField), 3);
+    assert_eq!(reported(&account, FindingKind::UnknownField), 3);
     cluster.stop().await;
 }

@@ -142,8 +142,8 @@ pub(crate) fn refused<T: std::fmt::Debug>(outcome: Result<T, Status>) -> ErrorRe
 /// separate test covers that.
 pub(crate) fn kinds(account: &AuditReport) -> BTreeMap<&'static str, usize> {
     let mut kinds = BTreeMap::new();
-    let told = account.findings.iter().filter(|it| it.kind() != FindingKind::OrganizationWithoutOwner);
-    for finding in told {
+    let reported = account.findings.iter().filter(|it| it.kind() != FindingKind::OrganizationWithoutOwner);
+    for finding in reported {
         let name = finding.kind().as_str_name().trim_start_matches("FINDING_KIND_");
         *kinds.entry(name).or_default() += 1;
     }
@@ -151,7 +151,7 @@ pub(crate) fn kinds(account: &AuditReport) -> BTreeMap<&'static str, usize> {
 }
 
 /// The number of findings of one kind.
-pub(crate) fn told(account: &AuditReport, kind: FindingKind) -> usize {
+pub(crate) fn reported(account: &AuditReport, kind: FindingKind) -> usize {
     account.findings_of(kind).len()
 }
 

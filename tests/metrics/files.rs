@@ -63,7 +63,7 @@ fn every_metric_of_the_alerts_and_the_dashboard_is_in_the_table() {
 }
 
 #[test]
-fn the_panels_of_the_dashboard_are_told_apart_and_read_the_chosen_source() {
+fn the_panels_of_the_dashboard_are_distinguished_and_read_the_chosen_source() {
     let dashboard = dashboard();
     let panels = dashboard["panels"].as_array().expect("panels");
     let ids: BTreeSet<i64> = panels.iter().map(|panel| panel["id"].as_i64().expect("an id")).collect();

@@ -31,8 +31,8 @@ pub(crate) async fn a_region_is_put_back_from_a_copy(store: Store) {
     cluster.start_region(0).await.expect("it starts");
     cluster.quiet(PATIENCE).await.expect("quiet");
     // The rename comes with the feed.
-    let wanted = ["acme-two", "birch", "cedar"].map(str::to_owned);
-    assert_eq!(slugs(&cluster, 0).await, BTreeSet::from(wanted));
+    let expected = ["acme-two", "birch", "cedar"].map(str::to_owned);
+    assert_eq!(slugs(&cluster, 0).await, BTreeSet::from(expected));
     // An import now gets no id that a lost organization had.
     let other = imported(&cluster, 0, &["hazel"]).await;
     let lost_ids: BTreeSet<i64> = lost.organizations.iter().map(|it| it.id).collect();
@@ -55,8 +55,8 @@ pub(crate) async fn a_region_is_put_back_from_a_copy(store: Store) {
     cluster.quiet(PATIENCE).await.expect("quiet");
     agree(&mut operator, &cluster, 0);
     agree(&mut operator, &cluster, 1);
-    let wanted = ["acme-two", "birch", "fig", "gum", "hazel"].map(str::to_owned);
-    assert_eq!(slugs(&cluster, 0).await, BTreeSet::from(wanted));
+    let expected = ["acme-two", "birch", "fig", "gum", "hazel"].map(str::to_owned);
+    assert_eq!(slugs(&cluster, 0).await, BTreeSet::from(expected));
     cluster.assert_invariants().await.expect("no promise is broken");
     cluster.stop().await;
 }

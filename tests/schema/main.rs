@@ -231,8 +231,8 @@ async fn names_are_looked_up_one_by_one_in_a_table_that_was_never_analyzed() {
         filled.expect("users");
         let read = async || {
             // A connection publishes its statistics on request, or after a while.
-            let told = Statement::new("SELECT 1 AS told FROM pg_stat_force_next_flush()");
-            migrated.db.fetch_all(told).await.expect("told");
+            let flushed = Statement::new("SELECT 1 AS told FROM pg_stat_force_next_flush()");
+            migrated.db.fetch_all(flushed).await.expect("told");
             let entries = Statement::new(
                 "SELECT sum(idx_tup_read)::bigint AS entries FROM pg_stat_user_indexes WHERE relname = 'auth_user'",
             );
@@ -245,7 +245,7 @@ async fn names_are_looked_up_one_by_one_in_a_table_that_was_never_analyzed() {
         let found = find_rows(&migrated.db, user, column, names).await.expect("looked up");
         assert_eq!(found.len(), 1_000);
         // The connection that queried the names gets the request to publish sooner or later.
-        let told = async {
+        let flushed = async {
             loop {
                 match read().await - before {
                     0 => tokio::task::yield_now().await,
@@ -253,7 +253,7 @@ async fn names_are_looked_up_one_by_one_in_a_table_that_was_never_analyzed() {
                 }
             }
         };
-        let entries = tokio::time::timeout(Duration::from_secs(30), told).await.expect("it is reported");
+        let entries = tokio::time::timeout(Duration::from_secs(30), flushed).await.expect("it is reported");
         // A name that exists is queried twice: to see that it exists, and again for its id.
         assert!((1_000..=2_000).contains(&entries), "{entries} entries of indexes were read for 1,000 users");
     })

@@ -38,7 +38,7 @@ pub(crate) struct Script {
     /// Whether the region joins an upload to an existing import, by its header alone.
     pub(crate) joins: bool,
     /// One entry for each call of WatchImport.
-    pub(crate) told: VecDeque<Told>,
+    pub(crate) reports: VecDeque<Told>,
     /// Whether WatchImport keeps the stream open after the last message.
     pub(crate) stays_open: bool,
     pub(crate) header: Option<ImportHeader>,
@@ -123,13 +123,14 @@ impl ImportService for FakeRegion {
         &self,
         _: Request<WatchImportRequest>,
     ) -> Result<Response<Self::WatchImportStream>, Status> {
-        let (told, stays_open) = self.script(|script| (script.told.pop_front(), script.stays_open));
-        let told = told.expect("nobody asks more often");
-        let told = told.into_iter().map(|told| {
-            told.map(|import| WatchImportResponse { import: Some(import) }).map_err(Status::from)
+        let (reports, stays_open) = self.script(|script| (script.reports.pop_front(), script.stays_open));
+        let reports = reports.expect("nobody asks more often");
+        let reports = reports.into_iter().map(|reports| {
+            reports.map(|import| WatchImportResponse { import: Some(import) }).map_err(Status::from)
         });
-        let told = futures::stream::iter(told.collect::<Vec<_>>());
-        let stream = if stays_open { told.chain(futures::stream::pending()).boxed() } else { told.boxed() };
+        let reports = futures::stream::iter(reports.collect::<Vec<_>>());
+        let stream =
+            if stays_open { reports.chain(futures::stream::pending()).boxed() } else { reports.boxed() };
         Ok(Response::new(stream))
     }
 

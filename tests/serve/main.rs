@@ -238,7 +238,7 @@ async fn watching_goes_on_after_a_break_and_ends_where_it_makes_no_sense() {
     let fake = FakeRegion::default();
     let away = Failure::new(ErrorReason::ShuttingDown, "going down");
     fake.script(|script| {
-        script.told = VecDeque::from([
+        script.reports = VecDeque::from([
             vec![Ok(state(ImportState::Writing)), Err(away)],
             vec![],
             vec![Ok(state(ImportState::Succeeded))],
@@ -286,7 +286,7 @@ async fn an_import_is_reported_as_text_and_json() {
     fake.script(|script| {
         script.refusals.push_back(busy);
         script.refusals.push_back(Failure::new(ErrorReason::TooManyUploads, "no place"));
-        script.told =
+        script.reports =
             VecDeque::from([vec![Ok(state(ImportState::Writing)), Ok(succeeded())], vec![Ok(succeeded())]]);
     });
     let url = fake.serve().await;
@@ -333,7 +333,7 @@ async fn a_failed_import_is_printed_too_and_fails_the_command() {
         }),
         ..state(ImportState::Failed)
     };
-    fake.script(|script| script.told = VecDeque::from([vec![Ok(failed)]]));
+    fake.script(|script| script.reports = VecDeque::from([vec![Ok(failed)]]));
     let url = fake.serve().await;
     let output = run(&["import", "organizations", &file, "--region", &url, "--output", "json"]).await;
     assert_eq!(output.status.code(), Some(1));
@@ -456,7 +456,7 @@ async fn who_is_interrupted_is_told_that_the_import_goes_on() {
     let file = export(&directory, 10);
     let fake = FakeRegion::default();
     fake.script(|script| {
-        script.told = VecDeque::from([vec![Ok(state(ImportState::Writing))]]);
+        script.reports = VecDeque::from([vec![Ok(state(ImportState::Writing))]]);
         script.stays_open = true;
     });
     let url = fake.serve().await;

@@ -116,7 +116,7 @@ async fn with_password(databases: &[&str]) -> (Postgres, Vec<String>) {
 }
 
 #[tokio::test]
-async fn a_password_that_is_wrong_is_told_and_never_said() {
+async fn a_wrong_password_is_reported_and_never_shown() {
     let (_postgres, places) = with_password(&["orders"]).await;
     let refusal = control(&format!("postgres://me:secret@{}", places[0])).await;
     says(&refusal, &["database orders", "user me", "password", "--database-url"]);

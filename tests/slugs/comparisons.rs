@@ -145,28 +145,28 @@ pub(crate) async fn a_process_compares_once_at_a_time(store: Store) {
 
 pub(crate) async fn processes_of_a_region_compare_one_after_the_other(builder: ClusterBuilder) {
     let (cluster, failpoints, first) = standing_still(builder).await;
-    let beside = cluster.start_second_process(0).await.expect("it starts");
-    is_refused(&cluster, beside.region()).await;
+    let second = cluster.start_second_process(0).await.expect("it starts");
+    is_refused(&cluster, second.region()).await;
     failpoints.release();
     first.await;
-    agree(beside.region()).await;
+    agree(second.region()).await;
     agree(&cluster.region(0)).await;
-    beside.stop().await;
+    second.stop().await;
     cluster.stop().await;
 }
 
 /// The lease belongs to a process that is gone, or that takes too long for a page.
 pub(crate) async fn a_lease_that_is_over_is_taken(builder: ClusterBuilder) {
     let (cluster, failpoints, first) = standing_still(builder).await;
-    let beside = cluster.start_second_process(0).await.expect("it starts");
+    let second = cluster.start_second_process(0).await.expect("it starts");
     let over = Statement::new("UPDATE causeway_reconciliation SET lease_until = $1");
     let over = over.with(Environment::system().now() - TimeDelta::seconds(1));
     cluster.change(Silo::Region(0), &[over]).await.expect("changed");
-    agree(beside.region()).await;
+    agree(second.region()).await;
     // The second process has released the lease, so the first one takes it again and finishes.
     failpoints.release();
     first.await;
-    beside.stop().await;
+    second.stop().await;
     cluster.stop().await;
 }
 

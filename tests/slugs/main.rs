@@ -44,7 +44,7 @@ causeway_harness::on_each_store! {
         an_organization_gets_the_slug_that_control_holds,
         a_slug_that_the_database_refuses_is_no_repair,
         what_is_held_for_nobody_is_freed,
-        the_directory_is_told_again,
+        the_directory_is_updated_again,
         a_replica_that_is_wrong_is_made_again,
         what_comes_behind_a_revert_is_released,
         what_a_failed_import_holds_is_left_alone,
@@ -52,7 +52,7 @@ causeway_harness::on_each_store! {
         a_region_mends_what_it_may_by_itself,
         a_region_compares_recent_imports_by_itself,
         ids_from_before_causeway_are_given_to_nobody,
-        ids_that_two_regions_have_are_told_at_registration,
+        ids_that_two_regions_have_are_reported_at_registration,
         an_import_says_what_the_directory_does_not_take;
 }
 

@@ -73,17 +73,17 @@ async fn is_clean(cluster: &Cluster) {
 
 /// A check finds exactly these differences and changes nothing. A repair finds them again and repairs all of them, with
 /// everything that only then comes to light. Then both sides agree.
-async fn found_and_mended(cluster: &Cluster, wanted: &[(i64, K)]) -> Vec<Difference> {
+async fn found_and_mended(cluster: &Cluster, expected: &[(i64, K)]) -> Vec<Difference> {
     let before = ClusterSnapshot::of(cluster).await.expect("a snapshot");
     let checked = compare(cluster, ReconcileMode::Check).await;
-    assert_eq!(kinds(&checked), wanted, "{checked:?}");
+    assert_eq!(kinds(&checked), expected, "{checked:?}");
     assert!(checked.differences.iter().all(|it| !it.repaired && !it.remedy.is_empty()), "{checked:?}");
     let summary = checked.summary.expect("a summary");
-    assert_eq!((summary.differences, summary.repaired), (i64::try_from(wanted.len()).expect("few"), 0));
+    assert_eq!((summary.differences, summary.repaired), (i64::try_from(expected.len()).expect("few"), 0));
     assert_eq!(ClusterSnapshot::of(cluster).await.expect("a snapshot"), before);
 
     let mended = compare(cluster, ReconcileMode::Repair).await;
-    for difference in wanted {
+    for difference in expected {
         assert!(kinds(&mended).contains(difference), "{difference:?} in {mended:?}");
     }
     assert!(mended.differences.iter().all(|it| it.repaired && it.remedy.is_empty()), "{mended:?}");
@@ -94,10 +94,10 @@ async fn found_and_mended(cluster: &Cluster, wanted: &[(i64, K)]) -> Vec<Differe
 }
 
 /// Differences that only people can resolve: a check and a repair report them with the same reason.
-async fn found_and_left(cluster: &Cluster, wanted: &[(i64, K)], why: &str) {
+async fn found_and_left(cluster: &Cluster, expected: &[(i64, K)], why: &str) {
     for mode in [ReconcileMode::Check, ReconcileMode::Repair] {
         let answer = compare(cluster, mode).await;
-        assert_eq!(kinds(&answer), wanted, "{answer:?}");
+        assert_eq!(kinds(&answer), expected, "{answer:?}");
         assert!(answer.differences.iter().all(|it| !it.repaired), "{answer:?}");
         assert!(answer.differences.iter().any(|it| it.remedy.contains(why)), "{why}: {answer:?}");
     }
@@ -126,18 +126,18 @@ pub(crate) async fn an_organization_that_control_does_not_know_gets_its_slug_res
     let old = rename(&cluster.control(), &keep).await.expect("renamed").previous_slug;
     cluster.quiet(PATIENCE).await.expect("quiet");
     insert_manually(&cluster, one, 900_002, &old).await;
-    let wanted = [(900_002, K::OrganizationWithoutReservation)];
+    let expected = [(900_002, K::OrganizationWithoutReservation)];
     // A repair would give it the slug with a suffix: tests/restored.
     let answer = compare(&cluster, ReconcileMode::Check).await;
-    assert_eq!(kinds(&answer), wanted, "{answer:?}");
+    assert_eq!(kinds(&answer), expected, "{answer:?}");
     let remedy = &answer.differences[0].remedy;
     assert!(remedy.contains(&format!("organization {other} of us")), "{remedy}");
     assert!(remedy.contains(&format!("let it be `{old}-?`")), "{remedy}");
     set_slug(&cluster, 900_002, "settings").await;
-    found_and_left(&cluster, &wanted, "reserved word").await;
+    found_and_left(&cluster, &expected, "reserved word").await;
     set_slug(&cluster, 900_002, "Before").await;
-    let wanted = [(900_002, K::OrganizationWithoutReservation), (900_001, K::SlugTwice)];
-    found_and_left(&cluster, &wanted, "give one of them another slug").await;
+    let expected = [(900_002, K::OrganizationWithoutReservation), (900_001, K::SlugTwice)];
+    found_and_left(&cluster, &expected, "give one of them another slug").await;
     // No attempt has left anything at control.
     let reservations = cluster.control().all_reservations().await.expect("reservations");
     assert!(reservations.iter().all(|it| it.organization_id != 900_002), "{reservations:?}");
@@ -160,8 +160,8 @@ pub(crate) async fn an_organization_gets_the_slug_that_control_holds(store: Stor
     set_slug(&cluster, one, "for-now").await;
     set_slug(&cluster, other, &first).await;
     set_slug(&cluster, one, &second).await;
-    let wanted = [(one, K::SlugDiffers), (other, K::SlugDiffers)];
-    found_and_left(&cluster, &wanted, "of the region has that slug").await;
+    let expected = [(one, K::SlugDiffers), (other, K::SlugDiffers)];
+    found_and_left(&cluster, &expected, "of the region has that slug").await;
     set_slug(&cluster, one, "for-now").await;
     // The other slug is free now, so the second organization gets its slug back, which frees the slug of the first one.
     compare(&cluster, ReconcileMode::Repair).await;
@@ -183,10 +183,10 @@ pub(crate) async fn a_slug_that_the_database_refuses_is_no_repair(store: Store) 
     change(&cluster, HERE, Statement::new(check).push(&first).push("')")).await;
     let broken = "it cannot be repaired: the slug breaks the check `odd` of the table sentry_organization";
     let repaired = compare(&cluster, ReconcileMode::Repair).await;
-    let told: Vec<_> = repaired.differences.iter().map(|it| (it.organization_id, it.repaired)).collect();
+    let reported: Vec<_> = repaired.differences.iter().map(|it| (it.organization_id, it.repaired)).collect();
     let mut expected = [(one, false), (other, true)];
     expected.sort_unstable();
-    assert_eq!(told, expected, "{repaired:?}");
+    assert_eq!(reported, expected, "{repaired:?}");
     let left = repaired.differences.iter().find(|it| it.organization_id == one).expect("it is left");
     assert!(left.remedy.contains(broken), "{left:?}");
     assert_eq!(
@@ -215,8 +215,8 @@ pub(crate) async fn what_is_held_for_nobody_is_freed(store: Store) {
     // An organization that has another slug by now, and one that has the reserved slug.
     insert_manually(&cluster, one, 900_008, "other").await;
     reserve(&control, Uuid::from_u128(3), 900_008, "left").await;
-    let wanted = [(900_008, K::OrganizationWithoutReservation), (900_008, K::TemporaryReservationLeft)];
-    found_and_mended(&cluster, &wanted).await;
+    let expected = [(900_008, K::OrganizationWithoutReservation), (900_008, K::TemporaryReservationLeft)];
+    found_and_mended(&cluster, &expected).await;
     assert_eq!(leads(&control, "other").await, Some((900_008, "other".to_owned())));
     insert_manually(&cluster, one, 900_005, "left").await;
     reserve(&control, Uuid::from_u128(4), 900_005, "left").await;
@@ -227,7 +227,7 @@ pub(crate) async fn what_is_held_for_nobody_is_freed(store: Store) {
     cluster.stop().await;
 }
 
-pub(crate) async fn the_directory_is_told_again(store: Store) {
+pub(crate) async fn the_directory_is_updated_again(store: Store) {
     let cluster = cluster(store).await;
     let [(one, _), (other, _)] = imported(&cluster, 0).await;
     cluster.quiet(PATIENCE).await.expect("quiet");
@@ -244,8 +244,8 @@ pub(crate) async fn the_directory_is_told_again(store: Store) {
     );
     change(&cluster, Silo::Control, add.with(one)).await;
     assert!(!directory(&cluster).await.contains_key(&900_006));
-    let wanted = [(one, K::DirectoryDiffers), (other, K::DirectoryDiffers)];
-    let found = found_and_mended(&cluster, &wanted).await;
+    let expected = [(one, K::DirectoryDiffers), (other, K::DirectoryDiffers)];
+    let found = found_and_mended(&cluster, &expected).await;
     assert!(found[0].message.contains("another name and status"), "{}", found[0].message);
     assert_eq!(directory(&cluster).await, before);
     cluster.stop().await;
@@ -455,8 +455,8 @@ pub(crate) async fn ids_from_before_causeway_are_given_to_nobody(store: Store) {
         change(&cluster, HERE, insert.with(id).with(slug)).await;
     }
     cluster.start_region(0).await.expect("it starts");
-    let told = compare(&cluster, ReconcileMode::Repair).await;
-    assert!(told.differences.iter().all(|it| it.repaired), "{told:?}");
+    let reported = compare(&cluster, ReconcileMode::Repair).await;
+    assert!(reported.differences.iter().all(|it| it.repaired), "{reported:?}");
     is_clean(&cluster).await;
     let [(one, first), (other, second)] = imported(&cluster, 1).await;
     assert!(one.min(other) > 3 && one.max(other) < 100_000, "{one} {other}");
@@ -472,7 +472,7 @@ pub(crate) async fn ids_from_before_causeway_are_given_to_nobody(store: Store) {
 }
 
 /// A region that has ids of another region registers, and its log and `causeway regions list` report that.
-pub(crate) async fn ids_that_two_regions_have_are_told_at_registration(store: Store) {
+pub(crate) async fn ids_that_two_regions_have_are_reported_at_registration(store: Store) {
     let built = Cluster::builder(store).region("us").region("de").processes(env!("CARGO_BIN_EXE_causeway"));
     let mut cluster = built.start().await.expect("a cluster");
     let log = |cluster: &Cluster, region| cluster.log(Service::Region(region)).expect("a log");
@@ -493,12 +493,12 @@ pub(crate) async fn ids_that_two_regions_have_are_told_at_registration(store: St
         cluster.start_region(region).await.expect("it starts");
         until("it is registered", async || registered(&log(&cluster, region)) > before).await;
     }
-    let told = |text: String| -> Vec<String> {
+    let reported = |text: String| -> Vec<String> {
         let lines = text.lines().filter(|line| line.contains("ids that belong to another region"));
         lines.map(str::to_owned).collect()
     };
-    assert_eq!(told(log(&cluster, 0)), [] as [&str; 0]);
-    let [line] = &told(log(&cluster, 1))[..] else { panic!("not one line: {}", log(&cluster, 1)) };
+    assert_eq!(reported(log(&cluster, 0)), [] as [&str; 0]);
+    let [line] = &reported(log(&cluster, 1))[..] else { panic!("not one line: {}", log(&cluster, 1)) };
     for part in [
         "ERROR",
         "first_id=2 last_id=3",
@@ -538,10 +538,10 @@ pub(crate) async fn an_import_says_what_the_directory_does_not_take(store: Store
     cluster.quiet(PATIENCE).await.expect("quiet");
     assert!(!directory(&cluster).await.contains_key(&one));
     let findings = cluster.region(0).findings(&import.import_id).await.expect("a list");
-    let told: Vec<_> = findings.iter().filter(|it| it.kind() == FindingKind::NotInDirectory).collect();
-    assert_eq!(told.len(), 1, "{findings:?}");
-    assert_eq!(told[0].source_pk, import.organizations[0].source_id);
-    assert!(told[0].reason.contains("holds no confirmed slug"), "{}", told[0].reason);
+    let reported: Vec<_> = findings.iter().filter(|it| it.kind() == FindingKind::NotInDirectory).collect();
+    assert_eq!(reported.len(), 1, "{findings:?}");
+    assert_eq!(reported[0].source_pk, import.organizations[0].source_id);
+    assert!(reported[0].reason.contains("holds no confirmed slug"), "{}", reported[0].reason);
     // Reported again, as after an approval, the finding is there once.
     cluster.stop_region(0).await;
     let unreported = Statement::new("UPDATE causeway_import SET reported = $1").with(false);

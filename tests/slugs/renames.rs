@@ -185,16 +185,16 @@ pub(crate) async fn renames_that_a_region_hears_of_at_once_are_all_done_and_reco
     let recorded =
         "SELECT object, operation_id, request_id FROM causeway_audit WHERE call = 'rename' ORDER BY id";
     let recorded = db.fetch_all(Statement::new(recorded)).await.expect("rows");
-    let mut told = Vec::new();
+    let mut objects = Vec::new();
     for row in &recorded {
         let operation = row.uuid("operation_id").expect("an id");
         assert_eq!(row.uuid("request_id").expect("an id"), operation);
-        told.push((operation, row.text("object").expect("a text")));
+        objects.push((operation, row.text("object").expect("a text")));
     }
-    told.sort_unstable();
+    objects.sort_unstable();
     let expected =
         (1..RENAMES).zip(&ids).map(|(number, id)| (Uuid::from_u128(number), format!("organization/{id}")));
-    assert_eq!(told, expected.collect::<Vec<_>>());
+    assert_eq!(objects, expected.collect::<Vec<_>>());
     db.close().await;
     cluster.stop().await;
 }

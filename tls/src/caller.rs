@@ -262,7 +262,7 @@ mod tests {
             "spiffe://other.example/region/us=region/eu",
         ]);
         let ann = uri("spiffe://prod.example/operator/ann");
-        for (names, subject, wanted) in [
+        for (names, subject, expected) in [
             (vec![ann.clone()], vec![], vec!["operator/ann", "importer/ann"]),
             (vec![dns("us.Regions.example")], vec![], vec!["region/us"]),
             (
@@ -278,11 +278,11 @@ mod tests {
             (vec![uri("spiffe://other.example/region/us")], vec![], vec!["region/eu"]),
         ] {
             let mut found = identities(&certificate(&names, &subject), &table).expect("somebody");
-            let mut wanted: Vec<String> = wanted.into_iter().map(str::to_owned).collect();
-            assert_eq!(found.first(), wanted.first());
+            let mut expected: Vec<String> = expected.into_iter().map(str::to_owned).collect();
+            assert_eq!(found.first(), expected.first());
             found.sort();
-            wanted.sort();
-            assert_eq!(found, wanted);
+            expected.sort();
+            assert_eq!(found, expected);
         }
     }
 

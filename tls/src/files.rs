@@ -38,12 +38,12 @@ pub enum FileError {
         reason: String,
     },
     /// It does not have what it should have.
-    #[error("{path} has no {wanted} in PEM form")]
+    #[error("{path} has no {missing} in PEM form")]
     Empty {
         /// The path of the file, as it was given.
         path: String,
         /// What it should have.
-        wanted: &'static str,
+        missing: &'static str,
     },
     /// What it has cannot be parsed, or is of a kind that is not supported.
     #[error("{path} cannot be used: {reason}")]
@@ -118,8 +118,8 @@ impl Contents {
         FileError::Malformed { path: shown(&self.path), reason: reason.to_string() }
     }
 
-    fn empty(&self, wanted: &'static str) -> FileError {
-        FileError::Empty { path: shown(&self.path), wanted }
+    fn empty(&self, missing: &'static str) -> FileError {
+        FileError::Empty { path: shown(&self.path), missing }
     }
 
     /// All certificates, at least one.

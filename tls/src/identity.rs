@@ -109,23 +109,23 @@ pub enum IdentityError {
     #[error("its URI {0} does not begin with spiffe://")]
     OtherScheme(String),
     /// Its URI is of another trust domain than the server's.
-    #[error("its URI {uri} is not of the trust domain {wanted}")]
+    #[error("its URI {uri} is not of the trust domain {expected}")]
     OtherTrustDomain {
         /// The URI of the certificate.
         uri: String,
         /// The trust domain of the server.
-        wanted: TrustDomain,
+        expected: TrustDomain,
     },
     /// Its URI has no role and name, more than these, or a name of other characters.
     #[error(
-        "its URI {uri} is not spiffe://{wanted}/ROLE/NAME, where NAME is 1 to {MAX_NAME} letters, digits, dots, hyphens and \
+        "its URI {uri} is not spiffe://{expected}/ROLE/NAME, where NAME is 1 to {MAX_NAME} letters, digits, dots, hyphens and \
          underscores"
     )]
     Shape {
         /// The URI of the certificate.
         uri: String,
         /// The trust domain of the server.
-        wanted: TrustDomain,
+        expected: TrustDomain,
     },
     /// Its URI has a role that does not exist.
     #[error(
@@ -177,10 +177,10 @@ impl Identity {
         if domain != trust_domain.as_str() {
             return Err(IdentityError::OtherTrustDomain {
                 uri: beginning(uri),
-                wanted: trust_domain.clone(),
+                expected: trust_domain.clone(),
             });
         }
-        let shape = || IdentityError::Shape { uri: beginning(uri), wanted: trust_domain.clone() };
+        let shape = || IdentityError::Shape { uri: beginning(uri), expected: trust_domain.clone() };
         let (role, name) = path.split_once('/').ok_or_else(shape)?;
         let role = role.parse().map_err(|()| IdentityError::UnknownRole(beginning(uri)))?;
         Self::new(trust_domain.clone(), role, name).ok_or_else(shape)

@@ -34,12 +34,12 @@ pub(crate) struct Loaded<C> {
 pub(crate) struct Reloading<C> {
     current: RwLock<Arc<Loaded<C>>>,
     /// The problem that was logged last, so that each is logged once and not at every check.
-    told: Mutex<Option<FileError>>,
+    logged: Mutex<Option<FileError>>,
 }
 
 impl<C> Reloading<C> {
     pub(crate) fn new(loaded: Loaded<C>) -> Self {
-        Self { current: RwLock::new(Arc::new(loaded)), told: Mutex::default() }
+        Self { current: RwLock::new(Arc::new(loaded)), logged: Mutex::default() }
     }
 
     fn current(&self) -> Arc<Loaded<C>> {
@@ -77,14 +77,14 @@ impl<C> Reloading<C> {
             true => Ok(None),
             false => build(files).map(Some),
         });
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
         match made {
             Ok(None) => {
-                *told = None;
+                *logged = None;
                 Refreshed::Unchanged
             }
             Ok(Some(loaded)) => {
-                *told = None;
+                *logged = None;
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(loaded);
                 tracing::info!(
                     "files of certificates have changed and were read again; new connections use them"
@@ -92,9 +92,9 @@ impl<C> Reloading<C> {
                 Refreshed::Replaced
             }
             Err(error) => {
-                if told.as_ref() != Some(&error) {
+                if logged.as_ref() != Some(&error) {
                     tracing::error!("{error}; the certificates that were read before stay in use");
-                    *told = Some(error.clone());
+                    *logged = Some(error.clone());
                 }
                 Refreshed::Kept(error)
             }

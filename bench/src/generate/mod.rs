@@ -101,12 +101,12 @@ impl Export {
     }
 }
 
-/// How many organizations are needed to reach `wanted`, if a record of each model counts as much as `weights`
+/// How many organizations are needed to reach `target`, if a record of each model counts as much as `weights`
 /// define.
-fn until(seed: u64, release: Release, wanted: f64, weights: &[f64; MODELS]) -> u64 {
+fn until(seed: u64, release: Release, target: f64, weights: &[f64; MODELS]) -> u64 {
     let mut total = 0.0;
     let mut index = 0;
-    while total < wanted {
+    while total < target {
         let counts = Counts::new(seed, release, index);
         total += Model::ALL
             .iter()
@@ -166,10 +166,10 @@ mod tests {
     fn extents_are_kept() {
         let (_, written) = bytes(1, Extent::Records(10_000));
         assert!(written.records >= 10_000);
-        for wanted in [5_000_000, 20_000_000] {
-            let (_, written) = bytes(3, Extent::Bytes(wanted));
-            let ratio = written.bytes as f64 / wanted as f64;
-            assert!((0.95..1.2).contains(&ratio), "{wanted}: {ratio}");
+        for target in [5_000_000, 20_000_000] {
+            let (_, written) = bytes(3, Extent::Bytes(target));
+            let ratio = written.bytes as f64 / target as f64;
+            assert!((0.95..1.2).contains(&ratio), "{target}: {ratio}");
         }
     }
 
@@ -189,8 +189,8 @@ mod tests {
                     "{record}"
                 );
             }
-            let wanted = Model::ALL.into_iter().filter(|model| release.has(*model));
-            assert_eq!(models, wanted.map(|model| release.name(model)).collect(), "{release:?}");
+            let target = Model::ALL.into_iter().filter(|model| release.has(*model));
+            assert_eq!(models, target.map(|model| release.name(model)).collect(), "{release:?}");
         }
     }
 }

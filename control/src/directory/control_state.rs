@@ -31,7 +31,7 @@ impl Directory {
     ///
     /// # Errors
     /// If the region has not registered, or there are too many ids.
-    pub async fn held(
+    pub async fn held_organizations(
         &self,
         region: &str,
         mut ids: Vec<i64>,
@@ -58,7 +58,7 @@ impl Directory {
         let renames = store::rename::pending(&self.db, &region, page.items.clone()).await?;
         let reservations = self.some_reservations(&region, &mut page).await?;
         let listed = store::directory::of(&self.db, &region, page.items).await?;
-        let mut held: BTreeMap<i64, HeldOrganization> = BTreeMap::new();
+        let mut by_id: BTreeMap<i64, HeldOrganization> = BTreeMap::new();
         let nothing = |organization_id| HeldOrganization {
             organization_id,
             reservations: Vec::new(),
@@ -68,22 +68,22 @@ impl Directory {
         };
         for reservation in reservations {
             let id = reservation.organization_id;
-            held.entry(id).or_insert_with(|| nothing(id)).reservations.push(reservation);
+            by_id.entry(id).or_insert_with(|| nothing(id)).reservations.push(reservation);
         }
         for organization in listed {
             let id = organization.organization_id;
-            held.entry(id).or_insert_with(|| nothing(id)).listed = Some(organization);
+            by_id.entry(id).or_insert_with(|| nothing(id)).listed = Some(organization);
         }
         // An organization that is being renamed also has a reservation.
         for (id, rename) in renames {
-            held.entry(id).or_insert_with(|| nothing(id)).rename = Some(rename);
+            by_id.entry(id).or_insert_with(|| nothing(id)).rename = Some(rename);
         }
         if let Some(product_db) = self.feeds.product_db() {
-            for (id, state) in product_db.state(&self.db, &region, held.keys().copied().collect()).await? {
-                held.entry(id).or_insert_with(|| nothing(id)).product = Some(state);
+            for (id, state) in product_db.state(&self.db, &region, by_id.keys().copied().collect()).await? {
+                by_id.entry(id).or_insert_with(|| nothing(id)).product = Some(state);
             }
         }
-        Ok(StoredState { page: Page { items: held.into_values().collect(), next: page.next }, feed_version })
+        Ok(StoredState { page: Page { items: by_id.into_values().collect(), next: page.next }, feed_version })
     }
 
     /// All reservations of the organizations of a page. If there are too many, shortens the page.

@@ -137,14 +137,14 @@ impl Directory {
         }
         let alone =
             |slug| WantedSlug { organization_id: 0, slug, name: String::new(), taken_in_region: false };
-        let wanted: Vec<WantedSlug> = slugs.into_iter().map(alone).chain(organizations).collect();
+        let requests: Vec<WantedSlug> = slugs.into_iter().map(alone).chain(organizations).collect();
         let mut ids_of_others = HashMap::new();
         if let Some(region) = region {
             let region = regions::registered(&self.db, "region", region).await?.name;
-            let ids: Vec<i64> = wanted.iter().map(|it| it.organization_id).filter(|id| *id > 0).collect();
+            let ids: Vec<i64> = requests.iter().map(|it| it.organization_id).filter(|id| *id > 0).collect();
             ids_of_others = transact!(Error, self.db, |tx| { ids::of_others(tx, &region, &ids).await? })?;
         }
-        let plans: Vec<_> = wanted.iter().map(|wanted| slug::plan(&wanted.slug, &wanted.name)).collect();
+        let plans: Vec<_> = requests.iter().map(|request| slug::plan(&request.slug, &request.name)).collect();
         let mut candidates: Vec<String> = plans
             .iter()
             .filter(|plan| matches!(plan.fit(), SlugForm::Exact | SlugForm::Normalized))
@@ -162,42 +162,42 @@ impl Directory {
         let in_product: HashMap<String, (bool, ResolvedOrganization)> =
             in_product.into_iter().map(|owner| (owner.slug.clone(), (false, owner))).collect();
         // What the product has reserved for the organization itself is not taken.
-        let owner = |wanted: &WantedSlug, slug: &str| {
+        let owner = |request: &WantedSlug, slug: &str| {
             let of_product =
-                in_product.get(slug).filter(|(_, it)| it.organization_id != wanted.organization_id);
+                in_product.get(slug).filter(|(_, it)| it.organization_id != request.organization_id);
             owners.get(slug).or(of_product)
         };
-        let mut given = HashSet::new();
-        let mut gets = vec![false; plans.len()];
+        let mut assigned = HashSet::new();
+        let mut is_free = vec![false; plans.len()];
         // In the order of a bulk creation: first the slugs that are valid unchanged, then the normalized ones.
         for round in [SlugForm::Exact, SlugForm::Normalized] {
-            for ((plan, wanted), gets) in plans.iter().zip(&wanted).zip(&mut gets) {
-                if plan.fit() == round && !wanted.taken_in_region && owner(wanted, plan.base()).is_none() {
-                    *gets = given.insert(plan.base());
+            for ((plan, request), is_free) in plans.iter().zip(&requests).zip(&mut is_free) {
+                if plan.fit() == round && !request.taken_in_region && owner(request, plan.base()).is_none() {
+                    *is_free = assigned.insert(plan.base());
                 }
             }
         }
-        let check = |((plan, wanted), gets): ((&Outcome<'_>, &WantedSlug), bool)| {
+        let check = |((plan, request), is_free): ((&Outcome<'_>, &WantedSlug), bool)| {
             let reason = match plan.fit() {
-                SlugForm::Exact if gets => SlugReason::Free,
-                SlugForm::Normalized if gets => SlugReason::Normalized,
+                SlugForm::Exact if is_free => SlugReason::Free,
+                SlugForm::Normalized if is_free => SlugReason::Normalized,
                 SlugForm::Exact | SlugForm::Normalized => SlugReason::Taken,
                 SlugForm::ReservedWord => SlugReason::ReservedWord,
                 SlugForm::Invalid => SlugReason::Invalid,
             };
             let candidate = plan.base().to_owned();
-            let taken_by = owner(wanted, plan.base()).filter(|_| reason == SlugReason::Taken);
+            let taken_by = owner(request, plan.base()).filter(|_| reason == SlugReason::Taken);
             SlugCheck {
-                slug: wanted.slug.clone(),
+                slug: request.slug.clone(),
                 reason,
-                would_become: if gets { candidate.clone() } else { slug::preview(&candidate) },
+                would_become: if is_free { candidate.clone() } else { slug::preview(&candidate) },
                 taken_by: taken_by.map(|(_, owner)| owner.clone()),
                 owner_is_public: taken_by.is_some_and(|(resolves, _)| *resolves),
-                id_taken_by: ids_of_others.get(&wanted.organization_id).cloned(),
+                id_taken_by: ids_of_others.get(&request.organization_id).cloned(),
                 candidate,
             }
         };
-        Ok(plans.iter().zip(&wanted).zip(gets).map(check).collect())
+        Ok(plans.iter().zip(&requests).zip(is_free).map(check).collect())
     }
 
     /// Stores what a region reports about its organizations now, and returns those that it refuses: organizations for

@@ -239,9 +239,9 @@ impl Feeds {
             }
             match store::versions(&self.0.db).await {
                 Ok(versions) => {
-                    self.0.versions.send_if_modified(|seen| {
-                        let new = *seen != versions;
-                        *seen = versions;
+                    self.0.versions.send_if_modified(|known_versions| {
+                        let new = *known_versions != versions;
+                        *known_versions = versions;
                         new
                     });
                     let _either = timeout(self.0.options.poll_interval, self.0.changed.notified()).await;
@@ -431,10 +431,11 @@ impl Reader {
             }
             let next = Instant::now() + heartbeat;
             let (region, at) = (self.region.as_str(), self.at);
-            let changed = versions.wait_for(|seen| seen.get(region).is_some_and(|version| *version > at));
-            let known = tokio::time::timeout_at(next, changed).await.ok().and_then(|seen| {
-                let seen = seen.ok()?;
-                seen.get(region).copied()
+            let changed = versions
+                .wait_for(|known_versions| known_versions.get(region).is_some_and(|version| *version > at));
+            let known = tokio::time::timeout_at(next, changed).await.ok().and_then(|known_versions| {
+                let known_versions = known_versions.ok()?;
+                known_versions.get(region).copied()
             });
             match known {
                 Some(known) => self.known = known,

@@ -18,7 +18,7 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use super::{convert::wanted, uuid};
+use super::{convert::wanted_slug, uuid};
 use crate::{
     Error,
     model::reservation::{self, SlugReason},
@@ -134,7 +134,7 @@ pub(super) async fn receive(
             }
             Some(Part::Batch(batch)) => {
                 sent.add(&batch.requests);
-                let organizations: Vec<_> = batch.requests.into_iter().map(wanted).collect();
+                let organizations: Vec<_> = batch.requests.into_iter().map(wanted_slug).collect();
                 parts.pace.organizations = parts.pace.organizations.saturating_add(organizations.len());
                 place.grow(&organizations)?;
                 incoming.add(organizations)?;

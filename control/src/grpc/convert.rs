@@ -7,7 +7,7 @@ use causeway_proto::{
 
 use crate::model::reservation::{self, Reservation, WantedSlug};
 
-pub(super) fn wanted(request: OrganizationSlugRequest) -> WantedSlug {
+pub(super) fn wanted_slug(request: OrganizationSlugRequest) -> WantedSlug {
     let OrganizationSlugRequest { organization_id, slug, name, taken_in_region } = request;
     WantedSlug { organization_id, slug, name, taken_in_region }
 }

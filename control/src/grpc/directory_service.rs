@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status};
 use super::{
     bound_caller,
     bulk_create::verdict,
-    convert::{encode, wanted},
+    convert::{encode, wanted_slug},
     filter, planning,
     status::reason,
 };
@@ -134,7 +134,7 @@ fn product(state: directory::ProductState) -> ProductState {
     }
 }
 
-fn held(organization: directory::HeldOrganization) -> HeldOrganization {
+fn held_organization(organization: directory::HeldOrganization) -> HeldOrganization {
     HeldOrganization {
         organization_id: organization.organization_id,
         reservations: organization.reservations.into_iter().map(encode).collect(),
@@ -181,14 +181,14 @@ impl DirectoryService for Handler {
             let field = format!("organizations[{index}].organization_id");
             return Err(Error::invalid(field, "must be 0 in a question for an import").into());
         }
-        let organizations = organizations.into_iter().map(wanted).collect();
+        let organizations = organizations.into_iter().map(wanted_slug).collect();
         let asked_by = filter(region);
         let checks = self.directory.check_all(slugs, organizations, asked_by.as_deref()).await?;
-        let told = |checked| match asked_by.as_deref() {
+        let answer = |checked| match asked_by.as_deref() {
             Some(region) if is_bound && import_id.is_empty() => compared(checked, region),
             _ => check(checked),
         };
-        Ok(Response::new(CheckSlugsResponse { checks: checks.into_iter().map(told).collect() }))
+        Ok(Response::new(CheckSlugsResponse { checks: checks.into_iter().map(answer).collect() }))
     }
 
     async fn report_organizations(
@@ -241,9 +241,9 @@ impl DirectoryService for Handler {
             // A comparison must not take the product's renames for differences. What is left is one.
             self.product_renames.product_is_followed().await;
         }
-        let found = self.directory.held(&region, organization_ids, &page_request).await?;
+        let found = self.directory.held_organizations(&region, organization_ids, &page_request).await?;
         let key = |item: &directory::HeldOrganization| item.organization_id;
-        let (organizations, next) = fitting(found.page.items, found.page.next, key, held);
+        let (organizations, next) = fitting(found.page.items, found.page.next, key, held_organization);
         Ok(Response::new(ListHeldOrganizationsResponse {
             organizations,
             next_page_token: list.token(next),

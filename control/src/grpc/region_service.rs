@@ -108,12 +108,12 @@ fn caller<T>(request: &Request<T>, role: Role) -> region::Caller {
     }
 }
 
-fn held(held: HeldIds) -> region::HeldIds {
+fn held_ids(ids: HeldIds) -> region::HeldIds {
     let range = |range: IdRange| region::IdRange { first: range.first_id, last: range.last_id };
     region::HeldIds {
-        model: held.model,
-        ranges: held.ranges.into_iter().map(range).collect(),
-        is_exact: held.exact,
+        model: ids.model,
+        ranges: ids.ranges.into_iter().map(range).collect(),
+        is_exact: ids.exact,
     }
 }
 
@@ -176,8 +176,8 @@ impl RegionService for Handler {
         let RegisterRegionRequest { name, address, instance_id, held_ids, product_name } =
             request.into_inner();
         let instance_id = uuid("instance_id", &instance_id)?;
-        let held = held_ids.into_iter().map(held).collect();
-        let registration = Registration { name, address, instance_id, product_name, held };
+        let held_ids = held_ids.into_iter().map(self::held_ids).collect();
+        let registration = Registration { name, address, instance_id, product_name, held_ids };
         let (region, conflicts) = self.regions.register_with_ids(registration, &caller).await?;
         Ok(Response::new(RegisterRegionResponse {
             region: Some(encode(region)),

@@ -27,7 +27,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     bound_caller, bulk_create, caller,
-    convert::{encode, kind, wanted},
+    convert::{encode, kind, wanted_slug},
     filter, uuid,
 };
 use crate::{
@@ -36,7 +36,7 @@ use crate::{
     model::{
         feed::FeedReservation,
         operation::{OperationFilter, OperationPosition, OperationSummary, Progress},
-        rename::{self, Refusal, WantedRename},
+        rename::{self, Refusal, RenameRequest},
         reservation::{self, ListFilter},
     },
     slug::{
@@ -260,7 +260,7 @@ impl SlugReservationService for Handler {
                 .filter(|wait| *wait <= MAX_RENAME_WAIT)
                 .ok_or_else(|| Error::invalid("wait", "must be 0 to 60 s"))?,
         };
-        let wanted = WantedRename {
+        let rename = RenameRequest {
             operation_id: uuid("operation_id", &request.operation_id)?,
             region: filter(request.region).or(own_region),
             organization_id: request.organization_id,
@@ -268,7 +268,7 @@ impl SlugReservationService for Handler {
             require_exact: request.require_exact,
             keep_alias: request.keep_alias,
         };
-        let rename = self.renames.update_organization_slug(&wanted, wait).await?;
+        let rename = self.renames.update_organization_slug(&rename, wait).await?;
         let state = match rename.state {
             rename::RenameState::Pending => RenameState::Pending,
             _ => RenameState::Confirmed,
@@ -325,7 +325,7 @@ impl SlugReservationService for Handler {
             request.into_inner();
         let operation_id = uuid("operation_id", &operation_id)?;
         let organization = organization.ok_or_else(|| Error::invalid("organization", "is missing"))?;
-        let slug = self.reservations.create(&region, operation_id, wanted(organization)).await?;
+        let slug = self.reservations.create(&region, operation_id, wanted_slug(organization)).await?;
         Ok(Response::new(CreateOrganizationSlugReservationResponse {
             slug: Some(bulk_create::resolved(slug)),
         }))

@@ -172,7 +172,7 @@ impl ControlImports {
         causeway_audit::about(Subject::import(request.import_id));
         regions::writing(&self.db, "region", &request.region).await?;
         let catalog = self.fitted.catalog_for(&request.model, &request.tables_fingerprint).await?;
-        let model = taken(&catalog, &request.model)?;
+        let model = importable(&catalog, &request.model)?;
         check_ordinals(&request)?;
         let digest = digest(&request);
         if let Some(answer) = self.answered(&request, model, &digest).await? {
@@ -219,7 +219,7 @@ impl ControlImports {
         values: Vec<String>,
     ) -> Result<Vec<(String, i64)>, Error> {
         let catalog = self.catalog().await?;
-        let model = taken(&catalog, model)?;
+        let model = importable(&catalog, model)?;
         let column = model
             .looked_up_columns()
             .filter_map(|column| model.columns.get(column))
@@ -343,7 +343,7 @@ pub(crate) fn writable<'c>(catalog: &'c Catalog, name: &str) -> Result<&'c Model
 }
 
 /// The same, if the database takes its records.
-fn taken<'c>(catalog: &'c Catalog, name: &str) -> Result<&'c Model, Error> {
+fn importable<'c>(catalog: &'c Catalog, name: &str) -> Result<&'c Model, Error> {
     let model = writable(catalog, name)?;
     if model.not_taken.is_none() {
         Ok(model)

@@ -58,7 +58,7 @@ pub struct Rename {
 
 /// A request to rename an organization.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WantedRename {
+pub struct RenameRequest {
     /// An id that the caller chooses.
     pub operation_id: Uuid,
     /// The region that the organization must belong to; `None` for any region.
@@ -73,7 +73,7 @@ pub struct WantedRename {
     pub keep_alias: bool,
 }
 
-impl WantedRename {
+impl RenameRequest {
     /// Whether `rename` is what this request asks for.
     pub(crate) fn is(&self, rename: &Rename) -> bool {
         self.organization_id == rename.organization_id

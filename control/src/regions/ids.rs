@@ -29,13 +29,13 @@ use crate::{
 const PAGE: i64 = 1_000;
 
 /// Refuses ranges that are too many, out of bounds, not ascending, or that overlap.
-pub(crate) fn check(index: usize, held: &HeldIds) -> Result<(), Error> {
+pub(crate) fn check(index: usize, held_ids: &HeldIds) -> Result<(), Error> {
     let field = || format!("held_ids[{index}].ranges");
-    if held.ranges.len() > MAX_ID_RANGES {
+    if held_ids.ranges.len() > MAX_ID_RANGES {
         return Err(Error::invalid(field(), format!("at most {MAX_ID_RANGES} of one model")));
     }
     let mut before = 0;
-    for range in &held.ranges {
+    for range in &held_ids.ranges {
         if range.first <= before || range.last < range.first || range.last > MAX_ID {
             return Err(Error::invalid(
                 field(),
@@ -51,9 +51,9 @@ pub(crate) fn check(index: usize, held: &HeldIds) -> Result<(), Error> {
 pub(crate) async fn store_held_ids(
     tx: &mut Tx,
     region: &str,
-    held: &HeldIds,
+    held_ids: &HeldIds,
 ) -> Result<Vec<IdConflict>, DbError> {
-    let HeldIds { model, ranges, is_exact } = held;
+    let HeldIds { model, ranges, is_exact } = held_ids;
     // Until this transaction ends, nobody else leases ids of the model.
     let counter = id_lease::lock_counter(tx, model).await?;
     let mut conflicts = Vec::new();
@@ -84,9 +84,9 @@ pub(crate) async fn store_held_ids(
         let mut after = (0, String::new());
         while conflicts.len() < MAX_CONFLICTS {
             let (last_id, other) = (after.0, after.1.as_str());
-            let held = store::held_by_others(tx, region, model, within, (last_id, other), PAGE).await?;
-            conflicts.extend(overlaps(ConflictKind::Held, &held));
-            match held.last() {
+            let held_ids = store::held_by_others(tx, region, model, within, (last_id, other), PAGE).await?;
+            conflicts.extend(overlaps(ConflictKind::Held, &held_ids));
+            match held_ids.last() {
                 Some((other, last)) => after = (last.last, other.clone()),
                 None => break,
             }

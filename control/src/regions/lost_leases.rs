@@ -23,17 +23,17 @@ pub(super) async fn put_back(
     tx: &mut Tx,
     env: &Environment,
     region: &str,
-    held: &HeldIds,
+    held_ids: &HeldIds,
 ) -> Result<(), DbError> {
-    if !held.is_exact || held.ranges.is_empty() {
+    if !held_ids.is_exact || held_ids.ranges.is_empty() {
         return Ok(());
     }
-    for lost in era::lost_ids(tx, &held.model).await? {
+    for lost in era::lost_ids(tx, &held_ids.model).await? {
         let inside = |range: &IdRange| {
             let part = IdRange { first: range.first.max(lost.first), last: range.last.min(lost.last) };
             (part.first <= part.last).then_some(part)
         };
-        let wanted: Vec<IdRange> = held.ranges.iter().filter_map(inside).collect();
+        let wanted: Vec<IdRange> = held_ids.ranges.iter().filter_map(inside).collect();
         if wanted.is_empty() {
             continue;
         }
@@ -41,7 +41,7 @@ pub(super) async fn put_back(
         let mut blocks: Vec<IdRange> = Vec::new();
         loop {
             let after = blocks.last().map_or(0, |block| block.first);
-            let page = era::blocks(tx, &held.model, lost, after, PAGE).await?;
+            let page = era::blocks(tx, &held_ids.model, lost, after, PAGE).await?;
             let is_last = page.len() < usize::try_from(PAGE).unwrap_or(usize::MAX);
             blocks.extend(page);
             if is_last {
@@ -49,12 +49,12 @@ pub(super) async fn put_back(
             }
         }
         let mut missing = without(&wanted, &blocks);
-        missing = without(&missing, &held_by_others(tx, region, &held.model, &missing).await?);
-        if held.model == ORGANIZATION {
+        missing = without(&missing, &held_by_others(tx, region, &held_ids.model, &missing).await?);
+        if held_ids.model == ORGANIZATION {
             missing = without(&missing, &reserved_by_others(tx, region, &missing).await?);
         }
         let missing: Vec<_> = missing.into_iter().map(|range| (env.uuid(), range)).collect();
-        era::put_leases_back(tx, region, &held.model, &missing, env.now()).await?;
+        era::put_leases_back(tx, region, &held_ids.model, &missing, env.now()).await?;
     }
     Ok(())
 }

@@ -53,7 +53,7 @@ pub struct Registration {
     /// What the product calls it; empty if that is its name.
     pub product_name: String,
     /// Which ids its tables have, for each model with leased ids that it reports.
-    pub held: Vec<HeldIds>,
+    pub held_ids: Vec<HeldIds>,
 }
 
 /// Returns `name` if it is a valid name of a region.
@@ -151,7 +151,7 @@ impl Regions {
             address: address.to_owned(),
             instance_id,
             product_name: String::new(),
-            held: Vec::new(),
+            held_ids: Vec::new(),
         };
         let (region, _) = self.register_with_ids(registration, &Caller::default()).await?;
         region.registered.ok_or_else(|| Error::RegionNotRegistered { region: name.to_owned() })
@@ -170,7 +170,7 @@ impl Regions {
         registration: Registration,
         caller: &Caller,
     ) -> Result<(KnownRegion, Vec<IdConflict>), Error> {
-        let Registration { name, address, instance_id, product_name, mut held } = registration;
+        let Registration { name, address, instance_id, product_name, mut held_ids } = registration;
         let subject = causeway_audit::about(Subject::region(&name));
         let name = valid_name("name", &name)?;
         if !is_valid_address(&address) {
@@ -182,17 +182,18 @@ impl Regions {
             ));
         }
         validate::text(|| "product_name".to_owned(), &product_name, MAX_PRODUCT_NAME_BYTES)?;
-        for (index, held) in held.iter_mut().enumerate() {
-            let Some(model) = self.catalog.model(&held.model).filter(|model| model.leases_ids()) else {
+        for (index, ids_of_model) in held_ids.iter_mut().enumerate() {
+            let Some(model) = self.catalog.model(&ids_of_model.model).filter(|model| model.leases_ids())
+            else {
                 let field = format!("held_ids[{index}].model");
                 return Err(Error::invalid(field, "is not one whose ids are leased"));
             };
-            held.model.clone_from(&model.name);
-            ids::check(index, held)?;
+            ids_of_model.model.clone_from(&model.name);
+            ids::check(index, ids_of_model)?;
         }
         // Every registration locks the counters in the same order.
-        held.sort_by(|one, other| one.model.cmp(&other.model));
-        if held.windows(2).any(|pair| pair[0].model == pair[1].model) {
+        held_ids.sort_by(|one, other| one.model.cmp(&other.model));
+        if held_ids.windows(2).any(|pair| pair[0].model == pair[1].model) {
             return Err(Error::invalid("held_ids", "names a model twice"));
         }
         let now = self.env.now();
@@ -214,9 +215,9 @@ impl Regions {
             }
             store::feed::begin(tx, name).await?;
             let mut conflicts = Vec::new();
-            for held in &held {
-                conflicts.extend(ids::store_held_ids(tx, name, held).await?);
-                lost_leases::put_back(tx, &self.env, name, held).await?;
+            for ids_of_model in &held_ids {
+                conflicts.extend(ids::store_held_ids(tx, name, ids_of_model).await?);
+                lost_leases::put_back(tx, &self.env, name, ids_of_model).await?;
             }
             let region = store::region::get_in(tx, name).await?;
             (region.ok_or_else(|| Error::RegionNotFound { region: name.to_owned() })?, conflicts)

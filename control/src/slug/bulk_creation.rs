@@ -13,7 +13,7 @@ use causeway_silo::{
 use chrono::{DateTime, Utc};
 
 use super::{
-    operation::{GivenSlug, Incoming, Rounds, SlugOperation},
+    operation::{ChosenSlug, Incoming, Rounds, SlugOperation},
     reservations::{SlugReservations, locked, refuse_conflict},
 };
 use crate::{
@@ -37,7 +37,7 @@ enum OperationProgress {
     /// Its former reservations must be freed first.
     Withdrawing,
     /// It was answered before. `found` leaves the slugs empty; callers that need them read the stored answer.
-    Answered(Vec<GivenSlug>),
+    Answered(Vec<ChosenSlug>),
 }
 
 /// The result of one part of an operation.
@@ -64,13 +64,13 @@ impl SlugReservations {
         let now = self.env.now();
         let mut restarts = 0;
         let mut clashes = 0;
-        let given = loop {
+        let chosen = loop {
             let at_once = operation.len() <= self.feeds.options().changes_a_transaction && restarts == 0;
             let outcome = match at_once {
                 true => self.create_at_once(&operation, now).await,
                 false => self.create_in_parts(&operation, now).await,
             };
-            let given = match outcome {
+            let chosen = match outcome {
                 // Another region reserved a slug for one of the organizations after the check. The next check finds
                 // that, and returns the proper error.
                 Err(error) if is_unique(&error) && clashes < MAX_RESTARTS => {
@@ -80,8 +80,8 @@ impl SlugReservations {
                 }
                 outcome => outcome?,
             };
-            match given {
-                Some(given) => break given,
+            match chosen {
+                Some(chosen) => break chosen,
                 None if restarts < MAX_RESTARTS => {
                     restarts += 1;
                     self.withdraw(operation.key(), now).await?;
@@ -93,7 +93,7 @@ impl SlugReservations {
             }
         };
         self.env.failpoint("control.bulk_create.committed").await?;
-        Ok(operation.answers(given))
+        Ok(operation.answers(chosen))
     }
 
     /// Does all of it in one transaction. `None` if something must be withdrawn first, or if the operation was begun in
@@ -102,7 +102,7 @@ impl SlugReservations {
         &self,
         operation: &SlugOperation,
         now: DateTime<Utc>,
-    ) -> Result<Option<Vec<GivenSlug>>, Error> {
+    ) -> Result<Option<Vec<ChosenSlug>>, Error> {
         let key = operation.key();
         let outcome = transact!(Error, self.feeds.of(key.region), |feed| {
             let size = count(operation.len())?;
@@ -115,13 +115,13 @@ impl SlugReservations {
                     rounds.record_winners(store::take_free(feed, key.operation_id, candidates, now).await?);
                 }
                 let suffix_rounds = rounds.suffix_rounds();
-                let mut given = rounds.finish();
-                let owners = store::owners(feed, operation.taken(&given)).await?;
-                operation.note_owners(&mut given, &owners);
-                operations::store_answer(feed, key.operation_id, 0, operation.kept(&given)?).await?;
+                let mut chosen = rounds.finish();
+                let owners = store::owners(feed, operation.taken(&chosen)).await?;
+                operation.note_owners(&mut chosen, &owners);
+                operations::store_answer(feed, key.operation_id, 0, operation.to_stored(&chosen)?).await?;
                 causeway_audit::append(feed, &Subject::operation(key.operation_id), now).await?;
                 self.env.failpoint("control.bulk_create.prepared").await?;
-                Some((given, Some(suffix_rounds)))
+                Some((chosen, Some(suffix_rounds)))
             } else {
                 let before = locked(operations::lock(feed, key.operation_id).await?, key)?;
                 match found(operation, &before)? {
@@ -129,8 +129,8 @@ impl SlugReservations {
                     // Another control, or this one before a restart, began it in smaller parts. It continues in parts.
                     OperationProgress::Open => None,
                     OperationProgress::Answered(_) => {
-                        let kept =
-                            operation.given(&operations::stored_answer(feed, key.operation_id).await?)?;
+                        let kept = operation
+                            .from_stored(&operations::stored_answer(feed, key.operation_id).await?)?;
                         // Older releases of Causeway stored no answers. The region must ask under another id.
                         let kept = kept.ok_or(Error::OperationReleased { operation_id: key.operation_id })?;
                         Some((kept, None))
@@ -138,19 +138,19 @@ impl SlugReservations {
                 }
             }
         })?;
-        Ok(outcome.map(|(given, picked)| {
+        Ok(outcome.map(|(chosen, picked)| {
             if let Some(suffix_rounds) = picked {
-                self.count(operation, &given, suffix_rounds);
+                self.count(operation, &chosen, suffix_rounds);
             }
-            given
+            chosen
         }))
     }
 
     /// Counts a bulk creation that has picked all slugs, for the metrics.
-    fn count(&self, operation: &SlugOperation, given: &[GivenSlug], suffix_rounds: u32) {
+    fn count(&self, operation: &SlugOperation, chosen: &[ChosenSlug], suffix_rounds: u32) {
         self.metrics.picked(suffix_rounds);
-        for (reason, count) in operation.reasons(given) {
-            self.metrics.given(reason.into(), count);
+        for (reason, count) in operation.reasons(chosen) {
+            self.metrics.slugs_given(reason.into(), count);
         }
     }
 
@@ -160,7 +160,7 @@ impl SlugReservations {
         &self,
         operation: &SlugOperation,
         now: DateTime<Utc>,
-    ) -> Result<Option<Vec<GivenSlug>>, Error> {
+    ) -> Result<Option<Vec<ChosenSlug>>, Error> {
         let key = operation.key();
         let most = self.feeds.changes_a_transaction();
         let at_once = self.feeds.options().changes_a_transaction;
@@ -184,8 +184,8 @@ impl SlugReservations {
                 let before = locked(operations::lock(feed, key.operation_id).await?, key)?;
                 let found = match found(operation, &before)? {
                     OperationProgress::Answered(_) => {
-                        let kept =
-                            operation.given(&operations::stored_answer(feed, key.operation_id).await?)?;
+                        let kept = operation
+                            .from_stored(&operations::stored_answer(feed, key.operation_id).await?)?;
                         OperationProgress::Answered(
                             kept.ok_or(Error::OperationReleased { operation_id: key.operation_id })?,
                         )
@@ -196,14 +196,14 @@ impl SlugReservations {
             }
         })?;
         match where_it_is {
-            OperationProgress::Answered(given) => return Ok(Some(given)),
+            OperationProgress::Answered(chosen) => return Ok(Some(chosen)),
             OperationProgress::Withdrawing => return Ok(None),
             OperationProgress::Open => {}
         }
         let mut rounds = Rounds::new(operation);
         let mut after = 0;
         loop {
-            let before = store::given(&self.db, key, after, most).await?;
+            let before = store::slugs_of_operation(&self.db, key, after, most).await?;
             let Some((last, _)) = before.last() else { break };
             after = *last;
             rounds.record_winners(before);
@@ -224,8 +224,8 @@ impl SlugReservations {
         }
         let suffix_rounds = rounds.suffix_rounds();
         let kept = self.keep(operation, begun, rounds.finish(), now).await?;
-        if let Some(given) = &kept {
-            self.count(operation, given, suffix_rounds);
+        if let Some(chosen) = &kept {
+            self.count(operation, chosen, suffix_rounds);
         }
         Ok(kept)
     }
@@ -283,17 +283,17 @@ impl SlugReservations {
         &self,
         operation: &SlugOperation,
         begun: DateTime<Utc>,
-        mut given: Vec<GivenSlug>,
+        mut chosen: Vec<ChosenSlug>,
         now: DateTime<Utc>,
-    ) -> Result<Option<Vec<GivenSlug>>, Error> {
+    ) -> Result<Option<Vec<ChosenSlug>>, Error> {
         let key = operation.key();
         let at_once = self.feeds.options().changes_a_transaction;
         let mut owners = std::collections::HashMap::new();
-        for slugs in operation.taken(&given).chunks(at_once) {
+        for slugs in operation.taken(&chosen).chunks(at_once) {
             owners.extend(store::owners_now(&self.db, self.feeds.product_db(), slugs.to_vec()).await?);
         }
-        operation.note_owners(&mut given, &owners);
-        for (number, part) in (0..).zip(operation.kept(&given)?) {
+        operation.note_owners(&mut chosen, &owners);
+        for (number, part) in (0..).zip(operation.to_stored(&chosen)?) {
             transact!(Error, self.feeds.of(key.region), |feed| {
                 let before = locked(operations::lock(feed, key.operation_id).await?, key)?;
                 if before.created_at == begun && matches!(found(operation, &before)?, OperationProgress::Open)
@@ -318,7 +318,7 @@ impl SlugReservations {
             self.env.failpoint("control.bulk_create.prepared").await?;
             kept
         })?;
-        operation.given(&kept).map_err(Into::into)
+        operation.from_stored(&kept).map_err(Into::into)
     }
 
     /// Frees in parts what an operation without an answer has reserved, then deletes the operation.

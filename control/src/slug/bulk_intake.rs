@@ -35,15 +35,15 @@ impl Default for Options {
 }
 
 #[derive(Debug, Default, Clone, Copy)]
-struct Held {
+struct Usage {
     calls: usize,
     bytes: usize,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    all: Held,
-    of: HashMap<String, Held>,
+    all: Usage,
+    of: HashMap<String, Usage>,
 }
 
 /// The places for bulk creations. Cheap to clone.
@@ -95,11 +95,11 @@ impl BulkIntake {
         if state.all.calls >= of_all {
             return Err(Error::TooManyBulkCreations { limit: of_all, of: "control" });
         }
-        let held = state.of.entry(region.to_owned()).or_default();
-        if held.calls >= of_region {
+        let usage = state.of.entry(region.to_owned()).or_default();
+        if usage.calls >= of_region {
             return Err(Error::TooManyBulkCreations { limit: of_region, of: "region" });
         }
-        held.calls += 1;
+        usage.calls += 1;
         state.all.calls += 1;
         Ok(IntakeSlot { intake: self.clone(), region: region.to_owned(), bytes: 0 })
     }
@@ -149,10 +149,10 @@ impl Drop for IntakeSlot {
         let mut state = self.intake.state();
         state.all.calls -= 1;
         state.all.bytes -= self.bytes;
-        if let Some(held) = state.of.get_mut(&self.region) {
-            held.calls -= 1;
-            held.bytes -= self.bytes;
-            if held.calls == 0 {
+        if let Some(usage) = state.of.get_mut(&self.region) {
+            usage.calls -= 1;
+            usage.bytes -= self.bytes;
+            if usage.calls == 0 {
                 state.of.remove(&self.region);
             }
         }
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_never_fit_is_told_apart_from_what_does_not_fit_now() {
+    fn what_would_never_fit_is_distinguished_from_what_does_not_fit_now() {
         let intake = intake(8, 10 * ORGANIZATION);
         let mut us = intake.enter("us").expect("a place");
         let refused = us.grow(&organizations(6)).expect_err("it is more than half");

@@ -38,8 +38,8 @@ pub struct Incoming {
 #[derive(Debug)]
 struct SlugRequest {
     organization_id: i64,
-    wanted: Box<str>,
-    /// Its slug without a suffix; `None` if that is `wanted`, unchanged.
+    wanted_slug: Box<str>,
+    /// Its slug without a suffix; `None` if that is `wanted_slug`, unchanged.
     base: Option<Box<str>>,
     fit: SlugForm,
     /// Whether an organization of the region that control does not know already has the base.
@@ -50,7 +50,7 @@ struct SlugRequest {
 
 impl SlugRequest {
     fn base(&self) -> &str {
-        self.base.as_deref().unwrap_or(&self.wanted)
+        self.base.as_deref().unwrap_or(&self.wanted_slug)
     }
 
     /// Whether it tries its base, without a suffix, in this round.
@@ -77,7 +77,7 @@ impl SlugRequest {
 
 /// The slug that one organization got.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct GivenSlug {
+pub(crate) struct ChosenSlug {
     /// Empty as long as the organization has no slug.
     pub(crate) slug: Box<str>,
     /// The owner of the slug that it could not get, if control knows one.
@@ -129,25 +129,32 @@ impl Incoming {
 
 fn slug_request(index: usize, request: WantedSlug) -> Result<SlugRequest, Error> {
     let field = |name| format!("batch.requests[{index}].{name}");
-    let WantedSlug { organization_id, slug: wanted, name, taken_in_region } = request;
+    let WantedSlug { organization_id, slug: wanted_slug, name, taken_in_region } = request;
     if !(1..=MAX_ID).contains(&organization_id) {
         return Err(Error::invalid(field("organization_id"), "must be above 0 and below 2^53"));
     }
-    validate::text(|| field("slug"), &wanted, MAX_TEXT_BYTES)?;
+    validate::text(|| field("slug"), &wanted_slug, MAX_TEXT_BYTES)?;
     validate::text(|| field("name"), &name, MAX_TEXT_BYTES)?;
     let mut digest = Sha256::new();
     digest.update(organization_id.to_be_bytes());
     // No text contains a zero byte, so a zero byte can end it.
-    for text in [&wanted, &name] {
+    for text in [&wanted_slug, &name] {
         digest.update(text);
         digest.update([0]);
     }
     digest.update([u8::from(taken_in_region)]);
-    let plan = slug::plan(&wanted, &name);
+    let plan = slug::plan(&wanted_slug, &name);
     let fit = plan.fit();
     let base = (fit != SlugForm::Exact).then(|| plan.base().into());
-    let wanted = wanted.into_boxed_str();
-    Ok(SlugRequest { organization_id, wanted, base, fit, taken_in_region, digest: digest.finalize().into() })
+    let wanted_slug = wanted_slug.into_boxed_str();
+    Ok(SlugRequest {
+        organization_id,
+        wanted_slug,
+        base,
+        fit,
+        taken_in_region,
+        digest: digest.finalize().into(),
+    })
 }
 
 /// A complete operation. Its organizations are sorted by id.
@@ -179,21 +186,21 @@ impl SlugOperation {
     }
 
     /// How many organizations got their slug for each reason.
-    pub(crate) fn reasons(&self, given: &[GivenSlug]) -> BTreeMap<SlugReason, u64> {
+    pub(crate) fn reasons(&self, chosen: &[ChosenSlug]) -> BTreeMap<SlugReason, u64> {
         let mut counts = BTreeMap::new();
-        for (request, given) in self.requests.iter().zip(given) {
-            *counts.entry(request.reason(&given.slug)).or_default() += 1;
+        for (request, chosen) in self.requests.iter().zip(chosen) {
+            *counts.entry(request.reason(&chosen.slug)).or_default() += 1;
         }
         counts
     }
 
     /// The slugs that organizations could not get because others have them. Each slug once.
-    pub(crate) fn taken(&self, given: &[GivenSlug]) -> Vec<String> {
+    pub(crate) fn taken(&self, chosen: &[ChosenSlug]) -> Vec<String> {
         let mut taken: Vec<String> = self
             .requests
             .iter()
-            .zip(given)
-            .filter(|(request, given)| request.reason(&given.slug) == SlugReason::Taken)
+            .zip(chosen)
+            .filter(|(request, chosen)| request.reason(&chosen.slug) == SlugReason::Taken)
             .map(|(request, _)| request.base().to_owned())
             .collect();
         taken.sort_unstable();
@@ -202,63 +209,63 @@ impl SlugOperation {
     }
 
     /// Records who has the slugs that were [`taken`](Self::taken).
-    pub(crate) fn note_owners(&self, given: &mut [GivenSlug], owners: &HashMap<String, Owner>) {
-        for (request, given) in self.requests.iter().zip(given) {
-            if request.reason(&given.slug) == SlugReason::Taken {
-                given.taken_by = owners.get(request.base()).cloned().map(Box::new);
+    pub(crate) fn note_owners(&self, chosen: &mut [ChosenSlug], owners: &HashMap<String, Owner>) {
+        for (request, chosen) in self.requests.iter().zip(chosen) {
+            if request.reason(&chosen.slug) == SlugReason::Taken {
+                chosen.taken_by = owners.get(request.base()).cloned().map(Box::new);
             }
         }
     }
 
-    /// The answer as the database stores it: JSON, in parts of [`ANSWER_PART`] organizations. A slug that was given as
+    /// The answer as the database stores it: JSON, in parts of [`ANSWER_PART`] organizations. A slug that was chosen as
     /// wanted, as nearly all are, is stored as `null`.
-    pub(crate) fn kept(&self, given: &[GivenSlug]) -> Result<Vec<String>, DbError> {
-        let kept = |(request, given): (&SlugRequest, &GivenSlug)| {
-            let as_wanted = given.slug == request.wanted;
-            let owner = given.taken_by.as_deref();
-            (!as_wanted).then(|| {
-                StoredAnswer(given.slug.clone(), owner.map(|it| (it.region.clone(), it.organization_id)))
+    pub(crate) fn to_stored(&self, chosen: &[ChosenSlug]) -> Result<Vec<String>, DbError> {
+        let stored = |(request, chosen): (&SlugRequest, &ChosenSlug)| {
+            let is_unchanged = chosen.slug == request.wanted_slug;
+            let owner = chosen.taken_by.as_deref();
+            (!is_unchanged).then(|| {
+                StoredAnswer(chosen.slug.clone(), owner.map(|it| (it.region.clone(), it.organization_id)))
             })
         };
-        let all: Vec<Option<StoredAnswer>> = self.requests.iter().zip(given).map(kept).collect();
+        let all: Vec<Option<StoredAnswer>> = self.requests.iter().zip(chosen).map(stored).collect();
         let text = |part: &[Option<StoredAnswer>]| {
-            serde_json::to_string(part).map_err(|_| DbError::inconsistent("an answer cannot be kept"))
+            serde_json::to_string(part).map_err(|_| DbError::inconsistent("an answer cannot be stored"))
         };
         all.chunks(ANSWER_PART).map(text).collect()
     }
 
-    /// Restores the given slugs from a stored answer, see [`kept`](Self::kept). `None` if it is not complete.
-    pub(crate) fn given(&self, parts: &[String]) -> Result<Option<Vec<GivenSlug>>, DbError> {
-        let mut kept: Vec<Option<StoredAnswer>> = Vec::with_capacity(self.requests.len());
+    /// Restores the chosen slugs from a stored answer, see [`to_stored`](Self::to_stored). `None` if it is not complete.
+    pub(crate) fn from_stored(&self, parts: &[String]) -> Result<Option<Vec<ChosenSlug>>, DbError> {
+        let mut stored: Vec<Option<StoredAnswer>> = Vec::with_capacity(self.requests.len());
         for part in parts {
             let part: Vec<Option<StoredAnswer>> = serde_json::from_str(part)
                 .map_err(|_| DbError::inconsistent("the answer of a slug operation cannot be read"))?;
-            kept.extend(part);
+            stored.extend(part);
         }
-        if kept.len() != self.requests.len() {
+        if stored.len() != self.requests.len() {
             return Ok(None);
         }
-        let given = |(request, kept): (&SlugRequest, Option<StoredAnswer>)| {
-            let Some(StoredAnswer(slug, owner)) = kept else {
-                return GivenSlug { slug: request.wanted.clone(), taken_by: None };
+        let restored = |(request, stored): (&SlugRequest, Option<StoredAnswer>)| {
+            let Some(StoredAnswer(slug, owner)) = stored else {
+                return ChosenSlug { slug: request.wanted_slug.clone(), taken_by: None };
             };
             let owner = owner.map(|(region, organization_id)| Box::new(Owner { region, organization_id }));
-            GivenSlug { slug, taken_by: owner }
+            ChosenSlug { slug, taken_by: owner }
         };
-        Ok(Some(self.requests.iter().zip(kept).map(given).collect()))
+        Ok(Some(self.requests.iter().zip(stored).map(restored).collect()))
     }
 
     /// The answer: one slug for each organization, sorted by organization id.
-    pub(crate) fn answers(self, given: Vec<GivenSlug>) -> Vec<ResolvedSlug> {
-        let answer = |(request, given): (SlugRequest, GivenSlug)| ResolvedSlug {
+    pub(crate) fn answers(self, chosen: Vec<ChosenSlug>) -> Vec<ResolvedSlug> {
+        let answer = |(request, chosen): (SlugRequest, ChosenSlug)| ResolvedSlug {
             organization_id: request.organization_id,
-            reason: request.reason(&given.slug),
+            reason: request.reason(&chosen.slug),
             candidate: request.base().to_owned(),
-            wanted_slug: request.wanted.into_string(),
-            slug: given.slug.into_string(),
-            taken_by: given.taken_by.map(|owner| *owner),
+            wanted_slug: request.wanted_slug.into_string(),
+            slug: chosen.slug.into_string(),
+            taken_by: chosen.taken_by.map(|owner| *owner),
         };
-        self.requests.into_iter().zip(given).map(answer).collect()
+        self.requests.into_iter().zip(chosen).map(answer).collect()
     }
 }
 
@@ -277,7 +284,7 @@ struct StoredAnswer(Box<str>, Option<(String, i64)>);
 pub(crate) struct Rounds<'a> {
     operation: &'a SlugOperation,
     /// The slug of each organization; empty as long as it has none.
-    given: Vec<GivenSlug>,
+    chosen: Vec<ChosenSlug>,
     /// The indexes of the organizations without a slug.
     open: Vec<usize>,
     number: usize,
@@ -286,7 +293,7 @@ pub(crate) struct Rounds<'a> {
 impl<'a> Rounds<'a> {
     pub(crate) fn new(operation: &'a SlugOperation) -> Self {
         let count = operation.requests.len();
-        Self { operation, given: vec![GivenSlug::default(); count], open: (0..count).collect(), number: 0 }
+        Self { operation, chosen: vec![ChosenSlug::default(); count], open: (0..count).collect(), number: 0 }
     }
 
     /// The candidates of the next round, sorted by slug, each slug for one organization only; `None` when every
@@ -313,7 +320,7 @@ impl<'a> Rounds<'a> {
             let request = &self.operation.requests[index];
             candidates.organization_ids.push(request.organization_id);
             candidates.slugs.push(slug);
-            candidates.wanted_slugs.push(request.wanted.to_string());
+            candidates.wanted_slugs.push(request.wanted_slug.to_string());
         }
         Ok(Some(candidates))
     }
@@ -340,11 +347,11 @@ impl<'a> Rounds<'a> {
             if let Ok(index) =
                 requests.binary_search_by_key(&organization_id, |request| request.organization_id)
             {
-                self.given[index].slug = slug.into_boxed_str();
+                self.chosen[index].slug = slug.into_boxed_str();
             }
         }
-        let given = &self.given;
-        self.open.retain(|index| given[*index].slug.is_empty());
+        let chosen = &self.chosen;
+        self.open.retain(|index| chosen[*index].slug.is_empty());
     }
 
     /// How many rounds with a suffix there were.
@@ -353,8 +360,8 @@ impl<'a> Rounds<'a> {
     }
 
     /// The slug of each organization, in the order of their ids.
-    pub(crate) fn finish(self) -> Vec<GivenSlug> {
-        self.given
+    pub(crate) fn finish(self) -> Vec<ChosenSlug> {
+        self.chosen
     }
 }
 
@@ -364,7 +371,7 @@ mod tests {
 
     use super::*;
 
-    fn wanted(organization_id: i64, slug: &str) -> WantedSlug {
+    fn wanted_slug(organization_id: i64, slug: &str) -> WantedSlug {
         WantedSlug { organization_id, slug: slug.to_owned(), name: String::new(), taken_in_region: false }
     }
 
@@ -379,14 +386,14 @@ mod tests {
     #[test]
     fn the_digest_is_of_the_content_and_not_of_its_order() {
         let digest = |batches| operation(batches).expect("well formed").digest();
-        let one = digest(vec![vec![wanted(1, "a"), wanted(2, "b")]]);
-        assert_eq!(one, digest(vec![vec![wanted(2, "b")], vec![wanted(1, "a")]]));
-        assert_ne!(one, digest(vec![vec![wanted(1, "b"), wanted(2, "a")]]));
-        assert_ne!(one, digest(vec![vec![wanted(1, "a")]]));
-        let named = WantedSlug { name: "b".to_owned(), ..wanted(1, "") };
-        assert_ne!(digest(vec![vec![named]]), digest(vec![vec![wanted(1, "b")]]));
-        let taken = WantedSlug { taken_in_region: true, ..wanted(1, "a") };
-        assert_ne!(digest(vec![vec![taken]]), digest(vec![vec![wanted(1, "a")]]));
+        let one = digest(vec![vec![wanted_slug(1, "a"), wanted_slug(2, "b")]]);
+        assert_eq!(one, digest(vec![vec![wanted_slug(2, "b")], vec![wanted_slug(1, "a")]]));
+        assert_ne!(one, digest(vec![vec![wanted_slug(1, "b"), wanted_slug(2, "a")]]));
+        assert_ne!(one, digest(vec![vec![wanted_slug(1, "a")]]));
+        let named = WantedSlug { name: "b".to_owned(), ..wanted_slug(1, "") };
+        assert_ne!(digest(vec![vec![named]]), digest(vec![vec![wanted_slug(1, "b")]]));
+        let taken = WantedSlug { taken_in_region: true, ..wanted_slug(1, "a") };
+        assert_ne!(digest(vec![vec![taken]]), digest(vec![vec![wanted_slug(1, "a")]]));
     }
 
     #[test]
@@ -395,19 +402,19 @@ mod tests {
             Err(Error::InvalidArgument { field, .. }) => field,
             other => panic!("{other:?}"),
         };
-        assert_eq!(field(operation(vec![vec![wanted(0, "a")]])), "batch.requests[0].organization_id");
+        assert_eq!(field(operation(vec![vec![wanted_slug(0, "a")]])), "batch.requests[0].organization_id");
         assert_eq!(
-            field(operation(vec![vec![wanted(MAX_ID + 1, "a")]])),
+            field(operation(vec![vec![wanted_slug(MAX_ID + 1, "a")]])),
             "batch.requests[0].organization_id"
         );
-        let long = wanted(2, &"a".repeat(256));
-        assert_eq!(field(operation(vec![vec![wanted(1, "a"), long]])), "batch.requests[1].slug");
-        assert_eq!(field(operation(vec![vec![wanted(1, "a\0")]])), "batch.requests[0].slug");
-        let twice = operation(vec![vec![wanted(1, "a")], vec![wanted(1, "b")]]);
+        let long = wanted_slug(2, &"a".repeat(256));
+        assert_eq!(field(operation(vec![vec![wanted_slug(1, "a"), long]])), "batch.requests[1].slug");
+        assert_eq!(field(operation(vec![vec![wanted_slug(1, "a\0")]])), "batch.requests[0].slug");
+        let twice = operation(vec![vec![wanted_slug(1, "a")], vec![wanted_slug(1, "b")]]);
         assert_eq!(field(twice), "batch.requests.organization_id");
-        let batch = |first| (first..first + 10_000).map(|id| wanted(id, "a")).collect::<Vec<_>>();
+        let batch = |first| (first..first + 10_000).map(|id| wanted_slug(id, "a")).collect::<Vec<_>>();
         let mut too_large = batch(1);
-        too_large.push(wanted(10_001, "a"));
+        too_large.push(wanted_slug(10_001, "a"));
         assert_eq!(field(operation(vec![too_large])), "batch.requests");
         let too_many = (0..101).map(|number| batch(1 + number * 10_000)).collect();
         assert!(matches!(operation(too_many), Err(Error::TooManySlugs { .. })));
@@ -417,7 +424,7 @@ mod tests {
     fn the_first_of_several_tries_the_slug_and_the_others_a_suffix() {
         let env = Environment::fixed(DateTime::UNIX_EPOCH, 1);
         let requests = [(4, "acme"), (3, "acme"), (2, "Acme"), (1, "settings")];
-        let batch = requests.map(|(id, slug)| wanted(id, slug)).to_vec();
+        let batch = requests.map(|(id, slug)| wanted_slug(id, slug)).to_vec();
         let operation = operation(vec![batch]).expect("well formed");
         let mut rounds = Rounds::new(&operation);
         let first = rounds.next(&env).expect("few rounds").expect("nobody has one");
@@ -443,7 +450,7 @@ mod tests {
         rounds.record_winners(vec![(1, third.slugs[0].clone())]);
         assert!(rounds.next(&env).expect("few rounds").is_none());
         assert_eq!(rounds.suffix_rounds(), 2);
-        let slugs: Vec<Box<str>> = rounds.finish().into_iter().map(|given| given.slug).collect();
+        let slugs: Vec<Box<str>> = rounds.finish().into_iter().map(|chosen| chosen.slug).collect();
         assert!(slugs[0].starts_with("settings-"), "{slugs:?}");
         assert_eq!(
             slugs.iter().skip(1).map(AsRef::as_ref).collect::<Vec<_>>(),
@@ -454,26 +461,31 @@ mod tests {
     #[test]
     fn an_answer_that_was_kept_is_the_same_answer() {
         let operation = || {
-            let twenty_thousand = (10..20_010).map(|id| wanted(id, &format!("free-{id}")));
-            let others = [wanted(1, "acme"), wanted(2, "Acme"), wanted(3, "settings"), wanted(4, "7")];
+            let twenty_thousand = (10..20_010).map(|id| wanted_slug(id, &format!("free-{id}")));
+            let others = [
+                wanted_slug(1, "acme"),
+                wanted_slug(2, "Acme"),
+                wanted_slug(3, "settings"),
+                wanted_slug(4, "7"),
+            ];
             let batches: Vec<WantedSlug> = others.into_iter().chain(twenty_thousand).collect();
             operation(batches.chunks(MAX_BATCH).map(<[_]>::to_vec).collect()).expect("well formed")
         };
         let owner = Owner { region: "de".to_owned(), organization_id: MAX_ID };
-        let mut given = vec![GivenSlug::default(); 20_004];
-        for (given, request) in given.iter_mut().zip(&operation().requests) {
-            given.slug.clone_from(&request.wanted);
+        let mut chosen = vec![ChosenSlug::default(); 20_004];
+        for (chosen, request) in chosen.iter_mut().zip(&operation().requests) {
+            chosen.slug.clone_from(&request.wanted_slug);
         }
-        given[0] = GivenSlug { slug: "acme-x7".into(), taken_by: Some(Box::new(owner.clone())) };
-        given[1].slug = "acme-y8".into();
-        given[2].slug = "settings-z9".into();
-        given[3].slug = "7-a0".into();
-        let parts = operation().kept(&given).expect("kept");
+        chosen[0] = ChosenSlug { slug: "acme-x7".into(), taken_by: Some(Box::new(owner.clone())) };
+        chosen[1].slug = "acme-y8".into();
+        chosen[2].slug = "settings-z9".into();
+        chosen[3].slug = "7-a0".into();
+        let parts = operation().to_stored(&chosen).expect("stored");
         assert_eq!(parts.len(), 3);
         assert!(parts[1].len() < 60_000, "two characters and a comma or so for each");
-        let again = operation().given(&parts).expect("readable").expect("complete");
-        assert_eq!(again, given);
-        assert_eq!(operation().given(&parts[..2]).expect("readable"), None);
+        let again = operation().from_stored(&parts).expect("readable").expect("complete");
+        assert_eq!(again, chosen);
+        assert_eq!(operation().from_stored(&parts[..2]).expect("readable"), None);
         let answers = operation().answers(again);
         let reasons: Vec<_> = answers.iter().take(5).map(|answer| answer.reason).collect();
         use SlugReason::{Free, Invalid, ReservedWord, Taken};
@@ -485,7 +497,7 @@ mod tests {
     #[test]
     fn rounds_come_to_an_end_even_if_nobody_ever_wins() {
         let env = Environment::fixed(DateTime::UNIX_EPOCH, 1);
-        let operation = operation(vec![vec![wanted(1, "acme")]]).expect("well formed");
+        let operation = operation(vec![vec![wanted_slug(1, "acme")]]).expect("well formed");
         let mut rounds = Rounds::new(&operation);
         let ended = std::iter::from_fn(|| Some(rounds.next(&env))).take(100).find_map(Result::err);
         assert!(ended.is_some());

@@ -111,7 +111,7 @@ impl ProductRenames {
 
     /// Does so again and again, and soon if somebody asks.
     pub(crate) async fn follow_product_forever(self) {
-        let mut told: Vec<Renamed> = Vec::new();
+        let mut logged: Vec<Renamed> = Vec::new();
         let interval = self.feeds.options().product_interval;
         loop {
             tokio::select! {
@@ -123,7 +123,7 @@ impl ProductRenames {
             match outcome {
                 Ok(left) => {
                     self.checks.end(check);
-                    for renamed in left.iter().filter(|renamed| !told.contains(renamed)) {
+                    for renamed in left.iter().filter(|renamed| !logged.contains(renamed)) {
                         let Renamed { organization_id, region, slug, previous } = renamed;
                         tracing::warn!(
                             organization_id,
@@ -134,7 +134,7 @@ impl ProductRenames {
                              organization as well, or another organization has the new slug"
                         );
                     }
-                    told = left;
+                    logged = left;
                 }
                 Err(error) => tracing::warn!(%error, "control cannot check for renames of the product"),
             }

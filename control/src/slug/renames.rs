@@ -37,7 +37,7 @@ use crate::{
     feed::Feeds,
     model::{
         region::MAX_ID,
-        rename::{Refusal, Rename, RenameState, WantedRename},
+        rename::{Refusal, Rename, RenameRequest, RenameState},
         reservation::{Candidates, Reservation, ReservationType, Selection, WantedSlug},
     },
     store::{self, feed_transaction::FeedTransaction, rename},
@@ -85,24 +85,24 @@ impl Renames {
     /// renaming it, the operation was used with other content, or the region refuses.
     pub async fn update_organization_slug(
         &self,
-        wanted: &WantedRename,
+        request: &RenameRequest,
         wait: Duration,
     ) -> Result<Rename, Error> {
-        causeway_audit::about(subject(wanted));
-        if !(1..=MAX_ID).contains(&wanted.organization_id) {
+        causeway_audit::about(subject(request));
+        if !(1..=MAX_ID).contains(&request.organization_id) {
             return Err(Error::invalid("organization_id", "must be above 0 and below 2^53"));
         }
-        if wanted.desired_slug.is_empty() {
+        if request.desired_slug.is_empty() {
             return Err(Error::invalid("desired_slug", "is missing"));
         }
-        validate::text(|| "desired_slug".to_owned(), &wanted.desired_slug, MAX_TEXT_BYTES)?;
+        validate::text(|| "desired_slug".to_owned(), &request.desired_slug, MAX_TEXT_BYTES)?;
         let deadline = Instant::now() + wait;
-        let mut rename = match rename::get(&self.db, wanted.operation_id).await? {
+        let mut rename = match rename::get(&self.db, request.operation_id).await? {
             Some(rename) => rename,
-            None => self.begin(wanted).await?,
+            None => self.begin(request).await?,
         };
-        if !wanted.is(&rename) {
-            return Err(Error::OperationContentDiffers { operation_id: wanted.operation_id });
+        if !request.is(&rename) {
+            return Err(Error::OperationContentDiffers { operation_id: request.operation_id });
         }
         if rename.state == RenameState::Pending && Instant::now() < deadline {
             let mut ended = self.end_of(rename.operation_id);
@@ -152,69 +152,69 @@ impl Renames {
         self.waiting.wait_for(operation_id, &self.env, read, |watching| self.feeds.background(watching))
     }
 
-    async fn begin(&self, wanted: &WantedRename) -> Result<Rename, Error> {
-        let not_found = || Error::OrganizationNotFound { organization_id: wanted.organization_id };
-        let primary = store::slug_reservation::primary(&self.db, wanted.organization_id).await?;
+    async fn begin(&self, request: &RenameRequest) -> Result<Rename, Error> {
+        let not_found = || Error::OrganizationNotFound { organization_id: request.organization_id };
+        let primary = store::slug_reservation::primary(&self.db, request.organization_id).await?;
         let region = primary
             .map(|primary| primary.region)
-            .filter(|region| wanted.region.as_ref().is_none_or(|wanted| wanted == region))
+            .filter(|region| request.region.as_ref().is_none_or(|request| request == region))
             .ok_or_else(not_found)?;
         let now = self.env.now();
         let begun = transact!(Error, self.feeds.of(&region), |feed| {
-            if let Some(before) = rename::find(feed, wanted.operation_id).await? {
+            if let Some(before) = rename::find(feed, request.operation_id).await? {
                 // The same call, made twice at once, has begun it.
                 return Ok(before);
             }
             let own_reservations =
-                store::slug_reservation::of_organization(feed, wanted.organization_id).await?;
+                store::slug_reservation::of_organization(feed, request.organization_id).await?;
             let primary = own_reservations
                 .iter()
                 .find(|it| it.kind == ReservationType::Primary)
                 .ok_or_else(not_found)?;
-            if let Some(other) = rename::in_flight(feed, wanted.organization_id).await? {
+            if let Some(other) = rename::in_flight(feed, request.organization_id).await? {
                 return Err(Error::RenameInFlight {
-                    organization_id: wanted.organization_id,
+                    organization_id: request.organization_id,
                     operation_id: other.operation_id,
                 });
             }
             if let Some(product_db) = feed.product_db()
-                && let Some(slug) = product_db.renaming(feed, wanted.organization_id).await?
+                && let Some(slug) = product_db.renaming(feed, request.organization_id).await?
             {
-                return Err(Error::RenamingInProduct { organization_id: wanted.organization_id, slug });
+                return Err(Error::RenamingInProduct { organization_id: request.organization_id, slug });
             }
-            let slug = self.pick(feed, wanted, &own_reservations, now).await?;
+            let slug = self.pick(feed, request, &own_reservations, now).await?;
             let changes = slug != primary.slug;
             let aliases = own_reservations
                 .iter()
                 .filter(|it| it.kind == ReservationType::VanityAlias && it.slug != slug);
-            if changes && wanted.keep_alias && aliases.count() >= MAX_ALIASES {
+            if changes && request.keep_alias && aliases.count() >= MAX_ALIASES {
                 return Err(Error::TooManyAliases {
-                    organization_id: wanted.organization_id,
+                    organization_id: request.organization_id,
                     limit: MAX_ALIASES,
                 });
             }
             let rename = Rename {
-                operation_id: wanted.operation_id,
+                operation_id: request.operation_id,
                 region: region.clone(),
-                organization_id: wanted.organization_id,
-                desired_slug: wanted.desired_slug.clone(),
-                require_exact: wanted.require_exact,
-                keep_alias: wanted.keep_alias,
+                organization_id: request.organization_id,
+                desired_slug: request.desired_slug.clone(),
+                require_exact: request.require_exact,
+                keep_alias: request.keep_alias,
                 previous_slug: primary.slug.clone(),
                 state: if changes { RenameState::Pending } else { RenameState::Confirmed },
                 slug,
             };
             if !rename::insert(feed, &rename, now).await?
                 || (changes
-                    && !store::slug_operation::insert(feed, wanted.operation_id, [0; 32], 1, None, now)
+                    && !store::slug_operation::insert(feed, request.operation_id, [0; 32], 1, None, now)
                         .await?)
             {
-                return Err(Error::OperationContentDiffers { operation_id: wanted.operation_id });
+                return Err(Error::OperationContentDiffers { operation_id: request.operation_id });
             }
             if changes {
                 feed.append_upserts(Selection::Slug(&rename.slug)).await?;
             }
-            causeway_audit::append(feed, &subject(wanted), now).await?;
+            causeway_audit::append(feed, &subject(request), now).await?;
             self.env.failpoint("control.rename.prepared").await?;
             rename
         })?;
@@ -226,13 +226,13 @@ impl Renames {
     async fn pick(
         &self,
         feed: &mut FeedTransaction<'_>,
-        wanted: &WantedRename,
+        request: &RenameRequest,
         own_reservations: &[Reservation],
         now: DateTime<Utc>,
     ) -> Result<String, Error> {
-        let desired = &wanted.desired_slug;
+        let desired = &request.desired_slug;
         let plan = slug::plan(desired, "");
-        if wanted.require_exact {
+        if request.require_exact {
             match plan {
                 Outcome::Exact(_) => {}
                 Outcome::NeedsSuffix { why: SuffixReason::Reserved, .. } if slug::is_reserved(desired) => {
@@ -251,7 +251,7 @@ impl Renames {
         {
             let is_alias = own.kind == ReservationType::VanityAlias;
             if is_alias
-                && !store::slug_reservation::reserve_alias(feed, wanted.organization_id, &own.slug, now)
+                && !store::slug_reservation::reserve_alias(feed, request.organization_id, &own.slug, now)
                     .await?
             {
                 return Err(Error::SlugTaken { slug: own.slug.clone() });
@@ -259,16 +259,16 @@ impl Renames {
             return Ok(own.slug.clone());
         }
         let taken = |winners: Vec<(i64, String)>| winners.into_iter().next().map(|(_, slug)| slug);
-        if wanted.require_exact {
-            let candidates = Candidates::one(wanted.organization_id, desired);
+        if request.require_exact {
+            let candidates = Candidates::one(request.organization_id, desired);
             return taken(
-                store::slug_reservation::take_free(feed, wanted.operation_id, candidates, now).await?,
+                store::slug_reservation::take_free(feed, request.operation_id, candidates, now).await?,
             )
             .ok_or_else(|| Error::SlugTaken { slug: desired.clone() });
         }
-        let mut incoming = Incoming::new(feed.region().to_owned(), wanted.operation_id);
+        let mut incoming = Incoming::new(feed.region().to_owned(), request.operation_id);
         incoming.add(vec![WantedSlug {
-            organization_id: wanted.organization_id,
+            organization_id: request.organization_id,
             slug: desired.clone(),
             name: String::new(),
             taken_in_region: false,
@@ -277,7 +277,7 @@ impl Renames {
         let mut rounds = Rounds::new(&operation);
         while let Some(candidates) = rounds.next(&self.env)? {
             let winners =
-                store::slug_reservation::take_free(feed, wanted.operation_id, candidates, now).await?;
+                store::slug_reservation::take_free(feed, request.operation_id, candidates, now).await?;
             if let Some(slug) = taken(winners) {
                 return Ok(slug);
             }
@@ -321,8 +321,8 @@ impl Renames {
 }
 
 /// What a rename is about.
-fn subject(wanted: &WantedRename) -> Subject {
-    Subject::organization(wanted.organization_id).with_operation(wanted.operation_id)
+fn subject(request: &RenameRequest) -> Subject {
+    Subject::organization(request.organization_id).with_operation(request.operation_id)
 }
 
 /// Makes the new slug of a rename the primary one. Two slugs change, so there are two events, however many aliases

@@ -94,16 +94,16 @@ pub fn is_reserved(slug: &str) -> bool {
     RESERVED.contains(slug)
 }
 
-/// Works out what control can give for `wanted`, or for `name` if `wanted` is empty.
+/// Works out what control can give for `wanted_slug`, or for `name` if `wanted_slug` is empty.
 #[must_use]
-pub fn plan<'a>(wanted: &'a str, name: &str) -> Outcome<'a> {
-    if is_valid(wanted) && !is_reserved(wanted) {
-        return Outcome::Exact(wanted);
+pub fn plan<'a>(wanted_slug: &'a str, name: &str) -> Outcome<'a> {
+    if is_valid(wanted_slug) && !is_reserved(wanted_slug) {
+        return Outcome::Exact(wanted_slug);
     }
-    let base = if is_valid(wanted) {
-        wanted.to_owned()
+    let base = if is_valid(wanted_slug) {
+        wanted_slug.to_owned()
     } else {
-        normalize(if wanted.is_empty() { name } else { wanted }, MAX_SLUG)
+        normalize(if wanted_slug.is_empty() { name } else { wanted_slug }, MAX_SLUG)
     };
     if base.is_empty() {
         Outcome::NeedsSuffix { base: FALLBACK.to_owned(), why: SuffixReason::Empty }
@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn what_is_not_valid_is_normalized() {
         let too_long = "ab-".repeat(20);
-        for (wanted, name, expected) in [
+        for (wanted_slug, name, expected) in [
             ("Acme", "", "acme"),
             ("-acme-", "", "acme"),
             ("acme_corp", "", "acme-corp"),
@@ -188,7 +188,11 @@ mod tests {
             ("", "acme", "acme"),
             (too_long.as_str(), "", "ab-ab-ab-ab-ab-ab-ab-ab-ab-ab-ab-ab-ab-ab-ab-ab-ab"),
         ] {
-            assert_eq!(plan(wanted, name), Outcome::Normalized(expected.to_owned()), "{wanted:?} {name:?}");
+            assert_eq!(
+                plan(wanted_slug, name),
+                Outcome::Normalized(expected.to_owned()),
+                "{wanted_slug:?} {name:?}"
+            );
         }
     }
 
@@ -240,15 +244,15 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_comes_in_a_slug_comes_out(
-            wanted in "\\PC{0,80}|[a-z0-9-]{0,60}|[-_ ]{0,5}|[0-9]{0,60}",
+            wanted_slug in "\\PC{0,80}|[a-z0-9-]{0,60}|[-_ ]{0,5}|[0-9]{0,60}",
             name in "\\PC{0,80}",
             rounds in 0_usize..60,
             seed: u64,
         ) {
-            let base = match plan(&wanted, &name) {
+            let base = match plan(&wanted_slug, &name) {
                 Outcome::Exact(slug) => {
                     prop_assert!(is_valid(slug) && !is_reserved(slug));
-                    prop_assert_eq!(slug, wanted.as_str());
+                    prop_assert_eq!(slug, wanted_slug.as_str());
                     slug.to_owned()
                 }
                 Outcome::Normalized(slug) => {

@@ -46,7 +46,7 @@ pub(crate) struct Renamed {
 
 /// Slugs that the product keeps for the organizations that want them.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct ProductReservations {
     /// Those of the candidates that nobody else has in the product.
     pub(crate) free: Candidates,
     /// The slugs that were not there before.
@@ -63,7 +63,7 @@ impl ProductDb {
         feed: &mut FeedTransaction<'_>,
         candidates: Candidates,
         now: DateTime<Utc>,
-    ) -> Result<Held, DbError> {
+    ) -> Result<ProductReservations, DbError> {
         let dialect = feed.dialect();
         let rows = |candidates: &Candidates| {
             let ids = Column::Ints(candidates.organization_ids.clone());
@@ -88,7 +88,7 @@ impl ProductDb {
             .rows(dialect, "r", rows(&candidates))
             .push(" JOIN sentry_organizationslugreservation b ON b.slug = r.slug AND b.organization_id = r.organization_id");
         let mine = texts(&feed.fetch_all(mine).await?, "slug")?;
-        Ok(Held { free: candidates.only(&mine), inserted })
+        Ok(ProductReservations { free: candidates.only(&mine), inserted })
     }
 
     /// Gives back those of the slugs just reserved that control gave to no organization.
@@ -98,17 +98,17 @@ impl ProductDb {
     pub(crate) async fn give_back(
         &self,
         feed: &mut FeedTransaction<'_>,
-        mut held: Held,
+        mut reserved: ProductReservations,
         given: &[(i64, String)],
     ) -> Result<(), DbError> {
         for (_, slug) in given {
-            held.inserted.remove(slug);
+            reserved.inserted.remove(slug);
         }
-        if held.inserted.is_empty() {
+        if reserved.inserted.is_empty() {
             return Ok(());
         }
         let dialect = feed.dialect();
-        let slugs = Column::Texts(held.inserted.into_iter().collect());
+        let slugs = Column::Texts(reserved.inserted.into_iter().collect());
         let statement = Statement::new(
             "DELETE FROM sentry_organizationslugreservation WHERE slug IN (SELECT r.slug FROM ",
         )
@@ -208,14 +208,15 @@ impl ProductDb {
         for table in &self.made_by_workers {
             let left = most - deleted;
             // What the product has reserved stays its own: see `forget`.
-            let made = Statement::new("DELETE FROM ").push(table).push(" WHERE id IN (SELECT t.id FROM ").push(table).push(
+            let of_workers = Statement::new("DELETE FROM ").push(table).push(" WHERE id IN (SELECT t.id FROM ").push(table).push(
                 " t WHERE NOT EXISTS (SELECT 1 FROM sentry_organizationslugreservation b \
                  WHERE b.organization_id = t.organization_id AND NOT COALESCE(b.user_id = -1 OR b.reservation_type <> 0, false)) \
                  AND t.organization_id IN (SELECT s.organization_id FROM causeway_organization_slug_reservation s WHERE ",
             );
-            let made =
-                selected(made, feed, &Selection::Organizations(organization_ids)).push(") LIMIT ").arg(left);
-            deleted += feed.execute(made.push(")")).await?.cast_signed();
+            let of_workers = selected(of_workers, feed, &Selection::Organizations(organization_ids))
+                .push(") LIMIT ")
+                .arg(left);
+            deleted += feed.execute(of_workers.push(")")).await?.cast_signed();
             if deleted >= most {
                 break;
             }

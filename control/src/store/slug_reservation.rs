@@ -47,7 +47,7 @@ pub(crate) async fn page_end(
 
 /// The slugs that an operation has reserved so far, for the next organizations with ids above `after`; at most `most`,
 /// sorted by organization.
-pub(crate) async fn given(
+pub(crate) async fn slugs_of_operation(
     db: &Db,
     key: OperationKey<'_>,
     after: i64,
@@ -179,9 +179,9 @@ pub(crate) async fn take_free(
     now: DateTime<Utc>,
 ) -> Result<Vec<(i64, String)>, DbError> {
     let Some(product_db) = feed.product_db() else { return take(feed, operation_id, candidates, now).await };
-    let held = product_db.hold(feed, candidates, now).await?;
-    let taken = take(feed, operation_id, held.free.clone(), now).await?;
-    product_db.give_back(feed, held, &taken).await?;
+    let reserved = product_db.hold(feed, candidates, now).await?;
+    let taken = take(feed, operation_id, reserved.free.clone(), now).await?;
+    product_db.give_back(feed, reserved, &taken).await?;
     Ok(taken)
 }
 

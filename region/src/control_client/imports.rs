@@ -121,7 +121,7 @@ impl ControlClient {
     /// revision 6 and before does not want to know.
     pub(crate) async fn plan_import(&self, import_id: Uuid) -> Result<(), CallError> {
         let request = PlanImportRequest { region: self.region.clone(), import_id: import_id.to_string() };
-        let told = self
+        let answer = self
             .call(
                 "causeway.control.v1.ControlImportService/PlanImport",
                 self.client.timeouts().call,
@@ -129,9 +129,9 @@ impl ControlClient {
                 async |channel, request| ControlImportServiceClient::new(channel).plan_import(request).await,
             )
             .await;
-        match told {
+        match answer {
             Err(error) if error.code() == Some(Code::Unimplemented) => Ok(()),
-            told => told.map(|_| ()),
+            answer => answer.map(|_| ()),
         }
     }
 

@@ -56,17 +56,21 @@ impl Follower {
             if due.is_empty() {
                 return Ok(());
             }
-            let mut told = Vec::with_capacity(due.len());
-            let outcome = self.tell(&due, &mut told).await;
+            let mut answered = Vec::with_capacity(due.len());
+            let outcome = self.send_answers(&due, &mut answered).await;
             // Also if control has not answered for all.
-            self.note_told(&told).await?;
+            self.note_answered(&answered).await?;
             outcome?;
         }
     }
 
-    /// Reports the outcome of renames to control, one after the other. Adds to `told` those that it has answered, and
+    /// Reports the outcome of renames to control, one after the other. Adds to `answered` those that it has answered, and
     /// whether it has given the rename up that the region has done.
-    async fn tell<'a>(&self, due: &'a [Answer], told: &mut Vec<(&'a Answer, bool)>) -> Result<(), Error> {
+    async fn send_answers<'a>(
+        &self,
+        due: &'a [Answer],
+        answered: &mut Vec<(&'a Answer, bool)>,
+    ) -> Result<(), Error> {
         let context = self.context();
         for answer in due {
             let heard = match &answer.refusal {
@@ -93,18 +97,18 @@ impl Follower {
                 Err(error) => return Err(error),
             };
             context.env.failpoint("region.rename.answered").await?;
-            told.push((answer, given_up));
+            answered.push((answer, given_up));
         }
         Ok(())
     }
 
     /// Deletes answers of which control has heard, and takes back the renames that it has given up.
-    async fn note_told(&self, told: &[(&Answer, bool)]) -> Result<(), Error> {
-        if told.is_empty() {
+    async fn note_answered(&self, answered: &[(&Answer, bool)]) -> Result<(), Error> {
+        if answered.is_empty() {
             return Ok(());
         }
         let context = self.context();
-        let given_up = || told.iter().filter(|(_, given_up)| *given_up).map(|(answer, _)| *answer);
+        let given_up = || answered.iter().filter(|(_, given_up)| *given_up).map(|(answer, _)| *answer);
         transact!(Error, context.db, |tx| {
             if given_up().next().is_some() {
                 // Nothing of the feed comes in between: another rename may give it yet another slug.
@@ -121,7 +125,7 @@ impl Follower {
             record_renames(tx, &context.region, put_back_now.iter().copied(), now).await?;
             let renamed = put_back_now.iter().map(|answer| answer.organization_id).collect();
             context.announce_organizations(tx, renamed).await?;
-            let ids = told.iter().map(|(answer, _)| answer.operation_id).collect();
+            let ids = answered.iter().map(|(answer, _)| answer.operation_id).collect();
             replica::forget_answers(tx, ids).await?;
             context.env.failpoint("region.rename.prepared").await?;
         })?;
@@ -132,18 +136,18 @@ impl Follower {
 /// Gives organizations the slugs that control wants them to have, as far as they can have them.
 pub(super) async fn rename(
     tx: &mut Tx,
-    wanted: &[&SlugChange],
+    to_rename: &[&SlugChange],
     now: DateTime<Utc>,
 ) -> Result<Vec<Answer>, Error> {
-    if wanted.is_empty() {
+    if to_rename.is_empty() {
         return Ok(Vec::new());
     }
     // A snapshot may repeat what has been decided.
-    let decided = replica::decided(tx, wanted.iter().map(|change| change.operation_id).collect()).await?;
-    let wanted: Vec<&SlugChange> =
-        wanted.iter().copied().filter(|change| !decided.contains(&change.operation_id)).collect();
-    let ids: Vec<i64> = wanted.iter().map(|change| change.organization_id).collect();
-    let slugs: Vec<String> = wanted.iter().map(|change| change.slug.clone()).collect();
+    let decided = replica::decided(tx, to_rename.iter().map(|change| change.operation_id).collect()).await?;
+    let to_rename: Vec<&SlugChange> =
+        to_rename.iter().copied().filter(|change| !decided.contains(&change.operation_id)).collect();
+    let ids: Vec<i64> = to_rename.iter().map(|change| change.organization_id).collect();
+    let slugs: Vec<String> = to_rename.iter().map(|change| change.slug.clone()).collect();
     let ready: HashMap<i64, bool> = organization::ready(tx, ids.clone()).await?;
     let owners = organization::owners(tx, slugs).await?;
     let refusal = |change: &SlugChange| match (ready.get(&change.organization_id), owners.get(&change.slug)) {
@@ -160,7 +164,7 @@ pub(super) async fn rename(
         }
         _ => None,
     };
-    let mut answers: Vec<Answer> = wanted
+    let mut answers: Vec<Answer> = to_rename
         .iter()
         .map(|change| Answer {
             operation_id: change.operation_id,

@@ -133,8 +133,8 @@ impl ReconciliationService for Handler {
         let reconciler = self.reconciler.clone();
         // Runs to the end of a page even if the caller goes away, because what has begun must be finished.
         self.reconciler.context().lifecycle.background(causeway_audit::in_current_call(async move {
-            let (told, found) = mpsc::channel(1);
-            let comparison = reconciler.run(mode, told);
+            let (differences_out, found) = mpsc::channel(1);
+            let comparison = reconciler.run(mode, differences_out);
             let context = reconciler.context();
             forward(
                 comparison,
@@ -163,12 +163,12 @@ mod tests {
     /// A comparison that finds a difference on each page, and reports its number of pages. Like a real one, it ends
     /// after a page if the receiver is gone.
     async fn comparison(
-        told: mpsc::Sender<Vec<reconcile::Difference>>,
+        differences_out: mpsc::Sender<Vec<reconcile::Difference>>,
         pages: oneshot::Sender<i64>,
     ) -> Result<Summary, Error> {
         let mut differences = 0;
         while differences < PAGES
-            && told.send(vec![reconcile::slug_twice(String::new(), differences, 0)]).await.is_ok()
+            && differences_out.send(vec![reconcile::slug_twice(String::new(), differences, 0)]).await.is_ok()
         {
             differences += 1;
         }
@@ -184,9 +184,9 @@ mod tests {
     fn call(stopping: impl Future<Output = ()> + Send + 'static) -> Call {
         let (answers, stream) = mpsc::channel(2);
         let (counting, pages) = oneshot::channel();
-        let (told, found) = mpsc::channel(1);
+        let (differences_out, found) = mpsc::channel(1);
         let addresses = vec!["http://127.0.0.1:1".to_owned()];
-        tokio::spawn(forward(comparison(told, counting), found, answers, stopping, addresses));
+        tokio::spawn(forward(comparison(differences_out, counting), found, answers, stopping, addresses));
         Call { stream, pages }
     }
 

@@ -12,23 +12,23 @@ use causeway_silo::db::{DbError, count};
 use super::{ImportedOrganization, ModelCounts};
 
 /// The slug that an organization would get without a suffix. Control leaves that empty if it is the wanted slug itself.
-pub(super) fn candidate<'a>(given: &'a str, wanted: &'a str) -> &'a str {
-    if given.is_empty() { wanted } else { given }
+pub(super) fn candidate<'a>(given: &'a str, wanted_slug: &'a str) -> &'a str {
+    if given.is_empty() { wanted_slug } else { given }
 }
 
 /// Why an organization cannot have its wanted slug; `None` if it can. `taken` says in words
 /// who has the candidate, or what refuses it.
-fn why(wanted: &str, candidate: &str, verdict: SlugVerdict, taken: &str) -> Option<String> {
+fn why(wanted_slug: &str, candidate: &str, verdict: SlugVerdict, taken: &str) -> Option<String> {
     let not_valid = || {
-        if wanted.is_empty() {
+        if wanted_slug.is_empty() {
             "the organization has no slug".to_owned()
         } else {
-            format!("`{wanted}` is not a valid slug")
+            format!("`{wanted_slug}` is not a valid slug")
         }
     };
     let with_candidate = |what: &str| {
-        if candidate == wanted {
-            format!("`{wanted}` {what}")
+        if candidate == wanted_slug {
+            format!("`{wanted_slug}` {what}")
         } else {
             format!("{}, and `{candidate}` {what}", not_valid())
         }
@@ -89,11 +89,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_reason_of_a_changed_slug_is_told_apart() {
-        let told = |wanted, candidate, verdict| {
-            why(wanted, candidate, verdict, "is taken by organization 7 of region us")
+    fn each_reason_of_a_changed_slug_is_distinguished() {
+        let reported = |wanted_slug, candidate, verdict| {
+            why(wanted_slug, candidate, verdict, "is taken by organization 7 of region us")
         };
-        for (wanted, candidate, verdict, expected) in [
+        for (wanted_slug, candidate, verdict, expected) in [
             ("acme", "acme", SlugVerdict::Taken, "`acme` is taken by organization 7 of region us"),
             (
                 "Acme",
@@ -118,8 +118,8 @@ mod tests {
             ("42", "42", SlugVerdict::Invalid, "`42` is not a valid slug"),
             ("", "organization", SlugVerdict::Invalid, "the organization has no slug"),
         ] {
-            assert_eq!(told(wanted, candidate, verdict).as_deref(), Some(expected));
+            assert_eq!(reported(wanted_slug, candidate, verdict).as_deref(), Some(expected));
         }
-        assert_eq!(told("acme", "acme", SlugVerdict::Free), None);
+        assert_eq!(reported("acme", "acme", SlugVerdict::Free), None);
     }
 }

@@ -10,14 +10,14 @@ use crate::{error::Error, store};
 /// The counts that follow from the file alone.
 pub(super) fn planned_counts(context: &ImportContext, plan: &Plan) -> Result<Vec<ModelCounts>, Error> {
     let counts_of = |model: &Model| -> Result<ModelCounts, Error> {
-        let seen = plan.seen(model);
+        let seen = plan.record_count(model);
         let out_of_scope = if model.in_organization_scope() { 0 } else { seen };
         let (model, position) = (model.name.clone(), count(model.position)?);
         Ok(ModelCounts { model, position, seen, out_of_scope, ..ModelCounts::default() })
     };
     let models = context.catalog.models();
     let behind = count(models.len())?;
-    let known = models.iter().filter(|model| plan.seen(model) > 0).map(counts_of);
+    let known = models.iter().filter(|model| plan.record_count(model) > 0).map(counts_of);
     let passed_over = plan.passed_over.iter().map(|(name, seen)| {
         Ok(ModelCounts {
             model: name.clone(),

@@ -24,25 +24,25 @@ impl ImportContext {
         let mut before = store::finding::totals(lease).await?;
         let limit = self.limits.findings;
         let mut room = i64::from(limit) - before.stored;
-        let mut kept: Vec<Finding> = Vec::with_capacity(findings.len());
+        let mut to_store: Vec<Finding> = Vec::with_capacity(findings.len());
         for finding in findings {
             let of_kind = before.stored_of.entry(finding.kind).or_default();
             if room > 0 || *of_kind < FEW || finding.kind.severity() == Severity::Error {
-                kept.push(finding.clone());
+                to_store.push(finding.clone());
                 room -= 1;
                 *of_kind += 1;
             }
         }
         let mut made = findings.to_vec();
-        if kept.len() < findings.len() && before.made == before.stored {
+        if to_store.len() < findings.len() && before.made == before.stored {
             let reason = format!(
                 "the import has more than {limit} findings; those behind are counted by their kind and not stored"
             );
             let notice = Finding::new(FindingKind::FindingsNotStored, reason);
             made.push(notice.clone());
-            kept.push(notice);
+            to_store.push(notice);
         }
-        store::finding::count(lease, state, &made, &kept).await?;
-        store::finding::insert(lease, state, &kept).await
+        store::finding::count(lease, state, &made, &to_store).await?;
+        store::finding::insert(lease, state, &to_store).await
     }
 }

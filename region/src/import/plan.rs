@@ -37,15 +37,15 @@ pub(super) async fn plan(
     // itself.
     let (steps, mut reached) = mpsc::channel::<oneshot::Sender<io::Result<()>>>(1);
     let stepped = move || {
-        let (tell, told) = oneshot::channel();
-        steps.blocking_send(tell).map_err(io::Error::other)?;
-        told.blocking_recv().map_err(io::Error::other)?
+        let (answer, answered) = oneshot::channel();
+        steps.blocking_send(answer).map_err(io::Error::other)?;
+        answered.blocking_recv().map_err(io::Error::other)?
     };
     let failing = async {
-        while let Some(tell) = reached.recv().await {
+        while let Some(answer) = reached.recv().await {
             let passed = context.env.failpoint("region.plan.logged").await;
             // Planning may have been stopped meanwhile.
-            let _told = tell.send(passed.map_err(io::Error::other));
+            let _told = answer.send(passed.map_err(io::Error::other));
         }
     };
     let keep = Checkpoint {

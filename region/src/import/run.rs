@@ -162,7 +162,7 @@ pub(super) async fn pass_throttle(
 ) -> Result<Pass, Error> {
     let shown = Shown(running_import);
     tokio::select! {
-        pass = context.throttle.pass(cost, |held| shown.0.throttled(held)) => Ok(pass),
+        pass = context.throttle.pass(cost, |slowed_by| shown.0.throttled(slowed_by)) => Ok(pass),
         () = context.lifecycle.stopping() => Err(Error::Stopping),
         // Never an error: the sender lives as long as the import runs.
         _ = moved.changed() => Err(Error::Superseded(id)),

@@ -9,7 +9,7 @@ use causeway_relocation::plan::PlanningProgress;
 use tokio::sync::{Notify, watch};
 
 use super::types::Waiting;
-use crate::throttle::{Held, ThrottleKind};
+use crate::throttle::{SlowedBy, ThrottleKind};
 
 /// The progress of an import in its current state.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -124,11 +124,11 @@ impl RunningImport {
     }
 
     /// Sets what holds the import back.
-    pub(crate) fn throttled(&self, held: Option<Held>) {
-        let held = held.map(|Held { by, limit, percent }| Throttled { by, limit, percent });
+    pub(crate) fn throttled(&self, slowed_by: Option<SlowedBy>) {
+        let slowed_by = slowed_by.map(|SlowedBy { by, limit, percent }| Throttled { by, limit, percent });
         let before =
-            std::mem::replace(&mut *self.throttled.lock().unwrap_or_else(PoisonError::into_inner), held);
-        if before != held {
+            std::mem::replace(&mut *self.throttled.lock().unwrap_or_else(PoisonError::into_inner), slowed_by);
+        if before != slowed_by {
             self.changed();
         }
     }

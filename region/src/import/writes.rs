@@ -96,9 +96,11 @@ pub(super) async fn do_writes(
         return Err(Error::Internal("there is no primary key map".to_owned()));
     };
     let Fitted { catalog, of_control, .. } = context.fitted(import, &mut run.fitted).await?;
-    let models: Vec<&Model> =
-        catalog.written().filter(|model| model.rules.deferred == deferred && plan.seen(model) > 0).collect();
-    run.running_import.begin(models.iter().map(|model| plan.seen(model)).sum());
+    let models: Vec<&Model> = catalog
+        .written()
+        .filter(|model| model.rules.deferred == deferred && plan.record_count(model) > 0)
+        .collect();
+    run.running_import.begin(models.iter().map(|model| plan.record_count(model)).sum());
     let writes = Writes {
         context,
         catalog: Arc::clone(&catalog),
@@ -182,7 +184,7 @@ impl Writes<'_> {
             };
             *(if model.silo == Silo::Control { &mut control } else { &mut region }) -= 1;
             match ended {
-                Ok(()) if self.done(model) < self.plan.seen(model) => waiting.insert(0, model),
+                Ok(()) if self.done(model) < self.plan.record_count(model) => waiting.insert(0, model),
                 Ok(()) => {
                     unwritten.remove(&model.position);
                 }
@@ -208,7 +210,7 @@ impl Writes<'_> {
     /// Writes one model to its end, or until its turn ends.
     async fn model(&self, model: &Model) -> Result<(), Error> {
         let done = self.done(model);
-        if done >= self.plan.seen(model) {
+        if done >= self.plan.record_count(model) {
             return Ok(());
         }
         let mapper = Mapper {
@@ -261,7 +263,7 @@ impl Writes<'_> {
             }
         }
         self.note(model, unnoted).await?;
-        if self.done(model) != self.plan.seen(model) {
+        if self.done(model) != self.plan.record_count(model) {
             let what = format!("reading the records of {}", model.name);
             reading.await.map_err(|error| Error::of_task(&what, &error))?;
             return Err(Error::Internal(format!("{what} ended early")));

@@ -78,7 +78,7 @@ async fn number(db: &Db, statement: Statement, name: &str) -> Result<i64, DbErro
 
 /// The ids in the model's table as ascending ranges, and whether the table has every id in them. If there would be too
 /// many ranges, the smallest gaps count as part of a range.
-pub(crate) async fn held(db: &Db, model: &Model) -> Result<(Vec<IdRange>, bool), DbError> {
+pub(crate) async fn ids_in_use(db: &Db, model: &Model) -> Result<(Vec<IdRange>, bool), DbError> {
     let gaps = count(MAX_ID_RANGES)?;
     let statement = Statement::new(
         "SELECT g.id AS last_id, g.next AS first_id FROM \
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_told_in_ranges() {
+    fn ids_are_reported_in_ranges() {
         assert_eq!(ranges(Vec::new(), None), (Vec::new(), true));
         assert_eq!(ranges(Vec::new(), Some((1, 3))), (vec![range(1, 3)], true));
         let gaps = vec![(10, 4_000), (3, 7)];

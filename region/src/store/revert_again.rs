@@ -40,12 +40,12 @@ pub(crate) async fn begin(
     tx.execute(unmark).await?;
     let uncount = of_control(Statement::new("UPDATE causeway_import_model SET deleted = 0, kept = 0"));
     tx.execute(uncount).await?;
-    let kept = of_control(Statement::new("DELETE FROM causeway_import_finding"))
+    let uncounted_findings = of_control(Statement::new("DELETE FROM causeway_import_finding"))
         .push(" AND state = ")
         .arg(ImportState::Reverting.name())
         .push(" AND kind = ")
         .arg(FindingKind::RowKept.name());
-    let kept = i64::try_from(tx.execute(kept).await?)
+    let uncounted_findings = i64::try_from(tx.execute(uncounted_findings).await?)
         .map_err(|_| DbError::inconsistent("an import has more findings than can be counted"))?;
     let fewer = Statement::new(
         "UPDATE causeway_import_finding_count SET made = made - $4, stored = stored - $4 \
@@ -54,7 +54,7 @@ pub(crate) async fn begin(
     .with(id)
     .with(ImportState::Reverting.name())
     .with(FindingKind::RowKept.name())
-    .with(kept);
+    .with(uncounted_findings);
     tx.execute(fewer).await?;
     Ok(true)
 }

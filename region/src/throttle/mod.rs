@@ -23,7 +23,7 @@ use tokio::{
 
 pub use self::limits::{Change, Choice, Chosen, Options, PROBE_STATEMENT, ThrottleKind, ThrottleLimits};
 use self::state::State;
-pub(crate) use self::state::{Cost, Held};
+pub(crate) use self::state::{Cost, SlowedBy};
 
 /// The least that a limit leaves of a batch. Smaller ones would only cost more transactions.
 const LEAST_RECORDS: usize = 50;
@@ -132,10 +132,10 @@ impl Throttle {
     }
 
     /// Waits until a chunk may begin. Calls `shown` with what the chunk waits for, and with `None` when it may begin.
-    pub(crate) async fn pass(&self, cost: Cost, shown: impl Fn(Option<Held>)) -> Pass {
+    pub(crate) async fn pass(&self, cost: Cost, shown: impl Fn(Option<SlowedBy>)) -> Pass {
         let asked = Instant::now();
-        if let Some((held, _)) = self.state().held(asked, cost) {
-            shown(Some(held));
+        if let Some((slowed_by, _)) = self.state().slowed_by(asked, cost) {
+            shown(Some(slowed_by));
         }
         // What writes nothing does not wait for those who have to pay.
         let _first = match cost == Cost::default() {
@@ -145,19 +145,19 @@ impl Throttle {
         let mut changed = self.0.changed.subscribe();
         loop {
             let now = Instant::now();
-            let held = {
+            let slowed_by = {
                 let mut state = self.state();
-                let held = state.held(now, cost);
-                if held.is_none() {
+                let slowed_by = state.slowed_by(now, cost);
+                if slowed_by.is_none() {
                     state.begin(cost, now.saturating_duration_since(asked), now);
                 }
-                held
+                slowed_by
             };
-            let Some((held, until)) = held else {
+            let Some((slowed_by, until)) = slowed_by else {
                 shown(None);
                 return Pass { throttle: self.clone(), cost, begun: now, is_written: false };
             };
-            shown(Some(held));
+            shown(Some(slowed_by));
             tokio::select! {
                 () = sleep_until(until) => {}
                 // Never an error: the sender lives as long as this.
@@ -168,7 +168,7 @@ impl Throttle {
 
     /// Whether a chunk would have to wait now.
     pub(crate) fn holds(&self, cost: Cost) -> bool {
-        self.state().held(Instant::now(), cost).is_some()
+        self.state().slowed_by(Instant::now(), cost).is_some()
     }
 
     /// The most records and bytes of a batch of this region, so that a limit is no row of floods: half a second's worth.
@@ -262,8 +262,10 @@ mod tests {
         let shows = AtomicUsize::new(0);
         let begun = Instant::now();
         {
-            let mut waiting = Box::pin(throttle.pass(ROWS, |held| {
-                if held.is_some_and(|held| held.by == ThrottleKind::Rows && held.limit == 1) {
+            let mut waiting = Box::pin(throttle.pass(ROWS, |slowed_by| {
+                if slowed_by
+                    .is_some_and(|slowed_by| slowed_by.by == ThrottleKind::Rows && slowed_by.limit == 1)
+                {
                     shows.fetch_add(1, Ordering::Relaxed);
                 }
             }));

@@ -22,7 +22,7 @@ pub(crate) struct Cost {
 
 /// What holds a chunk back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Held {
+pub(crate) struct SlowedBy {
     pub(crate) by: ThrottleKind,
     /// Rows or bytes in a second, or milliseconds.
     pub(crate) limit: u64,
@@ -102,7 +102,7 @@ impl State {
 
     /// What holds a chunk back, and until when at least; `None` if it may begin. What writes nothing waits for the
     /// application only.
-    pub(super) fn held(&mut self, now: Instant, cost: Cost) -> Option<(Held, Instant)> {
+    pub(super) fn slowed_by(&mut self, now: Instant, cost: Cost) -> Option<(SlowedBy, Instant)> {
         self.pay(now);
         let limits = self.status.limits;
         let mut longest: Option<(ThrottleKind, u64, Instant)> = None;
@@ -124,7 +124,7 @@ impl State {
             add(ThrottleKind::Latency, u64::try_from(bound.as_millis()).unwrap_or(u64::MAX), self.rest_until);
         }
         let (by, limit, until) = longest?;
-        Some((Held { by, limit, percent: self.giving_way.percent() }, until))
+        Some((SlowedBy { by, limit, percent: self.giving_way.percent() }, until))
     }
 
     /// A chunk begins now that has waited so long.
@@ -256,14 +256,14 @@ mod tests {
     }
 
     fn held_by(state: &mut State, now: Instant, cost: Cost) -> Option<(ThrottleKind, Instant)> {
-        state.held(now, cost).map(|(held, until)| (held.by, until))
+        state.slowed_by(now, cost).map(|(slowed_by, until)| (slowed_by.by, until))
     }
 
     #[test]
     fn the_stricter_limit_holds_and_what_writes_nothing_passes() {
         let now = Instant::now();
         let mut state = State::new(limits(100, 500, None), now);
-        assert_eq!(state.held(now, COST), None);
+        assert_eq!(state.slowed_by(now, COST), None);
         state.begin(COST, Duration::ZERO, now);
         assert_eq!(held_by(&mut state, now, COST), Some((ThrottleKind::Bytes, now + 2 * SECOND)));
         assert_eq!(
@@ -281,7 +281,7 @@ mod tests {
         state.begin(COST, Duration::ZERO, now);
         state.end(now + SECOND);
         state.choose(Chosen::default(), limits(1, 1, None), now);
-        assert_eq!(state.held(now, COST), None);
+        assert_eq!(state.slowed_by(now, COST), None);
     }
 
     #[test]
@@ -299,14 +299,14 @@ mod tests {
             held_by(&mut state, now, Cost::default()),
             Some((ThrottleKind::Latency, now + 7 * SECOND))
         );
-        let held = state.held(now, COST).expect("it is held").0;
-        assert_eq!((held.limit, held.percent), (20, 13));
+        let slowed_by = state.slowed_by(now, COST).expect("it is held").0;
+        assert_eq!((slowed_by.limit, slowed_by.percent), (20, 13));
         for quick in 1..=5 {
             assert_eq!(state.measured(Ok(BOUND), now), quick == 5);
         }
         assert_eq!(held_by(&mut state, now, COST), Some((ThrottleKind::Latency, now + 7 * SECOND / 2)));
         state.choose(Chosen::default(), limits(0, 0, None), now);
-        assert_eq!(state.held(now, COST), None);
+        assert_eq!(state.slowed_by(now, COST), None);
         assert_eq!((state.status().step, state.status().latency), (0, None));
     }
 

@@ -463,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn known_models_are_told_apart_from_unknown_ones_without_regard_to_case() {
+    fn known_models_are_distinguished_from_unknown_ones_without_regard_to_case() {
         let catalog = Catalog::load().unwrap();
         assert!(matches!(catalog.known("Sentry.OrganizationMember"), Known::Model(_)));
         assert!(matches!(catalog.known("sentry.auditlogentry"), Known::Excluded));

@@ -220,19 +220,19 @@ fn page(file: &file::File) -> String {
             continue;
         }
         let table = model.table.clone().unwrap_or_else(|| name.replace('.', "_"));
-        let mut told = Vec::new();
+        let mut remarks = Vec::new();
         for rule in &model.rules {
             let why = fields(rule).into_iter().find_map(|field| model.why.get(field));
-            told.push(match why {
+            remarks.push(match why {
                 Some(why) => format!("{}: {why}", sentence(rule)),
                 None => sentence(rule),
             });
         }
         if model.ids == super::Ids::Leased {
-            told.push("control hands out the primary keys: they are unique over all regions".to_owned());
+            remarks.push("control hands out the primary keys: they are unique over all regions".to_owned());
         }
-        let told = told.join("; ").replace('|', "\\|");
-        let _ = writeln!(page, "| `{name}`{also} | {since} | {until} | {silo}, `{table}` | {told} |");
+        let remarks = remarks.join("; ").replace('|', "\\|");
+        let _ = writeln!(page, "| `{name}`{also} | {since} | {until} | {silo}, `{table}` | {remarks} |");
     }
     page.push_str(OTHER_SCOPES);
     page.push_str(&others);

@@ -134,8 +134,8 @@ impl<R: ReadAt> Token<R> {
         let (first, skip) = (position / 3 * 4, usize::try_from(position % 3).map_err(io::Error::other)?);
         let groups = (skip + count).div_ceil(3);
         let ahead = self.text.length.saturating_sub(first);
-        let wanted = usize::try_from(ahead).unwrap_or(usize::MAX).min(4 * groups);
-        characters.resize(wanted, 0);
+        let requested = usize::try_from(ahead).unwrap_or(usize::MAX).min(4 * groups);
+        characters.resize(requested, 0);
         decoded.resize(3 * groups, 0);
         self.source.read_exact_at(characters, self.text.start + first).map_err(|error| {
             match error.kind() {
@@ -147,7 +147,7 @@ impl<R: ReadAt> Token<R> {
         let there = BASE64_URL_SAFE.decode_slice(&*characters, decoded);
         let there = there.map_err(|_| invalid(TokenError::NotBase64))?;
         // Padding is allowed only at the end.
-        let whole = there == 3 * groups || length(wanted) == ahead;
+        let whole = there == 3 * groups || length(requested) == ahead;
         if !whole || there < skip + count {
             return Err(invalid(TokenError::NotBase64));
         }
@@ -228,15 +228,15 @@ impl<R: ReadAt> Plaintext<R> {
         Self { token, position: range.start, end: range.end, signed: None, characters, buffer, ready: 0..0 }
     }
 
-    /// Decrypts the next chunk, `wanted` bytes or some more, and returns its range in the buffer; empty at the end.
-    fn refill(&mut self, wanted: usize) -> io::Result<Range<usize>> {
+    /// Decrypts the next chunk, `requested` bytes or some more, and returns its range in the buffer; empty at the end.
+    fn refill(&mut self, requested: usize) -> io::Result<Range<usize>> {
         self.ready = 0..0;
         let left = usize::try_from(self.end - self.position).unwrap_or(usize::MAX);
         if left == 0 {
             return Ok(0..0);
         }
         let within = usize::try_from(self.position % length(BLOCK)).map_err(io::Error::other)?;
-        let count = (within + left.min(wanted).min(CHUNK)).next_multiple_of(BLOCK).min(CHUNK);
+        let count = (within + left.min(requested).min(CHUNK)).next_multiple_of(BLOCK).min(CHUNK);
         let begin = self.position - length(within);
         // The block before the first one is the initialization vector, which comes after version and time.
         let at = self.token.decode(
@@ -295,8 +295,8 @@ impl<R: ReadAt> Read for Plaintext<R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         if self.ready.is_empty() && !out.is_empty() {
             // The code is computed over whole chunks.
-            let wanted = if self.signed.is_some() { CHUNK } else { out.len() };
-            self.refill(wanted).map_err(meanwhile)?;
+            let requested = if self.signed.is_some() { CHUNK } else { out.len() };
+            self.refill(requested).map_err(meanwhile)?;
         }
         let ready = self.buffer.get(self.ready.clone()).ok_or_else(outside)?;
         let count = ready.len().min(out.len());

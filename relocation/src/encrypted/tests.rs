@@ -188,11 +188,11 @@ fn what_a_header_claims_is_not_believed() {
             ("PaxHeaders", EntryType::XGlobalHeader),
         ] {
             let error = claim(name, kind, size);
-            assert!(matches!(error, OpenError::TooLarge { size: told, .. } if told == size), "{error}");
+            assert!(matches!(error, OpenError::TooLarge { size: claimed, .. } if claimed == size), "{error}");
         }
         let error = claim(EXPORT, EntryType::Regular, size);
         assert!(
-            matches!(error, OpenError::Truncated { size: told, there: 1000, .. } if told == size),
+            matches!(error, OpenError::Truncated { size: claimed, there: 1000, .. } if claimed == size),
             "{error}"
         );
     }
@@ -307,7 +307,7 @@ fn what_is_encrypted_for_another_key_is_the_same_export() {
 }
 
 #[test]
-fn a_tar_is_told_from_an_export_by_its_beginning() {
+fn a_tar_is_recognized_by_its_beginning() {
     for tar in [encrypted(PLAIN), PYTHON.to_vec(), packed(&[("other", "x")])] {
         assert!(is_tar(&tar) && is_tar(&tar[..BEGINNING]));
         assert!(!is_tar(&tar[..BEGINNING - 1]));
@@ -343,9 +343,10 @@ fn a_file_that_changes_after_it_was_opened_is_noticed() {
 
 #[test]
 fn an_export_of_another_size_is_not_encrypted() {
-    for told in [0, 2, 4, 100_000, u64::MAX / 2] {
-        let error = encrypt(b"abc".as_slice(), told, &public(), &env(), &mut io::sink()).expect_err("three");
-        assert!(matches!(error, EncryptError::Changed(size) if size == told), "{error}");
+    for claimed in [0, 2, 4, 100_000, u64::MAX / 2] {
+        let error =
+            encrypt(b"abc".as_slice(), claimed, &public(), &env(), &mut io::sink()).expect_err("three");
+        assert!(matches!(error, EncryptError::Changed(size) if size == claimed), "{error}");
     }
     let error = encrypt(b"abc".as_slice(), u64::MAX, &public(), &env(), &mut io::sink());
     assert!(matches!(error, Err(EncryptError::TooLarge(u64::MAX))));

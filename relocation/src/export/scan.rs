@@ -278,28 +278,28 @@ impl<R: Read> Scanner<R> {
 
     /// The length of the element that begins at the next byte.
     fn element(&mut self) -> Result<usize, ExportError> {
-        let mut seen = 0;
+        let mut scanned = 0;
         let mut depth = 0_usize;
         let mut in_string = false;
         loop {
             let bytes = self.bytes()?;
-            while let Some(rest) = bytes.get(seen..).filter(|rest| !rest.is_empty()) {
+            while let Some(rest) = bytes.get(scanned..).filter(|rest| !rest.is_empty()) {
                 if in_string {
                     // Most of a file is text in strings, so search for the end of a string, or a backslash, word by
                     // word.
                     let Some(index) = memchr2(b'"', b'\\', rest) else {
-                        seen = bytes.len();
+                        scanned = bytes.len();
                         break;
                     };
                     if rest.get(index) == Some(&b'"') {
                         in_string = false;
-                        seen += index + 1;
+                        scanned += index + 1;
                     } else if index + 1 < rest.len() {
                         // Including the escaped character.
-                        seen += index + 2;
+                        scanned += index + 2;
                     } else {
                         // The escaped character has not been read yet.
-                        seen += index;
+                        scanned += index;
                         break;
                     }
                     continue;
@@ -307,10 +307,10 @@ impl<R: Read> Scanner<R> {
                 let Some(index) =
                     rest.iter().position(|byte| matches!(byte, b'"' | b'{' | b'[' | b'}' | b']'))
                 else {
-                    seen = bytes.len();
+                    scanned = bytes.len();
                     break;
                 };
-                seen += index + 1;
+                scanned += index + 1;
                 match rest.get(index) {
                     Some(b'"') => in_string = true,
                     Some(b'{' | b'[') => {
@@ -322,10 +322,10 @@ impl<R: Read> Scanner<R> {
                     _ => {
                         depth -= 1;
                         if depth == 0 {
-                            if seen > self.limits.record_bytes {
+                            if scanned > self.limits.record_bytes {
                                 return Err(self.over(Limit::RecordBytes));
                             }
-                            return Ok(seen);
+                            return Ok(scanned);
                         }
                     }
                 }

@@ -168,10 +168,10 @@ impl Mapping<'_> {
 
     /// The finding that a primary key inside a value leads to nothing imported.
     fn lost_id(&self, lost: &LostId, count: usize, field: &str) -> Finding {
-        let LostId { place, target, pk, is_kept, .. } = lost;
+        let LostId { place, target, pk, stays, .. } = lost;
         let more = if count > 1 { format!(" ({count} like it; this is the first)") } else { String::new() };
         let place = if place.is_empty() { "the value" } else { place };
-        if *is_kept {
+        if *stays {
             let imported = self.tense.words("which was not imported", "which would not be imported");
             let reason = format!(
                 "{place} leads to {target} {pk}, {imported}, or names one by a slug of digits; it is kept as it is{more}"

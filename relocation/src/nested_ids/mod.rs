@@ -40,13 +40,13 @@ pub(crate) struct LostId {
     /// The primary key in the export.
     pub pk: i64,
     /// Whether it stays nevertheless, because it may be something else.
-    pub is_kept: bool,
+    pub stays: bool,
 }
 
 impl LostId {
     /// Whether one finding is enough for both.
     pub(crate) fn is_like(&self, other: &Self) -> bool {
-        (&self.path, &self.target, self.is_kept) == (&other.path, &other.target, other.is_kept)
+        (&self.path, &self.target, self.stays) == (&other.path, &other.target, other.stays)
     }
 }
 
@@ -194,7 +194,7 @@ fn leaf(
         Outcome::Mapped(new) => json::Leaf::To(new.to_string()),
         Outcome::Lost => {
             let (exact, path) = (place.exact.clone(), place.path.clone());
-            lost.push(LostId { place: exact, path, target: target.clone(), pk, is_kept: false });
+            lost.push(LostId { place: exact, path, target: target.clone(), pk, stays: false });
             if rule.removes_element { json::Leaf::Gone } else { json::Leaf::Null }
         }
     })

@@ -39,13 +39,13 @@ pub(super) fn rewrite(
                 Outcome::Lost => {
                     // The value of a term whose name does not end in `id` may be a slug, and old slugs may be
                     // numbers.
-                    let is_kept = !name.ends_with("id");
+                    let stays = !name.ends_with("id");
                     let [place, path] = [&place.exact, &place.path].map(|place| match place.is_empty() {
                         true => name.to_owned(),
                         false => format!("{place}: {name}"),
                     });
-                    lost.push(LostId { place, path, target: target.clone(), pk, is_kept });
-                    (!is_kept).then(|| "0".to_owned())
+                    lost.push(LostId { place, path, target: target.clone(), pk, stays });
+                    (!stays).then(|| "0".to_owned())
                 }
             }
         };
@@ -91,13 +91,13 @@ mod tests {
             if pk < 100 { Outcome::Mapped(pk + 1_000) } else { Outcome::Lost }
         })
         .unwrap();
-        let lost = lost.into_iter().map(|it| (it.place, it.pk, it.is_kept)).collect();
+        let lost = lost.into_iter().map(|it| (it.place, it.pk, it.stays)).collect();
         (new.unwrap_or_else(|| text.to_owned()), lost)
     }
 
     #[test]
     fn terms_that_name_a_record_get_its_new_key() {
-        for (text, wanted) in [
+        for (text, expected) in [
             ("project.id:21", "project.id:1021"),
             ("level:error project.id:21 assigned:me", "level:error project.id:1021 assigned:me"),
             ("!project.id:21 (project_id:3)", "!project.id:1021 (project_id:1003)"),
@@ -107,7 +107,7 @@ mod tests {
             ("project.id:\"21\"", "project.id:\"1021\""),
             ("project:[\"21\", web-3, 4]", "project:[\"1021\", web-3, 1004]"),
         ] {
-            assert_eq!(rewritten(text), (wanted.to_owned(), vec![]), "{text}");
+            assert_eq!(rewritten(text), (expected.to_owned(), vec![]), "{text}");
         }
     }
 
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_key_of_nothing_imported_becomes_one_that_nothing_has_unless_it_may_be_a_slug() {
-        let lost = |name: &str, is_kept| (name.to_owned(), 500, is_kept);
+        let lost = |name: &str, stays| (name.to_owned(), 500, stays);
         assert_eq!(
             rewritten("project.id:500 a"),
             ("project.id:0 a".to_owned(), vec![lost("project.id", false)])

@@ -165,8 +165,8 @@ fn options_that_are_lists_of_ids_are_found_by_their_key() {
 }
 
 #[test]
-fn what_is_at_the_place_of_an_id_and_is_none_is_kept_and_told_once() {
-    let told = |model: &str, field: &str, text: &str| {
+fn what_is_at_the_place_of_an_id_and_is_none_is_kept_and_reported_once() {
+    let reported = |model: &str, field: &str, text: &str| {
         let Applied { value, notes, lost } = applied(model, field, &[(field, text)]);
         assert_eq!((value.as_str(), lost.len()), (text, 0));
         notes
@@ -174,25 +174,26 @@ fn what_is_at_the_place_of_an_id_and_is_none_is_kept_and_told_once() {
     let shape = |path: &str| vec![format!("{path} {OTHER_SHAPE}")];
     let team = |id: &str| format!(r#"{{"actions":[{{"targetType":"Team","targetIdentifier":{id}}}]}}"#);
     for id in ["\"ops\"", "1.5", "{}", "true", "[11]"] {
-        assert_eq!(told("sentry.rule", "data", &team(id)), shape("actions[].targetIdentifier"), "{id}");
+        assert_eq!(reported("sentry.rule", "data", &team(id)), shape("actions[].targetIdentifier"), "{id}");
     }
     let twice = r#"{"actions":[{"targetType":"Team","targetIdentifier":"a"},{"targetType":"Team","targetIdentifier":"b"}]}"#;
-    assert_eq!(told("sentry.rule", "data", twice), shape("actions[].targetIdentifier"));
-    assert_eq!(told("sentry.rule", "data", r#"{"actions":{"a":1}}"#), shape("actions"));
-    assert_eq!(told("sentry.dashboard", "filters", r#"{"project":"all"}"#), shape("project"));
-    assert_eq!(told("sentry.dashboard", "filters", r#"[1]"#), shape("the value"));
+    assert_eq!(reported("sentry.rule", "data", twice), shape("actions[].targetIdentifier"));
+    assert_eq!(reported("sentry.rule", "data", r#"{"actions":{"a":1}}"#), shape("actions"));
+    assert_eq!(reported("sentry.dashboard", "filters", r#"{"project":"all"}"#), shape("project"));
+    assert_eq!(reported("sentry.dashboard", "filters", r#"[1]"#), shape("the value"));
     // One place does not hide another that begins alike.
-    let alike = told("sentry.dashboard", "filters", r#"{"project":"all","project_groups":[{"group_id":5}]}"#);
+    let alike =
+        reported("sentry.dashboard", "filters", r#"{"project":"all","project_groups":[{"group_id":5}]}"#);
     assert_eq!(alike.len(), 2, "{alike:?}");
     let other = r#"{"actions":[{"targetType":"Fleet","targetIdentifier":4}]}"#;
-    assert_eq!(told("sentry.rule", "data", other), [format!("actions[].targetIdentifier {OTHER_TYPE}")]);
+    assert_eq!(reported("sentry.rule", "data", other), [format!("actions[].targetIdentifier {OTHER_TYPE}")]);
     for nothing in ["{}", "null", r#"{"actions":null}"#, r#"{"actions":[null]}"#, r#"{"actions":[]}"#] {
-        assert_eq!(told("sentry.rule", "data", nothing), Vec::<String>::new(), "{nothing}");
+        assert_eq!(reported("sentry.rule", "data", nothing), Vec::<String>::new(), "{nothing}");
     }
 }
 
 #[test]
-fn what_looks_like_an_id_and_has_no_rule_is_told() {
+fn what_looks_like_an_id_and_has_no_rule_is_reported() {
     let config =
         r#"{"schedule":"* * * * *","checkin_margin":5,"alert_rule_id":3,"runbook":{"dashboard_id":9}}"#;
     let Applied { value, notes, .. } = applied("sentry.monitor", "config", &[("config", config)]);
@@ -217,6 +218,6 @@ fn a_snapshot_forgets_the_ids_of_what_it_is_in() {
 #[test]
 fn one_element_that_is_right_does_not_hide_another_one() {
     let data = r#"{"actions":[{"targetType":"Team","targetIdentifier":11},{"targetType":"Fleet","targetIdentifier":4}]}"#;
-    let told = applied("sentry.rule", "data", &[("data", data)]).notes;
-    assert_eq!(told, [format!("actions[].targetIdentifier {OTHER_TYPE}")]);
+    let reported = applied("sentry.rule", "data", &[("data", data)]).notes;
+    assert_eq!(reported, [format!("actions[].targetIdentifier {OTHER_TYPE}")]);
 }

@@ -228,13 +228,13 @@ impl<'a> Addresses<'a> {
     /// The names that were found, by the position of the model, and the finding about names beyond the limit.
     pub(super) fn end(self) -> (BTreeMap<usize, Holders>, Option<Finding>) {
         let more = self.more;
-        let told = self.first_more.map(|mut finding| {
+        let reported = self.first_more.map(|mut finding| {
             finding.reason = format!(
                 "is the e-mail address of another record of the file; so are {more} names, this one among them, which get no finding of their own"
             );
             finding
         });
-        (self.found, told)
+        (self.found, reported)
     }
 }
 

@@ -271,7 +271,7 @@ impl Plan {
         let model = catalog.model(ORGANIZATION).ok_or_else(no_model)?;
         let count = match &self.selection {
             Some(selection) => usize::try_from(selection.organization_count()),
-            None => usize::try_from(self.seen(model)),
+            None => usize::try_from(self.record_count(model)),
         };
         let count = count.map_err(std::io::Error::other)?;
         if count <= most {
@@ -296,7 +296,7 @@ impl Plan {
     pub fn organization_count(&self, catalog: &Catalog) -> u64 {
         match &self.selection {
             Some(selection) => selection.organization_count(),
-            None => catalog.model(ORGANIZATION).map_or(0, |model| self.seen(model).unsigned_abs()),
+            None => catalog.model(ORGANIZATION).map_or(0, |model| self.record_count(model).unsigned_abs()),
         }
     }
 
@@ -330,7 +330,8 @@ impl Plan {
 
     /// The finding that the file has no record of a model that is imported; `None` if it has one.
     fn nothing_to_import(&self, catalog: &Catalog) -> Option<Finding> {
-        if catalog.models().iter().any(|model| model.in_organization_scope() && self.seen(model) > 0) {
+        if catalog.models().iter().any(|model| model.in_organization_scope() && self.record_count(model) > 0)
+        {
             return None;
         }
         let reason = match self.records {
@@ -346,7 +347,7 @@ impl Plan {
 
     /// How many records of a model the file has.
     #[must_use]
-    pub fn seen(&self, model: &Model) -> i64 {
+    pub fn record_count(&self, model: &Model) -> i64 {
         self.models.get(model.position).map_or(0, |plan| plan.seen)
     }
 

@@ -30,7 +30,7 @@ impl RecordOwnership<'_> {
     ) -> Result<NotInDatabase, ExportError> {
         let (mut notes, mut lacking) = (Notes::new(), HashMap::new());
         let catalog = self.catalog;
-        for model in catalog.written().filter(|model| self.plan.seen(model) > 0) {
+        for model in catalog.written().filter(|model| self.plan.record_count(model) > 0) {
             if let Some(reason) = &model.not_taken {
                 self.learn([model.position])?;
                 self.each(model, |record| {

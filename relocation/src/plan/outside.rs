@@ -16,7 +16,7 @@ impl RecordOwnership<'_> {
     /// Whether some records of a model may be out of scope and belong to something that is imported.
     fn may_be_out_of_scope(&self, model: &Model) -> bool {
         let is_decided_by_record = !model.rules.other_scope_when_set.is_empty();
-        self.plan.seen(model) > 0 && (!model.in_organization_scope() || is_decided_by_record)
+        self.plan.record_count(model) > 0 && (!model.in_organization_scope() || is_decided_by_record)
     }
 
     /// Finds such records, and makes one finding for each model, at its first record.

@@ -236,7 +236,7 @@ impl<'a> Pass<'a> {
         if let (Some(name), Some(ordinal)) = (&finding.model, &mut finding.ordinal)
             && let Known::Model(model) = self.catalog.known(name)
         {
-            *ordinal += self.plan.seen(model);
+            *ordinal += self.plan.record_count(model);
         }
     }
 
@@ -248,7 +248,7 @@ impl<'a> Pass<'a> {
                 if let Some(name) = &finding.model
                     && let Known::Model(model) = self.catalog.known(name)
                 {
-                    finding.ordinal = Some(self.plan.seen(model) + 1);
+                    finding.ordinal = Some(self.plan.record_count(model) + 1);
                     finding.model = Some(model.name.clone());
                 }
             }

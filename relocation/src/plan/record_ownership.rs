@@ -156,7 +156,7 @@ impl<'a> RecordOwnership<'a> {
         env: &'a Environment,
         watch: &'a PlanningProgress,
     ) -> Self {
-        let several = catalog.model(ORGANIZATION).is_some_and(|model| plan.seen(model) > 1);
+        let several = catalog.model(ORGANIZATION).is_some_and(|model| plan.record_count(model) > 1);
         Self { catalog, plan, env, watch, known: HashMap::new(), several }
     }
 
@@ -302,7 +302,7 @@ impl<'a> RecordOwnership<'a> {
                 let target = target.and_then(|target| catalog.models().get(target));
                 target.is_some_and(|target| target.in_organization_scope() && !target.is_user_scoped())
             };
-            self.plan.seen(model) > 0
+            self.plan.record_count(model) > 0
                 && model.columns.iter().filter(|column| leads(&column.target)).count() > 1
         });
         let positions: Vec<usize> = may_be.map(|model| model.position).collect();

@@ -210,7 +210,7 @@ impl Plan {
 
     /// The slugs of the organizations in the file, in words.
     fn has(&self, catalog: &Catalog, slugs: &[String]) -> String {
-        let count = catalog.model(ORGANIZATION).map_or(0, |model| self.seen(model));
+        let count = catalog.model(ORGANIZATION).map_or(0, |model| self.record_count(model));
         match usize::try_from(count).unwrap_or(usize::MAX) {
             0 => "The export has no organization at all".to_owned(),
             count => format!("The export has {}", quoted(slugs.iter().map(String::as_str), count)),

@@ -57,8 +57,9 @@ impl RecordOwnership<'_> {
     pub(super) fn find_unreferenced(&mut self) -> Result<Unreferenced, ExportError> {
         let (catalog, selection) = (self.catalog, self.plan.selection.as_ref());
         let (unreferenced, referrers) = concerned(catalog, selection);
-        let seen =
-            |position: &usize| catalog.models().get(*position).is_some_and(|model| self.plan.seen(model) > 0);
+        let seen = |position: &usize| {
+            catalog.models().get(*position).is_some_and(|model| self.plan.record_count(model) > 0)
+        };
         if !unreferenced.iter().any(seen) {
             return Ok(Unreferenced::default());
         }

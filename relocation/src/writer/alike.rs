@@ -57,7 +57,7 @@ impl Writer<'_> {
         };
         let (columns, highest) = (*columns, *highest);
         let here = table.alike(model, columns, &rows).await?;
-        let mut kept: Vec<Row> = Vec::with_capacity(rows.len());
+        let mut remaining: Vec<Row> = Vec::with_capacity(rows.len());
         let mut places: HashMap<(i64, i64), usize> = HashMap::new();
         // The records that became rows which are in the table already, each with its rank.
         let mut merged_here: HashMap<i64, Vec<(usize, RecordPosition)>> = HashMap::new();
@@ -65,14 +65,14 @@ impl Writer<'_> {
         rows.sort_by_key(|row| row.ordinal);
         for row in rows {
             let Some(key) = reference_key(columns, &row) else {
-                kept.push(row);
+                remaining.push(row);
                 continue;
             };
             let own = rank(order, row.values.get(highest));
             let holder = if let Some(id) = here.get(&row.id).copied() {
                 merged_here.entry(id).or_default().push((own, RecordPosition::of(&row)));
                 id
-            } else if let Some(first) = places.get(&key).and_then(|place| kept.get_mut(*place)) {
+            } else if let Some(first) = places.get(&key).and_then(|place| remaining.get_mut(*place)) {
                 let now = rank(order, first.values.get(highest));
                 let before = raised.get(&first.id).map_or(now, |raised| rank(order, Some(&raised.own)));
                 if own < before
@@ -90,8 +90,8 @@ impl Writer<'_> {
                 }
                 first.id
             } else {
-                places.insert(key, kept.len());
-                kept.push(row);
+                places.insert(key, remaining.len());
+                remaining.push(row);
                 continue;
             };
             written.keys.existing.push((row.source_pk, holder));
@@ -131,8 +131,8 @@ impl Writer<'_> {
             }
             raise = next;
         }
-        kept.sort_by_key(|row| row.source_pk);
-        Ok((kept, raised))
+        remaining.sort_by_key(|row| row.source_pk);
+        Ok((remaining, raised))
     }
 }
 

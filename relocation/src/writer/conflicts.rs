@@ -206,19 +206,21 @@ impl Writer<'_> {
             let here = table.rows_with(model, definition, candidates).await?;
             let mut again = Vec::new();
             for (row, name) in rows {
-                let given = text_of(model, &row, column)?;
-                if here.contains_key(&given) || taken.contains_key(&given.to_lowercase()) {
+                let new_name = text_of(model, &row, column)?;
+                if here.contains_key(&new_name) || taken.contains_key(&new_name.to_lowercase()) {
                     again.push((row, name));
                     continue;
                 }
-                taken.insert(given.to_lowercase(), row.id);
+                taken.insert(new_name.to_lowercase(), row.id);
                 let name = shown(&name);
                 let reason = match self.tense {
-                    Tense::Happened => format!("`{name}` is taken; the record has `{}` now", shown(&given)),
+                    Tense::Happened => {
+                        format!("`{name}` is taken; the record has `{}` now", shown(&new_name))
+                    }
                     // The import will draw other suffixes.
                     Tense::Would => format!(
                         "`{name}` is taken; the record would have `{}-?`, with a random suffix",
-                        given.rsplit_once('-').map_or("", |(base, _)| base)
+                        new_name.rsplit_once('-').map_or("", |(base, _)| base)
                     ),
                 };
                 findings.push(row.place(

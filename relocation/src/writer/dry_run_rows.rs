@@ -192,14 +192,14 @@ impl<L: RowLookup> Table for DryRunTable<'_, L> {
             .filter(|value| !found.contains_key(value))
             .map(|value| (hash_text(model, column, index, &value), value))
             .collect();
-        let held = move |earlier_rows: &mut SpillMap| {
-            let mut held = Vec::new();
+        let existing = move |earlier_rows: &mut SpillMap| {
+            let mut existing = Vec::new();
             for (hash, value) in others {
-                held.extend(earlier_rows.get(hash)?.map(|id| (value, id)));
+                existing.extend(earlier_rows.get(hash)?.map(|id| (value, id)));
             }
-            Ok(held)
+            Ok(existing)
         };
-        found.extend(self.dry_run.earlier_rows(held).await?);
+        found.extend(self.dry_run.earlier_rows(existing).await?);
         Ok(found)
     }
 
@@ -217,14 +217,14 @@ impl<L: RowLookup> Table for DryRunTable<'_, L> {
             .iter()
             .filter_map(|row| Some((row.id, hash_unique(model, index, &set.key(&row.values)?))))
             .collect();
-        let held = move |earlier_rows: &mut SpillMap| {
-            let mut held = HashMap::new();
+        let existing = move |earlier_rows: &mut SpillMap| {
+            let mut existing = HashMap::new();
             for (id, hash) in hashes {
-                held.extend(earlier_rows.get(hash)?.map(|holder| (id, holder)));
+                existing.extend(earlier_rows.get(hash)?.map(|holder| (id, holder)));
             }
-            Ok(held)
+            Ok(existing)
         };
-        Ok(self.dry_run.earlier_rows(held).await?)
+        Ok(self.dry_run.earlier_rows(existing).await?)
     }
 
     async fn raise(

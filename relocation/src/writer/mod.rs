@@ -276,7 +276,7 @@ impl Writer<'_> {
         let mut findings = Vec::new();
         for rule in &model.rules.if_taken {
             let Then::Regenerate { by, last_characters } = rule.then else { continue };
-            let made = Regenerated { column: rule.column, by, last_characters };
+            let regenerated = Regenerated { column: rule.column, by, last_characters };
             let missing = |row: &Row| match row.values.get(rule.column) {
                 Some(Value::Text(text)) => text.is_empty(),
                 Some(value) => value.is_null(),
@@ -287,7 +287,7 @@ impl Writer<'_> {
                 continue;
             }
             for row in rows.to_mut().iter_mut().filter(|row| missing(row)) {
-                findings.push(self.regenerate(model, row, made, "is missing in the file")?);
+                findings.push(self.regenerate(model, row, regenerated, "is missing in the file")?);
             }
         }
         Ok(findings)
@@ -298,10 +298,10 @@ impl Writer<'_> {
         &self,
         model: &Model,
         row: &mut Row,
-        made: Regenerated,
+        regenerated: Regenerated,
         why: &str,
     ) -> Result<Finding, WriteError> {
-        let Regenerated { column, by, last_characters } = made;
+        let Regenerated { column, by, last_characters } = regenerated;
         let field = &model.columns.get(column).ok_or_else(|| no_column(model))?.field;
         let owner = self.owner_of(model, row);
         let value = match (by, owner) {

@@ -15,7 +15,7 @@ const LONGEST_CONNECT_TIMEOUT: u64 = 600;
 
 /// Which of the hosts may be used: `target_session_attrs` of the URL, with the meaning that libpq gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(super) enum TargetSession {
     /// Any host that answers. The default of a URL with one host.
     Any,
     /// One that accepts writes. The default of a URL with several hosts.
@@ -33,7 +33,7 @@ pub(super) enum Wanted {
 pub(super) struct Hosts {
     /// How to connect to each, in the order of the URL. There is at least one.
     pub(super) each: Vec<PgConnectOptions>,
-    pub(super) wanted: Wanted,
+    pub(super) target: TargetSession,
     /// How long connecting to one of them may take.
     pub(super) connect_timeout: Duration,
 }
@@ -60,8 +60,8 @@ impl Hosts {
         if hosts.len() > 1 && hosts.iter().any(|host| host.is_empty() || host.starts_with(':')) {
             return Err(ConnectError::Url("the database URL has an empty host between its commas"));
         }
-        let default = if hosts.len() > 1 { Wanted::ReadWrite } else { Wanted::Any };
-        let (query, wanted, connect_timeout) = own_parameters(query, hosts.len() > 1)?;
+        let default = if hosts.len() > 1 { TargetSession::ReadWrite } else { TargetSession::Any };
+        let (query, target, connect_timeout) = own_parameters(query, hosts.len() > 1)?;
         let each = hosts
             .into_iter()
             .map(|host| {
@@ -74,7 +74,7 @@ impl Hosts {
             .collect::<Result<_, _>>()?;
         Ok(Self {
             each,
-            wanted: wanted.unwrap_or(default),
+            target: target.unwrap_or(default),
             connect_timeout: connect_timeout.unwrap_or(CONNECT_TIMEOUT),
         })
     }
@@ -84,11 +84,11 @@ impl Hosts {
 fn own_parameters(
     query: Option<&str>,
     several: bool,
-) -> Result<(String, Option<Wanted>, Option<Duration>), ConnectError> {
-    let (mut of_sqlx, mut wanted, mut timeout) = (Vec::new(), None, None);
+) -> Result<(String, Option<TargetSession>, Option<Duration>), ConnectError> {
+    let (mut of_sqlx, mut target, mut timeout) = (Vec::new(), None, None);
     for parameter in query.unwrap_or_default().split('&').filter(|parameter| !parameter.is_empty()) {
         match parameter.split_once('=') {
-            Some(("target_session_attrs", value)) => wanted = Some(attributes(value)?),
+            Some(("target_session_attrs", value)) => target = Some(attributes(value)?),
             Some(("connect_timeout", value)) => {
                 let seconds = value
                     .parse()
@@ -108,16 +108,16 @@ fn own_parameters(
             _ => of_sqlx.push(parameter),
         }
     }
-    Ok((of_sqlx.join("&"), wanted, timeout))
+    Ok((of_sqlx.join("&"), target, timeout))
 }
 
-fn attributes(value: &str) -> Result<Wanted, ConnectError> {
+fn attributes(value: &str) -> Result<TargetSession, ConnectError> {
     Ok(match value {
-        "any" => Wanted::Any,
-        "read-write" => Wanted::ReadWrite,
-        "read-only" => Wanted::ReadOnly,
-        "primary" => Wanted::Primary,
-        "standby" => Wanted::Standby,
+        "any" => TargetSession::Any,
+        "read-write" => TargetSession::ReadWrite,
+        "read-only" => TargetSession::ReadOnly,
+        "primary" => TargetSession::Primary,
+        "standby" => TargetSession::Standby,
         _ => {
             return Err(ConnectError::Url(
                 "target_session_attrs of the database URL must be any, read-write, read-only, primary or standby",
@@ -140,7 +140,7 @@ mod tests {
         let url = "postgres://me:p%40ss@a:5432,b:5433,[::1]:5434/db?target_session_attrs=primary&connect_timeout=7\
                    &application_name=x";
         let hosts = Hosts::of(url).unwrap();
-        assert_eq!((hosts.wanted, hosts.connect_timeout), (Wanted::Primary, Duration::from_secs(7)));
+        assert_eq!((hosts.target, hosts.connect_timeout), (TargetSession::Primary, Duration::from_secs(7)));
         assert_eq!(places(url), [("a".into(), 5432), ("b".into(), 5433), ("[::1]".into(), 5434)]);
         for host in &hosts.each {
             assert_eq!((host.get_username(), host.get_database()), ("me", Some("db")));
@@ -151,14 +151,19 @@ mod tests {
 
     #[test]
     fn one_host_may_be_any_and_several_must_accept_writes() {
-        assert_eq!(Hosts::of("postgres://a/db").unwrap().wanted, Wanted::Any);
-        assert_eq!(Hosts::of("postgres://a,b/db").unwrap().wanted, Wanted::ReadWrite);
-        assert_eq!(Hosts::of("postgres://a,b/db?target_session_attrs=any").unwrap().wanted, Wanted::Any);
-        for (name, wanted) in
-            [("read-write", Wanted::ReadWrite), ("read-only", Wanted::ReadOnly), ("standby", Wanted::Standby)]
-        {
+        assert_eq!(Hosts::of("postgres://a/db").unwrap().target, TargetSession::Any);
+        assert_eq!(Hosts::of("postgres://a,b/db").unwrap().target, TargetSession::ReadWrite);
+        assert_eq!(
+            Hosts::of("postgres://a,b/db?target_session_attrs=any").unwrap().target,
+            TargetSession::Any
+        );
+        for (name, target) in [
+            ("read-write", TargetSession::ReadWrite),
+            ("read-only", TargetSession::ReadOnly),
+            ("standby", TargetSession::Standby),
+        ] {
             let url = format!("postgresql://a/db?target_session_attrs={name}");
-            assert_eq!(Hosts::of(&url).unwrap().wanted, wanted);
+            assert_eq!(Hosts::of(&url).unwrap().target, target);
         }
         let socket = Hosts::of("postgres:///db?host=/run/postgresql").unwrap();
         assert!(socket.each[0].get_socket().is_some());

@@ -140,8 +140,8 @@ impl Db {
     pub async fn begin(&self) -> Result<Tx, DbError> {
         Ok(match &self.pool {
             Pool::Postgres(pool) => {
-                let held = pool.acquire().await.map_err(|error| DbError::from(error).at(&self.place))?;
-                let (connection, watch) = held.into_parts()?;
+                let pooled = pool.acquire().await.map_err(|error| DbError::from(error).at(&self.place))?;
+                let (connection, watch) = pooled.into_parts()?;
                 Tx::Postgres(OpenTransaction::begin(connection, watch, &self.disk_space).await?)
             }
             Pool::Sqlite { writer, .. } => {

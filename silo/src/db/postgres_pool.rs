@@ -55,7 +55,7 @@ pub(super) struct PostgresPool {
 
 /// A connection of the pool. It is closed, and does not go back, if a statement on it did not end as it should.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct PooledConnection {
     connection: Option<PoolConnection<Postgres>>,
     watch: Watch,
     is_busy: bool,
@@ -198,7 +198,7 @@ impl PostgresPool {
     }
 
     /// A connection. If connections fail, looks for the server, for as long as a caller may wait for a connection.
-    pub(super) async fn acquire(&self) -> Result<Held, sqlx::Error> {
+    pub(super) async fn acquire(&self) -> Result<PooledConnection, sqlx::Error> {
         if self.servers.is_look_due() {
             let (servers, pool) = (Arc::clone(&self.servers), self.pool.clone());
             // Nobody waits for it. It ends with the timeouts of its connections.
@@ -223,7 +223,7 @@ impl PostgresPool {
                     // is watched now is the era before, which is over. The next attempt takes this one.
                     Ok(connection) if self.servers.era() != era => give_back(connection),
                     Ok(connection) => {
-                        return Ok(Held { connection: Some(connection), watch, is_busy: false });
+                        return Ok(PooledConnection { connection: Some(connection), watch, is_busy: false });
                     }
                     Err(sqlx::Error::Io(_) | sqlx::Error::Protocol(_)) if self.servers.are_several() => {
                         self.servers.doubt();
@@ -242,11 +242,11 @@ impl PostgresPool {
         &self,
         query: Query<'static, Postgres, PgArguments>,
     ) -> Result<Vec<PgRow>, DbError> {
-        let mut held = self.acquire().await?;
-        let watch = held.watch.clone();
-        held.is_busy = true;
-        let outcome = watch.during(async { Ok(query.fetch_all(held.connection()?).await?) }).await;
-        held.end(outcome)
+        let mut pooled = self.acquire().await?;
+        let watch = pooled.watch.clone();
+        pooled.is_busy = true;
+        let outcome = watch.during(async { Ok(query.fetch_all(pooled.connection()?).await?) }).await;
+        pooled.end(outcome)
     }
 
     /// The first row of a query, if there is one.
@@ -254,15 +254,15 @@ impl PostgresPool {
         &self,
         query: Query<'static, Postgres, PgArguments>,
     ) -> Result<Option<PgRow>, DbError> {
-        let mut held = self.acquire().await?;
-        let watch = held.watch.clone();
-        held.is_busy = true;
-        let outcome = watch.during(async { Ok(query.fetch_optional(held.connection()?).await?) }).await;
-        held.end(outcome)
+        let mut pooled = self.acquire().await?;
+        let watch = pooled.watch.clone();
+        pooled.is_busy = true;
+        let outcome = watch.during(async { Ok(query.fetch_optional(pooled.connection()?).await?) }).await;
+        pooled.end(outcome)
     }
 }
 
-impl Held {
+impl PooledConnection {
     fn connection(&mut self) -> Result<&mut PgConnection, DbError> {
         self.connection.as_deref_mut().ok_or_else(DbError::lost)
     }
@@ -300,7 +300,7 @@ pub(super) fn give_back<D: Database>(mut connection: PoolConnection<D>) {
     }
 }
 
-impl Drop for Held {
+impl Drop for PooledConnection {
     fn drop(&mut self) {
         match self.connection.take() {
             Some(mut connection) if self.is_busy => connection.close_on_drop(),

@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_database_that_is_away_is_told() {
+    async fn a_database_that_is_away_is_reported() {
         let (directory, db) = database().await;
         drop(directory);
         let mut probe = Probe::new(&db, "SELECT 1");

@@ -21,7 +21,7 @@ use sqlx::{
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 
 use super::{
-    hosts::{Hosts, Wanted},
+    hosts::{Hosts, TargetSession},
     not_taken::{NOWHERE, NotTaken, Nowhere, not_reached},
     place::place,
 };
@@ -48,7 +48,7 @@ const SILENT_LOOKS: u32 = 3;
 
 /// What a server says about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Seen {
+struct Observed {
     standby: bool,
     read_only: bool,
     timeline: Option<i64>,
@@ -207,9 +207,9 @@ impl Servers {
 
     /// Checks the server of a new connection.
     pub(super) async fn check(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        let seen = seen(connection, self.hosts.wanted).await?;
+        let observed = observe(connection, self.hosts.target).await?;
         let mut state = self.state();
-        if let Err(why) = judge(&seen, self.hosts.wanted, &state) {
+        if let Err(why) = judge(&observed, self.hosts.target, &state) {
             state.doubted = true;
             // Several hosts are looked at then, and the look says it.
             if !self.are_several() {
@@ -224,12 +224,12 @@ impl Servers {
         }
         // The server was restarted, or a proxy leads to another one. This connection belongs to the new era, because the
         // pool counts its age from the end of this check.
-        if state.identity.as_ref() != Some(&seen.identity) {
-            state.identity = Some(seen.identity);
+        if state.identity.as_ref() != Some(&observed.identity) {
+            state.identity = Some(observed.identity);
             self.begin_era(&mut state);
         }
-        state.timeline = state.timeline.max(seen.timeline);
-        state.system = state.system.or(seen.system);
+        state.timeline = state.timeline.max(observed.timeline);
+        state.system = state.system.or(observed.system);
         Ok(())
     }
 
@@ -242,8 +242,8 @@ impl Servers {
         }
         let mut asked = JoinSet::new();
         for (index, options) in self.hosts.each.iter().cloned().enumerate() {
-            let (wanted, patience) = (self.hosts.wanted, self.hosts.connect_timeout);
-            asked.spawn(async move { (index, ask(options, wanted, patience).await) });
+            let (target, patience) = (self.hosts.target, self.hosts.connect_timeout);
+            asked.spawn(async move { (index, ask(options, target, patience).await) });
         }
         let mut answers = Vec::new();
         while let Some(answer) = asked.join_next().await {
@@ -256,7 +256,7 @@ impl Servers {
 
     fn take(
         &self,
-        answers: Vec<(usize, Result<Seen, NotTaken>)>,
+        answers: Vec<(usize, Result<Observed, NotTaken>)>,
         pool: Option<&PgPool>,
     ) -> Result<(), Nowhere> {
         let mut state = self.state();
@@ -271,19 +271,20 @@ impl Servers {
         };
         let is_silent = silent > state.silent;
         let is_other = matches!(of_current, Some((_, Ok(_))));
-        let (mut best, mut others): (Option<(usize, Seen)>, Vec<_>) = (None, Vec::new());
+        let (mut best, mut others): (Option<(usize, Observed)>, Vec<_>) = (None, Vec::new());
         for (index, answer) in answers {
-            match answer.and_then(|seen| judge(&seen, self.hosts.wanted, &state).map(|()| seen)) {
-                Ok(seen) => {
-                    let rank = |index: usize, seen: &Seen| (seen.timeline, index == state.current);
-                    if best.as_ref().is_none_or(|(at, best)| rank(index, &seen) > rank(*at, best)) {
-                        best = Some((index, seen));
+            match answer.and_then(|observed| judge(&observed, self.hosts.target, &state).map(|()| observed)) {
+                Ok(observed) => {
+                    let rank =
+                        |index: usize, observed: &Observed| (observed.timeline, index == state.current);
+                    if best.as_ref().is_none_or(|(at, best)| rank(index, &observed) > rank(*at, best)) {
+                        best = Some((index, observed));
                     }
                 }
                 Err(why) => others.push((index, why)),
             }
         }
-        let Some((index, seen)) = best else {
+        let Some((index, observed)) = best else {
             state.silent = silent;
             // It does not answer for long, or says that it is not what it was: nobody will answer on its connections.
             if (is_silent && silent == SILENT_LOOKS) || (is_other && state.identity.is_some()) {
@@ -312,18 +313,18 @@ impl Servers {
             }
         }
         (state.silent, state.doubted) = (0, false);
-        state.timeline = state.timeline.max(seen.timeline);
-        state.system = state.system.or(seen.system);
-        if state.identity.as_deref() != Some(&*seen.identity) || state.current != index {
+        state.timeline = state.timeline.max(observed.timeline);
+        state.system = state.system.or(observed.system);
+        if state.identity.as_deref() != Some(&*observed.identity) || state.current != index {
             if pool.is_some() {
                 tracing::warn!(
                     host = self.name(index),
-                    timeline = seen.timeline,
+                    timeline = observed.timeline,
                     "the database is on another server, or was restarted: reconnecting"
                 );
             }
             state.current = index;
-            state.identity = Some(seen.identity);
+            state.identity = Some(observed.identity);
             if let (Some(pool), Some(options)) = (pool, self.hosts.each.get(index)) {
                 pool.set_connect_options(options.clone());
             }
@@ -343,21 +344,28 @@ impl Servers {
 }
 
 /// Whether a server may be used.
-fn judge(seen: &Seen, wanted: Wanted, state: &State) -> Result<(), NotTaken> {
-    match wanted {
-        Wanted::Any => return Ok(()),
-        Wanted::ReadWrite | Wanted::Primary if seen.standby => return Err(NotTaken::Standby),
-        Wanted::ReadWrite if seen.read_only => return Err(NotTaken::ReadOnly),
-        Wanted::Standby if !seen.standby => return Err(NotTaken::NotStandby),
-        Wanted::ReadOnly if !(seen.standby || seen.read_only) => return Err(NotTaken::ReadWrite),
-        Wanted::ReadWrite | Wanted::ReadOnly | Wanted::Primary | Wanted::Standby => {}
+fn judge(observed: &Observed, target: TargetSession, state: &State) -> Result<(), NotTaken> {
+    match target {
+        TargetSession::Any => return Ok(()),
+        TargetSession::ReadWrite | TargetSession::Primary if observed.standby => {
+            return Err(NotTaken::Standby);
+        }
+        TargetSession::ReadWrite if observed.read_only => return Err(NotTaken::ReadOnly),
+        TargetSession::Standby if !observed.standby => return Err(NotTaken::NotStandby),
+        TargetSession::ReadOnly if !(observed.standby || observed.read_only) => {
+            return Err(NotTaken::ReadWrite);
+        }
+        TargetSession::ReadWrite
+        | TargetSession::ReadOnly
+        | TargetSession::Primary
+        | TargetSession::Standby => {}
     }
-    if let (Some(system), Some(known)) = (seen.system, state.system)
+    if let (Some(system), Some(known)) = (observed.system, state.system)
         && system != known
     {
         return Err(NotTaken::OtherSystem { system, known });
     }
-    if let (Some(timeline), Some(known)) = (seen.timeline, state.timeline)
+    if let (Some(timeline), Some(known)) = (observed.timeline, state.timeline)
         && timeline < known
     {
         return Err(NotTaken::Former { timeline, seen: known });
@@ -366,15 +374,15 @@ fn judge(seen: &Seen, wanted: Wanted, state: &State) -> Result<(), NotTaken> {
 }
 
 /// Asks a server what it is. One of which nothing is wanted is not asked: it may not even have these functions.
-async fn seen(connection: &mut PgConnection, wanted: Wanted) -> Result<Seen, sqlx::Error> {
-    if wanted == Wanted::Any {
+async fn observe(connection: &mut PgConnection, target: TargetSession) -> Result<Observed, sqlx::Error> {
+    if target == TargetSession::Any {
         let identity = String::new();
-        return Ok(Seen { standby: false, read_only: false, timeline: None, system: None, identity });
+        return Ok(Observed { standby: false, read_only: false, timeline: None, system: None, identity });
     }
     let row = sqlx::query(WHICH).fetch_one(connection).await?;
     let identity: String = row.try_get("identity")?;
-    let is_one = matches!(wanted, Wanted::ReadWrite | Wanted::Primary);
-    Ok(Seen {
+    let is_one = matches!(target, TargetSession::ReadWrite | TargetSession::Primary);
+    Ok(Observed {
         standby: row.try_get("standby")?,
         read_only: row.try_get("read_only")?,
         timeline: row.try_get("timeline")?,
@@ -383,13 +391,17 @@ async fn seen(connection: &mut PgConnection, wanted: Wanted) -> Result<Seen, sql
     })
 }
 
-async fn ask(options: PgConnectOptions, wanted: Wanted, patience: Duration) -> Result<Seen, NotTaken> {
+async fn ask(
+    options: PgConnectOptions,
+    target: TargetSession,
+    patience: Duration,
+) -> Result<Observed, NotTaken> {
     let asked = timeout(patience, async {
         let mut connection = options.disable_statement_logging().connect().await?;
-        let seen = seen(&mut connection, wanted).await;
+        let observed = observe(&mut connection, target).await;
         // An error on closing does not matter.
         let _closed = connection.close().await;
-        seen
+        observed
     });
     match asked.await {
         Ok(answer) => answer.map_err(|error| not_reached(&error)),
@@ -405,21 +417,21 @@ mod tests {
         Servers::new(Hosts::of("postgres://a,b,c/db").unwrap())
     }
 
-    fn primary(timeline: i64, identity: &str) -> Result<Seen, NotTaken> {
+    fn primary(timeline: i64, identity: &str) -> Result<Observed, NotTaken> {
         let (timeline, identity) = (Some(timeline), identity.to_owned());
-        Ok(Seen { standby: false, read_only: false, timeline, system: Some(7), identity })
+        Ok(Observed { standby: false, read_only: false, timeline, system: Some(7), identity })
     }
 
-    fn standby() -> Result<Seen, NotTaken> {
+    fn standby() -> Result<Observed, NotTaken> {
         let identity = "standby".to_owned();
-        Ok(Seen { standby: true, read_only: true, timeline: None, system: Some(7), identity })
+        Ok(Observed { standby: true, read_only: true, timeline: None, system: Some(7), identity })
     }
 
-    fn silent() -> Result<Seen, NotTaken> {
+    fn silent() -> Result<Observed, NotTaken> {
         Err(NotTaken::Silent("no answer".to_owned()))
     }
 
-    type Answers = [Result<Seen, NotTaken>; 3];
+    type Answers = [Result<Observed, NotTaken>; 3];
 
     fn take(servers: &Servers, answers: Answers) -> Result<usize, Nowhere> {
         servers.take(answers.into_iter().enumerate().collect(), None)?;
@@ -446,7 +458,7 @@ mod tests {
     fn another_database_is_not_taken() {
         let servers = servers();
         assert_eq!(take(&servers, [primary(1, "a"), standby(), standby()]).unwrap(), 0);
-        let other = primary(9, "b").map(|seen| Seen { system: Some(8), ..seen });
+        let other = primary(9, "b").map(|observed| Observed { system: Some(8), ..observed });
         let error = take(&servers, [silent(), other, standby()]).unwrap_err().to_string();
         assert!(
             error.contains(

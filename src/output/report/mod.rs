@@ -72,7 +72,7 @@ fn colored(import: &Import) -> String {
 }
 
 /// How long an import took that has ended; `None` for any other.
-pub(super) fn taken(import: &Import) -> Option<Duration> {
+pub(super) fn duration_of(import: &Import) -> Option<Duration> {
     if !matches!(import.state(), ImportState::Succeeded | ImportState::Planned | ImportState::Failed) {
         return None;
     }
@@ -87,7 +87,7 @@ fn times(import: &Import) -> Option<String> {
     let size = bytes(u64::try_from(import.size_bytes).unwrap_or(0));
     let mut text =
         format!("{size}{}, begun {}", if import.encrypted { " encrypted" } else { "" }, moment(begun));
-    if let Some(took) = taken(import) {
+    if let Some(took) = duration_of(import) {
         text.push_str(&format!(", took {}", duration(took)));
         if let Some(rate) = u64::try_from(seen(import)).ok().and_then(|seen| rate(seen, took)) {
             text.push_str(&format!(" ({} records/s)", super::numbers::count_of(rate)));
@@ -115,7 +115,7 @@ pub(crate) fn render(import: &Import, findings: &Findings, place: &CommandTarget
     }
     let mut sections = vec![head];
     if let Some(throttled) = import.progress.as_ref().and_then(|progress| progress.throttled.as_ref()) {
-        sections.push(paragraph(&format!("The import is {}", throttle::held(throttled))));
+        sections.push(paragraph(&format!("The import is {}", throttle::slowed(throttled))));
     }
     if let Some(waiting) = import.waiting.as_ref().filter(|_| import.pause.is_some()) {
         sections.push(paragraph(&format!(

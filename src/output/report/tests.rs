@@ -204,7 +204,7 @@ fn organizations_that_are_left_hidden_are_shown_by_a_command() {
 }
 
 #[test]
-fn the_reasons_of_a_changed_slug_are_told_apart() {
+fn the_reasons_of_a_changed_slug_are_distinguished() {
     let plan = |verdict: SlugVerdict, taken_by_organization_id| SlugPlan {
         verdict: verdict.into(),
         taken_by_region: "us".to_owned(),

@@ -500,12 +500,12 @@ mod tests {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let told = BufReader::new(victim.stdout.take().unwrap())
+        let line = BufReader::new(victim.stdout.take().unwrap())
             .lines()
             .map_while(Result::ok)
             .find_map(|line| line.strip_prefix("victim ").map(str::to_owned))
             .unwrap();
-        let (process, root) = told.split_once(' ').unwrap();
+        let (process, root) = line.split_once(' ').unwrap();
         let (process, root) = (process.parse().unwrap(), Path::new(root));
         assert!(lives(process) && root.exists());
         victim.kill().unwrap();

@@ -183,8 +183,8 @@ async fn a_mapping_too_many_hides_none_that_is_missing_and_is_left_to_people() {
     assert_ne!(product.drain().await, 0, "it was announced");
     assert_eq!(product.compare(ReconcileMode::Repair).await, [(id, kind, false)]);
     assert_eq!(product.drain().await, 0, "what is too many was not announced again");
-    let told = product.repair().await;
-    assert!(told.iter().all(|it| it.contains("and 1 more have a mapping")), "{told:?}");
+    let lines = product.repair().await;
+    assert!(lines.iter().all(|it| it.contains("and 1 more have a mapping")), "{lines:?}");
     let gone = "DELETE FROM sentry_organizationmembermapping WHERE organizationmember_id = 7777".to_owned();
     product.execute(Silo::Control, &[gone]).await;
     product.assert_known().await;

@@ -57,9 +57,9 @@ async fn a_slug_that_the_product_has_reserved_is_taken() {
         let mut export = Export::new();
         export.organization(1, "taken").user(11, "ann").member(1, 1, 11);
         let request = CheckSlugsRequest { slugs: vec!["taken".to_owned()], ..CheckSlugsRequest::default() };
-        let told = product.cluster.control().directory().check_slugs(request).await.expect("checked");
-        let told = told.into_inner().checks;
-        let owner = told.first().and_then(|check| check.taken_by.clone()).expect("it is taken");
+        let answer = product.cluster.control().directory().check_slugs(request).await.expect("checked");
+        let answer = answer.into_inner().checks;
+        let owner = answer.first().and_then(|check| check.taken_by.clone()).expect("it is taken");
         assert_eq!((owner.organization_id, owner.region.as_str()), (999, "elsewhere"));
         let dry = product.import(&export, &ImportOptions::default().dry_run()).await;
         let import = product.import(&export, &ImportOptions::default()).await;

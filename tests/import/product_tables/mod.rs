@@ -90,8 +90,8 @@ impl Product {
 
     async fn import(&self, export: &Export, options: &ImportOptions) -> Import {
         let import = self.cluster.region(0).import(&export.to_bytes(), options).await.expect("it ends");
-        let wanted = if options.dry_run { ImportState::Planned } else { ImportState::Succeeded };
-        assert_eq!(import.state(), wanted, "{:?}", import.failure);
+        let expected = if options.dry_run { ImportState::Planned } else { ImportState::Succeeded };
+        assert_eq!(import.state(), expected, "{:?}", import.failure);
         import
     }
 
@@ -168,11 +168,11 @@ impl Product {
     /// Checks that the product knows each imported organization with all that belongs to it, and nothing else.
     async fn assert_known(&self) {
         let reservations = "SELECT organization_id || ' ' || slug || ' ' || region_name AS line FROM";
-        let wanted = format!(
+        let expected = format!(
             "SELECT id || ' ' || slug || ' {}' AS line FROM sentry_organization ORDER BY id",
             self.layout.region
         );
-        let organizations = self.region(&wanted).await;
+        let organizations = self.region(&expected).await;
         assert!(!organizations.is_empty());
         let of = |table: &str, condition: &str| {
             format!("{reservations} {table} WHERE organization_id <> 999{condition} ORDER BY organization_id")
@@ -212,9 +212,9 @@ impl Product {
                 Silo::Region(0),
             ),
         ] {
-            let wanted = self.ask(source_of, &format!("{source} ORDER BY 1")).await;
-            assert!(!wanted.is_empty(), "{source}");
-            assert_eq!(self.ask(replica_of, &format!("{replica} ORDER BY 1")).await, wanted, "{replica}");
+            let expected = self.ask(source_of, &format!("{source} ORDER BY 1")).await;
+            assert!(!expected.is_empty(), "{source}");
+            assert_eq!(self.ask(replica_of, &format!("{replica} ORDER BY 1")).await, expected, "{replica}");
         }
     }
 

@@ -97,12 +97,12 @@ impl Imports {
         let (shown, imports) = transact!(Error, self.context.db, |tx| {
             // This locks the imports: a call that begins to revert one of them waits for this transaction, or this one
             // for that call.
-            let held = store::import::lock_succeeded(tx, of).await?;
+            let locked = store::import::lock_succeeded(tx, of).await?;
             let shown = store::organization::show(tx, of, within).await.map_err(refused)?;
             self.context.announce_organizations(tx, shown.clone()).await?;
             let shown = count(shown.len())?.cast_unsigned();
             match of {
-                Approved::Import(id) if held == 0 => {
+                Approved::Import(id) if locked == 0 => {
                     return Err(Error::OrganizationsNotReady(format!("import {id}")));
                 }
                 Approved::Import(_) => {}

@@ -81,13 +81,13 @@ async fn check_organizations(
         run.dry_run.as_ref().is_none_or(|dry_run| dry_run.has_one(organization.id))
     };
     let wanted = store::imported::wanted_slugs(&context.db, import.id).await?;
-    let mut given: HashSet<String> = HashSet::new();
+    let mut chosen: HashSet<String> = HashSet::new();
     let mut after = 0;
     loop {
         let page = store::imported::organizations(&context.db, import.id, after).await?;
         let Some(last) = page.last() else { return Ok(()) };
         after = last.id;
-        let checked = check_page(context, import, &page, &wanted, &mut given).await?;
+        let checked = check_page(context, import, &page, &wanted, &mut chosen).await?;
         let mut findings: Vec<Finding> = page
             .iter()
             .zip(&checked)
@@ -108,13 +108,13 @@ async fn check_organizations(
 }
 
 /// What the slug of each organization would become. `wanted_slugs` has what all organizations of the file want.
-/// `given` has the slugs that earlier organizations would get; this adds those of these organizations.
+/// `chosen` has the slugs that earlier organizations would get; this adds those of these organizations.
 async fn check_page(
     context: &ImportContext,
     import: &Import,
     organizations: &[ImportedOrganization],
     wanted_slugs: &HashSet<String>,
-    given: &mut HashSet<String>,
+    chosen: &mut HashSet<String>,
 ) -> Result<Vec<Checked>, Error> {
     let wanted = organizations.iter().map(|organization| organization.wanted_slug.clone()).collect();
     let mut here = store::organization::by_slugs(&context.db, wanted).await?;
@@ -141,7 +141,7 @@ async fn check_page(
         let Some(slug) = slug else { continue };
         // An organization that wants the slug unchanged comes first, wherever it is in the file.
         let is_wanted = check.verdict() == SlugVerdict::Normalized && wanted_slugs.contains(slug);
-        if here.contains_key(slug) || is_wanted || !given.insert(slug.clone()) {
+        if here.contains_key(slug) || is_wanted || !chosen.insert(slug.clone()) {
             again.push(index);
         }
     }

@@ -161,15 +161,15 @@ async fn ask_and_write(
     let asked = context.control.bulk_create_organization_slug_reservations(operation, batches);
     let answer = run.without_turn(context, import.id, context.ask(asked)).await?;
     context.env.failpoint("region.slugs.answered").await?;
-    let given: HashMap<i64, ResolvedSlug> =
-        answer.into_iter().map(|given| (given.organization_id, given)).collect();
+    let resolved: HashMap<i64, ResolvedSlug> =
+        answer.into_iter().map(|resolved| (resolved.organization_id, resolved)).collect();
     let mut after = 0;
     let mut any_taken = false;
     loop {
         let page = store::imported::organizations(&context.db, import.id, after).await?;
         let Some(last) = page.last() else { break };
         after = last.id;
-        any_taken |= write_slugs(context, import, page, &given).await?;
+        any_taken |= write_slugs(context, import, page, &resolved).await?;
         run.pass_turn(context, import.id).await?;
     }
     if any_taken {
@@ -188,17 +188,17 @@ async fn write_slugs(
     context: &ImportContext,
     import: &Import,
     mut page: Vec<ImportedOrganization>,
-    given: &HashMap<i64, ResolvedSlug>,
+    resolved: &HashMap<i64, ResolvedSlug>,
 ) -> Result<bool, Error> {
     page.retain(|organization| {
         organization.slug.is_none()
-            || organization.slug.as_ref() != given.get(&organization.id).map(|given| &given.slug)
+            || organization.slug.as_ref() != resolved.get(&organization.id).map(|resolved| &resolved.slug)
     });
     if page.is_empty() {
         return Ok(false);
     }
     let given_to = |organization: &ImportedOrganization| {
-        given
+        resolved
             .get(&organization.id)
             .ok_or_else(|| Error::Internal(format!("control gave organization {} no slug", organization.id)))
     };
@@ -225,7 +225,7 @@ async fn write_slugs(
                 let is_of_file = plan
                     .taken_by
                     .as_ref()
-                    .is_some_and(|(region, id)| *region == context.region && given.contains_key(id));
+                    .is_some_and(|(region, id)| *region == context.region && resolved.contains_key(id));
                 findings.extend(changed(organization, &given_to.slug, candidate, &plan, is_of_file));
                 plans.push((given_to.slug.clone(), plan));
             }
@@ -333,10 +333,10 @@ async fn slug_requests(
 }
 
 /// Why an organization got its slug. `here` is the organization of this region that has the slug it could not get.
-fn plan_of_answer(context: &ImportContext, given: &ResolvedSlug, here: Option<i64>) -> SlugPlan {
-    let verdict = given.verdict();
-    let known = (!given.taken_by_region.is_empty())
-        .then(|| (given.taken_by_region.clone(), given.taken_by_organization_id));
+fn plan_of_answer(context: &ImportContext, resolved: &ResolvedSlug, here: Option<i64>) -> SlugPlan {
+    let verdict = resolved.verdict();
+    let known = (!resolved.taken_by_region.is_empty())
+        .then(|| (resolved.taken_by_region.clone(), resolved.taken_by_organization_id));
     let here = here.map(|id| (context.region.to_owned(), id));
     SlugPlan { verdict, taken_by: if verdict == SlugVerdict::Taken { known.or(here) } else { None } }
 }
@@ -344,7 +344,7 @@ fn plan_of_answer(context: &ImportContext, given: &ResolvedSlug, here: Option<i6
 /// The finding that an organization got another slug than it wanted, and why; `None` if it got that one.
 fn changed(
     organization: &ImportedOrganization,
-    given: &str,
+    resolved: &str,
     candidate: &str,
     plan: &SlugPlan,
     is_of_file: bool,
@@ -357,5 +357,5 @@ fn changed(
         (None, Some(constraint)) => format!("breaks {constraint}"),
         (None, None) => "is taken by somebody else".to_owned(),
     };
-    slug_changed(organization, given, candidate, plan.verdict, &taken, Tense::Happened)
+    slug_changed(organization, resolved, candidate, plan.verdict, &taken, Tense::Happened)
 }

@@ -49,7 +49,7 @@ fn check(token: &str) -> Result<u64, TokenError> {
 }
 
 #[test]
-fn each_thing_that_is_wrong_with_a_token_is_told() {
+fn each_defect_of_a_token_is_reported() {
     let block = [4; 16];
     let good = signed(&encrypted(&block));
     assert_eq!(check(&good), Ok(12));

@@ -350,19 +350,19 @@ fn a_field_that_says_the_opposite_is_read_once() {
 
 /// What cannot be written is reported, unless nothing is lost with it.
 #[test]
-fn a_value_for_which_the_database_has_no_column_is_told() {
+fn a_value_for_which_the_database_has_no_column_is_reported() {
     let env = Environment::fixed(DateTime::UNIX_EPOCH, 1);
     let mut model = Catalog::load().unwrap().model("sentry.user").unwrap().clone();
     let suspended = model.column("is_suspended").unwrap();
     model.columns[suspended].is_stored = false;
-    for (value, told) in [("true", true), ("false", false)] {
+    for (value, reported) in [("true", true), ("false", false)] {
         let fields = format!(
             r#"{{"username": "u", "password": "p", "email": "e", "name": "n", "is_suspended": {value}}}"#
         );
         let raw: &RawValue = serde_json::from_str(&fields).unwrap();
         let decoded = Decoder::new(&env, DateTime::UNIX_EPOCH).decode(&model, raw).unwrap();
         let kinds: Vec<_> = decoded.notes.iter().map(|note| note.kind).collect();
-        assert_eq!(kinds, vec![FindingKind::NotInDatabase; usize::from(told)], "{value}");
+        assert_eq!(kinds, vec![FindingKind::NotInDatabase; usize::from(reported)], "{value}");
     }
 }
 

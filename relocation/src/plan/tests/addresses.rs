@@ -104,12 +104,12 @@ fn a_plan_that_was_kept_knows_the_holders_of_addresses() {
         member(1, 1, 1),
         member(2, 1, 2),
     ]);
-    let made = pairs(&file, &file.kept("plan", "a", Limits::default()).unwrap());
+    let made = pairs(&file, &file.checkpointed("plan", "a", Limits::default()).unwrap());
     assert_eq!(made, [(2, 1)]);
     let path = file.path("plan.plan");
     assert!(path.exists());
     let before = std::fs::metadata(&path).unwrap().modified().unwrap();
-    assert_eq!(pairs(&file, &file.kept("plan", "a", Limits::default()).unwrap()), made);
+    assert_eq!(pairs(&file, &file.checkpointed("plan", "a", Limits::default()).unwrap()), made);
     // The plan was loaded, not made again.
     assert_eq!(std::fs::metadata(&path).unwrap().modified().unwrap(), before);
 }

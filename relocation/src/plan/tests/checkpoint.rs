@@ -40,7 +40,12 @@ impl ExportFile {
         self.dir.path().join(name)
     }
 
-    pub(super) fn kept(&self, stem: &str, identity: &str, limits: Limits) -> Result<Plan, ExportError> {
+    pub(super) fn checkpointed(
+        &self,
+        stem: &str,
+        identity: &str,
+        limits: Limits,
+    ) -> Result<Plan, ExportError> {
         let filter = BTreeSet::from(["one".to_owned(), "none".to_owned()]);
         let request = PlanRequest {
             source: &Source::plain(&self.path("export.json"))?,
@@ -60,7 +65,7 @@ impl ExportFile {
     fn log(&self, stem: &str) -> Vec<u8> {
         let part = self.path(&format!("{stem}.plan.part"));
         std::fs::create_dir(&part).unwrap();
-        self.kept(stem, "a", Limits::default()).unwrap();
+        self.checkpointed(stem, "a", Limits::default()).unwrap();
         std::fs::remove_dir(&part).unwrap();
         assert!(!self.path(&format!("{stem}.plan")).exists());
         std::fs::read(self.path(&format!("{stem}.planning"))).unwrap()
@@ -113,11 +118,11 @@ fn a_plan_is_taken_up_wherever_its_making_was_cut_off() {
         let stem = format!("cut-{cut}");
         let path = file.path(&format!("{stem}.planning"));
         std::fs::write(&path, &log[..cut]).unwrap();
-        let plan = file.kept(&stem, "a", Limits::default()).unwrap();
+        let plan = file.checkpointed(&stem, "a", Limits::default()).unwrap();
         assert_eq!(file.said(&plan), undisturbed, "cut off behind {cut} bytes");
         // From then on it is stored, and complete.
         assert!(!path.exists());
-        assert_eq!(file.said(&file.kept(&stem, "a", Limits::default()).unwrap()), undisturbed);
+        assert_eq!(file.said(&file.checkpointed(&stem, "a", Limits::default()).unwrap()), undisturbed);
     }
 }
 
@@ -125,26 +130,26 @@ fn a_plan_is_taken_up_wherever_its_making_was_cut_off() {
 fn what_was_read_is_not_read_again() {
     let file = many();
     let log = file.log("log");
-    file.kept("plan", "a", Limits::default()).unwrap();
+    file.checkpointed("plan", "a", Limits::default()).unwrap();
     // This part of the log has two segments of 5,000 records, which cover at least 1,000 bytes of the file.
     std::fs::write(file.path("half.planning"), &log[..log.len() * 4 / 5]).unwrap();
     file.spoil(1_000);
     // Comparing and selecting read records again, but none at the beginning of the file.
-    let told = |stem: &str| match file.kept(stem, "a", Limits::default()) {
+    let outcome = |stem: &str| match file.checkpointed(stem, "a", Limits::default()) {
         Ok(_) => "taken up".to_owned(),
         Err(error) => error.to_string(),
     };
-    assert!(told("nothing").contains("not a JSON array"), "{}", told("nothing"));
-    assert!(!told("half").contains("not a JSON array"), "{}", told("half"));
+    assert!(outcome("nothing").contains("not a JSON array"), "{}", outcome("nothing"));
+    assert!(!outcome("half").contains("not a JSON array"), "{}", outcome("half"));
     file.spoil(usize::MAX);
-    assert_eq!(told("plan"), "taken up");
+    assert_eq!(outcome("plan"), "taken up");
 }
 
 #[test]
 fn what_is_kept_of_something_else_or_is_damaged_is_not_believed() {
     let file = many();
     let limits = Limits::default();
-    let undisturbed = file.said(&file.kept("it", "a", limits).unwrap());
+    let undisturbed = file.said(&file.checkpointed("it", "a", limits).unwrap());
     let path = file.path("it.plan");
     let plan = std::fs::read(&path).unwrap();
     let mut cases = vec![(plan.clone(), "b"), (Vec::new(), "a"), (vec![0; plan.len()], "a")];
@@ -156,16 +161,16 @@ fn what_is_kept_of_something_else_or_is_damaged_is_not_believed() {
     }
     for (bytes, identity) in cases {
         std::fs::write(&path, bytes).unwrap();
-        assert_eq!(file.said(&file.kept("it", identity, limits).unwrap()), undisturbed);
+        assert_eq!(file.said(&file.checkpointed("it", identity, limits).unwrap()), undisturbed);
         assert!(std::fs::read(&path).unwrap().len() == plan.len(), "it is kept again");
     }
     let log = file.log("other");
-    assert_eq!(file.said(&file.kept("other", "b", limits).unwrap()), undisturbed);
+    assert_eq!(file.said(&file.checkpointed("other", "b", limits).unwrap()), undisturbed);
     for part in 0..6 {
         let mut damaged = log.clone();
         damaged[log.len() * part / 6] ^= 1;
         std::fs::write(file.path("damaged.planning"), damaged).unwrap();
-        assert_eq!(file.said(&file.kept("damaged", "a", limits).unwrap()), undisturbed);
+        assert_eq!(file.said(&file.checkpointed("damaged", "a", limits).unwrap()), undisturbed);
         std::fs::remove_file(file.path("damaged.plan")).unwrap();
     }
 }
@@ -173,15 +178,15 @@ fn what_is_kept_of_something_else_or_is_damaged_is_not_believed() {
 #[test]
 fn a_plan_serves_wider_limits_and_no_narrower_ones() {
     let file = many();
-    file.kept("it", "a", Limits::default()).unwrap();
+    file.checkpointed("it", "a", Limits::default()).unwrap();
     let narrow = Limits { record_bytes: 64, ..Limits::default() };
-    file.kept("it", "a", narrow).unwrap_err();
+    file.checkpointed("it", "a", narrow).unwrap_err();
     file.spoil(usize::MAX);
-    file.kept("it", "a", Limits::LARGEST).unwrap();
+    file.checkpointed("it", "a", Limits::LARGEST).unwrap();
     // What was read under other limits is read again, because it may not pass these.
     let file = many();
     std::fs::write(file.path("log.planning"), file.log("whole")).unwrap();
-    file.kept("log", "a", narrow).unwrap_err();
+    file.checkpointed("log", "a", narrow).unwrap_err();
 }
 
 #[test]
@@ -190,20 +195,24 @@ fn a_plan_that_cannot_be_kept_is_made_all_the_same() {
     let undisturbed = file.said(&file.plan(Some(&["one", "none"])).unwrap());
     for (stem, ending) in [("log", "planning"), ("part", "plan.part"), ("whole", "plan")] {
         std::fs::create_dir(file.path(&format!("{stem}.{ending}"))).unwrap();
-        assert_eq!(file.said(&file.kept(stem, "a", Limits::default()).unwrap()), undisturbed, "{stem}");
+        assert_eq!(
+            file.said(&file.checkpointed(stem, "a", Limits::default()).unwrap()),
+            undisturbed,
+            "{stem}"
+        );
     }
 }
 
 #[test]
 fn what_is_kept_holds_no_value_of_a_field() {
     let file = many();
-    file.kept("it", "a", Limits::default()).unwrap();
+    file.checkpointed("it", "a", Limits::default()).unwrap();
     let (plan, log) = (std::fs::read(file.path("it.plan")).unwrap(), file.log("log"));
-    for kept in [plan, log] {
-        assert!(kept.len() > 10_000);
+    for bytes_of_file in [plan, log] {
+        assert!(bytes_of_file.len() > 10_000);
         // Shorter values occur in any numbers by chance.
         for value in ["u1234@x", "\"u1234\"", "u1234"] {
-            assert!(!kept.windows(value.len()).any(|bytes| bytes == value.as_bytes()), "{value}");
+            assert!(!bytes_of_file.windows(value.len()).any(|bytes| bytes == value.as_bytes()), "{value}");
         }
     }
 }

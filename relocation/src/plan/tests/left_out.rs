@@ -68,8 +68,8 @@ fn a_defect_of_what_is_left_out_is_passed_over_and_one_of_what_is_taken_is_refus
         let left_out = of(2).plan(Some(&["one"]));
         let plan = left_out.unwrap_or_else(|error| panic!("{model}: {error}"));
         let file = of(2);
-        let told = defects(&file, &plan, &format!("sentry.{model}"));
-        assert_eq!(told.iter().filter(|(_, is_defect)| *is_defect).count(), 1, "{model}: {told:?}");
+        let reported = defects(&file, &plan, &format!("sentry.{model}"));
+        assert_eq!(reported.iter().filter(|(_, is_defect)| *is_defect).count(), 1, "{model}: {reported:?}");
         let refused = of(1).plan(Some(&["one"])).unwrap_err().to_string();
         assert!(refused.contains(&format!("sentry.{model} record")), "{model}: {refused}");
         // Without a filter nothing is excluded.
@@ -92,11 +92,11 @@ fn records_that_contradict_each_other_are_passed_over_if_both_are_left_out() {
     let plan = file.plan(Some(&["one"])).unwrap();
     let model = file.catalog.model("sentry.team").unwrap();
     let mut reader = plan.reader(model, &file.env, 1).unwrap();
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     while let Some(record) = reader.next_record().unwrap() {
-        told.push(plan.is_contradicting(model, record.offset));
+        reported.push(plan.is_contradicting(model, record.offset));
     }
-    assert_eq!(told, [false, true, true]);
+    assert_eq!(reported, [false, true, true]);
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn what_cannot_be_attributed_is_refused_under_a_filter_too() {
 }
 
 #[test]
-fn the_first_defect_that_counts_is_told() {
+fn the_first_defect_that_counts_is_reported() {
     let bad = |pk: i64, organization: i64| project(pk, organization, &"x".repeat(101));
     let file = with(&[bad(7, 2), team(7, 2, &"t".repeat(51)), bad(8, 1), team(8, 1, &"t".repeat(51))]);
     let error = file.plan(Some(&["one"])).unwrap_err().to_string();
@@ -120,7 +120,7 @@ fn the_first_defect_that_counts_is_told() {
 }
 
 #[test]
-fn a_record_between_two_organizations_is_known_and_its_children_are_not_told_again() {
+fn a_record_between_two_organizations_is_known_and_its_children_are_not_reported_again() {
     let monitor = |pk: i64, organization: i64, project: i64| {
         record(
             "monitor",
@@ -167,7 +167,7 @@ fn a_record_between_two_organizations_is_known_and_its_children_are_not_told_aga
 }
 
 #[test]
-fn records_of_other_scopes_are_told_if_they_belong_to_what_is_imported() {
+fn records_of_other_scopes_are_reported_if_they_belong_to_what_is_imported() {
     let key =
         |pk: i64, organization: i64| record("apikey", pk, &format!(r#""organization_id": {organization}"#));
     let file = with(&[
@@ -186,18 +186,18 @@ fn records_of_other_scopes_are_told_if_they_belong_to_what_is_imported() {
             r#""organization": 1, "type": 0, "target_type": 0, "trigger_type": 0"#,
         ),
     ]);
-    let told = |filter| {
+    let reported = |filter| {
         let plan = file.plan(filter).unwrap();
         let found = plan.findings.into_iter().filter(|finding| finding.kind == FindingKind::OutOfScope);
         found
             .map(|finding| (finding.model.unwrap(), finding.source_pk.unwrap(), finding.reason))
             .collect::<Vec<_>>()
     };
-    let all = told(None);
+    let all = reported(None);
     assert_eq!(all.len(), 2, "{all:?}");
     assert!(all[0].0 == "sentry.apikey" && all[0].1 == 1 && all[0].2.contains("3 records"), "{all:?}");
     assert!(all[1].0 == "sentry.notificationaction" && all[1].1 == 4, "{all:?}");
-    let one = told(Some(&["one"]));
+    let one = reported(Some(&["one"]));
     assert!(one[0].1 == 2 && one[0].2.contains("2 records"), "{one:?}");
 }
 

@@ -30,7 +30,7 @@ fn a_record_is_named_by_its_number_in_the_file_in_whichever_segment_it_lies() {
 }
 
 #[test]
-fn of_several_errors_the_first_one_of_the_file_is_told() {
+fn of_several_errors_the_first_one_of_the_file_is_reported() {
     let invalid = |pk: i64| team(pk, 1, "x").replace("\"t\"", "7");
     // In another segment, in the same one, and where the file cannot be read further.
     for later in [invalid(11_000), invalid(3_001), "{]".to_owned()] {

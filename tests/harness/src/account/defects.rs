@@ -6,7 +6,7 @@ use causeway_proto::relocation::v1::FindingKind;
 use causeway_relocation::catalog::{ArrayOf, Column, ColumnType, Default, Model, UniqueSet};
 use serde_json::Value;
 
-use super::{case::AuditCase, cell, file::FileRecord, taken::Taken};
+use super::{case::AuditCase, cell, file::FileRecord, taken::Certainty};
 
 /// Fields that may be missing although they have no default, because the import makes a value for them.
 const MADE: &[(&str, &str)] = &[
@@ -22,20 +22,20 @@ const MADE: &[(&str, &str)] = &[
 const INDEXED: usize = 2_600;
 
 /// Whether a field has a value that cannot be written. `Perhaps` if the audit cannot decide.
-fn is_broken(model: &Model, column: &Column, value: Option<&Value>) -> Taken {
+fn is_broken(model: &Model, column: &Column, value: Option<&Value>) -> Certainty {
     let is_made = MADE.contains(&(model.name.as_str(), column.field.as_str()));
     let Some(value) = value else {
-        return if column.default == Default::Required && !is_made { Taken::Yes } else { Taken::No };
+        return if column.default == Default::Required && !is_made { Certainty::Yes } else { Certainty::No };
     };
     if value.is_null() && (column.null || is_made) {
-        return Taken::No;
+        return Certainty::No;
     }
     if column.references.is_some() {
         let is_pk = value.as_i64().is_some_and(|pk| (1..1 << 53).contains(&pk));
-        return if is_pk { Taken::No } else { Taken::Yes };
+        return if is_pk { Certainty::No } else { Certainty::Yes };
     }
     if value.is_null() && column.kind != ColumnType::Json {
-        return Taken::Yes;
+        return Certainty::Yes;
     }
     let least = |bits: u32| column.min.unwrap_or(-(1 << (bits - 1)));
     let fits = |number: Option<i64>, bits: u32| {
@@ -62,12 +62,12 @@ fn is_broken(model: &Model, column: &Column, value: Option<&Value>) -> Taken {
         ColumnType::DateTime | ColumnType::Array(ArrayOf::FloatRows)
             if cell::of_file(column, value).is_err() =>
         {
-            return Taken::Perhaps;
+            return Certainty::Perhaps;
         }
-        ColumnType::Array(ArrayOf::Text(_)) => return Taken::Perhaps,
+        ColumnType::Array(ArrayOf::Text(_)) => return Certainty::Perhaps,
         _ => cell::of_file(column, value).is_ok(),
     };
-    if right { Taken::No } else { Taken::Yes }
+    if right { Certainty::No } else { Certainty::Yes }
 }
 
 /// The values of a record in each unique set, as one text per set. Sets in which a value is missing do not count.
@@ -85,22 +85,22 @@ fn keys_of(model: &Model, record: &FileRecord) -> Vec<String> {
 
 impl AuditCase<'_> {
     /// Whether a record breaks a rule by itself.
-    fn is_defective(&self, model: &Model, record: &FileRecord) -> Taken {
+    fn is_defective(&self, model: &Model, record: &FileRecord) -> Certainty {
         let fields =
             model.columns.iter().map(|column| is_broken(model, column, record.fields.get(&column.field)));
         let mut perhaps = false;
         for field in fields {
             match field {
-                Taken::Yes => return Taken::Yes,
-                Taken::Perhaps => perhaps = true,
-                Taken::No => {}
+                Certainty::Yes => return Certainty::Yes,
+                Certainty::Perhaps => perhaps = true,
+                Certainty::No => {}
             }
         }
         let is_set = |field: &&&str| record.set(field).is_some_and(|value| value.as_str() != Some(""));
         // Newer releases have members with neither: an invitation has their address.
         if model.name == "sentry.organizationmember" && ["user_id", "email"].iter().filter(is_set).count() > 1
         {
-            return Taken::Yes;
+            return Certainty::Yes;
         }
         let too_long = model.unique.iter().any(|set| {
             let fields = set.columns.iter().filter_map(|column| model.columns.get(*column));
@@ -110,9 +110,9 @@ impl AuditCase<'_> {
             texts.map(str::len).sum::<usize>() > INDEXED
         });
         match (too_long, perhaps) {
-            (true, _) => Taken::Yes,
-            (_, true) => Taken::Perhaps,
-            _ => Taken::No,
+            (true, _) => Certainty::Yes,
+            (_, true) => Certainty::Perhaps,
+            _ => Certainty::No,
         }
     }
 
@@ -139,11 +139,11 @@ impl AuditCase<'_> {
                 let is_reported = reported.contains(&(model.name.as_str(), record.ordinal));
                 let broken = self.is_defective(model, &record);
                 let wrong = is_second
-                    || broken == Taken::Yes
-                    || (is_reported && (agrees || broken == Taken::Perhaps));
+                    || broken == Certainty::Yes
+                    || (is_reported && (agrees || broken == Certainty::Perhaps));
                 if wrong {
                     self.expect(&record, &[FindingKind::DefectFiltered], &[]);
-                    if broken != Taken::No {
+                    if broken != Certainty::No {
                         self.defective.insert((record.model.clone(), record.ordinal));
                     }
                 }

@@ -171,15 +171,15 @@ impl AuditCase<'_> {
         }
         for ((model, field), count) in std::mem::take(&mut self.no_place) {
             self.expect_of_model(FindingKind::NotInDatabase, &model, field.as_deref());
-            let told =
+            let ending =
                 if count > 1 { format!("({count} records; this is the first)") } else { String::new() };
-            let is_told = self.findings.iter().any(|finding| {
+            let is_reported = self.findings.iter().any(|finding| {
                 finding.kind() == FindingKind::NotInDatabase
                     && finding.model == model
                     && finding.field == field.as_deref().unwrap_or_default()
-                    && finding.reason.ends_with(&told)
+                    && finding.reason.ends_with(&ending)
             });
-            if !is_told {
+            if !is_reported {
                 self.mismatch(format!("no finding says that {count} of {model} have no place ({field:?})"));
             }
         }

@@ -37,7 +37,7 @@ pub(super) struct Mapper<'m> {
     /// Whether what has a lost primary key in it leaves its list.
     removes: bool,
     cleared: BTreeSet<(String, String)>,
-    kept: BTreeSet<String>,
+    preserved: BTreeSet<String>,
     /// The places that hold something else than a rule expects, without the indices of elements, and what is wrong.
     pub(super) strange: BTreeMap<String, &'static str>,
 }
@@ -47,8 +47,8 @@ const TYPE: &str = "type";
 
 impl<'m> Mapper<'m> {
     pub(super) fn new(new_pk: &'m dyn Fn(&str, i64) -> Option<i64>) -> Self {
-        let (cleared, kept, strange) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
-        Self { new_pk, is_emptying: false, removes: false, cleared, kept, strange }
+        let (cleared, preserved, strange) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
+        Self { new_pk, is_emptying: false, removes: false, cleared, preserved, strange }
     }
 
     /// Maps what is at a path like `a[].b`. `of` gets what it is in.
@@ -151,7 +151,7 @@ impl<'m> Mapper<'m> {
                         self.cleared.insert((place, String::new()));
                     }
                     (None, false) => {
-                        self.kept.insert(place);
+                        self.preserved.insert(place);
                     }
                     (Some(_), _) => {}
                 }
@@ -306,8 +306,8 @@ impl AuditCase<'_> {
 
     /// How many primary keys of a field lead to nothing imported: how many are cleared, and how many stay.
     pub(super) fn nested_lost(&self, record: &FileRecord, field: &str, cell: Cell) -> (usize, usize) {
-        let (_, cleared, kept) = self.map_nested(record, field, cell);
-        (cleared, kept)
+        let (_, cleared, preserved) = self.map_nested(record, field, cell);
+        (cleared, preserved)
     }
 
     fn map_nested(&self, record: &FileRecord, field: &str, cell: Cell) -> (Cell, usize, usize) {
@@ -321,7 +321,7 @@ impl AuditCase<'_> {
             Cell::Text(text) if is_search(&record.model, field) => Cell::Text(mapper.search(&text, "")),
             other => other,
         };
-        (cell, mapper.cleared.len(), mapper.kept.len())
+        (cell, mapper.cleared.len(), mapper.preserved.len())
     }
 }
 

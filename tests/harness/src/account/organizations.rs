@@ -103,30 +103,31 @@ impl AuditCase<'_> {
             .collect();
         let mut problems = Vec::new();
         for (record, _, slug) in organizations {
-            let wanted = record.text("slug").unwrap_or_default();
+            let wanted_slug = record.text("slug").unwrap_or_default();
             if !is_slug(slug) || reserved.contains(slug.as_str()) {
                 problems.push(format!("organization {} got `{slug}`", record.pk));
             }
-            let could_be = is_slug(wanted) && !reserved.contains(wanted) && !before.contains(wanted);
-            match (could_be, wanted == slug) {
+            let could_be =
+                is_slug(wanted_slug) && !reserved.contains(wanted_slug) && !before.contains(wanted_slug);
+            match (could_be, wanted_slug == slug) {
                 (true, true) => {}
-                (true, false) if ours.contains(wanted) || others.contains(wanted) => {
+                (true, false) if ours.contains(wanted_slug) || others.contains(wanted_slug) => {
                     let front = slug.rsplit_once('-').map_or("", |(front, _)| front);
-                    if !wanted.starts_with(front) || front.is_empty() {
-                        problems.push(format!("`{wanted}` became `{slug}`"));
+                    if !wanted_slug.starts_with(front) || front.is_empty() {
+                        problems.push(format!("`{wanted_slug}` became `{slug}`"));
                     }
                 }
-                (true, false) => problems.push(format!("`{wanted}` was free and became `{slug}`")),
-                (false, true) => problems.push(format!("`{wanted}` could not be given and was")),
+                (true, false) => problems.push(format!("`{wanted_slug}` was free and became `{slug}`")),
+                (false, true) => problems.push(format!("`{wanted_slug}` could not be given and was")),
                 // A repaired slug still resembles the invalid one, unless none of its characters is left.
                 (false, false) => {
-                    let front: String = folded(wanted).chars().take(3).collect();
+                    let front: String = folded(wanted_slug).chars().take(3).collect();
                     if is_slug(&front) && !slug.starts_with(&front) {
-                        problems.push(format!("`{wanted}` became `{slug}`"));
+                        problems.push(format!("`{wanted_slug}` became `{slug}`"));
                     }
                 }
             }
-            if wanted != slug {
+            if wanted_slug != slug {
                 self.expect(record, &[FindingKind::SlugChanged], &["slug"]);
             }
         }

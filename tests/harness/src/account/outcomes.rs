@@ -12,7 +12,7 @@ use super::{
     cell::{self, Cell},
     file::FileRecord,
     owners::{Memberships, Owner},
-    taken::{Holders, Taken},
+    taken::{Certainty, Holders},
     unreferenced::Unreferenced,
 };
 
@@ -31,13 +31,16 @@ struct Selection {
 }
 
 /// Whether the application rejects the value of an option. `Perhaps` if the audit cannot decide.
-fn is_unknown_option(model: &Model, record: &FileRecord) -> Taken {
-    let (Some(key), Some(value)) = (record.text("key"), record.fields.get("value")) else { return Taken::No };
+fn is_unknown_option(model: &Model, record: &FileRecord) -> Certainty {
+    let (Some(key), Some(value)) = (record.text("key"), record.fields.get("value")) else {
+        return Certainty::No;
+    };
     let column = model.column("value").and_then(|index| model.columns.get(index));
     let Some(Ok(Cell::Json(value))) = column.map(|column| cell::of_file(column, value)) else {
-        return Taken::No;
+        return Certainty::No;
     };
-    let one_of = |known: &[serde_json::Value]| if known.contains(&value) { Taken::No } else { Taken::Yes };
+    let one_of =
+        |known: &[serde_json::Value]| if known.contains(&value) { Certainty::No } else { Certainty::Yes };
     match key {
         "theme" => one_of(&["light".into(), "dark".into(), "system".into()]),
         "stacktrace_order" => one_of(&[(-1).into(), 1.into(), 2.into(), "-1".into(), "1".into(), "2".into()]),
@@ -53,9 +56,9 @@ fn is_unknown_option(model: &Model, record: &FileRecord) -> Taken {
             "1".into(),
         ]),
         // There are too many valid values to list them here.
-        "timezone" | "language" if value.is_string() => Taken::Perhaps,
-        "timezone" | "language" => Taken::Yes,
-        _ => Taken::No,
+        "timezone" | "language" if value.is_string() => Certainty::Perhaps,
+        "timezone" | "language" => Certainty::Yes,
+        _ => Certainty::No,
     }
 }
 
@@ -302,9 +305,9 @@ impl AuditCase<'_> {
         };
         let is_unknown_option = model.name == "sentry.useroption"
             && match is_unknown_option(model, record) {
-                Taken::Yes => true,
-                Taken::Perhaps => self.findings.iter().any(is_reported),
-                Taken::No => false,
+                Certainty::Yes => true,
+                Certainty::Perhaps => self.findings.iter().any(is_reported),
+                Certainty::No => false,
             };
         if is_unknown_option {
             reasons.push(FindingKind::OptionLeftOut);
@@ -396,12 +399,12 @@ impl AuditCase<'_> {
     fn user(&mut self, record: &FileRecord, holders: &Holders, named: &mut HashMap<String, i64>) -> Outcome {
         let name = record.text("username").unwrap_or_default().to_lowercase();
         let mapped = self.mapped.get(&(USER.to_owned(), record.pk)).copied();
-        let taken = if named.contains_key(&name) { Taken::Yes } else { holders.taken(&name) };
+        let taken = if named.contains_key(&name) { Certainty::Yes } else { holders.taken(&name) };
         let merged = self.options.merge_users
             && match taken {
-                Taken::Yes => true,
-                Taken::Perhaps => matches!(mapped, Some((_, KeyKind::Existing))),
-                Taken::No => false,
+                Certainty::Yes => true,
+                Certainty::Perhaps => matches!(mapped, Some((_, KeyKind::Existing))),
+                Certainty::No => false,
             };
         if merged {
             self.expect(record, &[FindingKind::UserMerged], &["username"]);
@@ -417,15 +420,15 @@ impl AuditCase<'_> {
             self.after.row(USER, id).and_then(|row| row.get("username")?.as_text()).unwrap_or_default();
         let kept = Some(given) == record.text("username");
         match (taken, kept) {
-            (Taken::No, false) => self.mismatch(format!("the name of user {} was free", record.pk)),
-            (Taken::Yes, true) => self.mismatch(format!("the name of user {} was taken", record.pk)),
+            (Certainty::No, false) => self.mismatch(format!("the name of user {} was free", record.pk)),
+            (Certainty::Yes, true) => self.mismatch(format!("the name of user {} was taken", record.pk)),
             _ => {}
         }
         let given = given.to_lowercase();
         if !kept {
             self.renamed.insert(record.pk);
             self.expect(record, &[FindingKind::UsernameChanged], &["username"]);
-            if holders.taken(&given) != Taken::No || named.contains_key(&given) {
+            if holders.taken(&given) != Certainty::No || named.contains_key(&given) {
                 self.mismatch(format!("user {} got a name that was taken too", record.pk));
             }
         }
@@ -437,8 +440,10 @@ impl AuditCase<'_> {
     fn email(&mut self, record: &FileRecord, holders: &Holders, named: &mut HashMap<String, i64>) -> Outcome {
         let email = record.text("email").unwrap_or_default().to_lowercase();
         let mapped = self.mapped.get(&(EMAIL.to_owned(), record.pk)).copied();
-        let taken = if named.contains_key(&email) { Taken::Yes } else { holders.taken(&email) };
-        if taken == Taken::Yes || matches!((taken, mapped), (Taken::Perhaps, Some((_, KeyKind::Existing)))) {
+        let taken = if named.contains_key(&email) { Certainty::Yes } else { holders.taken(&email) };
+        if taken == Certainty::Yes
+            || matches!((taken, mapped), (Certainty::Perhaps, Some((_, KeyKind::Existing))))
+        {
             let mut holders = holders.ids(&email);
             holders.extend(named.get(&email));
             return self.existing(record, &holders);

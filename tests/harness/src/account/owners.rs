@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use causeway_proto::relocation::v1::FindingKind;
 
-use super::{Outcome, case::AuditCase, cell::Cell, file::FileRecord, taken::Taken};
+use super::{Outcome, case::AuditCase, cell::Cell, file::FileRecord, taken::Certainty};
 
 const ACTOR: &str = "sentry.actor";
 const MEMBER: &str = "sentry.organizationmember";
@@ -134,11 +134,11 @@ impl AuditCase<'_> {
         for (record, name, address) in &users {
             let holders: Vec<_> =
                 users.iter().filter(|(other, _, theirs)| other.pk != record.pk && theirs == name).collect();
-            let is_reported = self.is_told_of_address(record, "username");
-            let is_told_there =
-                || holders.iter().any(|(holder, ..)| self.is_told_of_address(holder, "email"));
-            let must = addresses.taken(name) == Taken::Yes
-                || (!holders.is_empty() && (is_reported || !is_told_there()))
+            let is_reported = self.has_address_finding(record, "username");
+            let is_reported_there =
+                || holders.iter().any(|(holder, ..)| self.has_address_finding(holder, "email"));
+            let must = addresses.taken(name) == Certainty::Yes
+                || (!holders.is_empty() && (is_reported || !is_reported_there()))
                 // The file alone does not show whether the holder of the address is a user who existed
                 // before.
                 || (is_reported && unwritten.contains(name));
@@ -146,15 +146,15 @@ impl AuditCase<'_> {
                 self.expect(record, &[FindingKind::UsernameIsAddress], &["username"]);
             }
             let is_named = users.iter().any(|(other, theirs, _)| other.pk != record.pk && theirs == address);
-            let must =
-                names.taken(address) == Taken::Yes || (is_named && self.is_told_of_address(record, "email"));
+            let must = names.taken(address) == Certainty::Yes
+                || (is_named && self.has_address_finding(record, "email"));
             if address.contains('@') && address != name && must {
                 self.expect(record, &[FindingKind::UsernameIsAddress], &["email"]);
             }
         }
     }
 
-    fn is_told_of_address(&self, record: &FileRecord, field: &str) -> bool {
+    fn has_address_finding(&self, record: &FileRecord, field: &str) -> bool {
         self.findings.iter().any(|finding| {
             finding.kind() == FindingKind::UsernameIsAddress
                 && finding.model == USER

@@ -16,7 +16,7 @@ use super::{
     file::FileRecord,
     outcomes::{is_cleared, second_owner, source_of},
     owners::Owner,
-    taken::Taken,
+    taken::Certainty,
 };
 
 /// How a rule changes the value of a column.
@@ -125,8 +125,8 @@ impl AuditCase<'_> {
         let mut made = BTreeSet::new();
         for (record, row) in rows {
             let Some(found) = row.get(&column.field) else { continue };
-            let wanted = match self.wanted(column, record) {
-                Ok(wanted) => wanted,
+            let of_file = match self.cell_of_file(column, record) {
+                Ok(of_file) => of_file,
                 Err(why) => {
                     self.mismatch(format!("{} {} {}: {why}", model.name, record.pk, column.field));
                     continue;
@@ -145,9 +145,9 @@ impl AuditCase<'_> {
                     found.as_text().is_some_and(|text| {
                         let letters = text.bytes().all(|byte| byte.is_ascii_alphanumeric());
                         text.len() == 32 && letters && made.insert(text.to_owned())
-                    }) && wanted.as_ref() != Some(found)
+                    }) && of_file.as_ref() != Some(found)
                 }
-                Some(Change::NewUuid) => match (&wanted, found) {
+                Some(Change::NewUuid) => match (&of_file, found) {
                     (Some(Cell::Null), Cell::Null) => column.null,
                     (Some(Cell::Uuid(old)), Cell::Uuid(new)) => old != new && made.insert(new.to_string()),
                     _ => false,
@@ -156,21 +156,21 @@ impl AuditCase<'_> {
                     Some(Cell::Int(user)) => {
                         self.after.row("sentry.user", *user).and_then(|user| user.get(field)) == Some(found)
                     }
-                    _ => wanted.as_ref() == Some(found),
+                    _ => of_file.as_ref() == Some(found),
                 },
                 Some(Change::Elsewhere) => {
-                    self.is_right(model, record, &column.field, wanted.as_ref(), found)
+                    self.is_right(model, record, &column.field, of_file.as_ref(), found)
                 }
                 Some(Change::Unique(_)) => true,
-                None => match &wanted {
-                    Some(wanted) => wanted == found,
+                None => match &of_file {
+                    Some(of_file) => of_file == found,
                     // The field is missing and its default is the time of the import.
                     None => found.as_time().is_some_and(|time| self.is_now(model, time)),
                 },
             };
             if !right {
                 self.mismatch(format!(
-                    "{} {}: {} is {found:?}; the file has {wanted:?} and the rule is {change:?}",
+                    "{} {}: {} is {found:?}; the file has {of_file:?} and the rule is {change:?}",
                     model.name, record.pk, column.field
                 ));
             }
@@ -178,7 +178,7 @@ impl AuditCase<'_> {
     }
 
     /// The value that a column must have by the file alone. `None` for the time of the import.
-    fn wanted(&self, column: &Column, record: &FileRecord) -> anyhow::Result<Option<Cell>> {
+    fn cell_of_file(&self, column: &Column, record: &FileRecord) -> anyhow::Result<Option<Cell>> {
         if let Owner::Known(field, target, pk) = self.owner(record)
             && field == column.field
         {
@@ -227,7 +227,7 @@ impl AuditCase<'_> {
         model: &Model,
         record: &FileRecord,
         field: &str,
-        wanted: Option<&Cell>,
+        of_file: Option<&Cell>,
         found: &Cell,
     ) -> bool {
         match field {
@@ -235,7 +235,7 @@ impl AuditCase<'_> {
                 let role = self.roles.get(&(model.name.clone(), record.pk)).cloned();
                 match role {
                     Some(role) => role.map_or(Cell::Null, Cell::Text) == *found,
-                    None => wanted == Some(found),
+                    None => of_file == Some(found),
                 }
             }
             "type" => {
@@ -244,7 +244,7 @@ impl AuditCase<'_> {
                     other => other.map(str::to_owned),
                 };
                 // Older releases number the types, and so do their databases.
-                name(wanted.and_then(Cell::as_text)) == name(found.as_text())
+                name(of_file.and_then(Cell::as_text)) == name(found.as_text())
             }
             "source_id" | "target_identifier" if source_of(record).is_some() => {
                 let new = source_of(record).and_then(|(target, pk)| self.new_pk(target?, pk?));
@@ -253,9 +253,9 @@ impl AuditCase<'_> {
             "slug" if model.name != "sentry.organization" => found
                 .as_text()
                 .and_then(|slug| self.is_made_slug(record, slug))
-                .unwrap_or_else(|| wanted == Some(found)),
+                .unwrap_or_else(|| of_file == Some(found)),
             "username" if self.renamed.contains(&record.pk) => {
-                let (Some(name), Some(given)) = (wanted.and_then(Cell::as_text), found.as_text()) else {
+                let (Some(name), Some(given)) = (of_file.and_then(Cell::as_text), found.as_text()) else {
                     return false;
                 };
                 let Some((base, suffix)) = given.rsplit_once('-') else { return false };
@@ -267,7 +267,7 @@ impl AuditCase<'_> {
             "slug" | "token_last_characters" | "token_expires_at" => {
                 !matches!(found, Cell::Null) || model.name != "sentry.organization"
             }
-            _ => wanted == Some(found),
+            _ => of_file == Some(found),
         }
     }
 
@@ -280,21 +280,21 @@ impl AuditCase<'_> {
         let mut alike: BTreeMap<String, Vec<&(Arc<FileRecord>, &Row)>> = BTreeMap::new();
         for pair in rows {
             // An empty key is a missing one.
-            let wanted = pair.0.text(&column.field).unwrap_or_default();
-            alike.entry(fold(wanted)).or_default().push(pair);
+            let of_file = pair.0.text(&column.field).unwrap_or_default();
+            alike.entry(fold(of_file)).or_default().push(pair);
         }
-        for (wanted, pairs) in alike {
+        for (of_file, pairs) in alike {
             let is_kept = |row: &Row| {
-                row.get(&column.field).and_then(Cell::as_text).is_some_and(|text| fold(text) == wanted)
+                row.get(&column.field).and_then(Cell::as_text).is_some_and(|text| fold(text) == of_file)
             };
-            let missing = wanted.is_empty();
+            let missing = of_file.is_empty();
             // Only the first record of the file may keep the value.
             let kept = pairs.iter().filter(|(_, row)| !missing && is_kept(row)).count();
             let first = pairs.first().is_some_and(|(_, row)| is_kept(row));
-            let right = match (holders.taken(&wanted), kept) {
+            let right = match (holders.taken(&of_file), kept) {
                 _ if missing => true,
-                (Taken::Yes | Taken::Perhaps, 0) => true,
-                (Taken::No | Taken::Perhaps, 1) => first,
+                (Certainty::Yes | Certainty::Perhaps, 0) => true,
+                (Certainty::No | Certainty::Perhaps, 1) => first,
                 _ => false,
             };
             if !right {
@@ -332,7 +332,7 @@ impl AuditCase<'_> {
         let cell = |field: &str| row.get(field).cloned().unwrap_or(Cell::Null);
         let of_file = |field: &str| {
             let column = model.column(field).and_then(|index| model.columns.get(index));
-            column.and_then(|column| self.wanted(column, record).ok().flatten()).unwrap_or(Cell::Null)
+            column.and_then(|column| self.cell_of_file(column, record).ok().flatten()).unwrap_or(Cell::Null)
         };
         let right = match (new, replaced) {
             (New::Key(digits), true) => found.as_text().is_some_and(|text| is_hex(text, digits)),

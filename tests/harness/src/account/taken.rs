@@ -15,7 +15,7 @@ pub(super) struct Holders {
 
 /// Whether another row had a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Taken {
+pub(super) enum Certainty {
     No,
     /// A concurrent import took it, before or after this import checked.
     Perhaps,
@@ -24,13 +24,13 @@ pub(super) enum Taken {
 
 impl Holders {
     /// Whether a row outside the import has a value.
-    pub(super) fn taken(&self, value: &str) -> Taken {
+    pub(super) fn taken(&self, value: &str) -> Certainty {
         if self.before.contains_key(value) {
-            Taken::Yes
+            Certainty::Yes
         } else if self.meanwhile.contains_key(value) {
-            Taken::Perhaps
+            Certainty::Perhaps
         } else {
-            Taken::No
+            Certainty::No
         }
     }
 

@@ -170,8 +170,9 @@ async fn a_run_that_hangs_says_what_it_waits_for_and_then_what_happened() {
     // The import cannot end, however long it takes to notice that it hangs.
     let doing = async { Ok(cluster.region(0).wait(&id).await?) };
     let hangs = cluster.unless_it_hangs(Duration::from_millis(100), doing).await.unwrap_err();
-    let told = cluster.explain(&hangs).to_string();
-    let place = |words: &str| told.find(words).unwrap_or_else(|| panic!("{words} is missing: {told}"));
+    let explained = cluster.explain(&hangs).to_string();
+    let place =
+        |words: &str| explained.find(words).unwrap_or_else(|| panic!("{words} is missing: {explained}"));
     let order = [
         "nothing has happened for 100ms",
         "waits for the end of the import, for ",
@@ -182,7 +183,7 @@ async fn a_run_that_hangs_says_what_it_waits_for_and_then_what_happened() {
         "us -> control: Cut",
     ]
     .map(place);
-    assert!(order.is_sorted(), "{told}");
+    assert!(order.is_sorted(), "{explained}");
     drop(wait);
     cluster.heal().await.unwrap();
     // An operation that makes progress is not interrupted, and its result is returned.

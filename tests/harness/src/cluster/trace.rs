@@ -13,7 +13,7 @@ pub struct Trace(Arc<Inner>);
 
 struct Inner {
     began: Instant,
-    told: Mutex<TraceState>,
+    state: Mutex<TraceState>,
 }
 
 #[derive(Default)]
@@ -26,36 +26,36 @@ struct TraceState {
 
 impl Default for Trace {
     fn default() -> Self {
-        Self(Arc::new(Inner { began: Instant::now(), told: Mutex::default() }))
+        Self(Arc::new(Inner { began: Instant::now(), state: Mutex::default() }))
     }
 }
 
 impl Trace {
-    fn told(&self) -> MutexGuard<'_, TraceState> {
-        self.0.told.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, TraceState> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds an event. Code that only polls must not add events: [`idle`](Self::idle) counts from the last event.
     pub fn note(&self, event: impl Into<String>) {
         let event = event.into();
         tracing::debug!(event, "trace");
-        self.told().events.push((self.0.began.elapsed(), event));
+        self.state().events.push((self.0.began.elapsed(), event));
     }
 
     /// The time since the last event.
     #[must_use]
     pub fn idle(&self) -> Duration {
-        let last = self.told().events.last().map_or(Duration::ZERO, |(at, _)| *at);
+        let last = self.state().events.last().map_or(Duration::ZERO, |(at, _)| *at);
         self.0.began.elapsed().saturating_sub(last)
     }
 
     /// Notes that somebody waits for something, until the returned [`Wait`] is dropped.
     pub fn wait(&self, what: impl Into<String>) -> Wait {
-        let mut told = self.told();
-        let number = told.next_wait;
-        told.next_wait += 1;
-        told.waits.insert(number, (self.0.began.elapsed(), what.into(), String::new()));
-        drop(told);
+        let mut state = self.state();
+        let number = state.next_wait;
+        state.next_wait += 1;
+        state.waits.insert(number, (self.0.began.elapsed(), what.into(), String::new()));
+        drop(state);
         Wait { trace: self.clone(), number }
     }
 
@@ -67,14 +67,14 @@ impl Trace {
             let last = if last.is_empty() { String::new() } else { format!("; at last: {last}") };
             format!("{what}, for {:.1} s{last}", now.saturating_sub(*since).as_secs_f64())
         };
-        self.told().waits.values().map(line).collect()
+        self.state().waits.values().map(line).collect()
     }
 }
 
 impl fmt::Display for Trace {
     /// Writes one event per line, with the seconds since the cluster began.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, event) in &self.told().events {
+        for (at, event) in &self.state().events {
             writeln!(f, "{:>9.4} {event}", at.as_secs_f64())?;
         }
         Ok(())
@@ -98,7 +98,7 @@ pub struct Wait {
 impl Wait {
     /// Notes the outcome of the last attempt.
     pub fn tried(&self, outcome: impl Into<String>) {
-        if let Some((_, _, last)) = self.trace.told().waits.get_mut(&self.number) {
+        if let Some((_, _, last)) = self.trace.state().waits.get_mut(&self.number) {
             *last = outcome.into();
         }
     }
@@ -106,7 +106,7 @@ impl Wait {
 
 impl Drop for Wait {
     fn drop(&mut self) {
-        self.trace.told().waits.remove(&self.number);
+        self.trace.state().waits.remove(&self.number);
     }
 }
 
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_are_told_as_long_as_somebody_waits() {
+    fn waits_are_reported_as_long_as_somebody_waits() {
         let trace = Trace::default();
         let (one, other) = (trace.wait("the first"), trace.wait("the other"));
         one.tried("no answer");

@@ -87,7 +87,7 @@ pub fn read(bytes: &[u8]) {
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let seen: Vec<IgnoredAny> = serde_json::from_slice(text).expect("what is taken is JSON");
     assert_eq!(i64::try_from(seen.len()).ok(), Some(plan.records));
-    let models: i64 = CATALOG.models().iter().map(|model| plan.seen(model)).sum();
+    let models: i64 = CATALOG.models().iter().map(|model| plan.record_count(model)).sum();
     assert_eq!(models + plan.passed_over.values().sum::<i64>(), plan.records);
 
     let slug = follow(&file, &plan, bytes);
@@ -150,7 +150,7 @@ fn follow(file: &File, plan: &Plan, bytes: &[u8]) -> Option<String> {
                 assert!(note.source_pk == Some(pk) && is_placed);
             }
         }
-        assert_eq!(ordinal, plan.seen(model), "{} has other records the second time", model.name);
+        assert_eq!(ordinal, plan.record_count(model), "{} has other records the second time", model.name);
         // Read the second half again, as after a restart.
         let half = ordinal / 2 + 1;
         let mut again = plan.reader(model, &file.env, half).expect("it can be read");

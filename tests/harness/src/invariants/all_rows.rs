@@ -104,7 +104,7 @@ pub(crate) struct Import {
     pub(crate) chunks: Vec<Chunk>,
     /// Records with rows that stay although the import was reverted, as its findings report: model and primary key in
     /// the file.
-    pub(crate) kept: BTreeSet<(String, i64)>,
+    pub(crate) preserved: BTreeSet<(String, i64)>,
 }
 
 impl Import {
@@ -163,7 +163,7 @@ impl AllRows {
             let import = imports.get(&(chunk.region.clone(), chunk.import_id)).map(|(_, import)| *import);
             let reverted = import.filter(|import| import.was_reverted());
             for (old, new) in &chunk.keys.inserted {
-                if reverted.is_some_and(|import| !import.kept.contains(&(chunk.model.clone(), *old))) {
+                if reverted.is_some_and(|import| !import.preserved.contains(&(chunk.model.clone(), *old))) {
                     continue;
                 }
                 let rows: &mut Vec<_> = inserted.entry((place, chunk.model.clone(), *new)).or_default();
@@ -345,7 +345,7 @@ impl Region {
                 counts: counts(db, id).await?,
                 organizations: organizations(db, id).await?,
                 chunks: chunks(db, name, id).await?,
-                kept: kept(db, id).await?,
+                preserved: preserved_rows(db, id).await?,
             });
         }
         let blocks = db.fetch_all(Statement::new("SELECT model, next, until FROM causeway_id_block")).await?;
@@ -410,7 +410,7 @@ async fn organizations(db: &Db, import_id: Uuid) -> anyhow::Result<Vec<Organizat
         .collect()
 }
 
-async fn kept(db: &Db, import_id: Uuid) -> anyhow::Result<BTreeSet<(String, i64)>> {
+async fn preserved_rows(db: &Db, import_id: Uuid) -> anyhow::Result<BTreeSet<(String, i64)>> {
     let statement = Statement::new(
         "SELECT model, source_pk FROM causeway_import_finding WHERE import_id = $1 AND kind = 'row_kept'",
     );

@@ -125,8 +125,8 @@ fn counts_are_those_of_the_chunks(region: &Region, import: &Import, found: &mut 
 /// I6, for a reverted import: each row that it inserted was deleted, or stays with a finding.
 fn reverted_rows_are_counted(region: &Region, import: &Import, found: &mut Found) {
     for counts in &import.counts {
-        let kept = import.kept.iter().filter(|(model, _)| *model == counts.model).count();
-        let kept = i64::try_from(kept).unwrap_or(i64::MAX);
+        let preserved = import.preserved.iter().filter(|(model, _)| *model == counts.model).count();
+        let kept = i64::try_from(preserved).unwrap_or(i64::MAX);
         if counts.parts[0] != counts.reverted.iter().sum::<i64>() || counts.reverted[1] != kept {
             found.add(
                 6,

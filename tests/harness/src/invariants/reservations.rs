@@ -210,16 +210,16 @@ fn replicas_are_what_control_has(all: &AllRows, found: &mut Found) {
         own.iter().find(|it| it.is_primary()).map(|it| it.slug.clone())
     };
     for region in &all.regions {
-        let told: BTreeMap<String, (i64, String, Option<String>)> = all
+        let of_control: BTreeMap<String, (i64, String, Option<String>)> = all
             .control
             .reservations
             .iter()
             .filter(|it| it.region == region.name && !it.is_temporary())
             .map(|it| (it.slug.clone(), (it.organization_id, it.kind.clone(), canonical(it))))
             .collect();
-        let slugs: BTreeSet<&String> = told.keys().chain(region.replica.keys()).collect();
+        let slugs: BTreeSet<&String> = of_control.keys().chain(region.replica.keys()).collect();
         for slug in slugs {
-            let (theirs, known) = (told.get(slug), region.replica.get(slug));
+            let (theirs, known) = (of_control.get(slug), region.replica.get(slug));
             if theirs != known {
                 found.add(3, format!("{} knows `{slug}` as {known:?}; control has {theirs:?}", region.name));
             }
