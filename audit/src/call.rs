@@ -82,7 +82,7 @@ impl Call {
         &self.0.name
     }
 
-    /// What it is about, as far as that is known by now.
+    /// What the call is about, as far as the use case has reported it.
     #[must_use]
     pub fn subject(&self) -> Subject {
         self.0.subject.lock().unwrap_or_else(PoisonError::into_inner).clone()

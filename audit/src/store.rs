@@ -97,7 +97,7 @@ impl NewEntry {
     }
 }
 
-/// Stores rows, to be sealed. So many calls before each of them have none.
+/// Stores rows, which are sealed later. The number with each row says how many calls before it have no row.
 pub(crate) async fn insert(tx: &mut Tx, entries: &[(NewEntry, i64)]) -> Result<(), DbError> {
     if entries.is_empty() {
         return Ok(());

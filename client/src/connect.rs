@@ -1,5 +1,5 @@
-//! How connections are made: TCP, and TLS on top of it for addresses that begin with `https://`. What goes wrong with
-//! TLS is put into words here, because the layers above pass on little of it.
+//! How connections are made: TCP, and TLS on top of it for addresses that begin with `https://`. Errors of
+//! TLS get their messages here, because the layers above pass on few of the details.
 
 use std::{
     io,

@@ -155,7 +155,7 @@ impl Known {
             .collect()
     }
 
-    /// Notifies those who wait if the snapshots of all regions are in.
+    /// Notifies those who wait if the snapshots of all regions have arrived.
     fn check_ready(&self) {
         // It stays so, and each message of each region comes here.
         if *self.ready.borrow() {

@@ -113,7 +113,7 @@ pub struct RegionStatus {
     pub version: i64,
     /// How many slugs lead to it.
     pub slugs: usize,
-    /// How long ago all was known of it; `None` if that was never so.
+    /// How long ago its table was complete; `None` if it never was.
     pub staleness: Option<Duration>,
 }
 
@@ -132,7 +132,7 @@ struct Regions {
     by_name: Vec<Followed>,
     /// Of each number of a region, its place in `by_name`.
     by_number: HashMap<u32, usize>,
-    /// How many regions there have been, of which each has another number.
+    /// How many regions there have been. Each has a number of its own.
     numbers: u32,
 }
 
@@ -259,7 +259,7 @@ impl Directory {
         self.known.resolve(slug)
     }
 
-    /// Waits until the snapshots of all regions are in that there were when control was first heard. Resolving before
+    /// Waits until the snapshots of all regions have arrived that control listed in its first message. Resolving before
     /// that is allowed, and knows less.
     pub async fn ready(&self) {
         let mut ready = self.known.ready.subscribe();
@@ -274,7 +274,7 @@ impl Directory {
         *self.known.ready.borrow()
     }
 
-    /// How old an answer may be: how long ago all was known, of all regions and of which regions there are. `None` if
+    /// How old an answer may be: how long ago the tables of all regions, and the list of regions, were complete. `None` if
     /// that was never so. While control answers, it lies between 0 and the time between heartbeats, which is
     /// 5 s.
     #[must_use]

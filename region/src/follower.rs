@@ -3,7 +3,7 @@
 //! | died after | what is left | what happens then |
 //! | --- | --- | --- |
 //! | control's message | nothing | the feed goes on at the cursor, and sends it again |
-//! | the commit of a batch | replica, cursor, renamed organizations, what is to be answered: all of it | control is answered |
+//! | the commit of a batch | replica, cursor, renamed organizations, answers to send: all of it | control is answered |
 //! | control's answer | the same | answered again, which changes nothing |
 //! | the note that control has received it | nothing to do | |
 //! | a part of a snapshot | a cursor at 0 | the snapshot starts over |
@@ -294,7 +294,7 @@ impl Follower {
         }
     }
 
-    /// Replica, cursor, renames and what is to be answered, all of it or nothing. `snapshot` is the version of the snapshot
+    /// Stores replica, cursor, renames and the answers to send, all of it or nothing. `snapshot` is the version of the snapshot
     /// that the changes are a part of, if they are.
     async fn apply(
         &self,

@@ -104,7 +104,7 @@ impl AllFeeds {
         })
     }
 
-    /// Takes the list of all regions, whose last part is in.
+    /// Takes over the list of all regions when its last part has arrived.
     fn list(&mut self) -> AllFeedsUpdate {
         let regions = std::mem::take(&mut self.listing);
         let mut before = std::mem::take(&mut self.readers);

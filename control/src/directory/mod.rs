@@ -202,7 +202,7 @@ impl Directory {
 
     /// Stores what a region reports about its organizations now, and returns those that it refuses: organizations for
     /// which the region has no confirmed slug, and those whose ids belong to another region. It stores all others, but
-    /// nothing about an organization of which a report with a larger `number` has told; 0 for no number.
+    /// nothing about an organization that a report with a larger `number` was about; 0 for no number.
     ///
     /// # Errors
     /// If the region has not registered or is suspended, there are too many organizations, or one of them is malformed

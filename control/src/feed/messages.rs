@@ -7,7 +7,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::Error;
 
 /// The messages of feeds for one reader. The last item is always an error, which says why there are no more; so a feed
-/// never looks as if it were complete. Whoever drops this does not read any more.
+/// never looks as if it were complete. Dropping it ends the reading.
 #[derive(Debug)]
 pub struct Messages<M> {
     messages: mpsc::Receiver<M>,

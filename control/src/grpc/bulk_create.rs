@@ -28,7 +28,7 @@ use crate::{
 /// The most answers in one message. With the longest slugs, they take less than half of the message limit.
 const ANSWERS: usize = 4000;
 
-/// How long a caller may take to send the header. Until then the call has no place, and control nothing of it.
+/// How long a caller may take to send the header. Until then the call occupies no place, and control stores nothing of it.
 const HEADER: Duration = Duration::from_secs(10);
 /// The least organizations a second, beyond the time that a caller may be silent. A region sends a hundred thousand.
 const RATE: usize = 100;

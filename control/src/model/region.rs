@@ -13,7 +13,7 @@ pub const SILENT_AFTER: TimeDelta = TimeDelta::seconds(40);
 pub enum AcceptRegions {
     /// Those that an operator has added.
     Added,
-    /// Any. One that registers is added by that.
+    /// Any region. Its registration adds it.
     Any,
 }
 

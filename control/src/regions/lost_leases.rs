@@ -15,10 +15,10 @@ use crate::{
 /// How many blocks, ranges or reservations one query reads.
 const PAGE: i64 = 1_000;
 
-/// Stores leases for those ids of a region's table that may have been leased in a time that control has forgotten, and that
-/// are in no lease. The caller has locked the counter of the model. Ranges with gaps are left out: the gaps may be ids of
-/// another region. So are ids that another region has, too, or has reserved a slug for: whose they are is for people to say,
-/// and the registration has reported the conflict.
+/// Stores leases for ids that are in a region's table and in no lease, if control may have leased them in a time that its
+/// database does not know. The caller has locked the counter of the model. Ranges with gaps are left out, because another
+/// region may have ids in the gaps. Ids that another region has too, or has reserved a slug for, are also left out: the
+/// registration has reported the conflict, and people decide it.
 pub(super) async fn put_back(
     tx: &mut Tx,
     env: &Environment,

@@ -118,7 +118,8 @@ impl SlugReservations {
                 let mut chosen = rounds.finish();
                 let owners = store::owners(feed, operation.taken(&chosen)).await?;
                 operation.note_owners(&mut chosen, &owners);
-                operations::store_answer(feed, key.operation_id, 0, operation.to_stored(&chosen)?).await?;
+                operations::store_answer(feed, key.operation_id, 0, operation.encode_answer(&chosen)?)
+                    .await?;
                 causeway_audit::append(feed, &Subject::operation(key.operation_id), now).await?;
                 self.env.failpoint("control.bulk_create.prepared").await?;
                 Some((chosen, Some(suffix_rounds)))
@@ -130,7 +131,7 @@ impl SlugReservations {
                     OperationProgress::Open => None,
                     OperationProgress::Answered(_) => {
                         let kept = operation
-                            .from_stored(&operations::stored_answer(feed, key.operation_id).await?)?;
+                            .decode_answer(&operations::stored_answer(feed, key.operation_id).await?)?;
                         // Older releases of Causeway stored no answers. The region must ask under another id.
                         let kept = kept.ok_or(Error::OperationReleased { operation_id: key.operation_id })?;
                         Some((kept, None))
@@ -185,7 +186,7 @@ impl SlugReservations {
                 let found = match found(operation, &before)? {
                     OperationProgress::Answered(_) => {
                         let kept = operation
-                            .from_stored(&operations::stored_answer(feed, key.operation_id).await?)?;
+                            .decode_answer(&operations::stored_answer(feed, key.operation_id).await?)?;
                         OperationProgress::Answered(
                             kept.ok_or(Error::OperationReleased { operation_id: key.operation_id })?,
                         )
@@ -293,7 +294,7 @@ impl SlugReservations {
             owners.extend(store::owners_now(&self.db, self.feeds.product_db(), slugs.to_vec()).await?);
         }
         operation.note_owners(&mut chosen, &owners);
-        for (number, part) in (0..).zip(operation.to_stored(&chosen)?) {
+        for (number, part) in (0..).zip(operation.encode_answer(&chosen)?) {
             transact!(Error, self.feeds.of(key.region), |feed| {
                 let before = locked(operations::lock(feed, key.operation_id).await?, key)?;
                 if before.created_at == begun && matches!(found(operation, &before)?, OperationProgress::Open)
@@ -318,7 +319,7 @@ impl SlugReservations {
             self.env.failpoint("control.bulk_create.prepared").await?;
             kept
         })?;
-        operation.from_stored(&kept).map_err(Into::into)
+        operation.decode_answer(&kept).map_err(Into::into)
     }
 
     /// Frees in parts what an operation without an answer has reserved, then deletes the operation.

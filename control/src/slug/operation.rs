@@ -219,7 +219,7 @@ impl SlugOperation {
 
     /// The answer as the database stores it: JSON, in parts of [`ANSWER_PART`] organizations. A slug that was chosen as
     /// wanted, as nearly all are, is stored as `null`.
-    pub(crate) fn to_stored(&self, chosen: &[ChosenSlug]) -> Result<Vec<String>, DbError> {
+    pub(crate) fn encode_answer(&self, chosen: &[ChosenSlug]) -> Result<Vec<String>, DbError> {
         let stored = |(request, chosen): (&SlugRequest, &ChosenSlug)| {
             let is_unchanged = chosen.slug == request.wanted_slug;
             let owner = chosen.taken_by.as_deref();
@@ -234,8 +234,8 @@ impl SlugOperation {
         all.chunks(ANSWER_PART).map(text).collect()
     }
 
-    /// Restores the chosen slugs from a stored answer, see [`to_stored`](Self::to_stored). `None` if it is not complete.
-    pub(crate) fn from_stored(&self, parts: &[String]) -> Result<Option<Vec<ChosenSlug>>, DbError> {
+    /// Restores the chosen slugs from a stored answer, see [`encode_answer`](Self::encode_answer). `None` if it is not complete.
+    pub(crate) fn decode_answer(&self, parts: &[String]) -> Result<Option<Vec<ChosenSlug>>, DbError> {
         let mut stored: Vec<Option<StoredAnswer>> = Vec::with_capacity(self.requests.len());
         for part in parts {
             let part: Vec<Option<StoredAnswer>> = serde_json::from_str(part)
@@ -480,12 +480,12 @@ mod tests {
         chosen[1].slug = "acme-y8".into();
         chosen[2].slug = "settings-z9".into();
         chosen[3].slug = "7-a0".into();
-        let parts = operation().to_stored(&chosen).expect("stored");
+        let parts = operation().encode_answer(&chosen).expect("stored");
         assert_eq!(parts.len(), 3);
         assert!(parts[1].len() < 60_000, "two characters and a comma or so for each");
-        let again = operation().from_stored(&parts).expect("readable").expect("complete");
+        let again = operation().decode_answer(&parts).expect("readable").expect("complete");
         assert_eq!(again, chosen);
-        assert_eq!(operation().from_stored(&parts[..2]).expect("readable"), None);
+        assert_eq!(operation().decode_answer(&parts[..2]).expect("readable"), None);
         let answers = operation().answers(again);
         let reasons: Vec<_> = answers.iter().take(5).map(|answer| answer.reason).collect();
         use SlugReason::{Free, Invalid, ReservedWord, Taken};

@@ -48,7 +48,7 @@ const PAGE: i64 = 1_000;
 const LEAST_PAUSE: Duration = Duration::from_millis(500);
 /// How long a caller waits for a check.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The length of the random end of a slug for the moment: long enough that nobody has it.
+/// The length of the random end of a temporary slug: so long that no other slug is equal.
 const ASIDE: usize = 12;
 
 /// Follows the renames of a product whose database is control's. Cheap to clone.
@@ -257,8 +257,7 @@ impl ProductChecks {
     }
 }
 
-/// One of these renames whose slugs are taken that wait for each other in a circle, each for the slug that the next one has
-/// at control.
+/// A rename of a circle, if these renames have one: each waits for the slug that the next one still has at control.
 fn one_of_a_circle(blocked: &[Renamed]) -> Option<&Renamed> {
     let by_slug: HashMap<&str, &Renamed> =
         blocked.iter().map(|renamed| (renamed.previous.as_str(), renamed)).collect();

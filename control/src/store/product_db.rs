@@ -192,7 +192,7 @@ impl ProductDb {
         Ok(())
     }
 
-    /// Deletes at most `most` rows of what the workers have made of organizations of the region that are gone, and returns
+    /// Deletes at most `most` rows that the workers have written for organizations that are gone from the region, and returns
     /// how many. [`forget`](Self::forget) deletes the rest with the reservations: an organization may have very many
     /// members.
     ///

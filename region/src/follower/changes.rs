@@ -59,7 +59,7 @@ pub(super) struct MessageChanges {
     /// By which slug organizations are known from now on, where the message has a primary slug: their other
     /// slugs lead to it.
     pub(super) known_by: BTreeMap<i64, Option<String>>,
-    /// Slugs that nobody has any more. Where one of them was the primary slug of its organization, that has none.
+    /// Slugs that are free now. An organization whose primary slug is among them has no slug.
     pub(super) freed: Vec<(i64, String)>,
 }
 

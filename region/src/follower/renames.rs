@@ -102,7 +102,7 @@ impl Follower {
         Ok(())
     }
 
-    /// Deletes answers of which control has heard, and takes back the renames that it has given up.
+    /// Deletes answers that control has received, and takes back the renames that it has given up.
     async fn note_answered(&self, answered: &[(&Answer, bool)]) -> Result<(), Error> {
         if answered.is_empty() {
             return Ok(());

@@ -21,7 +21,7 @@ const CHUNKS: i64 = 1_000;
 pub(crate) struct Records(BTreeMap<String, i64>);
 
 impl Records {
-    /// Whether there are none.
+    /// Whether no model has a record.
     pub(crate) fn is_nothing(&self) -> bool {
         self.0.is_empty()
     }
@@ -37,8 +37,8 @@ impl std::fmt::Display for Records {
     }
 }
 
-/// The records of an import, by model, that the region knows as rows of control, and of which control has no chunk or has
-/// reverted it.
+/// The records of an import, by model, that the region knows as rows of control, and that are in no chunk of control, or in
+/// one that was reverted.
 ///
 /// # Errors
 /// If control or the database does not answer.

@@ -163,9 +163,8 @@ pub(crate) async fn hide(
     hide_in(lease, import_id, after, last).await
 }
 
-/// The same for a request to revert the import, which has no lease. It comes after [`begin_revert`] in its transaction,
-/// or after the commit of that: the import is being reverted by then, so its organizations stay hidden, whoever has the
-/// lease.
+/// The same for a request to revert the import, which has no lease. Call it after [`begin_revert`], in its transaction or
+/// after its commit: then the state is REVERTING, and no holder of the lease shows the organizations again.
 ///
 /// [`begin_revert`]: super::import::begin_revert
 pub(crate) async fn hide_for_request(

@@ -83,8 +83,8 @@ impl Writer<'_> {
             // has one of them.
             let before = names(&refused);
             rows = self.resolve_names(table, model, refused, written).await?;
-            // Nobody has the names, as the look-up says that comes after the refusal, and no value was replaced. So
-            // the rows are refused for something that no rule can mend.
+            // The look-up after the refusal has found nobody with these names, and no value was replaced. So the
+            // database refuses the rows for a reason that no rule can repair.
             let is_final = round > 0 && !replaced && !is_lowered && names(&rows) == before;
             if is_final {
                 is_lowered = lower_all(model, &mut rows, &mut raised, &mut written.findings);

@@ -1,13 +1,12 @@
-//! Which of several PostgreSQL servers is the one to use, and when it has stopped being it.
+//! Finds out which of several PostgreSQL servers to use, and when another one must be used.
 //!
-//! A client is not told that its server was replaced. That server may answer no more, refuse connections, have become a
-//! standby, or come back as if nothing had happened and still believe that it is the primary. So a server is looked for
-//! at the start, whenever a connection fails, and while a statement takes long. All hosts are asked at once, and of
-//! those that accept writes the one with the highest timeline is taken: a promotion increases it, so a former primary
-//! that does not know that it was replaced has a lower one. A timeline below the highest that this process has seen is
-//! never accepted.
+//! Nothing informs a client that its server was replaced. That server may not answer any more, refuse connections, have
+//! become a standby, or come back and still act as the primary. So the process looks for the right server at the start,
+//! whenever a connection fails, and while a statement takes long. It asks all hosts at once. Among those that accept
+//! writes, it uses the one with the highest timeline: a promotion increases it, so a former primary has a lower one. It
+//! never uses a server with a timeline below the highest that it has seen.
 //!
-//! A look that finds another server, or the same one after a restart, begins a new era. Connections of earlier eras are
+//! If it finds another server, or the same one after a restart, a new era begins. Connections of earlier eras are
 //! closed, and statements under way on them end with an error that can be retried.
 
 use std::{
@@ -373,7 +372,7 @@ fn judge(observed: &Observed, target: TargetSession, state: &State) -> Result<()
     Ok(())
 }
 
-/// Asks a server what it is. One of which nothing is wanted is not asked: it may not even have these functions.
+/// Asks a server what it is. It asks nothing if any server will do: such a server may not even have these functions.
 async fn observe(connection: &mut PgConnection, target: TargetSession) -> Result<Observed, sqlx::Error> {
     if target == TargetSession::Any {
         let identity = String::new();

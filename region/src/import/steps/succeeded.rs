@@ -31,8 +31,8 @@ pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut Impo
         let page = store::imported::organizations(&context.db, import.id, after).await?;
         let Some(last) = page.last() else { break };
         after = last.id;
-        // As they are by now: some may have been left hidden and made visible later. The application has deleted
-        // those without a row.
+        // The rows are read again: organizations may have been made visible since, and the application has deleted
+        // those that have no row.
         let number = context.next_report_number().await?;
         let ids = page.iter().map(|organization| organization.id).collect();
         let reported = store::organization::by_ids(&context.db, ids).await?.into_iter().map(|organization| {
