@@ -50,7 +50,7 @@ fn check_path(call: &MethodDescriptor, rule: &str, path: &str, kind: &Kind) -> R
     let mut message: Option<MessageDescriptor> = Some(call.input());
     let mut found = None;
     for name in path.split('.') {
-        let parent = message.take().ok_or_else(|| wrong("goes on behind a field that is not a message"))?;
+        let parent = message.take().ok_or_else(|| wrong("goes on after a field that is not a message"))?;
         let field = parent.get_field_by_name(name).ok_or_else(|| wrong("is not a field of the request"))?;
         if field.is_list() || field.is_map() {
             return Err(wrong("goes through a list"));

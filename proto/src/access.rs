@@ -126,8 +126,8 @@ fn collect<'a>(
             WireType::LengthDelimited => {
                 let length = decode_varint(&mut message).map_err(|_| Malformed)?;
                 let length = usize::try_from(length).map_err(|_| Malformed)?;
-                let (value, behind) = message.split_at_checked(length).ok_or(Malformed)?;
-                message = behind;
+                let (value, after) = message.split_at_checked(length).ok_or(Malformed)?;
+                message = after;
                 if rest.is_empty() {
                     add(values, FieldValue::Text(std::str::from_utf8(value).map_err(|_| Malformed)?));
                 } else {

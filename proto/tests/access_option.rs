@@ -79,7 +79,7 @@ fn a_path_leads_to_one_field_of_the_request_of_the_right_type() {
     for (path, why) in [
         ("own_region: \"absent\"", "is not a field of the request"),
         ("own_region: \"header.absent\"", "is not a field of the request"),
-        ("own_region: \"region.name\"", "goes on behind a field that is not a message"),
+        ("own_region: \"region.name\"", "goes on after a field that is not a message"),
         ("own_region: \"headers.region\"", "goes through a list"),
         ("own_region: \"by_name.region\"", "goes through a list"),
         ("own_region: \"header\"", "has another type"),

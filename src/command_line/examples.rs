@@ -249,7 +249,7 @@ mod tests {
             assert!(!lines.is_empty(), "{path}");
             for line in *lines {
                 assert!(line.starts_with("causeway "), "{line}");
-                // What comes behind a redirection is the shell's.
+                // What comes after a redirection is the shell's.
                 let words =
                     shlex::split(line.split(" > ").next().unwrap_or_default()).expect("words of a shell");
                 let mut command = crate::command_line::root();

@@ -136,7 +136,7 @@ impl Args {
         let went = if self.dry_run { "this was checked against" } else { "this went into" };
         self.local().map(|dir| {
             format!(
-                "{went} the local data directory {dir}, for no --region was given; --region URL imports into a region \
+                "{went} the local data directory {dir}, because no --region was given; --region URL imports into a region \
                  that runs"
             )
         })

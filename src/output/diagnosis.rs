@@ -81,9 +81,9 @@ pub(crate) struct Finding {
     pub(crate) advice: Option<String>,
 }
 
-/// The column at which texts begin, behind severity and check.
+/// The column at which texts begin, after severity and check.
 const INDENT: usize = 32;
-/// The width below which there is no room for texts behind that column.
+/// The width below which there is no room for texts after that column.
 const NARROW: usize = 70;
 
 /// A text of one line or several, without characters that would paint the terminal.

@@ -100,7 +100,7 @@ pub(crate) fn note(text: &str) {
     said("causeway:", text);
 }
 
-/// Prints a text on stderr behind the name of the command.
+/// Prints a text on stderr after the name of the command.
 fn said(name: &str, text: &str) {
     let width = Width::of_stderr().unwrap_or(Width::UNLIMITED);
     let lines = wrap_lines(&format!("{name} {text}"), width);

@@ -29,7 +29,7 @@ fn words(text: &str) -> Vec<&str> {
     let mut rest = text.trim();
     while !rest.is_empty() {
         let mut end = 0;
-        // The text in backticks may begin inside the word: behind a bracket, or a style.
+        // The text in backticks may begin inside the word: after a bracket, or a style.
         while let Some(character) =
             rest.get(end..).and_then(|from| from.chars().next()).filter(|it| *it != ' ')
         {
@@ -38,9 +38,9 @@ fn words(text: &str) -> Vec<&str> {
                 character => end + character.len_utf8(),
             };
         }
-        let (word, behind) = rest.split_at(end);
+        let (word, after) = rest.split_at(end);
         words.push(word);
-        rest = behind.trim_start();
+        rest = after.trim_start();
     }
     words
 }

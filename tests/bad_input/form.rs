@@ -30,7 +30,7 @@ fn spoilt() -> Vec<Refused> {
     let end = whole.len() - "\n]\n".len();
     let last = good().offset("sentry.project", 5).expect("it is there");
     let cut = |length: usize| whole.get(..length).expect("the file is longer").to_vec();
-    let behind = |more: &[u8]| [whole.as_slice(), more].concat();
+    let after = |more: &[u8]| [whole.as_slice(), more].concat();
     let mut changed = whole.clone();
     *changed.get_mut(end - 5).expect("the file is longer") = 0xff;
     let mut between = whole.clone();
@@ -40,11 +40,11 @@ fn spoilt() -> Vec<Refused> {
     vec![
         refused("cut off in the middle of a record", cut(last + 20), last, "cut off in the middle"),
         refused("cut off in a string", cut(last + 12), last, "cut off in the middle"),
-        refused("cut off behind a record", cut(end), end, "cut off"),
-        refused("cut off behind a comma", cut(last - 1), last - 1, "the array does not end"),
-        refused("text after the array", behind(b"x"), whole.len(), "something after the end of the array"),
-        refused("an array after the array", behind(b"[]"), whole.len(), "something after the end"),
-        refused("a NUL after the array", behind(b"\0"), whole.len(), "something after the end"),
+        refused("cut off after a record", cut(end), end, "cut off"),
+        refused("cut off after a comma", cut(last - 1), last - 1, "the array does not end"),
+        refused("text after the array", after(b"x"), whole.len(), "something after the end of the array"),
+        refused("an array after the array", after(b"[]"), whole.len(), "something after the end"),
+        refused("a NUL after the array", after(b"\0"), whole.len(), "something after the end"),
         refused("a byte in a string that is not UTF-8", changed, end - 5, "UTF-8"),
         refused("half a character in a string", half, end - 5, "UTF-8"),
         refused("a byte between records that is not UTF-8", between, last - 1, "expected a record"),

@@ -28,7 +28,7 @@ struct AuditCase {
     records: Vec<(&'static str, i64, Value)>,
     expected: Vec<Told>,
     /// A model, the number of its records that count as out of scope, and the number that count as passed over.
-    not_taken: (&'static str, i64, i64),
+    not_imported: (&'static str, i64, i64),
 }
 
 fn strangers() -> Vec<AuditCase> {
@@ -49,7 +49,7 @@ fn strangers() -> Vec<AuditCase> {
                 (Kind::UnknownModel, "sentry.nonsense", 7, ""),
                 (Kind::UnknownModel, "other.thing", 1, ""),
             ],
-            not_taken: ("sentry.nonsense", 0, 2),
+            not_imported: ("sentry.nonsense", 0, 2),
         },
         AuditCase {
             name: "excluded-models",
@@ -58,7 +58,7 @@ fn strangers() -> Vec<AuditCase> {
                 ("sentry.auditlogentry", 9, json!({"organization_id": 1})),
             ],
             expected: vec![(Kind::UnexpectedModel, "sentry.auditlogentry", 8, "")],
-            not_taken: ("sentry.auditlogentry", 0, 2),
+            not_imported: ("sentry.auditlogentry", 0, 2),
         },
         AuditCase {
             name: "other-scopes",
@@ -69,13 +69,13 @@ fn strangers() -> Vec<AuditCase> {
                 ("sentry.userip", 2, json!({"user": 2, "ip_address": "300.1.2.3/99"})),
             ],
             expected: vec![],
-            not_taken: ("sentry.userip", 2, 0),
+            not_imported: ("sentry.userip", 2, 0),
         },
         AuditCase {
             name: "fields-of-other-scopes",
             records: vec![("sentry.option", 1, json!({"key": "k", "value": "\"v\"", "mood": 1}))],
             expected: vec![(Kind::UnknownField, "sentry.option", 1, "mood")],
-            not_taken: ("sentry.option", 1, 0),
+            not_imported: ("sentry.option", 1, 0),
         },
         AuditCase {
             name: "unknown-fields",
@@ -87,7 +87,7 @@ fn strangers() -> Vec<AuditCase> {
                 (Kind::UnknownField, TEAM, 4, "mood"),
                 (Kind::UnknownField, TEAM, 4, "call_faults"),
             ],
-            not_taken: ("", 0, 0),
+            not_imported: ("", 0, 0),
         },
         AuditCase {
             name: "removed-models",
@@ -96,7 +96,7 @@ fn strangers() -> Vec<AuditCase> {
                 ("Sentry.Actor", 5, json!({"type": 1})),
             ],
             expected: vec![(Kind::RemovedModel, "sentry.actor", 4, "")],
-            not_taken: ("sentry.actor", 0, 2),
+            not_imported: ("sentry.actor", 0, 2),
         },
         AuditCase {
             name: "removed-fields",
@@ -106,13 +106,13 @@ fn strangers() -> Vec<AuditCase> {
             ],
             // A field that names an actor is not a loss: the import follows the actor.
             expected: vec![(Kind::RemovedField, TEAM, 4, "org_role")],
-            not_taken: ("", 0, 0),
+            not_imported: ("", 0, 0),
         },
         AuditCase {
             name: "unknown-choices",
             records: vec![("sentry.team", 4, team(json!({"status": 77})))],
             expected: vec![(Kind::UnknownChoice, TEAM, 4, "status")],
-            not_taken: ("", 0, 0),
+            not_imported: ("", 0, 0),
         },
     ]
 }
@@ -126,7 +126,7 @@ pub(crate) async fn models_and_fields_that_are_not_imported_are_reported(store: 
         }
         let options = ImportOptions::default();
         let (import, _) = tells(&cluster, case.name, &export.to_bytes(), &options, &case.expected).await;
-        let (model, out_of_scope, passed_over) = case.not_taken;
+        let (model, out_of_scope, passed_over) = case.not_imported;
         let counted = import.models.iter().find(|counts| counts.model == model);
         let counted = counted.map_or((0, 0), |counts| (counts.out_of_scope, counts.passed_over));
         assert_eq!(counted, (out_of_scope, passed_over), "{}: {model}", case.name);

@@ -205,7 +205,7 @@ causeway_harness::on_each_store! {
         nothing_is_visible_before_the_end;
     survive:
         an_import_that_failed_goes_on_when_its_cause_is_gone,
-        a_model_that_fails_ends_the_others_behind_their_chunk,
+        a_model_that_fails_ends_the_others_after_their_chunk,
         what_cannot_be_resumed_is_refused,
         a_process_that_lost_an_import_leaves_it_alone_until_the_lease_is_over;
     revert:

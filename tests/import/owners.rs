@@ -167,11 +167,11 @@ pub(crate) async fn two_owners_of_one_thing_arrive_as_one(store: Store) {
     let user = "owner_user_id".to_owned();
     let two = [("sentry.monitor".to_owned(), 1, user.clone()), ("sentry.rule".to_owned(), 1, user)];
     for (mut found, reported) in [
-        (cleared(&account.findings, "was set beside owner_team"), "the import"),
+        (cleared(&account.findings, "was set together with owner_team"), "the import"),
         (
             cleared(
                 &cluster.region(0).findings(&dry.import_id).await.expect("a list"),
-                "is set beside owner_team",
+                "is set together with owner_team",
             ),
             "the dry run",
         ),

@@ -95,7 +95,7 @@ async fn refuse_projects_among_teams(cluster: &Cluster, store: Store) {
     change(cluster, vec![Statement::new(function), Statement::new(trigger)]).await;
 }
 
-pub(crate) async fn a_model_that_fails_ends_the_others_behind_their_chunk(store: Store) {
+pub(crate) async fn a_model_that_fails_ends_the_others_after_their_chunk(store: Store) {
     const CHUNKS: &str = "SELECT count(*) AS n FROM causeway_import_chunk";
     let cluster = cluster(store, &["us"]).await;
     let mut export = Export::new();

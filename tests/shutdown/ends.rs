@@ -15,7 +15,7 @@ use crate::support::{
     Begun, Hold, PATIENCE, REGION, covered, eventually, health, processes, reported, watch,
 };
 
-pub(crate) async fn a_region_that_is_terminated_ends_behind_the_chunk_in_hand(store: Store) {
+pub(crate) async fn a_region_that_is_terminated_ends_after_its_current_chunk(store: Store) {
     let cluster = processes(store, &["--shutdown-drain=200ms", "--shutdown-timeout=20s"]).await;
     let mut hold = Hold::projects(&cluster, store).await;
     let begun = Begun::half_written(&cluster).await;

@@ -8,7 +8,7 @@ mod support;
 
 causeway_harness::on_each_store! {
     ends:
-        a_region_that_is_terminated_ends_behind_the_chunk_in_hand,
+        a_region_that_is_terminated_ends_after_its_current_chunk,
         a_second_signal_ends_a_region_at_once_and_loses_nothing,
         a_control_that_is_terminated_ends_its_feeds;
 }

@@ -46,7 +46,7 @@ causeway_harness::on_each_store! {
         what_is_held_for_nobody_is_freed,
         the_directory_is_updated_again,
         a_replica_that_is_wrong_is_made_again,
-        what_comes_behind_a_revert_is_released,
+        what_comes_after_a_revert_is_released,
         what_a_failed_import_holds_is_left_alone,
         nothing_is_wrong_while_things_move,
         a_region_mends_what_it_may_by_itself,

@@ -272,7 +272,7 @@ pub(crate) async fn a_replica_that_is_wrong_is_made_again(store: Store) {
 }
 
 /// A call of the import arrives late.
-pub(crate) async fn what_comes_behind_a_revert_is_released(store: Store) {
+pub(crate) async fn what_comes_after_a_revert_is_released(store: Store) {
     let cluster = cluster(store).await;
     let bytes = export::exhaustive().expect("an export").to_bytes();
     let import = cluster.region(0).import(&bytes, &ImportOptions::default()).await.expect("it ends");

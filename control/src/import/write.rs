@@ -345,7 +345,7 @@ pub(crate) fn writable<'c>(catalog: &'c Catalog, name: &str) -> Result<&'c Model
 /// The same, if the database takes its records.
 fn importable<'c>(catalog: &'c Catalog, name: &str) -> Result<&'c Model, Error> {
     let model = writable(catalog, name)?;
-    if model.not_taken.is_none() {
+    if model.not_importable.is_none() {
         Ok(model)
     } else {
         Err(Error::ModelNotWritable { model: name.to_owned() })

@@ -26,7 +26,7 @@ use crate::{
 const ASSUMED_ALIASES: i64 = 10;
 
 /// How many rows of what the product's workers have made one transaction deletes.
-const MADE: i64 = 5_000;
+const WORKER_ROWS: i64 = 5_000;
 
 impl SlugReservations {
     /// Makes an operation's reservations primary and returns how many. Confirming again changes nothing and returns the
@@ -219,7 +219,7 @@ impl SlugReservations {
             .unwrap_or(usize::MAX)
             .max(1);
         for organization_ids in organization_ids.chunks(at_once) {
-            self.forget_made(&region, organization_ids).await?;
+            self.delete_worker_rows(&region, organization_ids).await?;
             let (freed, refused) = transact!(Error, self.feeds.of(&region), |feed| {
                 let refused = rename::refuse_all(feed, organization_ids, &refusal, now).await?;
                 let of = Selection::Organizations(organization_ids);
@@ -243,12 +243,12 @@ impl SlugReservations {
 
     /// Deletes in parts what the product's workers have made of organizations that are to be released. If that ends half
     /// way, the release is asked again.
-    async fn forget_made(&self, region: &str, organization_ids: &[i64]) -> Result<(), Error> {
+    async fn delete_worker_rows(&self, region: &str, organization_ids: &[i64]) -> Result<(), Error> {
         while self.feeds.product_db().is_some() {
             let deleted = transact!(Error, self.feeds.of(region), |feed| {
-                store::delete_made(feed, organization_ids, MADE).await?
+                store::delete_worker_rows(feed, organization_ids, WORKER_ROWS).await?
             })?;
-            if deleted < MADE.unsigned_abs() {
+            if deleted < WORKER_ROWS.unsigned_abs() {
                 break;
             }
             self.env.failpoint("control.release_organizations.part_forgotten").await?;

@@ -183,7 +183,7 @@ impl ProductDb {
         );
         let gone = ours(gone, feed);
         announce(feed, gone).await?;
-        for table in &self.made_by_workers {
+        for table in &self.worker_tables {
             // An organization that the product made is the product's to forget.
             let statement = Statement::new("DELETE FROM ").push(table).push(" t WHERE NOT EXISTS (SELECT 1 FROM sentry_organizationslugreservation b WHERE b.organization_id = t.organization_id) AND t.");
             let statement = ours(statement, feed);
@@ -198,14 +198,14 @@ impl ProductDb {
     ///
     /// # Errors
     /// If the database refuses.
-    pub(crate) async fn forget_made(
+    pub(crate) async fn delete_worker_rows(
         &self,
         feed: &mut FeedTransaction<'_>,
         organization_ids: &[i64],
         most: i64,
     ) -> Result<u64, DbError> {
         let mut deleted = 0;
-        for table in &self.made_by_workers {
+        for table in &self.worker_tables {
             let left = most - deleted;
             // What the product has reserved stays its own: see `forget`.
             let of_workers = Statement::new("DELETE FROM ").push(table).push(" WHERE id IN (SELECT t.id FROM ").push(table).push(

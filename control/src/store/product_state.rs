@@ -69,12 +69,11 @@ impl ProductDb {
         region: &str,
         organization_ids: Vec<i64>,
     ) -> Result<BTreeMap<i64, ProductState>, DbError> {
-        if !MAPPINGS.iter().all(|table| self.made_by_workers.contains(table)) {
+        if !MAPPINGS.iter().all(|table| self.worker_tables.contains(table)) {
             return Ok(BTreeMap::new());
         }
-        let is_there = |compared: &&Compared| {
-            compared.name == "tokens" || self.made_by_workers.contains(&compared.table)
-        };
+        let is_there =
+            |compared: &&Compared| compared.name == "tokens" || self.worker_tables.contains(&compared.table);
         let compared: Vec<&Compared> = COMPARED.iter().filter(is_there).collect();
         let mut statement = region_name(Statement::new("WITH here AS (SELECT "), region).push(
             " AS name) SELECT r.organization_id, b.slug, NULLIF(b.region_name, here.name) AS other_region, \

@@ -6,7 +6,7 @@ use causeway_relocation::schema::is_of_product;
 use causeway_silo::db::{Column, Db, DbError, Row, Statement};
 
 /// Tables with a column `organization_id` that the workers fill.
-const MADE_BY_WORKERS: [&str; 4] = [
+const WORKER_TABLES: [&str; 4] = [
     "sentry_organizationmembermapping",
     "sentry_organizationmapping",
     "sentry_teamreplica",
@@ -16,8 +16,8 @@ const MADE_BY_WORKERS: [&str; 4] = [
 /// The product's own tables in a database that is the product's.
 #[derive(Debug, Clone)]
 pub(crate) struct ProductDb {
-    /// Those of [`MADE_BY_WORKERS`] that the database has.
-    pub(super) made_by_workers: Vec<&'static str>,
+    /// Those of [`WORKER_TABLES`] that the database has.
+    pub(super) worker_tables: Vec<&'static str>,
 }
 
 impl ProductDb {
@@ -30,7 +30,7 @@ impl ProductDb {
             return Ok(None);
         }
         let needed = ["sentry_organizationslugreservation", "sentry_controloutbox"];
-        let names = needed.iter().chain(&MADE_BY_WORKERS);
+        let names = needed.iter().chain(&WORKER_TABLES);
         let asked = names.map(|name| (*name).to_owned()).collect();
         let statement = Statement::new("SELECT t.name AS name FROM ")
             .rows(db.dialect(), "t", [("name", Column::Texts(asked))])
@@ -39,8 +39,8 @@ impl ProductDb {
         if !needed.iter().all(|name| found.contains(*name)) {
             return Ok(None);
         }
-        let made_by_workers = MADE_BY_WORKERS.into_iter().filter(|name| found.contains(*name)).collect();
-        Ok(Some(Self { made_by_workers }))
+        let worker_tables = WORKER_TABLES.into_iter().filter(|name| found.contains(*name)).collect();
+        Ok(Some(Self { worker_tables }))
     }
 }
 

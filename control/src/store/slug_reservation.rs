@@ -282,13 +282,13 @@ pub(crate) async fn delete(
 
 /// Deletes at most `most` rows of what the product's workers have made of organizations that are gone from their region,
 /// and returns how many.
-pub(crate) async fn delete_made(
+pub(crate) async fn delete_worker_rows(
     feed: &mut FeedTransaction<'_>,
     organization_ids: &[i64],
     most: i64,
 ) -> Result<u64, DbError> {
     match feed.product_db() {
-        Some(product_db) => product_db.forget_made(feed, organization_ids, most).await,
+        Some(product_db) => product_db.delete_worker_rows(feed, organization_ids, most).await,
         None => Ok(0),
     }
 }

@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_comparison_ends_behind_a_page_for_one_who_has_gone() {
+    async fn a_comparison_ends_after_a_page_if_its_caller_has_gone() {
         let began = Instant::now();
         let Call { mut stream, pages } = call(pending());
         stream.recv().await.expect("an answer").expect("a part of it");

@@ -16,12 +16,12 @@ pub(super) fn planned_counts(context: &ImportContext, plan: &Plan) -> Result<Vec
         Ok(ModelCounts { model, position, seen, out_of_scope, ..ModelCounts::default() })
     };
     let models = context.catalog.models();
-    let behind = count(models.len())?;
+    let after_all = count(models.len())?;
     let known = models.iter().filter(|model| plan.record_count(model) > 0).map(counts_of);
     let passed_over = plan.passed_over.iter().map(|(name, seen)| {
         Ok(ModelCounts {
             model: name.clone(),
-            position: behind,
+            position: after_all,
             seen: *seen,
             passed_over: *seen,
             ..ModelCounts::default()

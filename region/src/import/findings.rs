@@ -36,7 +36,7 @@ impl ImportContext {
         let mut made = findings.to_vec();
         if to_store.len() < findings.len() && before.made == before.stored {
             let reason = format!(
-                "the import has more than {limit} findings; those behind are counted by their kind and not stored"
+                "the import has more than {limit} findings; those after them are counted by kind and not stored"
             );
             let notice = Finding::new(FindingKind::FindingsNotStored, reason);
             made.push(notice.clone());

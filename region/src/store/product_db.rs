@@ -18,7 +18,7 @@ const AT_ONCE: &str = "CAST('2016-08-01T00:00:00Z' AS timestamp with time zone)"
 /// The product's name for its only region, where control and region are one database.
 const MONOLITH: &str = "--monolith--";
 /// Tables with a column `organization_id` that the workers fill.
-const MADE_BY_WORKERS: [&str; 2] = [SLUG_COPIES, TOKEN_COPIES];
+const WORKER_TABLES: [&str; 2] = [SLUG_COPIES, TOKEN_COPIES];
 /// Copies of control's auth tokens.
 const TOKEN_COPIES: &str = "hybridcloud_orgauthtokenreplica";
 /// Copies of control's slug reservations.
@@ -137,8 +137,8 @@ const COMPARED: [Compared; 4] = [
 pub(crate) struct ProductDb {
     /// The type of the column of payloads.
     payload_type: String,
-    /// Those of [`MADE_BY_WORKERS`] that the database has.
-    made_by_workers: Vec<&'static str>,
+    /// Those of [`WORKER_TABLES`] that the database has.
+    worker_tables: Vec<&'static str>,
 }
 
 impl ProductDb {
@@ -150,7 +150,7 @@ impl ProductDb {
         if !is_of_product(db).await? {
             return Ok(None);
         }
-        let names = ["sentry_regionoutbox"].into_iter().chain(MADE_BY_WORKERS);
+        let names = ["sentry_regionoutbox"].into_iter().chain(WORKER_TABLES);
         let statement = Statement::new(
             "SELECT t.name AS name, COALESCE(format_type(a.atttypid, a.atttypmod), '') AS payload_type FROM ",
         )
@@ -165,8 +165,8 @@ impl ProductDb {
             .map(|row| Ok((row.text("name")?, row.text("payload_type")?)))
             .collect::<Result<_, DbError>>()?;
         let Some(payload_type) = found.get("sentry_regionoutbox") else { return Ok(None) };
-        let made_by_workers = MADE_BY_WORKERS.into_iter().filter(|name| found.contains_key(*name)).collect();
-        Ok(Some(Self { payload_type: payload_type.clone(), made_by_workers }))
+        let worker_tables = WORKER_TABLES.into_iter().filter(|name| found.contains_key(*name)).collect();
+        Ok(Some(Self { payload_type: payload_type.clone(), worker_tables }))
     }
 
     /// Announces organizations of an import: those with ids above `after`, up to `last`.
@@ -250,9 +250,9 @@ impl ProductDb {
         db: &Db,
         organization_ids: Vec<i64>,
     ) -> Result<BTreeMap<i64, ProductState>, DbError> {
-        let copies = self.made_by_workers.contains(&SLUG_COPIES);
+        let copies = self.worker_tables.contains(&SLUG_COPIES);
         let mut compared = COMPARED.to_vec();
-        compared.retain(|compared| compared.name != TOKENS || self.made_by_workers.contains(&TOKEN_COPIES));
+        compared.retain(|compared| compared.name != TOKENS || self.worker_tables.contains(&TOKEN_COPIES));
         let mut statement = Statement::new(
             "SELECT r.id, \
              EXISTS (SELECT 1 FROM sentry_regionoutbox o WHERE o.shard_scope = 0 AND o.shard_identifier = r.id) AS waiting, ",
@@ -302,7 +302,7 @@ impl ProductDb {
     /// If the database refuses.
     pub(crate) async fn forget(&self, tx: &mut Tx, organization_ids: &[i64]) -> Result<(), DbError> {
         let dialect = tx.dialect();
-        for table in &self.made_by_workers {
+        for table in &self.worker_tables {
             let ids = [("organization_id", Column::Ints(organization_ids.to_vec()))];
             let statement = Statement::new("DELETE FROM ")
                 .push(table)

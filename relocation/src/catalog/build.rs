@@ -148,7 +148,7 @@ fn build_model(
         until: model.until,
         table: model.table.unwrap_or(table),
         has_table: true,
-        not_taken: None,
+        not_importable: None,
         has_folded_index: true,
         id_type: SqlType::BigInt,
         silo: model.silo,
@@ -442,7 +442,7 @@ fn add_rule(
         }
         F::SlugFrom { field, from } => {
             let slug = FromColumn { column: find(&field)?, from: find(&from)? };
-            once(rules.made_slug.replace(slug).is_none())?;
+            once(rules.generated_slug.replace(slug).is_none())?;
         }
         F::FromActor { field, to } => {
             let actor = FromActor { field, columns: find_all(&to)? };

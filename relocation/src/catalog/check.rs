@@ -182,11 +182,11 @@ fn check_rules(catalog: &Catalog, model: &Model) -> Result<(), CatalogError> {
             "only an organization needs one of something",
         )?;
     }
-    if let Some(slug) = rules.made_slug {
+    if let Some(slug) = rules.generated_slug {
         let sets = model.unique.iter().filter(|set| set.columns.contains(&slug.column)).count();
-        require(sets == 1, "a slug that is made is in one unique set")?;
+        require(sets == 1, "a generated slug is in one unique set")?;
         let most = model.columns.get(slug.column).and_then(|column| column.max_length);
-        require(most.is_some(), "a slug that is made has a greatest length")?;
+        require(most.is_some(), "a generated slug has a greatest length")?;
     }
     if rules.global_slug.is_some() {
         require(

@@ -137,7 +137,7 @@ pub struct Model {
     /// Whether the database has the table; see [`Catalog::fitted`].
     pub has_table: bool,
     /// Why the database takes no records of the model, which are dropped then; `None` if it takes them.
-    pub not_taken: Option<String>,
+    pub not_importable: Option<String>,
     /// Whether names that are compared without regard to case are looked up by an index. A table of the product has none.
     pub has_folded_index: bool,
     /// The type of its primary key in the database: 64-bit or 32-bit integer.
@@ -249,7 +249,7 @@ impl Model {
         let rules = &self.rules;
         self.guarantees_unique(set)
             || rules.merge_alike.as_ref().is_some_and(|alike| set.columns == alike.columns)
-            || rules.made_slug.is_some_and(|slug| set.columns.contains(&slug.column))
+            || rules.generated_slug.is_some_and(|slug| set.columns.contains(&slug.column))
     }
 
     /// Gives the text of a removed field the column that this database still has for it, instead of moving it to another

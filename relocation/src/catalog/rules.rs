@@ -58,7 +58,7 @@ pub struct Rules {
     pub only_if_referred: bool,
     /// A record without a slug gets one that is generated from another column and that no other record of its unique
     /// set has.
-    pub made_slug: Option<FromColumn>,
+    pub generated_slug: Option<FromColumn>,
     /// A removed field names an actor. The reference to the record that the actor stands for is set instead.
     pub from_actor: Option<FromActor>,
     /// The column that should not contain the e-mail address of another record, and the column with the record's own

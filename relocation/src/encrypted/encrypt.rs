@@ -35,11 +35,11 @@ pub fn encrypt(
     let data_key = Key::new(Zeroizing::new(env.bytes()));
     let length = token_length(size).ok_or(EncryptError::TooLarge(size))?;
     let time = now(env)?;
-    let behind = behind(&data_key, length, key, env)?;
+    let after = after(&data_key, length, key, env)?;
 
     begin(out, EXPORT, length, time).map_err(EncryptError::Write)?;
     token(export, size, &data_key, env.bytes(), time, out)?;
-    out.write_all(&behind).and_then(|()| out.flush()).map_err(EncryptError::Write)
+    out.write_all(&after).and_then(|()| out.flush()).map_err(EncryptError::Write)
 }
 
 /// The time in the form of a tar and a token: seconds since 1970.
@@ -52,7 +52,7 @@ pub(super) fn now(env: &Environment) -> Result<u64, EncryptError> {
 }
 
 /// The rest of the file after a token of `length` characters: its Fernet key, encrypted with `key`, and `key` itself.
-pub(super) fn behind(
+pub(super) fn after(
     data_key: &Key,
     length: u64,
     key: &PublicKey,

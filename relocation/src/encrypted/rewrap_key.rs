@@ -10,7 +10,7 @@ use causeway_silo::env::Environment;
 use super::{
     EXPORT, EncryptError, Encrypted, PublicKey, ReadAt,
     container::{Span, begin},
-    encrypt::{behind, now},
+    encrypt::{after, now},
     fernet::Token,
 };
 
@@ -18,7 +18,7 @@ use super::{
 pub struct Rewrapped<R> {
     token: Arc<Token<R>>,
     before: Vec<u8>,
-    behind: Vec<u8>,
+    after: Vec<u8>,
 }
 
 impl<R> std::fmt::Debug for Rewrapped<R> {
@@ -36,8 +36,8 @@ impl<R: ReadAt> Encrypted<R> {
         let length = self.token.text.length;
         let mut before = Vec::new();
         begin(&mut before, EXPORT, length, now(env)?).map_err(EncryptError::Write)?;
-        let behind = behind(&self.token.key, length, key, env)?;
-        Ok(Rewrapped { token: Arc::clone(&self.token), before, behind })
+        let after = after(&self.token.key, length, key, env)?;
+        Ok(Rewrapped { token: Arc::clone(&self.token), before, after })
     }
 }
 
@@ -45,13 +45,13 @@ impl<R: ReadAt> Rewrapped<R> {
     /// How many bytes it has.
     #[must_use]
     pub fn size(&self) -> u64 {
-        self.token.text.length + (self.before.len() + self.behind.len()) as u64
+        self.token.text.length + (self.before.len() + self.after.len()) as u64
     }
 
     /// Its bytes, the same each time.
     pub fn reader(&self) -> impl Read + use<R> {
         let text = Text { token: Arc::clone(&self.token), at: 0 };
-        Cursor::new(self.before.clone()).chain(text).chain(Cursor::new(self.behind.clone()))
+        Cursor::new(self.before.clone()).chain(text).chain(Cursor::new(self.after.clone()))
     }
 }
 

@@ -73,7 +73,7 @@ impl<'a> Decoder<'a> {
         let mut notes = Vec::new();
         let mut alike = SimilarNames::default();
         let slug_column = model.rules.global_slug.map(|slug| slug.column);
-        let made_slug = model.rules.made_slug.map(|slug| slug.column);
+        let generated_slug = model.rules.generated_slug.map(|slug| slug.column);
         let mut actor = None;
         // Exports have the fields of a model in one order, mostly that of the catalog.
         let mut expected = 0;
@@ -118,7 +118,7 @@ impl<'a> Decoder<'a> {
             }
             let value = if raw.get() == "null" && model.rules.makes_missing(index) {
                 Ok(Value::Null)
-            } else if raw.get() == "null" && made_slug == Some(index) {
+            } else if raw.get() == "null" && generated_slug == Some(index) {
                 Ok(Value::Text(String::new()))
             } else if slug_column == Some(index) {
                 // Control makes a slug from any text.
@@ -151,7 +151,9 @@ impl<'a> Decoder<'a> {
         for (index, (slot, column)) in slots.into_iter().zip(&model.columns).enumerate() {
             values.push(match slot {
                 Some(value) => value,
-                None if slug_column == Some(index) || made_slug == Some(index) => Value::Text(String::new()),
+                None if slug_column == Some(index) || generated_slug == Some(index) => {
+                    Value::Text(String::new())
+                }
                 None if model.rules.makes_missing(index) => Value::Null,
                 None => match self.default(column) {
                     Ok(value) => value,

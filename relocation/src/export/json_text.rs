@@ -48,13 +48,13 @@ pub(crate) fn without_bad_escapes(json: &str) -> Cow<'_, str> {
         let (before, from) = rest.split_at(at);
         clean.push_str(before);
         let length = if from.starts_with("\\u") { 6 } else { 2 };
-        let (this, behind) = from.split_at_checked(length).unwrap_or((from, ""));
+        let (this, after) = from.split_at_checked(length).unwrap_or((from, ""));
         match escape(this) {
             Some(0) => {}
-            Some(0xD800..=0xDBFF) if escape(behind).is_some_and(|low| (0xDC00..=0xDFFF).contains(&low)) => {
+            Some(0xD800..=0xDBFF) if escape(after).is_some_and(|low| (0xDC00..=0xDFFF).contains(&low)) => {
                 clean.push_str(this);
                 high = true;
-                rest = behind;
+                rest = after;
                 continue;
             }
             Some(0xDC00..=0xDFFF) if high => clean.push_str(this),
@@ -62,7 +62,7 @@ pub(crate) fn without_bad_escapes(json: &str) -> Cow<'_, str> {
             _ => clean.push_str(this),
         }
         high = false;
-        rest = behind;
+        rest = after;
     }
     clean.push_str(rest);
     if clean == json { Cow::Borrowed(json) } else { Cow::Owned(clean) }

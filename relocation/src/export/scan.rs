@@ -108,7 +108,7 @@ impl<R: Read> Scanner<R> {
     }
 
     /// The rest of the elements of a whole file, after one that ends at `offset`.
-    pub fn behind(reader: R, offset: u64, limits: Limits) -> Self {
+    pub fn after(reader: R, offset: u64, limits: Limits) -> Self {
         Self { begun: true, offset, ..Self::new(reader, limits) }
     }
 

@@ -149,7 +149,7 @@ impl Mapping<'_> {
                 return Ok(Decision::Filtered);
             }
         }
-        if model.not_taken.is_some() || self.plan.is_lacking(model, record.offset) {
+        if model.not_importable.is_some() || self.plan.is_lacking(model, record.offset) {
             let lost = self.rewrite(model, &mut record, None, &mut Vec::new())?;
             return Ok(lost
                 .filter(|lost| matches!(lost, Decision::Filtered))
@@ -203,7 +203,7 @@ impl Mapping<'_> {
             );
             return Ok(Decision::Dropped(place(finding)));
         }
-        if let Some((column, slug)) = self.plan.made_slug(model, &record)? {
+        if let Some((column, slug)) = self.plan.generated_slug(model, &record)? {
             let field = field_of(model, column)?;
             let Some(slot) = record.values.get_mut(column) else {
                 return Err(ExportError::inconsistent("a record has no value for its slug"));
@@ -386,19 +386,21 @@ impl Mapping<'_> {
             let is_set = |index: &&usize| record.values.get(**index).is_some_and(|value| !value.is_null());
             let mut set: Vec<usize> = columns.iter().filter(is_set).copied().collect();
             let others = set.split_off(set.len().min(1));
-            let Some(kept) = set.first() else { continue };
-            let kept = field_of(model, *kept)?;
+            let Some(stays) = set.first() else { continue };
+            let stays = field_of(model, *stays)?;
             for index in others {
                 if let Some(slot) = record.values.get_mut(index) {
                     *slot = Value::Null;
                 }
                 let reason = match self.tense {
                     Tense::Happened => {
-                        format!("was set beside {kept}, and a row can have only one of them; it was cleared")
+                        format!(
+                            "was set together with {stays}, and a row can have only one of them; it was cleared"
+                        )
                     }
                     Tense::Would => {
                         format!(
-                            "is set beside {kept}, and a row can have only one of them; it would be cleared"
+                            "is set together with {stays}, and a row can have only one of them; it would be cleared"
                         )
                     }
                 };

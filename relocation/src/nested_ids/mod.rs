@@ -207,7 +207,7 @@ fn leaf(
 /// If a column of JSON has a text that is not JSON.
 pub(crate) fn notes(model: &Model, values: &[Value]) -> Result<Vec<Finding>, ExportError> {
     let mut notes = Vec::new();
-    if model.not_taken.is_some() {
+    if model.not_importable.is_some() {
         return Ok(notes);
     }
     for (index, column) in model.columns.iter().enumerate().filter(|(_, column)| column.is_stored) {

@@ -14,7 +14,7 @@ use super::{
     checkpoint::Log,
     duplicates::Duplicates,
     entry::Entry,
-    made_slugs::{LostSlugs, MadeSlugs, split},
+    generated_slugs::{GeneratedSlugs, LostSlugs, split},
     no_model, read_raw_at,
     record_ownership::{Linked, links},
     sets::KeySet,
@@ -48,18 +48,18 @@ pub(super) struct Compared {
 
 impl RecordOwnership<'_> {
     /// Compares records whose keys have the same hash. Refuses those that must not have the same key, unless the filter
-    /// excludes them, and finds those of which a rule keeps the first. Entries up to `behind` have been compared
+    /// excludes them, and finds those of which a rule keeps the first. Entries up to `after` have been compared
     /// before.
     pub(super) fn find_duplicates(
         &mut self,
         unreferenced: &Unreferenced,
         (sets, duplicates): (&[KeySet], Duplicates),
-        behind: Option<Entry>,
+        after: Option<Entry>,
         log: &mut Log<'_>,
     ) -> Result<Compared, ExportError> {
         let (catalog, mut doubles) = (self.catalog, Compared::default());
         let (mut compared, mut repeated, mut contradicting) = (0_u64, Vec::new(), Vec::new());
-        let mut made = MadeSlugs::default();
+        let mut made = GeneratedSlugs::default();
         let mut lost = LostSlugs::new();
         let mut addresses = Addresses::new(catalog, self.env, self.plan);
         let see = |entry: Entry| {
@@ -75,7 +75,7 @@ impl RecordOwnership<'_> {
         };
         let found = |first: Entry, entry: Entry| -> Result<(), ExportError> {
             let is_no_key = split(entry.set).1.is_some() || addresses::is_one(entry);
-            if is_no_key || behind.is_some_and(|behind| entry <= behind) {
+            if is_no_key || after.is_some_and(|after| entry <= after) {
                 return Ok(());
             }
             self.stopped()?;

@@ -12,7 +12,7 @@ mod duplicates;
 mod entry;
 mod extents;
 mod frame;
-mod made_slugs;
+mod generated_slugs;
 mod not_in_database;
 mod outside;
 mod pass;
@@ -231,7 +231,7 @@ impl Plan {
         let undecided = record_ownership.check_defects(&unreferenced)?;
         let compared =
             record_ownership.find_duplicates(&unreferenced, (&sets, duplicates), after.compared, log)?;
-        record_ownership.check_made_slugs(&unreferenced, &compared.lost_slugs)?;
+        record_ownership.check_generated_slugs(&unreferenced, &compared.lost_slugs)?;
         let of_two = record_ownership.find_in_two_organizations()?;
         let outside = record_ownership.find_out_of_scope()?;
         let (not_in_database, lacking) = record_ownership.find_not_in_database(&unreferenced)?;

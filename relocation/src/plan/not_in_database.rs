@@ -31,7 +31,7 @@ impl RecordOwnership<'_> {
         let (mut notes, mut lacking) = (Notes::new(), HashMap::new());
         let catalog = self.catalog;
         for model in catalog.written().filter(|model| self.plan.record_count(model) > 0) {
-            if let Some(reason) = &model.not_taken {
+            if let Some(reason) = &model.not_importable {
                 self.learn([model.position])?;
                 self.each(model, |record| {
                     if self.concerns_import(model, &record, unreferenced) {

@@ -106,7 +106,7 @@ impl<'a> Pass<'a> {
         let (source, limits, begin) = (self.request.source.from(self.end), self.request.limits, self.end);
         let scanner = match begin {
             0 => Scanner::new(source, limits),
-            begin => Scanner::behind(source, begin, limits),
+            begin => Scanner::after(source, begin, limits),
         };
         let decoder = Decoder::new(self.env, self.request.now);
         let checker = Checker::new(self.catalog, &decoder, self.request.filter, self.request.merge_users);

@@ -11,7 +11,7 @@ use super::{
     Record, actors, addresses,
     entry::Entry,
     extents::Extent,
-    made_slugs, no_model,
+    generated_slugs, no_model,
     sets::{KeySet, hash_key, key_sets},
     steps::{Notes, Segment},
 };
@@ -117,10 +117,10 @@ impl<'a> Checker<'a> {
         let mut checked = Checked::default();
         let mut rest = cut.bytes.as_slice();
         for scanned in &cut.records {
-            let Some((bytes, behind)) = rest.split_at_checked(scanned.length) else {
+            let Some((bytes, after)) = rest.split_at_checked(scanned.length) else {
                 return Err(ExportError::inconsistent("a segment is shorter than its records"));
             };
-            rest = behind;
+            rest = after;
             let raw = RawRecord::parse(bytes, scanned.offset)?;
             checked.segment.records += 1;
             match self.catalog.known(&raw.model) {
@@ -215,7 +215,7 @@ impl<'a> Checker<'a> {
                 continue;
             }
             let hash = |record: &Record| Some(hash_key(set, raw.pk, set.key(record)?));
-            if let Some(candidates) = made_slugs::candidates(model, (*index, set), &record, hash)? {
+            if let Some(candidates) = generated_slugs::candidates(model, (*index, set), &record, hash)? {
                 checked.segment.keys.extend(candidates);
                 continue;
             }

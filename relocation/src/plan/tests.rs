@@ -95,7 +95,7 @@ fn slugs(file: &ExportFile, plan: &Plan) -> BTreeMap<i64, String> {
     let mut slugs = BTreeMap::new();
     while let Some(record) = reader.next_record().unwrap() {
         let own = || record.values[1].as_text().unwrap().to_owned();
-        let made = plan.made_slug(model, &record).unwrap();
+        let made = plan.generated_slug(model, &record).unwrap();
         slugs.insert(record.source_pk, made.map_or_else(own, |(_, slug)| slug));
     }
     slugs

@@ -60,7 +60,7 @@ pub async fn examine(
     let left_out = models(&fitted, silo)
         .into_iter()
         .filter(|model| model.has_table)
-        .filter_map(|model| Some((model.name.clone(), model.not_taken.clone()?)))
+        .filter_map(|model| Some((model.name.clone(), model.not_importable.clone()?)))
         .collect();
     let names: Vec<String> = models(catalog, silo).into_iter().map(|model| model.table.clone()).collect();
     let examination = Examination {

@@ -60,7 +60,7 @@ fn fit(model: &mut Model, tables: &Tables, newest: &str) {
     let Some(columns) = tables.columns_of(&model.table) else {
         model.has_table = false;
         let known = releases(model.since.as_deref(), model.until.as_deref());
-        model.not_taken = Some(format!("the database has no table {}{known}", model.table));
+        model.not_importable = Some(format!("the database has no table {}{known}", model.table));
         return;
     };
     if tables.of_product {
@@ -68,7 +68,7 @@ fn fit(model: &mut Model, tables: &Tables, newest: &str) {
     }
     let misfits = if tables.of_product { misfits(model, Some(columns), newest) } else { Vec::new() };
     if !misfits.is_empty() {
-        model.not_taken = Some(misfits.join("; "));
+        model.not_importable = Some(misfits.join("; "));
     }
     // Causeway adds no index to a table of the product.
     model.has_folded_index = !tables.of_product;
@@ -347,7 +347,7 @@ mod tests {
         };
         let older = fitted(true, ["source_id", "is_editable_by_everyone"]);
         for name in [source, condition, "sentry.dashboardpermissions"] {
-            assert_eq!(older.model(name).unwrap().not_taken, None, "{name}");
+            assert_eq!(older.model(name).unwrap().not_importable, None, "{name}");
         }
         let query = column(&older, source, "source_id");
         assert_eq!(
@@ -371,7 +371,9 @@ mod tests {
         let both = fitted(true, ["", ""]);
         assert_eq!(column(&both, source, "source_id").column, "source_id");
         assert!(!column(&both, "sentry.dashboardpermissions", "is_editable_by_everyone").is_opposite);
-        assert!(both.model(source).unwrap().not_taken.as_ref().unwrap().contains("query_id needs a value"));
+        assert!(
+            both.model(source).unwrap().not_importable.as_ref().unwrap().contains("query_id needs a value")
+        );
         let own = fitted(false, ["source_id", "is_editable_by_everyone"]);
         assert!(!column(&own, source, "source_id").is_stored);
         assert_eq!(own.model(condition).unwrap().rules.moves.len(), 1);
@@ -526,13 +528,13 @@ mod tests {
         // A model that an import does not need is left out instead. Its rows are still there for a revert.
         let fitted = catalog.fitted(Silo::Region, &unknown);
         let dashboard = fitted.model("sentry.dashboard").unwrap();
-        assert_eq!(dashboard.not_taken, Some(format!("column sentry_dashboard.newer {named}")));
+        assert_eq!(dashboard.not_importable, Some(format!("column sentry_dashboard.newer {named}")));
         assert!(dashboard.has_table);
-        assert_eq!(fitted.model("sentry.team").unwrap().not_taken, None);
+        assert_eq!(fitted.model("sentry.team").unwrap().not_importable, None);
         unknown.columns.remove("sentry_dashboard");
         let fitted = catalog.fitted(Silo::Region, &unknown);
         let dashboard = fitted.model("sentry.dashboard").unwrap();
-        assert_eq!(dashboard.not_taken.as_deref(), Some("the database has no table sentry_dashboard"));
+        assert_eq!(dashboard.not_importable.as_deref(), Some("the database has no table sentry_dashboard"));
         assert!(!dashboard.has_table);
         for (model, known) in [
             ("workflow_engine.detector", ", which releases from 24.9 on have"),
@@ -541,7 +543,7 @@ mod tests {
             let table = catalog.model(model).unwrap().table.clone();
             unknown.columns.remove(&table);
             let fitted = catalog.fitted(Silo::Region, &unknown);
-            let reason = fitted.model(model).unwrap().not_taken.clone();
+            let reason = fitted.model(model).unwrap().not_importable.clone();
             assert_eq!(reason, Some(format!("the database has no table {table}{known}")));
         }
     }

@@ -92,7 +92,7 @@ pub async fn prepare(db: Db, catalog: &Catalog, migrations: Migrations) -> Resul
 /// Logs which models cannot be imported although the database has their tables.
 fn log_left_out(fitted: &Catalog, silo: Silo) {
     for model in models(fitted, silo).into_iter().filter(|model| model.has_table) {
-        if let Some(reason) = &model.not_taken {
+        if let Some(reason) = &model.not_importable {
             tracing::warn!(
                 model = model.name,
                 reason,

@@ -19,7 +19,6 @@ mod files;
 mod hosts;
 mod limited;
 mod migrate;
-mod not_taken;
 mod own_schema;
 mod place;
 mod pool_use;
@@ -31,6 +30,7 @@ mod row;
 mod servers;
 mod statement;
 mod tx;
+mod unusable_server;
 mod url;
 
 use std::sync::Arc;

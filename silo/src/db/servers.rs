@@ -21,8 +21,8 @@ use tokio::{sync::watch, task::JoinSet, time::timeout};
 
 use super::{
     hosts::{Hosts, TargetSession},
-    not_taken::{NOWHERE, NotTaken, Nowhere, not_reached},
     place::place,
+    unusable_server::{NOWHERE, Nowhere, UnusableServer, not_reached},
 };
 
 /// Whether a server accepts writes, its timeline, and what distinguishes it from others and from itself before a
@@ -255,7 +255,7 @@ impl Servers {
 
     fn take(
         &self,
-        answers: Vec<(usize, Result<Observed, NotTaken>)>,
+        answers: Vec<(usize, Result<Observed, UnusableServer>)>,
         pool: Option<&PgPool>,
     ) -> Result<(), Nowhere> {
         let mut state = self.state();
@@ -263,9 +263,9 @@ impl Servers {
         state.looked = Some(Instant::now());
         let of_current = answers.iter().find(|(index, _)| *index == state.current);
         let silent = match of_current {
-            Some((_, Err(NotTaken::Silent(_)))) => state.silent + 1,
+            Some((_, Err(UnusableServer::Silent(_)))) => state.silent + 1,
             // That says nothing, so what was counted stays.
-            Some((_, Err(NotTaken::NotAsked(_)))) => state.silent,
+            Some((_, Err(UnusableServer::NotAsked(_)))) => state.silent,
             _ => 0,
         };
         let is_silent = silent > state.silent;
@@ -300,7 +300,9 @@ impl Servers {
         };
         if pool.is_some() {
             // The others may be away, but these two look like the database and are not.
-            others.retain(|(_, why)| matches!(why, NotTaken::Former { .. } | NotTaken::OtherSystem { .. }));
+            others.retain(|(_, why)| {
+                matches!(why, UnusableServer::Former { .. } | UnusableServer::OtherSystem { .. })
+            });
             let wrong = Nowhere(others.into_iter().map(named).collect());
             let was_away = state.was_away();
             let text = if wrong.0.is_empty() { String::new() } else { wrong.each() };
@@ -343,16 +345,16 @@ impl Servers {
 }
 
 /// Whether a server may be used.
-fn judge(observed: &Observed, target: TargetSession, state: &State) -> Result<(), NotTaken> {
+fn judge(observed: &Observed, target: TargetSession, state: &State) -> Result<(), UnusableServer> {
     match target {
         TargetSession::Any => return Ok(()),
         TargetSession::ReadWrite | TargetSession::Primary if observed.standby => {
-            return Err(NotTaken::Standby);
+            return Err(UnusableServer::Standby);
         }
-        TargetSession::ReadWrite if observed.read_only => return Err(NotTaken::ReadOnly),
-        TargetSession::Standby if !observed.standby => return Err(NotTaken::NotStandby),
+        TargetSession::ReadWrite if observed.read_only => return Err(UnusableServer::ReadOnly),
+        TargetSession::Standby if !observed.standby => return Err(UnusableServer::NotStandby),
         TargetSession::ReadOnly if !(observed.standby || observed.read_only) => {
-            return Err(NotTaken::ReadWrite);
+            return Err(UnusableServer::ReadWrite);
         }
         TargetSession::ReadWrite
         | TargetSession::ReadOnly
@@ -362,12 +364,12 @@ fn judge(observed: &Observed, target: TargetSession, state: &State) -> Result<()
     if let (Some(system), Some(known)) = (observed.system, state.system)
         && system != known
     {
-        return Err(NotTaken::OtherSystem { system, known });
+        return Err(UnusableServer::OtherSystem { system, known });
     }
     if let (Some(timeline), Some(known)) = (observed.timeline, state.timeline)
         && timeline < known
     {
-        return Err(NotTaken::Former { timeline, seen: known });
+        return Err(UnusableServer::Former { timeline, seen: known });
     }
     Ok(())
 }
@@ -394,7 +396,7 @@ async fn ask(
     options: PgConnectOptions,
     target: TargetSession,
     patience: Duration,
-) -> Result<Observed, NotTaken> {
+) -> Result<Observed, UnusableServer> {
     let asked = timeout(patience, async {
         let mut connection = options.disable_statement_logging().connect().await?;
         let observed = observe(&mut connection, target).await;
@@ -404,7 +406,7 @@ async fn ask(
     });
     match asked.await {
         Ok(answer) => answer.map_err(|error| not_reached(&error)),
-        Err(_) => Err(NotTaken::Silent(format!("no answer within {patience:?}"))),
+        Err(_) => Err(UnusableServer::Silent(format!("no answer within {patience:?}"))),
     }
 }
 
@@ -416,21 +418,21 @@ mod tests {
         Servers::new(Hosts::of("postgres://a,b,c/db").unwrap())
     }
 
-    fn primary(timeline: i64, identity: &str) -> Result<Observed, NotTaken> {
+    fn primary(timeline: i64, identity: &str) -> Result<Observed, UnusableServer> {
         let (timeline, identity) = (Some(timeline), identity.to_owned());
         Ok(Observed { standby: false, read_only: false, timeline, system: Some(7), identity })
     }
 
-    fn standby() -> Result<Observed, NotTaken> {
+    fn standby() -> Result<Observed, UnusableServer> {
         let identity = "standby".to_owned();
         Ok(Observed { standby: true, read_only: true, timeline: None, system: Some(7), identity })
     }
 
-    fn silent() -> Result<Observed, NotTaken> {
-        Err(NotTaken::Silent("no answer".to_owned()))
+    fn silent() -> Result<Observed, UnusableServer> {
+        Err(UnusableServer::Silent("no answer".to_owned()))
     }
 
-    type Answers = [Result<Observed, NotTaken>; 3];
+    type Answers = [Result<Observed, UnusableServer>; 3];
 
     fn take(servers: &Servers, answers: Answers) -> Result<usize, Nowhere> {
         servers.take(answers.into_iter().enumerate().collect(), None)?;
@@ -484,12 +486,12 @@ mod tests {
         take(&servers, [primary(1, "a, again"), standby(), standby()]).unwrap();
         let era = servers.era();
         for _ in 0..2 * SILENT_LOOKS {
-            let full = Err(NotTaken::Refused("too many connections".to_owned()));
+            let full = Err(UnusableServer::Refused("too many connections".to_owned()));
             take(&servers, [full, standby(), standby()]).unwrap_err();
         }
         assert_eq!(servers.era(), era);
         // A look for which this process had no file left counts for nothing, and takes nothing back.
-        let not_asked = || Err(NotTaken::NotAsked("too many open files".to_owned()));
+        let not_asked = || Err(UnusableServer::NotAsked("too many open files".to_owned()));
         for _ in 1..SILENT_LOOKS {
             take(&servers, [silent(), standby(), standby()]).unwrap_err();
             take(&servers, [not_asked(), standby(), standby()]).unwrap_err();
@@ -518,7 +520,7 @@ mod tests {
         let away = logged([silent(), silent(), standby()]).unwrap();
         assert!(away.contains("a:5432: no answer; b:5432: no answer; c:5432: it is a standby"), "{away}");
         assert_eq!(logged([silent(), silent(), standby()]), None, "it is said already");
-        let full = Err(NotTaken::Refused("too many connections".to_owned()));
+        let full = Err(UnusableServer::Refused("too many connections".to_owned()));
         let other = logged([silent(), full, standby()]).unwrap();
         assert!(other.contains("b:5432: too many connections"), "{other}");
         assert_eq!(logged([silent(), primary(2, "b"), standby()]).unwrap(), "", "it is there again");

@@ -133,8 +133,8 @@ impl Statement {
 
     /// Puts SQL before and after the statement.
     #[must_use]
-    pub fn within(mut self, before: &str, behind: &str) -> Self {
-        self.sql = Cow::Owned(format!("{before}{}{behind}", self.sql));
+    pub fn within(mut self, before: &str, after: &str) -> Self {
+        self.sql = Cow::Owned(format!("{before}{}{after}", self.sql));
         self
     }
 

@@ -119,7 +119,7 @@ fn a_plan_is_taken_up_wherever_its_making_was_cut_off() {
         let path = file.path(&format!("{stem}.planning"));
         std::fs::write(&path, &log[..cut]).unwrap();
         let plan = file.checkpointed(&stem, "a", Limits::default()).unwrap();
-        assert_eq!(file.said(&plan), undisturbed, "cut off behind {cut} bytes");
+        assert_eq!(file.said(&plan), undisturbed, "cut off after {cut} bytes");
         // From then on it is stored, and complete.
         assert!(!path.exists());
         assert_eq!(file.said(&file.checkpointed(&stem, "a", Limits::default()).unwrap()), undisturbed);

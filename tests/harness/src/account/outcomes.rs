@@ -334,7 +334,7 @@ impl AuditCase<'_> {
                 self.expect(record, &[FindingKind::ClearedReference], &[field]);
             }
             self.expect_nested(model, record);
-            self.expect_made_slug(record);
+            self.expect_generated_slug(record);
             if find_organization {
                 self.expect(record, &[FindingKind::TwoOrganizations], &[]);
             }

@@ -252,7 +252,7 @@ impl AuditCase<'_> {
             }
             "slug" if model.name != "sentry.organization" => found
                 .as_text()
-                .and_then(|slug| self.is_made_slug(record, slug))
+                .and_then(|slug| self.is_generated_slug(record, slug))
                 .unwrap_or_else(|| of_file == Some(found)),
             "username" if self.renamed.contains(&record.pk) => {
                 let (Some(name), Some(given)) = (of_file.and_then(Cell::as_text), found.as_text()) else {

@@ -30,14 +30,14 @@ fn plain(name: &str) -> Option<String> {
 
 impl AuditCase<'_> {
     /// Expects a finding for a slug that the import makes.
-    pub(super) fn expect_made_slug(&mut self, record: &FileRecord) {
+    pub(super) fn expect_generated_slug(&mut self, record: &FileRecord) {
         if lacks_slug(record) {
             self.expect(record, &[FindingKind::SlugMade], &["slug"]);
         }
     }
 
     /// Whether the import may have made this slug for the record. `None` if it must not make one.
-    pub(super) fn is_made_slug(&self, record: &FileRecord, slug: &str) -> Option<bool> {
+    pub(super) fn is_generated_slug(&self, record: &FileRecord, slug: &str) -> Option<bool> {
         let owner = among(&record.model).filter(|_| lacks_slug(record))?;
         let form = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         let is_slug = (1..=50).contains(&slug.len()) && slug.bytes().all(form);

@@ -47,7 +47,7 @@ fn join(index: usize, attempt: usize) -> Result<u32, ExportError> {
 
 /// For a record without a slug: the column of the slug, the name that it is made from, and its maximum length.
 fn source<'r>(model: &Model, values: &'r [Value]) -> Result<Option<(usize, &'r str, usize)>, ExportError> {
-    let Some(FromColumn { column, from }) = model.rules.made_slug else { return Ok(None) };
+    let Some(FromColumn { column, from }) = model.rules.generated_slug else { return Ok(None) };
     let (Some(slug), Some(name)) = (values.get(column), values.get(from)) else {
         return Err(ExportError::inconsistent("a record has no value for the rule of its slug"));
     };
@@ -94,13 +94,13 @@ pub(super) fn candidates(
 
 /// Finds the lost candidates while entries pass in sorted order.
 #[derive(Debug, Default)]
-pub(super) struct MadeSlugs {
+pub(super) struct GeneratedSlugs {
     hash: u64,
     /// The sets in which the current hash has occurred.
     taken: Vec<u32>,
 }
 
-impl MadeSlugs {
+impl GeneratedSlugs {
     /// Takes the next entry. Returns the set and the attempt if the entry is a candidate and is lost.
     pub(super) fn see(&mut self, entry: Entry) -> Option<(u32, u32)> {
         if self.hash != entry.hash {
@@ -121,7 +121,11 @@ impl Plan {
     ///
     /// # Errors
     /// If the record gets no candidate. Then the file should have been refused.
-    pub fn made_slug(&self, model: &Model, record: &Record) -> Result<Option<(usize, String)>, ExportError> {
+    pub fn generated_slug(
+        &self,
+        model: &Model,
+        record: &Record,
+    ) -> Result<Option<(usize, String)>, ExportError> {
         let Some((column, name, most)) = source(model, &record.values)? else { return Ok(None) };
         let lost = &self.models.get(model.position).ok_or_else(no_model)?.lost_slugs;
         let pk = u64::try_from(record.source_pk).map_err(io::Error::other)?;
@@ -153,7 +157,7 @@ impl Plan {
 impl RecordOwnership<'_> {
     /// Refuses a file with a record for which every candidate is lost, unless the filter excludes the record. Only a
     /// crafted file can have that.
-    pub(super) fn check_made_slugs(
+    pub(super) fn check_generated_slugs(
         &mut self,
         unreferenced: &Unreferenced,
         lost: &LostSlugs,
@@ -172,7 +176,7 @@ impl RecordOwnership<'_> {
                 if !is_without || self.is_left_out(model, &record, unreferenced) {
                     return Ok(());
                 }
-                let column = model.rules.made_slug.and_then(|slug| model.columns.get(slug.column));
+                let column = model.rules.generated_slug.and_then(|slug| model.columns.get(slug.column));
                 let field = &column.ok_or_else(no_candidate)?.field;
                 let reason = "is missing, and other records have all slugs that could be made of the name";
                 let finding = Finding::new(FindingKind::IntegrityError, reason);

@@ -2,9 +2,9 @@
 
 use std::io::ErrorKind;
 
-/// Why a server is not taken.
+/// Why a server is not used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum NotTaken {
+pub(super) enum UnusableServer {
     #[error("it is a standby")]
     Standby,
     #[error("it is not a standby")]
@@ -37,7 +37,7 @@ pub(super) enum NotTaken {
 /// The outcome of a look that found no server.
 #[derive(Debug, thiserror::Error)]
 #[error("{NOWHERE}: {}", self.each())]
-pub(super) struct Nowhere(pub(super) Vec<(String, NotTaken)>);
+pub(super) struct Nowhere(pub(super) Vec<(String, UnusableServer)>);
 
 /// How the text of [`Nowhere`] begins.
 pub(super) const NOWHERE: &str = "none of its hosts can be used";
@@ -52,7 +52,7 @@ impl Nowhere {
 /// What it means that a server could not be asked. What a server that is gone leads to counts as silence, also that its name
 /// cannot be looked up: where names come and go with machines, nothing else would end a statement on a lost connection. A
 /// wrong certificate shows that somebody is there; too many open files, or a socket that may not be used, show nothing.
-pub(super) fn not_reached(error: &sqlx::Error) -> NotTaken {
+pub(super) fn not_reached(error: &sqlx::Error) -> UnusableServer {
     /// `EMFILE` and `ENFILE`: this process, or the machine, has too many open files.
     const TOO_MANY_FILES: [i32; 2] = [24, 23];
     let text = error.to_string();
@@ -61,10 +61,10 @@ pub(super) fn not_reached(error: &sqlx::Error) -> NotTaken {
             if error.kind() == ErrorKind::PermissionDenied
                 || error.raw_os_error().is_some_and(|code| TOO_MANY_FILES.contains(&code)) =>
         {
-            NotTaken::NotAsked(text)
+            UnusableServer::NotAsked(text)
         }
-        sqlx::Error::Io(_) => NotTaken::Silent(text),
-        _ => NotTaken::Refused(text),
+        sqlx::Error::Io(_) => UnusableServer::Silent(text),
+        _ => UnusableServer::Refused(text),
     }
 }
 
@@ -84,15 +84,15 @@ mod tests {
             // There is no socket file.
             ErrorKind::NotFound,
         ] {
-            assert!(matches!(io(kind), NotTaken::Silent(_)), "{kind}");
+            assert!(matches!(io(kind), UnusableServer::Silent(_)), "{kind}");
         }
         let no_such_name = sqlx::Error::Io(std::io::Error::other("failed to lookup address information"));
-        assert!(matches!(not_reached(&no_such_name), NotTaken::Silent(_)));
+        assert!(matches!(not_reached(&no_such_name), UnusableServer::Silent(_)));
         let too_many_files = std::io::Error::from_raw_os_error(24);
         for error in [too_many_files, ErrorKind::PermissionDenied.into()] {
-            assert!(matches!(not_reached(&sqlx::Error::Io(error)), NotTaken::NotAsked(_)));
+            assert!(matches!(not_reached(&sqlx::Error::Io(error)), UnusableServer::NotAsked(_)));
         }
         let error = sqlx::Error::Tls("the certificate has expired".into());
-        assert!(matches!(not_reached(&error), NotTaken::Refused(_)), "{error}");
+        assert!(matches!(not_reached(&error), UnusableServer::Refused(_)), "{error}");
     }
 }
