@@ -19,6 +19,7 @@ pub mod json;
 pub mod limits;
 pub mod organization_status;
 pub mod page;
+pub mod place;
 pub mod time;
 pub mod version;
 pub mod whole;

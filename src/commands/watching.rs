@@ -18,7 +18,7 @@ use super::{
 };
 use crate::output::{
     self, Format,
-    place::CommandTarget,
+    place::{CommandTarget, message},
     progress::{Progress, SECOND},
     report::{self, Findings, Shown},
     terminal::Width,
@@ -85,7 +85,7 @@ pub(super) async fn watch_and_report(
         Format::Text => {
             // The outcome of the import stays the same, whether its findings can be shown or not.
             let findings = first_findings(region, &import).await.unwrap_or_else(|error| {
-                output::note(&format!("the findings cannot be shown: {}", args.place().message(&error)));
+                output::note(&format!("the findings cannot be shown: {}", message(&args.place(), &error)));
                 Vec::new()
             });
             output::text(&report::render(
@@ -150,7 +150,7 @@ async fn watch(
             }
             WatchEvent::Lost(error) => {
                 if !std::mem::replace(&mut lost, true) {
-                    let why = args.place().message(&error);
+                    let why = message(&args.place(), &error);
                     progress.note(&format!("{why}; trying again, the import is not harmed by this"));
                 }
             }

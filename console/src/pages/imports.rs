@@ -18,7 +18,10 @@ use crate::{
     context::Context,
     failure::Failed,
     format,
-    html::{Column, Section, Tone, badge, live, numeric, pager, progress, prose, query, table, text, when},
+    html::{
+        Column, Destination, Section, Tone, badge, live, numeric, pager, progress, prose_at, query, table,
+        text, when,
+    },
 };
 
 /// A region reports every 5 seconds or so. What is older than this is marked.
@@ -116,12 +119,13 @@ const COLUMNS: [Column; 7] = [
     text("Begun"),
 ];
 
-/// A table of imports, each with its region.
+/// A table of imports, each with its region. `addresses` are those of regions, by name.
 pub(crate) fn imports_table(
     context: &Context,
     caption: &str,
     imports: &[(String, ReportedImport)],
     reports: &HashMap<String, RegionReport>,
+    addresses: &HashMap<String, String>,
 ) -> Markup {
     let rows: Vec<Vec<Markup>> = imports
         .iter()
@@ -129,6 +133,7 @@ pub(crate) fn imports_table(
             let id = import.import_id.to_string();
             let short = id.split('-').next().unwrap_or_default();
             let reported = reports.get(region).map(|report| report.reported_at);
+            let to = Destination::of_region(context, addresses.get(region).map(String::as_str));
             vec![
                 html! { a href={ "/imports/" (query(region)) "/" (id) } title=(id) { (short) "…" } },
                 html! { (region) },
@@ -139,10 +144,10 @@ pub(crate) fn imports_table(
                 html! {
                     (how_far(import))
                     @if let Some(waiting) = import.summary.waiting.as_ref().filter(|_| !import.ended) {
-                        span.sub { "waits: " (prose(&waiting.message)) }
+                        span.sub { "waits: " (prose_at(&to, &waiting.message)) }
                     }
                     @if let Some(failure) = &import.summary.failure {
-                        span.sub { (prose(&beginning(&failure.message))) }
+                        span.sub { (prose_at(&to, &beginning(&failure.message))) }
                     }
                 },
                 html! { (format::number(import.organization_count)) },
@@ -154,13 +159,16 @@ pub(crate) fn imports_table(
     table(caption, &COLUMNS, &rows)
 }
 
-/// The beginning of a message, for a row of a table.
+/// The beginning of a message, for a row of a table. What is in backticks is whole or left out: half of a command is none.
 fn beginning(message: &str) -> String {
     const MOST: usize = 160;
-    match message.char_indices().nth(MOST) {
-        Some((end, _)) => format!("{}…", message.get(..end).unwrap_or_default()),
-        None => message.to_owned(),
+    let Some((end, _)) = message.char_indices().nth(MOST) else { return message.to_owned() };
+    let mut begin = message.get(..end).unwrap_or_default();
+    let quoted = begin.matches('`').count() % 2 == 1;
+    if let Some(open) = begin.rfind('`').filter(|_| quoted) {
+        begin = begin.get(..open).unwrap_or_default();
     }
+    format!("{}…", begin.trim_end())
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -214,12 +222,13 @@ pub(crate) async fn show(
     let request = PageRequest { limit: ROWS, after: position(&asked.after)? };
     let page = console.control.reports().imports(&filter, &request).await?;
     let reports = regions::reports(&console).await?;
+    let addresses = regions::addresses(&console).await?;
     let next = page.next.as_ref().map(|next| link(&asked, Some(next)));
     let list = html! {
         @if page.items.is_empty() {
             p.empty { "No region has reported such an import." }
         } @else {
-            (imports_table(&context, "Imports, the newest first", &page.items, &reports))
+            (imports_table(&context, "Imports, the newest first", &page.items, &reports, &addresses))
         }
         (pager(&link(&asked, None), request.after.is_none(), next.as_deref()))
     };
@@ -246,4 +255,18 @@ pub(crate) async fn show(
         (list)
     };
     Ok(live(&context, "Imports", Section::Imports, main))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_beginning_of_a_message_has_no_half_of_a_command() {
+        let before = "x".repeat(150);
+        assert_eq!(beginning(&format!("{before} `causeway imports list` says more")), format!("{before}…"));
+        let whole = format!("`slug` {}", "y".repeat(200));
+        assert_eq!(beginning(&whole), format!("`slug` {}…", "y".repeat(153)));
+        assert_eq!(beginning(&before), before);
+    }
 }
