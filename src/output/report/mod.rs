@@ -76,8 +76,9 @@ pub(super) fn taken(import: &Import) -> Option<Duration> {
     if !matches!(import.state(), ImportState::Succeeded | ImportState::Planned | ImportState::Failed) {
         return None;
     }
-    let [begun, ended] =
-        [&import.create_time, &import.update_time].map(|time| time.as_ref().and_then(from_proto));
+    // An import changes after its end, when its organizations are approved. An older region says only when that was.
+    let ended = import.end_time.as_ref().or(import.update_time.as_ref());
+    let [begun, ended] = [import.create_time.as_ref(), ended].map(|time| time.and_then(from_proto));
     (ended? - begun?).to_std().ok()
 }
 
