@@ -82,6 +82,13 @@ fn check_summary(path: &str, summary: &ImportSummary) -> Result<(), Error> {
             field,
             &[progress.records_done, progress.records_total, progress.bytes_done, progress.rate],
         )?;
+        if let Some(throttled) = &progress.throttled {
+            word(|| format!("{path}.progress.throttled.kind"), &throttled.kind)?;
+            not_negative(
+                || format!("{path}.progress.throttled"),
+                &[throttled.limit, throttled.write_percent.into()],
+            )?;
+        }
     }
     for (name, reason) in [("waiting", waiting), ("failure", failure)] {
         if let Some(ReportedReason { message, .. }) = reason {

@@ -20,6 +20,7 @@ pub mod limits;
 pub mod organization_status;
 pub mod page;
 pub mod place;
+pub mod throttle;
 pub mod time;
 pub mod version;
 pub mod whole;

@@ -5,8 +5,11 @@ use std::collections::HashMap;
 use axum::extract::{Query, State, rejection::QueryRejection};
 use causeway_control::{
     PageRequest,
-    model::report::{ImportFilter, ImportPosition, RegionReport, ReportedImport, ReportedProgress},
+    model::report::{
+        ImportFilter, ImportPosition, RegionReport, ReportedImport, ReportedProgress, ReportedThrottle,
+    },
 };
+use causeway_proto::{region::v1::ThrottleKind, throttle::held};
 use chrono::{DateTime, TimeDelta, Utc};
 use maud::{Markup, html};
 use serde::Deserialize;
@@ -63,7 +66,7 @@ pub(crate) fn how_far(import: &ReportedImport) -> Markup {
     let Some(now) = import.summary.progress.as_ref().filter(|_| !import.ended) else {
         return html! {};
     };
-    let ReportedProgress { model, records_done, records_total, bytes_done, rate } = now;
+    let ReportedProgress { model, records_done, records_total, bytes_done, rate, throttled } = now;
     let by_bytes = *bytes_done > 0 && *records_total == 0;
     html! {
         @if by_bytes {
@@ -85,7 +88,14 @@ pub(crate) fn how_far(import: &ReportedImport) -> Markup {
                 @if let Some(left) = left(now, import.size_bytes) { ", about " (left) " left in this step" }
             }
         }
+        @if let Some(throttled) = throttled { span.sub { (held_back(throttled)) } }
     }
+}
+
+/// What holds an import back, as `causeway imports watch` says it.
+fn held_back(throttled: &ReportedThrottle) -> String {
+    let kind = ThrottleKind::from_str_name(&format!("THROTTLE_KIND_{}", throttled.kind));
+    held(kind.unwrap_or_default(), throttled.limit, throttled.write_percent)
 }
 
 /// How long the current step takes at this rate.

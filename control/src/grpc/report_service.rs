@@ -22,6 +22,7 @@ use crate::{
         report::{
             Comparison, ImportDetails, ImportReport, ImportSummary, ReportedCounts, ReportedDifference,
             ReportedFinding, ReportedFindingCount, ReportedImport, ReportedProgress, ReportedReason,
+            ReportedThrottle,
         },
     },
     reports::Reports,
@@ -51,8 +52,12 @@ fn reason(reason: proto::ReportedReason) -> ReportedReason {
 }
 
 fn progress(progress: proto::ReportedProgress) -> ReportedProgress {
-    let proto::ReportedProgress { model, records_done, records_total, bytes_done, rate } = progress;
-    ReportedProgress { model, records_done, records_total, bytes_done, rate }
+    let proto::ReportedProgress { model, records_done, records_total, bytes_done, rate, throttled } =
+        progress;
+    let throttled = throttled.map(|proto::ReportedThrottle { kind, limit, write_percent }| {
+        ReportedThrottle { kind, limit, write_percent }
+    });
+    ReportedProgress { model, records_done, records_total, bytes_done, rate, throttled }
 }
 
 fn counts(counts: contract::ModelCounts) -> ReportedCounts {
