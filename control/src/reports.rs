@@ -73,7 +73,7 @@ fn word(field: impl FnOnce() -> String, word: &str) -> Result<(), Error> {
 }
 
 fn check_summary(path: &str, summary: &ImportSummary) -> Result<(), Error> {
-    let ImportSummary { progress, waiting, failure, begun_by, waiting_since: _ } = summary;
+    let ImportSummary { progress, waiting, failure, begun_by, waiting_since: _, slug_operation: _ } = summary;
     validate::text(|| format!("{path}.begun_by"), begun_by, MAX_REPORTED_BY_BYTES)?;
     if let Some(progress) = progress {
         let field = || format!("{path}.progress");

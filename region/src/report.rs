@@ -307,6 +307,9 @@ impl Reporter {
             finding_counts,
             findings,
             slugs,
+            slug_operation_id: (import.slug_attempt > 0)
+                .then(|| slug_operation_id(id, import.slug_attempt).to_string())
+                .unwrap_or_default(),
             // As in the contract, without the prefix.
             state: import.state.name().to_uppercase(),
         })

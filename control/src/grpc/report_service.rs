@@ -126,6 +126,10 @@ fn import(index: usize, import: proto::ReportedImport) -> Result<ReportedImport,
             waiting_since,
             failure: import.failure.map(reason),
             begun_by: import.begun_by,
+            slug_operation: match import.slug_operation_id.as_str() {
+                "" => None,
+                id => Some(uuid(&field("slug_operation_id"), id)?),
+            },
         },
         details: ImportDetails {
             models: import.models.into_iter().map(counts).collect(),

@@ -44,6 +44,9 @@ pub struct ImportSummary {
     pub failure: Option<ReportedReason>,
     /// Who began it, as the URI of an identity; empty if callers needed none.
     pub begun_by: String,
+    /// The operation with which it last asked for slugs; `None` if it has not, or its region does not say.
+    #[serde(default)]
+    pub slug_operation: Option<Uuid>,
 }
 
 /// The progress of an import in its state.
