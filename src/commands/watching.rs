@@ -1,5 +1,7 @@
 //! What commands that act on an import have in common: they wait for its end, and may be interrupted.
 
+use std::io::{IsTerminal as _, stdout};
+
 use anyhow::Context as _;
 use causeway_client::{CallError, Client, Service, Watch, WatchEvent};
 use causeway_proto::{
@@ -39,6 +41,11 @@ impl ReportArgs {
     /// What a report for people shows, at the width that stdout has now.
     pub(super) fn shown(&self) -> Shown {
         Shown { all: self.all, width: Width::of_report() }
+    }
+
+    /// Whether a person has the report before their eyes, so that nothing of it has to be said again.
+    pub(super) fn is_on_screen(&self) -> bool {
+        self.output == Format::Text && stdout().is_terminal()
     }
 }
 
