@@ -307,9 +307,10 @@ impl Reporter {
             finding_counts,
             findings,
             slugs,
-            slug_operation_id: (import.slug_attempt > 0)
-                .then(|| slug_operation_id(id, import.slug_attempt).to_string())
-                .unwrap_or_default(),
+            slug_operation_id: match import.slug_attempt {
+                0 => String::new(),
+                attempt => slug_operation_id(id, attempt).to_string(),
+            },
             // As in the contract, without the prefix.
             state: import.state.name().to_uppercase(),
         })

@@ -116,7 +116,7 @@ impl Client {
         }
         if has(URL) {
             let is_given = matches!(source(URL), Some(ValueSource::CommandLine | ValueSource::EnvVariable));
-            let found = layers.iter().find_map(|layer| services.into_iter().find_map(|id| layer(id)));
+            let found = layers.iter().find_map(|layer| services.into_iter().find_map(layer));
             if let Some((values, _)) = found.filter(|_| !is_given) {
                 // Variables and lists of a file are taken apart by the argument of the service only.
                 let first = values.iter().flat_map(|value| value.split(',')).next().map(str::to_owned);

@@ -53,7 +53,7 @@ fn a_list_of_imports_is_narrowed_and_marks_dry_runs() {
 
 /// What a report says of how long the import took.
 fn took(report: &str) -> &str {
-    report.lines().find_map(|line| line.split_once(", took ")).unwrap_or_else(|| panic!("{report}")).1
+    report.lines().find_map(|line| line.split_once(", took ")).expect("how long it took").1
 }
 
 #[test]
