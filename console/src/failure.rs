@@ -1,8 +1,12 @@
 //! Why there is no page, as a page.
 
 use axum::{
-    extract::rejection::{FormRejection, PathRejection, QueryRejection},
-    http::StatusCode,
+    Extension,
+    extract::{
+        State,
+        rejection::{FormRejection, PathRejection, QueryRejection},
+    },
+    http::{StatusCode, header::CONTENT_LENGTH},
     response::{IntoResponse, Response},
 };
 use causeway_proto::{failure::Failure, relocation::v1::ErrorReason};
@@ -10,10 +14,13 @@ use causeway_silo::db::DbError;
 use maud::html;
 use tonic::{Code, Status};
 
-use crate::html::{document, prose};
+use crate::{
+    Console,
+    html::{Destination, document, prose_at},
+};
 
 /// Why there is no page.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Failed {
     status: StatusCode,
     title: &'static str,
@@ -110,13 +117,28 @@ impl From<FormRejection> for Failed {
     }
 }
 
+/// The answer has no body yet: [`shown`] makes the page, because commands in the message need the address of control.
 impl IntoResponse for Failed {
     fn into_response(self) -> Response {
-        let body = html! {
-            h1 { (self.title) }
-            p.lead { (prose(&self.message)) }
-            p { a href="/" { "To the overview" } }
-        };
-        (self.status, document(self.title, None, "", None, &body)).into_response()
+        let status = self.status;
+        (status, Extension(self)).into_response()
     }
+}
+
+/// Makes the page of an answer that says why there is none.
+pub(crate) async fn shown(State(console): State<Console>, mut response: Response) -> Response {
+    let Some(failed) = response.extensions_mut().remove::<Failed>() else { return response };
+    let to = Destination::of_control(&console.options.control_url);
+    let body = html! {
+        h1 { (failed.title) }
+        p.lead { (prose_at(&to, &failed.message)) }
+        p { a href="/" { "To the overview" } }
+    };
+    let page = document(failed.title, None, "", None, &body).into_response();
+    // What others have put into the answer stays, such as the headers of the guard.
+    let (mut head, _) = response.into_parts();
+    let (of_page, body) = page.into_parts();
+    head.headers.remove(CONTENT_LENGTH);
+    head.headers.extend(of_page.headers);
+    Response::from_parts(head, body)
 }

@@ -1,5 +1,6 @@
 //! The frame of a page, and the pieces that pages are made of. maud escapes every text.
 
+use causeway_proto::place::{CommandTarget, quoted};
 use chrono::{DateTime, Utc};
 use maud::{DOCTYPE, Markup, html};
 
@@ -202,14 +203,35 @@ pub(crate) fn prose(text: &str) -> Markup {
     }
 }
 
+/// Where the commands go that a text names: a region's texts name them without addresses.
+#[derive(Debug, Clone)]
+pub(crate) struct Destination {
+    service: CommandTarget,
+    control: [String; 1],
+}
+
+impl Destination {
+    /// That of texts of the region with this URL; `None` if it has never registered one.
+    pub(crate) fn of_region(context: &Context, address: Option<&str>) -> Self {
+        Self { service: CommandTarget::region(address), control: [context.control_url.clone()] }
+    }
+
+    /// That of texts of this control.
+    pub(crate) fn of_control(control_url: &str) -> Self {
+        let url = control_url.to_owned();
+        Self { service: CommandTarget::Control(url.clone()), control: [url] }
+    }
+}
+
+/// A text whose commands go there, so that they can be pasted.
+pub(crate) fn prose_at(to: &Destination, text: &str) -> Markup {
+    prose(&to.service.complete(text, &to.control))
+}
+
 /// A command to paste.
 pub(crate) fn command<'a>(words: impl IntoIterator<Item = &'a str>) -> Markup {
-    let quoted: Vec<String> = words
-        .into_iter()
-        // Only a NUL character cannot be quoted, and control stores none.
-        .map(|word| shlex::try_quote(word).map_or_else(|_| String::new(), Into::into))
-        .collect();
-    html! { code.command tabindex="0" { (quoted.join(" ")) } }
+    let words: Vec<String> = words.into_iter().map(quoted).collect();
+    html! { code.command tabindex="0" { (words.join(" ")) } }
 }
 
 /// A name and a value of a list of facts.
@@ -275,6 +297,30 @@ mod tests {
         assert_eq!(shown("`a` and `b"), "<code>a</code> and `b");
         assert_eq!(shown("<script>`<b>`"), "&lt;script&gt;<code>&lt;b&gt;</code>");
         assert_eq!(shown(""), "");
+    }
+
+    #[test]
+    fn a_command_in_a_text_goes_where_the_text_comes_from() {
+        let context = Context {
+            now: DateTime::UNIX_EPOCH,
+            who: String::new(),
+            main_only: false,
+            control_url: "http://c:1".to_owned(),
+        };
+        let text = "`causeway imports resume 7`; `causeway slugs rename 7 elm`";
+        let shown = |address| prose_at(&Destination::of_region(&context, address), text).into_string();
+        assert_eq!(
+            shown(Some("http://r:1")),
+            "<code>causeway imports resume 7 --region http://r:1</code>; \
+             <code>causeway slugs rename 7 elm --control http://c:1</code>"
+        );
+        // Nobody knows its address, so whoever pastes this is asked for it.
+        for unknown in [None, Some("")] {
+            assert!(shown(unknown).starts_with("<code>causeway imports resume 7 --region URL</code>"));
+        }
+        let of_control =
+            prose_at(&Destination::of_control("http://c:1"), "`causeway regions add us`").into_string();
+        assert_eq!(of_control, "<code>causeway regions add us --control http://c:1</code>");
     }
 
     #[test]

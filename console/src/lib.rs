@@ -93,5 +93,6 @@ pub fn router(control: Control, env: Environment, options: Options) -> Router {
         .fallback(pages::absent)
         .method_not_allowed_fallback(pages::method_not_allowed)
         .layer(middleware::from_fn_with_state(console.clone(), guard::guard))
+        .layer(middleware::map_response_with_state(console.clone(), failure::shown))
         .with_state(console)
 }

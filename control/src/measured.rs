@@ -112,3 +112,35 @@ async fn reservations(db: &Db) -> Result<Vec<Sample>, DbError> {
     };
     Ok(kinds.iter().map(sample).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use causeway_relocation::{catalog::Catalog, schema};
+    use causeway_silo::db::{Options, Statement};
+
+    use super::*;
+    use crate::store::MIGRATIONS;
+
+    #[tokio::test]
+    async fn so_many_regions_have_series_and_no_more() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let url = format!("sqlite:{}", directory.path().join("control.db").display());
+        let db = Db::connect(&url, &Options::default()).await.expect("a database");
+        let catalog = Catalog::load().expect("a catalog");
+        let db = schema::prepare(db, &catalog, MIGRATIONS).await.expect("a schema");
+        let mut tx = db.begin().await.expect("a transaction");
+        let many = Statement::new(
+            "WITH RECURSIVE c(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM c WHERE i < 2000) \
+             INSERT INTO causeway_region (name, address, instance_id, created_at, last_seen_at) \
+             SELECT printf('r%04d', i), 'http://127.0.0.1:1', printf('00000000-0000-0000-0000-%012x', i), \
+             '2026-01-01T00:00:00.000000Z', '2026-01-01T00:00:00.000000Z' FROM c",
+        );
+        assert_eq!(tx.execute(many).await.expect("inserted"), 2_001);
+        tx.commit().await.expect("committed");
+        let shown = store::regions(&db, QUERY_LIMIT, REGIONS).await.expect("read");
+        assert_eq!(shown.len(), 2_000);
+        // The first ones by name, so that the same ones are shown each time.
+        assert_eq!(shown.last().map(|region| region.name.as_str()), Some("r1999"));
+        db.close().await;
+    }
+}

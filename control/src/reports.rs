@@ -73,7 +73,7 @@ fn word(field: impl FnOnce() -> String, word: &str) -> Result<(), Error> {
 }
 
 fn check_summary(path: &str, summary: &ImportSummary) -> Result<(), Error> {
-    let ImportSummary { progress, waiting, failure, begun_by, waiting_since: _ } = summary;
+    let ImportSummary { progress, waiting, failure, begun_by, waiting_since: _, slug_operation: _ } = summary;
     validate::text(|| format!("{path}.begun_by"), begun_by, MAX_REPORTED_BY_BYTES)?;
     if let Some(progress) = progress {
         let field = || format!("{path}.progress");
@@ -82,6 +82,13 @@ fn check_summary(path: &str, summary: &ImportSummary) -> Result<(), Error> {
             field,
             &[progress.records_done, progress.records_total, progress.bytes_done, progress.rate],
         )?;
+        if let Some(throttled) = &progress.throttled {
+            word(|| format!("{path}.progress.throttled.kind"), &throttled.kind)?;
+            not_negative(
+                || format!("{path}.progress.throttled"),
+                &[throttled.limit, throttled.write_percent.into()],
+            )?;
+        }
     }
     for (name, reason) in [("waiting", waiting), ("failure", failure)] {
         if let Some(ReportedReason { message, .. }) = reason {

@@ -105,6 +105,10 @@ metrics! {
         "The limits that hold imports of this process back: rows in a second, bytes in a second, and seconds that the probe statement may take. No series for a limit that is not set";
     THROTTLE_WRITE_RATIO = Region Kind::Gauge, Things "causeway_throttle_write_ratio" []
         "The part of the time in which imports of this process may write, from 0 to 1: less than 1 while they give way to the application";
+    THROTTLE_WAIT = Region Kind::Counter, Seconds "causeway_throttle_wait" []
+        "Time that chunks of this process have waited for these limits, all together";
+    THROTTLE_PROBE_LATENCY = Region Kind::Gauge, Seconds "causeway_throttle_probe_latency" []
+        "What the probe statement last took. No series if it was not measured, because no limit on it is set, or if it failed";
     IMPORT_RECORDS = Region Kind::Counter, Things "causeway_import_records" [MODEL, OUTCOME]
         "Records of chunks that were committed, by what became of them. Dry runs are left out";
     IMPORT_BYTES = Region Kind::Counter, Bytes "causeway_import_read" [MODEL]

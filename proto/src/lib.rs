@@ -19,6 +19,8 @@ pub mod json;
 pub mod limits;
 pub mod organization_status;
 pub mod page;
+pub mod place;
+pub mod throttle;
 pub mod time;
 pub mod version;
 pub mod whole;

@@ -75,6 +75,8 @@ fn throttle(throttle: &ThrottleStatus) -> Vec<Sample> {
         limits.bytes_per_second.map(|most| table::THROTTLE_LIMIT.sample(["bytes"], most.get())),
         limits.probe_latency.map(|most| table::THROTTLE_LIMIT.sample(["latency"], most.as_secs_f64())),
         Some(table::THROTTLE_WRITE_RATIO.sample([], f64::from(throttle.percent) / 100.0)),
+        Some(table::THROTTLE_WAIT.sample([], throttle.waited.as_secs_f64())),
+        throttle.latency.map(|latency| table::THROTTLE_PROBE_LATENCY.sample([], latency.as_secs_f64())),
     ];
     set.into_iter().flatten().collect()
 }

@@ -17,6 +17,7 @@ use causeway_audit::{Call, scope};
 use causeway_proto::{
     control::v1::{
         self as control, ReportComparisonRequest, ReportedImport, ReportedProgress, ReportedReason,
+        ReportedThrottle,
     },
     limits::{
         MAX_MODEL_NAME_BYTES, MAX_REPORTED_FINDINGS, MAX_REPORTED_IMPORTS, MAX_REPORTED_KINDS,
@@ -39,8 +40,9 @@ use uuid::Uuid;
 use crate::{
     convert::{counts_to_proto, finding_counts_to_proto, finding_to_proto, waiting_of},
     error::Error,
-    import::{Answer, Import, ImportState, Imports, ModelCounts, Progress},
+    import::{Answer, Import, ImportState, Imports, ModelCounts, Progress, Throttled, slug_operation_id},
     instructions, store,
+    throttle::ThrottleKind,
 };
 
 /// How often a region reports if nothing has changed, so that control knows that what it shows is still so, and so that an
@@ -305,13 +307,17 @@ impl Reporter {
             finding_counts,
             findings,
             slugs,
+            slug_operation_id: match import.slug_attempt {
+                0 => String::new(),
+                attempt => slug_operation_id(id, attempt).to_string(),
+            },
             // As in the contract, without the prefix.
             state: import.state.name().to_uppercase(),
         })
     }
 
     fn progress(&self, import: &Import, progress: Progress) -> ReportedProgress {
-        let Progress { model, records_done, records_total, bytes_done, throttled: _ } = progress;
+        let Progress { model, records_done, records_total, bytes_done, throttled } = progress;
         // The last report about the same state.
         let before = self.known.get(&import.id).filter(|before| before.import.state == import.state);
         let former = before.and_then(|before| Some((before.report.progress.as_ref()?, before.at.elapsed())));
@@ -326,7 +332,21 @@ impl Reporter {
             records_total,
             bytes_done,
             rate,
+            throttled: throttled.map(reported_throttle),
         }
+    }
+}
+
+fn reported_throttle(throttled: Throttled) -> ReportedThrottle {
+    let kind = match throttled.by {
+        ThrottleKind::Rows => "ROWS",
+        ThrottleKind::Bytes => "BYTES",
+        ThrottleKind::Latency => "LATENCY",
+    };
+    ReportedThrottle {
+        kind: kind.to_owned(),
+        limit: i64::try_from(throttled.limit).unwrap_or(i64::MAX),
+        write_percent: i32::try_from(throttled.percent).unwrap_or(i32::MAX),
     }
 }
 

@@ -10,6 +10,7 @@ pub mod generate;
 pub mod inspect;
 pub mod keys;
 pub mod mapping;
+pub mod meant;
 mod nested_ids;
 pub mod plan;
 pub mod revert;

@@ -135,12 +135,16 @@ fn parse_with(line: &[OsString], variables: &dyn Fn(&str) -> Option<String>) -> 
     let examines = path.first().is_some_and(|name| name == "doctor");
     let checks = examines || path.first().is_some_and(|name| name == "config");
     let server = path.last().and_then(|name| SERVERS.into_iter().find(|server| server == name));
-    let calls = !examines && client::calls_a_service(inner(&root, &path));
+    // The doctor also asks running services, whichever server it examines.
+    let calling = if examines { &path[..1] } else { &path[..] };
+    let calls = client::calls_a_service(inner(&root, calling));
     let mut servers = Vec::new();
+    let mut examined = None;
     let file = match option_of_file(&first) {
         Some(path) if examines && server.is_none() => match File::read(&path, &root) {
             Ok(file) => {
                 servers = servers_to_examine(&root, &file);
+                examined = Some(file);
                 None
             }
             // What is wrong with the file is a finding like others.
@@ -157,10 +161,13 @@ fn parse_with(line: &[OsString], variables: &dyn Fn(&str) -> Option<String>) -> 
         None => root.clone(),
     };
     let client = match calls {
-        true => Client::resolve(inner(&whole, &path), &first, file.as_ref(), variables)?,
+        true => {
+            let file = file.as_ref().or(examined.as_ref());
+            Client::resolve(inner(&whole, calling), &first, file, variables)?
+        }
         false => Client::default(),
     };
-    let filled = if calls { change(filled, &path, &|command| client.apply(command)) } else { filled };
+    let filled = if calls { change(filled, calling, &|command| client.apply(command)) } else { filled };
     let matches = filled.try_get_matches_from(line).map_err(|error| match error.kind() {
         // The configuration is incomplete. The line that checks it is not wrong.
         ErrorKind::MissingRequiredArgument if checks => anyhow!("{}", words(&error)).into(),

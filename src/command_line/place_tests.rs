@@ -203,3 +203,63 @@ fn variables_are_no_options_and_wrong_ones_are_refused() {
     let both = "organizations list --region http://a:1 --control http://b:1";
     assert!(config.place(both, &[]).expect_err("they conflict").contains("cannot be used with"));
 }
+
+impl Config {
+    /// What a line of `causeway doctor` or `causeway health` has become, as Rust shows it.
+    fn parsed(&self, line: &str, variables: &[(&str, &str)]) -> String {
+        let file = self.0.path().join("causeway.toml").display().to_string();
+        let words = ["causeway"].into_iter().chain(line.split(' '));
+        let words: Vec<OsString> = words.map(|word| word.replace("FILE", &file).into()).collect();
+        let value = |name: &str| {
+            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        };
+        format!("{:?}", parse_with(&words, &value).map(|line| line.cli))
+    }
+}
+
+#[test]
+fn the_doctor_and_health_ask_what_a_context_names_unless_the_line_says_otherwise() {
+    let config = Config::new(FILE);
+    let variables = [("CAUSEWAY_REGION", "http://v:1"), ("CAUSEWAY_TLS_CA", "variable.pem")];
+    let (prod, us) = (r#"control: ["http://prod:1"]"#, r#"region: ["http://us-1:1", "http://us-2:1"]"#);
+    for (line, variables, has) in [
+        (
+            "doctor --config FILE --context prod-us",
+            &variables[..],
+            vec![prod, us, "\"client-ca.pem\"", "\"ann.pem\""],
+        ),
+        ("doctor --config FILE", &[], vec![r#"control: ["http://client-control:1"]"#, "region: []"]),
+        (
+            "doctor --control http://a:1 --config FILE",
+            &[],
+            vec![r#"control: ["http://a:1"]"#, "region: []", "\"client-ca.pem\""],
+        ),
+        (
+            "doctor --config FILE --context prod-us --region http://a:1",
+            &[],
+            vec!["control: []", r#"region: ["http://a:1"]"#, "\"ann.pem\""],
+        ),
+        ("doctor", &variables, vec!["control: []", r#"region: ["http://v:1"]"#, "\"variable.pem\""]),
+        // One server is meant, unless a context is named.
+        ("doctor control --database-url sqlite:c.db", &variables, vec!["control: [], region: []"]),
+        ("doctor --config FILE --context prod-us control --database-url sqlite:c.db", &[], vec![prod, us]),
+        (
+            "health --config FILE --context prod-us",
+            &variables,
+            vec![r#"url: "http://us-1:1""#, "\"ann.pem\""],
+        ),
+        ("health --config FILE", &[], vec![r#"url: "http://client-control:1""#]),
+        (
+            "health https://a:1 --config FILE --context prod-us",
+            &[],
+            vec![r#"url: "https://a:1""#, "\"ann.pem\""],
+        ),
+        ("health --config FILE --context prod", &[], vec![r#"is "prod-us" meant?"#]),
+        ("health", &[], vec!["MissingRequiredArgument"]),
+    ] {
+        let parsed = config.parsed(line, variables);
+        for text in has {
+            assert!(parsed.contains(text), "{line}: {text} is not in {parsed}");
+        }
+    }
+}

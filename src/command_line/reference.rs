@@ -77,8 +77,10 @@ A command that may go to either service goes to the region, if that is known. If
 known, a command is refused rather than run on local data. The first line of a command, on stderr, says where it goes
 and what said so. Of several addresses, separated by commas, the first that can be reached is used.
 
-`causeway health` and `causeway doctor` read neither `[client]` nor contexts: they take the addresses of services and their
-own certificates from options and variables.
+`causeway doctor` and `causeway health` follow the same order. The doctor asks the control and the region that it finds
+so, and each of several addresses; about a server that it is told to examine (`causeway doctor region`), it asks them only
+if the line names a context. `causeway health` without a URL asks the region, or if none is known control; before that,
+`CAUSEWAY_HEALTH_URL` counts. Both need no local data.
 ";
 
 /// Compares a page with the text that it should have, or writes it.

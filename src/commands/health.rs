@@ -10,7 +10,11 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
-use super::{outcome::Outcome, target::service_url, tls::ClientTlsArgs};
+use super::{
+    outcome::Outcome,
+    target::{ContextArgs, service_url},
+    tls::ClientTlsArgs,
+};
 use crate::{
     output::{self, Format},
     settings::units,
@@ -18,7 +22,8 @@ use crate::{
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The service to ask: control or a region
+    /// The service to ask: control or a region. Without it, the region of the context or of the table [client], or if that
+    /// has none its control
     #[arg(value_name = "URL", env = "CAUSEWAY_HEALTH_URL", value_parser = service_url)]
     url: String,
     /// Ask for this gRPC service only, such as causeway.region.v1.ImportService; may be given several times. Without
@@ -32,6 +37,8 @@ pub(super) struct Args {
     /// For a liveness probe
     #[arg(long)]
     alive: bool,
+    #[command(flatten)]
+    context: ContextArgs,
     #[command(flatten)]
     tls: ClientTlsArgs,
     /// A word for people, or one JSON object, which is printed also if the service cannot be reached

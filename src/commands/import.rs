@@ -13,8 +13,9 @@ use anyhow::Context as _;
 use causeway_client::{Backoff, Client, UploadError};
 use causeway_proto::{
     region::v1::{Import, ImportHeader, ImportOrganizationsResponse, ImportState, OrganizationFilter},
-    relocation::v1::{FindingCount, ImportFlags, Scope, Severity},
+    relocation::v1::{ErrorReason, FindingCount, ImportFlags, Scope, Severity},
 };
+use causeway_relocation::meant;
 use causeway_silo::env::Environment;
 use clap::Subcommand;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
@@ -96,6 +97,25 @@ fn slug_filter(text: &str) -> Result<OrganizationFilter, &'static str> {
 impl Args {
     /// The command that imports the file with the same options, or with `dry_run` only checks it.
     pub(super) fn command(&self, dry_run: bool, import_id: Option<Uuid>) -> String {
+        let filter = self.filter_org_slugs.as_ref().map(|filter| filter.slugs.join(","));
+        self.command_with(filter, dry_run, import_id)
+    }
+
+    /// The command that imports the file once more after `import` has failed. If its filter matches nothing, it has the
+    /// slugs that were probably meant, and without any a word to replace.
+    fn again(&self, import: &Import) -> String {
+        let failure = import.failure.as_ref();
+        let filter = failure.filter(|it| it.reason() == ErrorReason::FilterMatchesNothing).map(|failure| {
+            let meant = meant::read(&failure.message);
+            if meant.is_empty() { "SLUGS".to_owned() } else { meant.join(",") }
+        });
+        match filter {
+            Some(_) => self.command_with(filter, self.dry_run, None),
+            None => self.command(self.dry_run, None),
+        }
+    }
+
+    fn command_with(&self, filter: Option<String>, dry_run: bool, import_id: Option<Uuid>) -> String {
         let mut words =
             vec!["import".to_owned(), "organizations".to_owned(), self.file.display().to_string()];
         let mut add = |name: &str, value: Option<String>| {
@@ -104,7 +124,7 @@ impl Args {
             }
         };
         add("--decrypt-with", self.decrypt_with.as_ref().map(|key| key.display().to_string()));
-        add("--filter-org-slugs", self.filter_org_slugs.as_ref().map(|filter| filter.slugs.join(",")));
+        add("--filter-org-slugs", filter);
         add("--import-id", import_id.map(|id| id.to_string()));
         for (name, is_set) in [
             ("--merge-users", self.merge_users),
@@ -246,8 +266,8 @@ async fn import(
     let outcome = outcome(&import);
     match outcome {
         Outcome::Failed | Outcome::WouldFail => {
-            let again = args.command(args.dry_run, None);
-            output::note(&report::failure(&import, &args.region.place(), Some(&again)));
+            let (again, told) = (args.again(&import), args.report.is_on_screen());
+            output::note(&report::failure(&import, &args.region.place(), Some(&again), told));
         }
         _ if args.dry_run => {
             output::note(&format!("nothing was written. To import it:\n  {}", args.command(false, None)));

@@ -209,7 +209,7 @@ async fn watch(region: &Client, args: &Watch) -> anyhow::Result<Outcome> {
     let import = watch_and_report(region, &args.region, args.import_id, None, &args.report, progress).await?;
     let outcome = outcome_of(&import);
     if matches!(outcome, Outcome::Failed | Outcome::WouldFail) {
-        output::note(&report::failure(&import, &place, None));
+        output::note(&report::failure(&import, &place, None, args.report.is_on_screen()));
     }
     Ok(outcome)
 }

@@ -62,7 +62,7 @@ async fn resume(region: &Client, args: &Args, import_id: Uuid) -> anyhow::Result
     let import = watch_and_report(region, &args.region, import_id, import, &args.report, progress).await?;
     let outcome = outcome(before.state(), &import);
     if matches!(outcome, Outcome::Failed | Outcome::WouldFail) {
-        output::note(&report::failure(&import, &args.region.place(), None));
+        output::note(&report::failure(&import, &args.region.place(), None, args.report.is_on_screen()));
     }
     Ok(outcome)
 }

@@ -47,16 +47,23 @@ pub(super) struct ControlArgs {
     pub(super) data: DataArgs,
 }
 
-/// How to get at a service: in a data directory, or at a URL with TLS. The file and its contexts have been resolved
-/// before a command sees these.
+/// What says where services are, apart from the line: the file and its contexts. They have been resolved before a command
+/// sees these.
 #[derive(Debug, clap::Args)]
-pub(super) struct DataArgs {
+pub(super) struct ContextArgs {
     #[command(flatten)]
     file: FileArgs,
     /// Go where this context of the file says, a table [contexts.NAME] with the keys region, control, data_dir, tls_ca,
     /// tls_cert and tls_key. Named here, it overrides environment variables about them
     #[arg(long, value_name = "NAME", env = "CAUSEWAY_CONTEXT")]
     context: Option<String>,
+}
+
+/// How to get at a service: in a data directory, or at a URL with TLS.
+#[derive(Debug, clap::Args)]
+pub(super) struct DataArgs {
+    #[command(flatten)]
+    context: ContextArgs,
     /// Where the embedded control and region keep their data
     #[arg(long, value_name = "DIR", default_value = DATA_DIR, env = "CAUSEWAY_DATA_DIR")]
     pub(super) data_dir: PathBuf,

@@ -1,5 +1,7 @@
 //! What commands that act on an import have in common: they wait for its end, and may be interrupted.
 
+use std::io::{IsTerminal as _, stdout};
+
 use anyhow::Context as _;
 use causeway_client::{CallError, Client, Service, Watch, WatchEvent};
 use causeway_proto::{
@@ -18,7 +20,7 @@ use super::{
 };
 use crate::output::{
     self, Format,
-    place::CommandTarget,
+    place::{CommandTarget, message},
     progress::{Progress, SECOND},
     report::{self, Findings, Shown},
     terminal::Width,
@@ -39,6 +41,11 @@ impl ReportArgs {
     /// What a report for people shows, at the width that stdout has now.
     pub(super) fn shown(&self) -> Shown {
         Shown { all: self.all, width: Width::of_report() }
+    }
+
+    /// Whether a person has the report before their eyes, so that nothing of it has to be said again.
+    pub(super) fn is_on_screen(&self) -> bool {
+        self.output == Format::Text && stdout().is_terminal()
     }
 }
 
@@ -85,7 +92,7 @@ pub(super) async fn watch_and_report(
         Format::Text => {
             // The outcome of the import stays the same, whether its findings can be shown or not.
             let findings = first_findings(region, &import).await.unwrap_or_else(|error| {
-                output::note(&format!("the findings cannot be shown: {}", args.place().message(&error)));
+                output::note(&format!("the findings cannot be shown: {}", message(&args.place(), &error)));
                 Vec::new()
             });
             output::text(&report::render(
@@ -150,7 +157,7 @@ async fn watch(
             }
             WatchEvent::Lost(error) => {
                 if !std::mem::replace(&mut lost, true) {
-                    let why = args.place().message(&error);
+                    let why = message(&args.place(), &error);
                     progress.note(&format!("{why}; trying again, the import is not harmed by this"));
                 }
             }

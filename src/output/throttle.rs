@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use causeway_proto::{
     region::v1::{Throttle, ThrottleKind, Throttled},
+    throttle::limit as shown,
     time::from_proto,
 };
 
 use super::{
-    numbers::{bytes, count, counted},
+    numbers::{bytes, counted},
     table::{Align::Left, Table, clean, time},
     terminal::Width,
     wrap::wrap_lines,
 };
-use crate::settings::units::Size;
 
 fn number(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
@@ -21,23 +21,6 @@ fn number(value: i64) -> u64 {
 
 fn latency(micros: i64) -> String {
     humantime::format_duration(Duration::from_micros(number(micros))).to_string()
-}
-
-/// A limit and its unit.
-fn shown(kind: ThrottleKind, limit: i64) -> String {
-    match kind {
-        ThrottleKind::Rows => format!("{} rows/s", count(limit)),
-        ThrottleKind::Bytes => format!("{}/s", sized(limit)),
-        ThrottleKind::Latency => format!("{limit}ms"),
-        ThrottleKind::Unspecified => limit.to_string(),
-    }
-}
-
-fn sized(bytes: i64) -> String {
-    match Size(number(bytes)).to_string() {
-        size if size.ends_with('B') => size,
-        bytes => format!("{bytes} bytes"),
-    }
 }
 
 /// The limits of a region, and what they do.
@@ -82,14 +65,7 @@ pub(crate) fn render(throttle: &Throttle, width: Width) -> String {
 
 /// What holds an import back, in a line about its progress.
 pub(super) fn slowed(throttled: &Throttled) -> String {
-    match throttled.by() {
-        ThrottleKind::Latency => format!(
-            "held back: the application takes more than {}, so imports write {}% of the time",
-            shown(ThrottleKind::Latency, throttled.limit),
-            throttled.write_percent
-        ),
-        kind => format!("held back to {}", shown(kind, throttled.limit)),
-    }
+    causeway_proto::throttle::held(throttled.by(), throttled.limit, throttled.write_percent)
 }
 
 #[cfg(test)]

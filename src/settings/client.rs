@@ -12,6 +12,10 @@ use super::{
 
 /// The id of the argument that names a context.
 const CONTEXT: &str = "context";
+/// The command that asks control and a region, and as many of each as there are.
+const DOCTOR: &str = "doctor";
+/// The argument of `causeway health` that says where it goes.
+const URL: &str = "url";
 /// The arguments that say where a command goes. One of them on the line makes the others irrelevant.
 const PLACES: [&str; 3] = ["region", "control", "data_dir"];
 
@@ -55,7 +59,11 @@ impl Client {
         file: Option<&File>,
         variables: &dyn Fn(&str) -> Option<String>,
     ) -> anyhow::Result<Self> {
-        let (_, matches) = innermost(matches);
+        let is_doctor = command.get_name() == DOCTOR;
+        // The servers that it examines are subcommands, with settings of their own.
+        let of_doctor = matches.subcommand_matches(DOCTOR).filter(|_| is_doctor);
+        let examines_server = of_doctor.is_some_and(|doctor| doctor.subcommand().is_some());
+        let matches = of_doctor.unwrap_or_else(|| innermost(matches).1);
         let source = |id: &str| matches.try_contains_id(id).ok().and_then(|_| matches.value_source(id));
         let is_on_line = |id: &str| source(id) == Some(ValueSource::CommandLine);
         let context = match matches.try_get_one::<String>(CONTEXT) {
@@ -98,20 +106,37 @@ impl Client {
             client.origin = Some(format!("--{}", place.replace('_', "-")));
             return Ok(client);
         }
+        let services = ["region", "control"];
+        if is_doctor {
+            // Who examines one server means that one, unless the line names a context.
+            let asked = services.into_iter().filter(|_| is_strong || !examines_server);
+            let found = asked.filter_map(|id| Some((id, value(id)?.0)));
+            client.defaults.extend(found);
+            return Ok(client);
+        }
+        if has(URL) {
+            let is_given = matches!(source(URL), Some(ValueSource::CommandLine | ValueSource::EnvVariable));
+            let found = layers.iter().find_map(|layer| services.into_iter().find_map(layer));
+            if let Some((values, _)) = found.filter(|_| !is_given) {
+                // Variables and lists of a file are taken apart by the argument of the service only.
+                let first = values.iter().flat_map(|value| value.split(',')).next().map(str::to_owned);
+                client.defaults.extend(first.map(|url| (URL, vec![url])));
+            }
+            return Ok(client);
+        }
         // `--service` says which log is meant, where there are two.
         let control_first = matches.try_get_raw("service").ok().flatten().is_some_and(|mut raw| {
             is_on_line("service") && raw.next().is_some_and(|value| value == "control")
         });
-        let mut services: Vec<&'static str> =
-            ["region", "control"].into_iter().filter(|id| has(id)).collect();
+        let mut needed: Vec<&'static str> = services.into_iter().filter(|id| has(id)).collect();
         if control_first {
-            services.retain(|id| *id == "control");
+            needed.retain(|id| *id == "control");
         } else if is_on_line("service") {
-            services.retain(|id| *id == "region");
+            needed.retain(|id| *id == "region");
         }
         let mut named_elsewhere = None;
         for layer in layers {
-            for id in services.iter().copied().chain(["data_dir"]) {
+            for id in needed.iter().copied().chain(["data_dir"]) {
                 if let Some((values, origin)) = layer(id) {
                     client.defaults.push((id, values));
                     client.origin = Some(origin);
@@ -119,10 +144,10 @@ impl Client {
                 }
             }
             // Another layer may still say where the right one is.
-            named_elsewhere = named_elsewhere
-                .or_else(|| ["region", "control"].into_iter().find_map(|id| Some((id, layer(id)?.1))));
+            named_elsewhere =
+                named_elsewhere.or_else(|| services.into_iter().find_map(|id| Some((id, layer(id)?.1))));
         }
-        if let (Some((other, origin)), [missing, ..]) = (named_elsewhere, services.as_slice()) {
+        if let (Some((other, origin)), [missing, ..]) = (named_elsewhere, needed.as_slice()) {
             bail!(
                 "{origin} says where {other} is, but nothing says where {missing} is: give --{missing} URL or \
                  CAUSEWAY_{}, or `{missing}` in the file; --data-dir DIR uses local data instead",
@@ -135,7 +160,7 @@ impl Client {
     /// The command with the values as defaults of its arguments. Defaults conflict with nothing.
     pub(crate) fn apply(&self, command: Command) -> Command {
         command.mut_args(|arg| match self.defaults.iter().find(|(key, _)| arg.get_id() == key) {
-            Some((_, values)) => arg.default_values(values.clone()),
+            Some((_, values)) => arg.required(false).default_values(values.clone()),
             None => arg,
         })
     }

@@ -51,6 +51,40 @@ fn a_list_of_imports_is_narrowed_and_marks_dry_runs() {
     }
 }
 
+/// What a report says of how long the import took.
+fn took(report: &str) -> &str {
+    report.lines().find_map(|line| line.split_once(", took ")).expect("how long it took").1
+}
+
+#[test]
+fn an_approval_does_not_make_an_import_longer() {
+    let place = Place::new();
+    let file = example();
+    let import = ["import", "organizations", &file, "--hide-organizations", "--import-id", ID];
+    let imported = run(&place, 0, &import).0;
+    // Each of these is a process of its own, so more time passes than the import has taken.
+    run(&place, 0, &["organizations", "approve", "--import", ID]);
+    let shown = run(&place, 0, &["imports", "show", ID]).0;
+    assert_eq!(took(&shown), took(&imported));
+}
+
+#[test]
+fn after_a_filter_that_matches_nothing_the_next_command_has_what_was_meant() {
+    let place = Place::new();
+    let import = ["import", "organizations", &example(), "--filter-org-slugs"];
+    let (stdout, stderr) = run(&place, 1, &[&import[..], &["acmee"]].concat());
+    assert_eq!(stdout.matches("none of the slugs of the filter").count(), 1, "{stdout}");
+    assert!(!stdout.contains("(0)"), "{stdout}");
+    let next = stderr.lines().find(|line| line.contains("causeway import organizations")).expect("a command");
+    assert!(next.contains("--filter-org-slugs acme ") && !next.contains("acmee"), "{next}");
+    let words = shlex::split(next).expect("a line of a shell");
+    let words: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
+    run(&place, 0, &words);
+    // Without anything alike, there is a word to replace.
+    let (_, stderr) = run(&place, 1, &[&import[..], &["zzzzzzzz"]].concat());
+    assert!(stderr.contains("--filter-org-slugs SLUGS "), "{stderr}");
+}
+
 #[test]
 fn an_import_that_has_ended_is_watched_at_once() {
     let place = Place::new();

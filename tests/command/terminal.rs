@@ -1,7 +1,7 @@
 //! What the command shows on a terminal: any width, colors, and names in any script. `script` of util-linux makes the
-//! terminals.
+//! terminals. What they have shown at the end is written into `target/command`, for a person to look at.
 
-use std::{fs, process::Output};
+use std::{fs, path::Path, process::Output};
 
 use crate::{ID, Place, example};
 
@@ -40,7 +40,20 @@ fn on_terminal_with(variables: &str, place: &Place, columns: u32, line: &str, co
     let Output { status, stdout, .. } = command.output().expect("script runs");
     let shown = String::from_utf8(stdout).expect("UTF-8");
     assert_eq!(status.code(), Some(code), "{shown}");
+    record(columns, variables, line.split_once(bin).map_or("", |(_, line)| line), &shown);
     shown
+}
+
+/// Keeps what a person has read, for a person to look at.
+fn record(columns: u32, variables: &str, line: &str, shown: &str) {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/command");
+    fs::create_dir_all(&directory).expect("it is made");
+    let line = line.replace(&example(), "acme.json").replace(ID, "ID");
+    let words = format!("{variables} {line}");
+    let words = words.split(|it: char| !it.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    let name = words.collect::<Vec<_>>().join("-");
+    let text = format!("$ causeway{line}\n{}", lines(shown).join("\n"));
+    fs::write(directory.join(format!("{name}-{columns}.txt")), text).expect("it is written");
 }
 
 /// The lines that a person reads at the end: what was drawn over is left out.
@@ -70,6 +83,16 @@ fn an_import_on_a_terminal_ends_with_its_outcome_in_color() {
     // JSON has no colors, whatever somebody wants.
     let json = place.run(&["imports", "show", ID, "--color", "always", "--output", "json"]);
     serde_json::from_slice::<serde_json::Value>(&json.stdout).expect("JSON");
+}
+
+/// Why an import has failed is read once, in the report; what comes behind it is what to do.
+#[test]
+fn a_failure_on_a_terminal_is_said_once() {
+    let place = Place::new();
+    let line = format!("import organizations {} --filter-org-slugs acmee", example());
+    let shown = lines(&on_terminal(&place, 80, &line, 1)).join(" ");
+    assert_eq!(shown.matches("none of the slugs of the filter").count(), 1, "{shown}");
+    assert!(shown.contains("--filter-org-slugs acme "), "{shown}");
 }
 
 /// Before the line is understood, its colors are.

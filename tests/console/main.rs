@@ -21,6 +21,8 @@ causeway_harness::on_each_store! {
         a_zero_character_in_an_address_is_refused;
     pages:
         every_page_has_its_headers_and_nothing_of_elsewhere,
+        every_command_in_a_page_can_be_pasted,
+        what_holds_an_import_back_is_shown,
         an_import_is_shown_while_it_runs_and_when_it_has_ended,
         a_failed_import_is_shown_with_why_and_what_to_do,
         a_slug_is_found_with_its_owner_and_its_history,

@@ -8,14 +8,92 @@ use causeway_harness::{
 };
 use causeway_proto::{
     control::v1::{SuspendRegionRequest, UpdateOrganizationSlugRequest},
-    region::v1::{ImportState, ReconcileMode},
+    region::v1::{ImportState, ReconcileMode, SetThrottleRequest, ThrottleKind},
 };
 use causeway_silo::db::{Dialect, Statement};
 use chrono::TimeDelta;
 
-use crate::support::{before, example, operation, started, visitor};
+use crate::{
+    instructions::paused,
+    support::{before, example, operation, started, visitor},
+};
 
 const PAGES: [&str; 7] = ["/", "/regions", "/imports", "/slugs", "/stuck", "/differences", "/audit"];
+
+/// Checks that each field of a page, unless it is hidden, is within a label with words. Returns how many there are.
+fn labels(path: &str, body: &str) -> usize {
+    let mut count = 0;
+    for (at, _) in body.match_indices("<input").chain(body.match_indices("<select")) {
+        let (before, from) = body.split_at(at);
+        let tag = from.split('>').next().unwrap_or_default();
+        if tag.contains("type=\"hidden\"") {
+            continue;
+        }
+        count += 1;
+        let (_, label) = before.rsplit_once("<label").unwrap_or_else(|| panic!("{path}: no label: {tag}"));
+        let words = label.split_once('>').map_or("", |(_, words)| words.trim());
+        assert!(!label.contains("</label>") && !words.is_empty(), "{path}: no label: {tag}");
+    }
+    count
+}
+
+/// Checks that each command in a page can be pasted: it says where it goes.
+fn commands_go_somewhere(path: &str, body: &str) -> usize {
+    let commands: Vec<&str> = body
+        .split("<code")
+        .skip(1)
+        .filter_map(|rest| rest.split_once('>')?.1.split_once("</code>").map(|(text, _)| text))
+        .filter(|text| text.starts_with("causeway "))
+        .collect();
+    for command in &commands {
+        assert!(command.contains(" --region ") || command.contains(" --control "), "{path}: {command}");
+    }
+    commands.len()
+}
+
+pub(crate) async fn every_command_in_a_page_can_be_pasted(store: Store) {
+    let (cluster, visitor) = started(store).await;
+    let id = paused(&cluster, &visitor).await;
+    let control = cluster.control();
+    control.reserve("us", &operation(1), 9_000_001, "elsewhere").await.expect("reserved");
+    control.confirm("us", &operation(1)).await.expect("confirmed");
+    cluster.region(0).reconcile(ReconcileMode::Check).await.expect("compared");
+    visitor.until("/differences", " left").await;
+    let (page, url) = (format!("/imports/us/{id}"), cluster.region(0).url().to_owned());
+    let resume = format!("<code>causeway imports resume {id} --region {url}</code>");
+    visitor.get(&page).await.says(200, &[&resume]);
+    let repair = format!("<code>causeway reconcile --repair --region {url}</code>");
+    visitor.get("/differences").await.says(200, &[&repair]);
+    let (resuming, reverting) = (format!("{page}/resume"), format!("{page}/revert"));
+    let absent = format!("/imports/us/{}", operation(7));
+    let mut commands = 0;
+    for path in
+        PAGES.into_iter().chain([page.as_str(), &resuming, &reverting, "/organizations/9000001", &absent])
+    {
+        commands += commands_go_somewhere(path, &visitor.get(path).await.body);
+    }
+    assert!(commands >= 10, "{commands}");
+    // What a page says that there is nothing, too.
+    visitor.get(&absent).await.says(404, &[&format!("causeway imports show {} --region URL", operation(7))]);
+    cluster.stop().await;
+}
+
+pub(crate) async fn what_holds_an_import_back_is_shown(store: Store) {
+    let (cluster, visitor) = started(store).await;
+    let slow = SetThrottleRequest { max_rows_per_second: Some(1), ..SetThrottleRequest::default() };
+    cluster.region(0).throttle().set_throttle(slow).await.expect("set");
+    let begun = cluster.region(0).begin(&example(), &ImportOptions::default()).await.expect("it is taken");
+    let id = begun.import.unwrap_or_default().import_id;
+    let path = format!("/imports/us/{id}");
+    visitor.until(&path, "held back to 1 rows/s").await;
+    visitor.get("/imports").await.says(200, &["held back to 1 rows/s"]);
+    let free =
+        SetThrottleRequest { unlimited: vec![ThrottleKind::Rows.into()], ..SetThrottleRequest::default() };
+    cluster.region(0).throttle().set_throttle(free).await.expect("set");
+    assert_eq!(cluster.region(0).wait(&id).await.expect("it ends").state(), ImportState::Succeeded);
+    visitor.until(&path, "succeeded").await.lacks(&["held back"]);
+    cluster.stop().await;
+}
 
 pub(crate) async fn every_page_has_its_headers_and_nothing_of_elsewhere(store: Store) {
     let (cluster, visitor) = started(store).await;
@@ -23,6 +101,7 @@ pub(crate) async fn every_page_has_its_headers_and_nothing_of_elsewhere(store: S
     let of_import = format!("/imports/us/{}", import.import_id);
     visitor.until(&of_import, "succeeded").await;
     let of_organization = format!("/organizations/{}", import.organizations[0].id);
+    let mut labelled = 0;
     for path in PAGES.into_iter().chain([of_import.as_str(), of_organization.as_str()]) {
         let page = visitor.get(path).await;
         page.says(
@@ -46,15 +125,14 @@ pub(crate) async fn every_page_has_its_headers_and_nothing_of_elsewhere(store: S
             let tag = header.split('>').next().unwrap_or_default();
             assert!(tag.contains("scope=\"col\"") || tag.contains("scope=\"row\""), "{path}: <th{tag}>");
         }
-        for input in page.body.split("<label>").skip(1) {
-            let label = input.split("</label>").next().unwrap_or_default();
-            assert!(label.contains("<input") || label.contains("<select"), "{path}: {label}");
-        }
+        labelled += labels(path, &page.body);
         let main = visitor.request("GET", path, &["x-causeway-part: main"], "").await;
         assert_eq!(main.status, 200);
         let is_live = page.body.contains("data-live");
         assert_eq!(is_live, !main.body.contains("<html"), "{path}: the script gets the main part only");
     }
+    // The forms of imports, slugs and audit have at least one each.
+    assert!(labelled >= 4, "{labelled}");
     for (path, kind) in [
         ("/assets/console.css", "text/css; charset=utf-8"),
         ("/assets/console.js", "text/javascript; charset=utf-8"),
@@ -124,6 +202,17 @@ pub(crate) async fn a_slug_is_found_with_its_owner_and_its_history(store: Store)
     let (id, slug) = (organization.id, organization.slug.clone());
     let owner = format!("/organizations/{id}");
     visitor.get(&format!("/slugs?q={}", &slug[..3])).await.says(200, &[&slug, &owner, "us"]);
+    // Where the slug comes from.
+    let link = format!("href=\"/imports/us/{}\"", import.import_id);
+    visitor.until(&owner, &link).await.says(200, &["Where its slugs come from", "as wanted"]);
+    // Another organization wants the same one, and gets another.
+    let second = cluster.region(0).import(&example(), &ImportOptions::default()).await.expect("it ends");
+    let other = &second.organizations[0];
+    assert_ne!(other.slug, slug);
+    let link = format!("href=\"/imports/us/{}\"", second.import_id);
+    let page = visitor.until(&format!("/organizations/{}", other.id), &link).await;
+    let why = format!("<strong>{slug}</strong> is taken by organization <a href=\"{owner}\">{id}</a> of us");
+    page.says(200, &[&other.slug, &other.wanted_slug, &why]);
     let rename = UpdateOrganizationSlugRequest {
         operation_id: operation(9),
         organization_id: id,

@@ -6,9 +6,11 @@ use causeway_control::{
     model::report::{
         Comparison, ImportDetails, ImportFilter, ImportPosition, ImportReport, ImportSummary, ReportedCounts,
         ReportedDifference, ReportedFinding, ReportedImport, ReportedProgress, ReportedReason,
+        ReportedThrottle,
     },
 };
 use chrono::TimeDelta;
+use uuid::Uuid;
 
 use crate::support::{Fixture, now, operation, refused_field};
 
@@ -64,11 +66,17 @@ pub(crate) async fn a_report_replaces_the_former_one_of_the_same_import(fixture:
                 records_total: 9,
                 bytes_done: 0,
                 rate: 3,
+                throttled: Some(ReportedThrottle {
+                    kind: "ROWS".to_owned(),
+                    limit: 1_000,
+                    write_percent: 100,
+                }),
             }),
             waiting: Some(ReportedReason { reason: "CONTROL_UNAVAILABLE".to_owned(), message: "x".into() }),
             waiting_since: Some(now()),
             failure: None,
             begun_by: "spiffe://x/importer/ann".to_owned(),
+            slug_operation: Some(Uuid::from_u128(99)),
         },
         ..first
     };
@@ -195,6 +203,16 @@ pub(crate) async fn a_malformed_report_is_refused_with_its_field(fixture: Fixtur
                 ..Default::default()
             })],
             "imports[0].progress",
+        ),
+        (
+            vec![summary(ImportSummary {
+                progress: Some(ReportedProgress {
+                    throttled: Some(ReportedThrottle { kind: "<b>".to_owned(), limit: 1, write_percent: 1 }),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            })],
+            "imports[0].progress.throttled.kind",
         ),
         (vec![many], "imports[0].models"),
         (vec![good(), good()], "imports"),

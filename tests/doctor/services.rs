@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use causeway_control::model::region::AcceptRegions;
 use causeway_harness::{
     cluster::{Cluster, ImportOptions, Service, Silo, Store},
     export,
@@ -144,6 +145,23 @@ async fn what_a_region_finds(store: Store) {
     cluster.stop_service(Service::Region(0)).await;
     let text = region(&cluster).await.has("away", &[("reachable", "error")]);
     assert!(text.contains(&url) && text.contains("refused"), "{text}");
+    cluster.stop().await;
+}
+
+/// Control says what to do about a region that nobody has added; the doctor prints that with control's address.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_doctor_says_of_a_region_that_was_not_added_can_be_pasted() {
+    let cluster = Cluster::builder(Store::Sqlite)
+        .region("us")
+        .configure_control(|options| options.accept_regions = AcceptRegions::Added)
+        .start()
+        .await
+        .expect("a cluster");
+    let found = region(&cluster).await;
+    let said = found.findings.iter().find(|finding| finding.text.contains("causeway regions add us"));
+    let said = said.unwrap_or_else(|| panic!("{:#?}", found.findings));
+    run_printed(&said.text, "causeway regions add us", &[]).await;
+    until_healthy(true, || region(&cluster)).await.has("added", &[]);
     cluster.stop().await;
 }
 

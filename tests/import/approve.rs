@@ -58,6 +58,7 @@ pub(crate) async fn organizations_that_were_left_hidden_are_shown_when_approved(
     let import = hidden(&cluster, &three()).await;
     let ids: Vec<i64> = import.organizations.iter().map(|organization| organization.id).collect();
     let region = cluster.region(0);
+    assert!(import.end_time.is_some(), "{import:?}");
     assert_eq!(import.hidden_organization_count, 3);
     assert_eq!(visible(&region).await, [""; 0]);
     eventually("control knows of all three", async || directory(&cluster).await.len() == 3).await;
@@ -80,6 +81,8 @@ pub(crate) async fn organizations_that_were_left_hidden_are_shown_when_approved(
     assert_eq!(approve(&region, &[ids[0]], "").await.expect("approved before"), 0);
     let now = region.wait(&import.import_id).await.expect("it has ended");
     assert_eq!((now.state(), now.hidden_organization_count), (ImportState::Succeeded, 2));
+    // It has changed, and has ended when it ended.
+    assert!(now.update_time != import.update_time && now.end_time == import.end_time, "{now:?}");
 
     // While control is down, the region reports later, also from another process.
     cluster.stop_control().await;

@@ -9,6 +9,7 @@ mod refused;
 mod shown;
 mod slow;
 mod support;
+mod values;
 
 causeway_harness::on_each_store! {
     shown:

@@ -91,6 +91,16 @@ impl Prometheus {
     }
 }
 
+/// What queries of the dashboard have that show nothing while all is well, and why.
+const WITHOUT_SERIES: [(&str, &str); 6] = [
+    ("causeway_imports_waiting", "no import waits"),
+    ("causeway_import_wait_seconds", "no import waits"),
+    ("causeway_transaction_retries", "no transaction has lost against another one"),
+    ("causeway_certificate_end", "the services of this test have no certificates"),
+    ("causeway_region_certificate_end", "neither has the region"),
+    ("causeway_throttle_limit", "no limit is set"),
+];
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_real_prometheus_scrapes_both_services() {
     let cluster = Cluster::builder(Store::Sqlite)
@@ -106,6 +116,9 @@ async fn a_real_prometheus_scrapes_both_services() {
     export.organization(1, "acme").user(1, "ada").member(1, 1, 1).team(1, 1, "engineers");
     let imported = cluster.region(0).import(&export.to_bytes(), &ImportOptions::default()).await;
     assert_eq!(imported.expect("it is imported").state(), ImportState::Succeeded);
+    // A call that fails, for the panel about these.
+    let absent = cluster.region(0).watch("5d7e8f10-2b3c-4d5e-8f90-a1b2c3d4e5f7").await;
+    absent.expect_err("there is no such import");
     let checking = tokio::task::spawn_blocking(move || check(control, region));
     checking.await.expect("all of it is there");
     cluster.stop().await;
@@ -134,8 +147,21 @@ fn check(control: SocketAddr, region: SocketAddr) {
 
     let queries = dashboard_queries();
     assert!(queries.len() > 20, "{queries:?}");
-    for query in queries {
-        prometheus.query(&query);
+    for (words, why) in WITHOUT_SERIES {
+        assert!(queries.iter().any(|query| query.contains(words)), "no query needs {words}: {why}");
+    }
+    let (excepted, shown): (Vec<_>, Vec<_>) =
+        queries.iter().partition(|query| WITHOUT_SERIES.iter().any(|(words, _)| query.contains(words)));
+    let until = Instant::now() + PATIENCE;
+    let mut empty = shown;
+    while !empty.is_empty() {
+        // A rate needs two scrapes.
+        empty.retain(|query| prometheus.query(query).is_empty());
+        assert!(empty.is_empty() || Instant::now() < until, "panels without anything: {empty:#?}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    for query in excepted {
+        prometheus.query(query);
     }
 
     // All rules are evaluated without an error, and nothing is wrong here.

@@ -145,6 +145,12 @@ pub(crate) async fn both_services_show_the_metrics_of_the_table_and_no_others(st
     let shown = Scrape::until(region, |scrape| {
         scrape.series.keys().any(|series| series.starts_with("causeway_imports_waiting{"))
             && scrape.value("causeway_imports_paused") == Some(1.0)
+            && scrape.value("causeway_throttle_probe_latency_seconds").is_some()
+            && scrape.value("causeway_replica_staleness_seconds").is_some_and(|seconds| seconds > 0.0)
+            && scrape.series.iter().any(|(name, seconds)| {
+                name.starts_with("causeway_import_wait_seconds{reason=\"CONTROL_UNAVAILABLE\"")
+                    && *seconds > 0.0
+            })
     })
     .await;
     compare(&shown, On::Region);
@@ -166,6 +172,10 @@ pub(crate) async fn both_services_show_the_metrics_of_the_table_and_no_others(st
     ] {
         assert_eq!(shown.value(series), Some(value), "{series} in\n{}", shown.text);
     }
+    let waited = shown.value("causeway_throttle_wait_seconds_total").expect("how long chunks have waited");
+    assert!((0.0..60.0).contains(&waited), "{waited}");
+    let probe = shown.value("causeway_throttle_probe_latency_seconds").expect("it is measured");
+    assert!((1e-7..60.0).contains(&probe), "{probe}");
     let bytes = shown.value("causeway_import_read_bytes_total{model=\"sentry.team\"}").expect("its bytes");
     assert!((20.0..2_000.0).contains(&bytes), "{bytes}");
     assert!(shown.value("causeway_spool_bytes").expect("its size") > 100.0, "the file of the one that waits");

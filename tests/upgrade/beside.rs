@@ -1,10 +1,10 @@
 //! Services of both releases together.
 
 use causeway_harness::{
-    cluster::{Cluster, Failpoints, ImportOptions, Service, Store},
+    cluster::{Cluster, Failpoints, ImportOptions, LinkState, Service, Store},
     export, process,
 };
-use causeway_proto::region::v1::{ImportState, RevertImportRequest};
+use causeway_proto::region::v1::{Import, ImportState, RevertImportRequest};
 
 use crate::support::{PATIENCE, Release, all_is_well, cluster, imported, rename, started};
 
@@ -72,19 +72,36 @@ pub(crate) async fn an_old_command_and_a_new_one_work_with_both(store: Store) {
     }
 }
 
+/// An import that writes, and cannot end: its region does not reach control any more.
+async fn held(cluster: &Cluster) -> String {
+    let bytes = export::large(60).to_bytes();
+    let begun = cluster.region(0).begin(&bytes, &ImportOptions::default()).await.expect("begun");
+    let import_id = begun.import.expect("an import").import_id;
+    let writes = |import: &Import| import.state() == ImportState::Writing;
+    cluster.region(0).wait_until(&import_id, writes).await.expect("it writes");
+    cluster.set_link_state(0, LinkState::Cut);
+    import_id
+}
+
+/// The import was under way all the time that something else was done, and goes on to its end.
+async fn goes_on(cluster: &Cluster, import_id: &str) {
+    let import = cluster.region(0).wait_until(import_id, |_| true).await.expect("it is there");
+    assert!(!import.state().is_final(), "it has ended too early: {import:?}");
+    cluster.set_link_state(0, LinkState::Open);
+    let import = cluster.region(0).wait(import_id).await.expect("it ends");
+    assert_eq!(import.state(), ImportState::Succeeded, "{import:?}");
+}
+
 /// Two controls of the previous release. One is replaced, which migrates the database, while an import runs through both.
 pub(crate) async fn an_old_control_goes_on_while_a_new_one_migrates_its_database() {
     let old = Release::Previous;
     let mut cluster = cluster(Store::Postgres, old, old).controls(2).start().await.expect("a cluster");
-    let bytes = export::large(60).to_bytes();
-    let begun = cluster.region(0).begin(&bytes, &ImportOptions::default()).await.expect("begun");
-    let import_id = begun.import.expect("an import").import_id;
+    let import_id = held(&cluster).await;
     let new = Service::Control(1);
     cluster.stop_service(new).await;
     cluster.run_with(new, Release::This.program());
     cluster.start_service(new).await.expect("it starts");
-    let import = cluster.region(0).wait(&import_id).await.expect("it ends");
-    assert_eq!(import.state(), ImportState::Succeeded, "{import:?}");
+    goes_on(&cluster, &import_id).await;
     // The old one still serves alone, with the new tables.
     cluster.stop_service(new).await;
     let import = imported(&cluster, &["acme", "birch"]).await;
@@ -110,12 +127,9 @@ async fn in_the_end_of_two(mut cluster: Cluster) {
 pub(crate) async fn an_old_region_goes_on_while_a_new_process_migrates_its_database() {
     let old = Release::Previous;
     let cluster = cluster(Store::Postgres, old, old).start().await.expect("a cluster");
-    let bytes = export::large(60).to_bytes();
-    let begun = cluster.region(0).begin(&bytes, &ImportOptions::default()).await.expect("begun");
-    let import_id = begun.import.expect("an import").import_id;
+    let import_id = held(&cluster).await;
     let second = cluster.start_second_process(0).await.expect("it starts");
-    let import = cluster.region(0).wait(&import_id).await.expect("it ends");
-    assert_eq!(import.state(), ImportState::Succeeded, "{import:?}");
+    goes_on(&cluster, &import_id).await;
     let import = second.region().import(&crate::support::export(&["acme"]), &ImportOptions::default()).await;
     assert_eq!(import.expect("it ends").state(), ImportState::Succeeded);
     imported(&cluster, &["birch"]).await;

@@ -14,7 +14,9 @@ use crate::{
     context::Context,
     failure::Failed,
     format,
-    html::{Column, Section, Tone, badge, command, live, pager, prose, query, table, text, when},
+    html::{
+        Column, Destination, Section, Tone, badge, command, live, pager, prose_at, query, table, text, when,
+    },
 };
 
 /// How many regions a page has. Each may have 100 differences.
@@ -22,18 +24,19 @@ const REGIONS: u16 = 10;
 
 const COLUMNS: [Column; 4] = [text("Difference"), text("Organization"), text("What"), text("What to do")];
 
-fn difference(it: &ReportedDifference) -> Vec<Markup> {
+fn difference(to: &Destination, it: &ReportedDifference) -> Vec<Markup> {
     vec![
         html! { (format::words(&it.kind)) @if it.repaired { " " (badge(Tone::Good, "repaired")) } },
         html! { a href={ "/organizations/" (it.organization_id) } { (it.organization_id) } },
-        prose(&it.message),
-        prose(&it.remedy),
+        prose_at(to, &it.message),
+        prose_at(to, &it.remedy),
     ]
 }
 
 fn comparison(context: &Context, it: &Comparison, address: Option<&str>) -> Markup {
     let left = it.difference_count.saturating_sub(it.repaired_count);
-    let rows: Vec<Vec<Markup>> = it.differences.iter().map(difference).collect();
+    let to = Destination::of_region(context, address);
+    let rows: Vec<Vec<Markup>> = it.differences.iter().map(|it| difference(&to, it)).collect();
     let shown = i64::try_from(it.differences.len()).unwrap_or(i64::MAX);
     html! {
         section {

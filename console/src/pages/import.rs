@@ -18,7 +18,8 @@ use crate::{
     failure::Failed,
     format,
     html::{
-        Column, Section, Tone, at, badge, command, facts, live, numeric, prose, query, table, text, when,
+        Column, Destination, Section, Tone, at, badge, command, facts, live, numeric, prose_at, query, table,
+        text, when,
     },
 };
 
@@ -67,7 +68,7 @@ fn counts(models: &[ReportedCounts]) -> Markup {
     table("Records by model", &columns, &rows)
 }
 
-fn finding(finding: &ReportedFinding) -> Vec<Markup> {
+fn finding(to: &Destination, finding: &ReportedFinding) -> Vec<Markup> {
     vec![
         html! { (severity(&finding.severity)) " " (format::words(&finding.kind)) },
         html! {
@@ -78,8 +79,8 @@ fn finding(finding: &ReportedFinding) -> Vec<Markup> {
             }
         },
         html! {
-            (prose(&finding.reason))
-            @if !finding.remedy.is_empty() { span.sub { (prose(&finding.remedy)) } }
+            (prose_at(to, &finding.reason))
+            @if !finding.remedy.is_empty() { span.sub { (prose_at(to, &finding.remedy)) } }
         },
     ]
 }
@@ -131,6 +132,7 @@ pub(crate) async fn show(
     let reported = regions::reports(&console).await?.remove(&region).map(|report| report.reported_at);
     let silent = regions::silent_since(&known, context.now);
     let address = known.registered.as_ref().map(|registered| registered.address.clone()).unwrap_or_default();
+    let to = Destination::of_region(&context, Some(&address));
     let last = console.control.instructions().of_import(&region, id).await?.into_iter().next();
     let summary = &import.summary;
     let main = html! {
@@ -149,12 +151,12 @@ pub(crate) async fn show(
             p.note.warn {
                 strong { "It waits" }
                 @if let Some(since) = summary.waiting_since { ", since " (when(&context, since)) }
-                ": " (prose(&waiting.message)) " (" (waiting.reason) ")."
+                ": " (prose_at(&to, &waiting.message)) " (" (waiting.reason) ")."
                 @if waiting.reason != "IMPORT_PAUSED" { " It tries again by itself." }
             }
         }
         @if let Some(failure) = &summary.failure {
-            p.note.bad { strong { "It failed" } ": " (prose(&failure.message)) " (" (failure.reason) ")" }
+            p.note.bad { strong { "It failed" } ": " (prose_at(&to, &failure.message)) " (" (failure.reason) ")" }
         }
         (facts(&[
             ("Region", html! { (region) }),
@@ -175,7 +177,7 @@ pub(crate) async fn show(
             (table("Findings by kind", &[text("Kind"), text("Severity"), numeric("Findings")], &rows))
         }
         @if !import.details.findings.is_empty() {
-            @let rows: Vec<Vec<Markup>> = import.details.findings.iter().map(finding).collect();
+            @let rows: Vec<Vec<Markup>> = import.details.findings.iter().map(|it| finding(&to, it)).collect();
             (table("The first findings, the most serious first", &[text("Finding"), text("Record"), text("What and why")], &rows))
         }
         @if !import.details.models.is_empty() { (counts(&import.details.models)) }

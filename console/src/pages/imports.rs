@@ -5,8 +5,11 @@ use std::collections::HashMap;
 use axum::extract::{Query, State, rejection::QueryRejection};
 use causeway_control::{
     PageRequest,
-    model::report::{ImportFilter, ImportPosition, RegionReport, ReportedImport, ReportedProgress},
+    model::report::{
+        ImportFilter, ImportPosition, RegionReport, ReportedImport, ReportedProgress, ReportedThrottle,
+    },
 };
+use causeway_proto::{region::v1::ThrottleKind, throttle::held};
 use chrono::{DateTime, TimeDelta, Utc};
 use maud::{Markup, html};
 use serde::Deserialize;
@@ -18,7 +21,10 @@ use crate::{
     context::Context,
     failure::Failed,
     format,
-    html::{Column, Section, Tone, badge, live, numeric, pager, progress, prose, query, table, text, when},
+    html::{
+        Column, Destination, Section, Tone, badge, live, numeric, pager, progress, prose_at, query, table,
+        text, when,
+    },
 };
 
 /// A region reports every 5 seconds or so. What is older than this is marked.
@@ -60,7 +66,7 @@ pub(crate) fn how_far(import: &ReportedImport) -> Markup {
     let Some(now) = import.summary.progress.as_ref().filter(|_| !import.ended) else {
         return html! {};
     };
-    let ReportedProgress { model, records_done, records_total, bytes_done, rate } = now;
+    let ReportedProgress { model, records_done, records_total, bytes_done, rate, throttled } = now;
     let by_bytes = *bytes_done > 0 && *records_total == 0;
     html! {
         @if by_bytes {
@@ -82,7 +88,14 @@ pub(crate) fn how_far(import: &ReportedImport) -> Markup {
                 @if let Some(left) = left(now, import.size_bytes) { ", about " (left) " left in this step" }
             }
         }
+        @if let Some(throttled) = throttled { span.sub { (held_back(throttled)) } }
     }
+}
+
+/// What holds an import back, as `causeway imports watch` says it.
+fn held_back(throttled: &ReportedThrottle) -> String {
+    let kind = ThrottleKind::from_str_name(&format!("THROTTLE_KIND_{}", throttled.kind));
+    held(kind.unwrap_or_default(), throttled.limit, throttled.write_percent)
 }
 
 /// How long the current step takes at this rate.
@@ -116,12 +129,13 @@ const COLUMNS: [Column; 7] = [
     text("Begun"),
 ];
 
-/// A table of imports, each with its region.
+/// A table of imports, each with its region. `addresses` are those of regions, by name.
 pub(crate) fn imports_table(
     context: &Context,
     caption: &str,
     imports: &[(String, ReportedImport)],
     reports: &HashMap<String, RegionReport>,
+    addresses: &HashMap<String, String>,
 ) -> Markup {
     let rows: Vec<Vec<Markup>> = imports
         .iter()
@@ -129,6 +143,7 @@ pub(crate) fn imports_table(
             let id = import.import_id.to_string();
             let short = id.split('-').next().unwrap_or_default();
             let reported = reports.get(region).map(|report| report.reported_at);
+            let to = Destination::of_region(context, addresses.get(region).map(String::as_str));
             vec![
                 html! { a href={ "/imports/" (query(region)) "/" (id) } title=(id) { (short) "…" } },
                 html! { (region) },
@@ -139,10 +154,10 @@ pub(crate) fn imports_table(
                 html! {
                     (how_far(import))
                     @if let Some(waiting) = import.summary.waiting.as_ref().filter(|_| !import.ended) {
-                        span.sub { "waits: " (prose(&waiting.message)) }
+                        span.sub { "waits: " (prose_at(&to, &waiting.message)) }
                     }
                     @if let Some(failure) = &import.summary.failure {
-                        span.sub { (prose(&beginning(&failure.message))) }
+                        span.sub { (prose_at(&to, &beginning(&failure.message))) }
                     }
                 },
                 html! { (format::number(import.organization_count)) },
@@ -154,13 +169,16 @@ pub(crate) fn imports_table(
     table(caption, &COLUMNS, &rows)
 }
 
-/// The beginning of a message, for a row of a table.
+/// The beginning of a message, for a row of a table. What is in backticks is whole or left out: half of a command is none.
 fn beginning(message: &str) -> String {
     const MOST: usize = 160;
-    match message.char_indices().nth(MOST) {
-        Some((end, _)) => format!("{}…", message.get(..end).unwrap_or_default()),
-        None => message.to_owned(),
+    let Some((end, _)) = message.char_indices().nth(MOST) else { return message.to_owned() };
+    let mut begin = message.get(..end).unwrap_or_default();
+    let quoted = begin.matches('`').count() % 2 == 1;
+    if let Some(open) = begin.rfind('`').filter(|_| quoted) {
+        begin = begin.get(..open).unwrap_or_default();
     }
+    format!("{}…", begin.trim_end())
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -214,12 +232,13 @@ pub(crate) async fn show(
     let request = PageRequest { limit: ROWS, after: position(&asked.after)? };
     let page = console.control.reports().imports(&filter, &request).await?;
     let reports = regions::reports(&console).await?;
+    let addresses = regions::addresses(&console).await?;
     let next = page.next.as_ref().map(|next| link(&asked, Some(next)));
     let list = html! {
         @if page.items.is_empty() {
             p.empty { "No region has reported such an import." }
         } @else {
-            (imports_table(&context, "Imports, the newest first", &page.items, &reports))
+            (imports_table(&context, "Imports, the newest first", &page.items, &reports, &addresses))
         }
         (pager(&link(&asked, None), request.after.is_none(), next.as_deref()))
     };
@@ -246,4 +265,18 @@ pub(crate) async fn show(
         (list)
     };
     Ok(live(&context, "Imports", Section::Imports, main))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_beginning_of_a_message_has_no_half_of_a_command() {
+        let before = "x".repeat(150);
+        assert_eq!(beginning(&format!("{before} `causeway imports list` says more")), format!("{before}…"));
+        let whole = format!("`slug` {}", "y".repeat(200));
+        assert_eq!(beginning(&whole), format!("`slug` {}…", "y".repeat(153)));
+        assert_eq!(beginning(&before), before);
+    }
 }

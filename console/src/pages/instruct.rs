@@ -32,7 +32,7 @@ use crate::{
     context::Context,
     failure::Failed,
     format,
-    html::{Section, at, command, facts, prose, query, still, when},
+    html::{Destination, Section, at, command, facts, prose_at, query, still, when},
     token,
 };
 
@@ -108,11 +108,17 @@ fn asker(instruction: &Instruction) -> &str {
     }
 }
 
+/// Where commands go that the region names.
+fn destination_of(context: &Context, known: &KnownRegion) -> Destination {
+    Destination::of_region(context, known.registered.as_ref().map(|it| it.address.as_str()))
+}
+
 /// What has become of an instruction.
 pub(super) fn outcome(context: &Context, known: &KnownRegion, instruction: &Instruction) -> Markup {
     let (who, verb, asked) =
         (asker(instruction), verb(instruction.asked.kind), when(context, instruction.asked_at));
     let region = &instruction.asked.region;
+    let destination = destination_of(context, known);
     match &instruction.answer {
         None if instruction.waits(context.now) => html! {
             p.note.warn role="status" {
@@ -146,7 +152,7 @@ pub(super) fn outcome(context: &Context, known: &KnownRegion, instruction: &Inst
             Some(refusal) => html! {
                 p.note.bad role="status" {
                     strong { "Refused" } ": " (who) " asked to " (verb) " this import " (asked) ", and region " (region)
-                    " refused " (when(context, answered.at)) ": " (prose(&refusal.message)) " (" (refusal.reason) ")"
+                    " refused " (when(context, answered.at)) ": " (prose_at(&destination, &refusal.message)) " (" (refusal.reason) ")"
                 }
             },
         },
@@ -274,7 +280,7 @@ pub(super) async fn reported(console: &Console, region: &str, id: Uuid) -> Resul
     console.control.reports().import(region, id).await?.ok_or_else(|| {
         Failed::absent(format!(
             "Region {region} has not reported an import {id}. It may be older than what control stores: `causeway \
-             imports show {id} --region URL` asks the region."
+             imports show {id}` asks the region."
         ))
     })
 }
@@ -296,6 +302,7 @@ pub(crate) async fn ask(
         token: token::make(key, &action(&region, id, kind, instruction), &context.who, context.now),
         address: known.registered.as_ref().map(|it| it.address.clone()).unwrap_or_default(),
     };
+    let destination = destination_of(&context, &known);
     let title = match kind {
         InstructionKind::Resume => "Resume an import?",
         InstructionKind::Revert => "Revert an import?",
@@ -312,10 +319,10 @@ pub(crate) async fn ask(
             ("Organizations", html! { (format::number(import.organization_count)) }),
         ]))
         @if let Some(waiting) = import.summary.waiting.as_ref().filter(|_| !import.ended) {
-            p.note.warn { strong { "It waits" } ": " (prose(&waiting.message)) " (" (waiting.reason) ")" }
+            p.note.warn { strong { "It waits" } ": " (prose_at(&destination, &waiting.message)) " (" (waiting.reason) ")" }
         }
         @if let Some(failure) = &import.summary.failure {
-            p.note.bad { strong { "It failed" } ": " (prose(&failure.message)) " (" (failure.reason) ")" }
+            p.note.bad { strong { "It failed" } ": " (prose_at(&destination, &failure.message)) " (" (failure.reason) ")" }
         }
         @if let Some(waiting) = waiting {
             (outcome(&context, &known, &waiting))

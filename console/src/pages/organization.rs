@@ -5,7 +5,7 @@ use causeway_audit::store::Filter;
 use causeway_control::{
     PageRequest,
     model::{
-        lookup::{KnownOrganization, PastRename},
+        lookup::{KnownOrganization, PastRename, SlugChange, SlugOrigin},
         rename::RenameState,
     },
 };
@@ -16,7 +16,9 @@ use crate::{
     Console,
     context::Context,
     failure::Failed,
-    html::{Column, Section, Tone, badge, command, facts, prose, query, still, table, text, when},
+    html::{
+        Column, Destination, Section, Tone, badge, command, facts, prose_at, query, still, table, text, when,
+    },
 };
 
 /// How many entries of the audit log are shown.
@@ -30,6 +32,39 @@ fn status(status: i64) -> &'static str {
         3 => "hidden",
         _ => "unknown",
     }
+}
+
+const ORIGINS: [Column; 4] = [text("Slug"), text("Wanted"), text("Why"), text("Import")];
+
+/// Where a slug comes from.
+fn origin(region: &str, it: &SlugOrigin) -> Vec<Markup> {
+    vec![
+        html! { (it.slug) },
+        html! { @if it.wanted_slug.is_empty() { "none" } @else { (it.wanted_slug) } },
+        html! {
+            @match &it.changed {
+                None if it.wanted_slug.is_empty() => "made from the name",
+                None => "as wanted",
+                Some(SlugChange::Normalized) => "it was not a valid slug, and was made one",
+                Some(SlugChange::ReservedWord) => "it is a reserved word",
+                Some(SlugChange::Invalid) => "no valid slug can be made of it alone",
+                Some(SlugChange::Taken(owner)) => {
+                    strong { (owner.slug) } " is taken by organization "
+                    a href={ "/organizations/" (owner.organization_id) } { (owner.organization_id) }
+                    " of " (owner.region)
+                },
+                Some(SlugChange::TakenThen) => {
+                    "it was taken, by an organization that has it no more or that control does not know"
+                },
+            }
+        },
+        html! {
+            @match it.import_id {
+                Some(id) => { a href={ "/imports/" (query(region)) "/" (id) } { span.break { (id) } } },
+                None => "none that its region has reported",
+            }
+        },
+    ]
 }
 
 const RENAMES: [Column; 5] = [text("From"), text("To"), text("Asked for"), text("Outcome"), text("Begun")];
@@ -48,7 +83,7 @@ fn rename(context: &Context, past: &PastRename) -> Vec<Markup> {
             },
             RenameState::Confirmed => badge(Tone::Good, "done"),
             RenameState::Refused(refusal) => html! {
-                (badge(Tone::Bad, "refused")) span.sub { (prose(&refusal.message)) }
+                (badge(Tone::Bad, "refused")) span.sub { (prose_at(&Destination::of_control(&context.control_url), &refusal.message)) }
             },
         },
         when(context, *begun_at),
@@ -70,7 +105,7 @@ pub(crate) async fn show(
     if known.is_empty() {
         return Err(Failed::absent(format!("Control has no slug of an organization {id}.")));
     }
-    let KnownOrganization { reservations, renames, entry } = known;
+    let KnownOrganization { reservations, origins, renames, entry } = known;
     let filter = Filter { object: Some(format!("organization/{id}")), ..Filter::default() };
     let request = PageRequest { limit: ENTRIES, after: None };
     let entries = console.control.audit().entries(&filter, &request).await?.items;
@@ -88,6 +123,10 @@ pub(crate) async fn show(
             ("Status", html! { @if let Some(entry) = &entry { (status(entry.status)) } @else { "unknown" } }),
         ]))
         @if !reservations.is_empty() { (reservations_table(&context, "Its slugs", &reservations)) }
+        @if !origins.is_empty() {
+            @let rows: Vec<Vec<Markup>> = origins.iter().map(|it| origin(region, it)).collect();
+            (table("Where its slugs come from", &ORIGINS, &rows))
+        }
         @if renames.is_empty() {
             p.empty { "It has not been renamed." }
         } @else {

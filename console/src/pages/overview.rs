@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use super::{
     ROWS,
     imports::imports_table,
-    regions::{self, needs_attention, regions_table},
+    regions::{self, addresses_of, needs_attention, regions_table},
 };
 use crate::{
     Console,
@@ -80,7 +80,7 @@ pub(crate) async fn show(State(console): State<Console>, context: Context) -> Re
                 code { "causeway import organizations FILE --region URL" }
             }
         } @else {
-            (imports_table(&context, "The newest imports", &newest.items, &reports))
+            (imports_table(&context, "The newest imports", &newest.items, &reports, &addresses_of(&all)))
             p { a href="/imports" { "All imports" } }
         }
     };

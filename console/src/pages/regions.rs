@@ -60,8 +60,13 @@ pub(crate) async fn all(console: &Console) -> Result<Vec<KnownRegion>, Failed> {
 
 /// The URLs of regions that have registered, by name.
 pub(crate) async fn addresses(console: &Console) -> Result<HashMap<String, String>, Failed> {
-    let regions = all(console).await?.into_iter();
-    Ok(regions.filter_map(|region| region.registered.map(|it| (it.name, it.address))).collect())
+    Ok(addresses_of(&all(console).await?))
+}
+
+/// The same of these regions.
+pub(crate) fn addresses_of(regions: &[KnownRegion]) -> HashMap<String, String> {
+    let registered = regions.iter().filter_map(|region| region.registered.as_ref());
+    registered.map(|it| (it.name.clone(), it.address.clone())).collect()
 }
 
 fn state(context: &Context, region: &KnownRegion) -> Markup {

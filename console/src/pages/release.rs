@@ -24,7 +24,7 @@ use crate::{
     context::Context,
     failure::Failed,
     format,
-    html::{Section, command, facts, prose, query, still, when},
+    html::{Destination, Section, command, facts, prose_at, query, still, when},
     token,
 };
 
@@ -78,7 +78,7 @@ fn consequences(operation: &OperationSummary, rename: Option<&Rename>) -> Markup
 }
 
 /// What became of an operation that is over; `None` if it can be released.
-fn outcome(operation: &OperationSummary, rename: Option<&Rename>) -> Option<Markup> {
+fn outcome(context: &Context, operation: &OperationSummary, rename: Option<&Rename>) -> Option<Markup> {
     let released = operation.released_count;
     Some(match rename.map(|rename| &rename.state) {
         Some(RenameState::Pending) => return None,
@@ -86,7 +86,7 @@ fn outcome(operation: &OperationSummary, rename: Option<&Rename>) -> Option<Mark
             p.note.warn { "This rename is over: its region has done it. There is nothing to give up." }
         },
         Some(RenameState::Refused(refusal)) => html! {
-            p.note.good role="status" { "This rename is over: " (prose(&refusal.message)) "." }
+            p.note.good role="status" { "This rename is over: " (prose_at(&Destination::of_control(&context.control_url), &refusal.message)) "." }
         },
         None => match operation.progress {
             Progress::Reserving | Progress::Reserved | Progress::Releasing => return None,
@@ -154,7 +154,7 @@ pub(crate) async fn ask(
             ("Begun", when(&context, operation.created_at)),
             ("Slugs", html! { (format::number(operation.organization_count)) }),
         ]))
-        @if let Some(outcome) = outcome(&operation, rename) {
+        @if let Some(outcome) = outcome(&context, &operation, rename) {
             (outcome)
         } @else if known.suspension.is_some() {
             (suspended(&context, &known.name))

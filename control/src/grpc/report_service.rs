@@ -22,6 +22,7 @@ use crate::{
         report::{
             Comparison, ImportDetails, ImportReport, ImportSummary, ReportedCounts, ReportedDifference,
             ReportedFinding, ReportedFindingCount, ReportedImport, ReportedProgress, ReportedReason,
+            ReportedThrottle,
         },
     },
     reports::Reports,
@@ -51,8 +52,12 @@ fn reason(reason: proto::ReportedReason) -> ReportedReason {
 }
 
 fn progress(progress: proto::ReportedProgress) -> ReportedProgress {
-    let proto::ReportedProgress { model, records_done, records_total, bytes_done, rate } = progress;
-    ReportedProgress { model, records_done, records_total, bytes_done, rate }
+    let proto::ReportedProgress { model, records_done, records_total, bytes_done, rate, throttled } =
+        progress;
+    let throttled = throttled.map(|proto::ReportedThrottle { kind, limit, write_percent }| {
+        ReportedThrottle { kind, limit, write_percent }
+    });
+    ReportedProgress { model, records_done, records_total, bytes_done, rate, throttled }
 }
 
 fn counts(counts: contract::ModelCounts) -> ReportedCounts {
@@ -121,6 +126,10 @@ fn import(index: usize, import: proto::ReportedImport) -> Result<ReportedImport,
             waiting_since,
             failure: import.failure.map(reason),
             begun_by: import.begun_by,
+            slug_operation: match import.slug_operation_id.as_str() {
+                "" => None,
+                id => Some(uuid(&field("slug_operation_id"), id)?),
+            },
         },
         details: ImportDetails {
             models: import.models.into_iter().map(counts).collect(),

@@ -38,11 +38,41 @@ pub struct PastRename {
     pub updated_at: DateTime<Utc>,
 }
 
+/// Why an organization has a slug.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlugOrigin {
+    /// The slug that it has.
+    pub slug: String,
+    /// The slug that was wanted, as it was sent.
+    pub wanted_slug: String,
+    /// Why it did not get that; `None` if it did.
+    pub changed: Option<SlugChange>,
+    /// The import that asked for it; `None` if none that its region has reported did.
+    pub import_id: Option<Uuid>,
+}
+
+/// Why an organization did not get the slug that it wanted, as far as control knows now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SlugChange {
+    /// It is no valid slug, and was normalized.
+    Normalized,
+    /// It is a reserved word.
+    ReservedWord,
+    /// It has no letter, or normalization leaves nothing of it.
+    Invalid,
+    /// Another organization has it, or what it was normalized to.
+    Taken(Reservation),
+    /// It was taken by an organization that has it no more, or that control does not know.
+    TakenThen,
+}
+
 /// What control knows of an organization.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownOrganization {
     /// Its reservations, the primary one first; at most 200.
     pub reservations: Vec<Reservation>,
+    /// Where each of these slugs comes from, in the same order.
+    pub origins: Vec<SlugOrigin>,
     /// Its last renames, the newest first; at most 200.
     pub renames: Vec<PastRename>,
     /// Its directory entry; `None` if its region has not reported it.

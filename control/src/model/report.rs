@@ -44,6 +44,9 @@ pub struct ImportSummary {
     pub failure: Option<ReportedReason>,
     /// Who began it, as the URI of an identity; empty if callers needed none.
     pub begun_by: String,
+    /// The operation with which it last asked for slugs; `None` if it has not, or its region does not say.
+    #[serde(default)]
+    pub slug_operation: Option<Uuid>,
 }
 
 /// The progress of an import in its state.
@@ -59,6 +62,20 @@ pub struct ReportedProgress {
     pub bytes_done: i64,
     /// Records a second, or bytes a second while planning; 0 if unknown.
     pub rate: i64,
+    /// What holds it back; `None` if nothing does.
+    #[serde(default)]
+    pub throttled: Option<ReportedThrottle>,
+}
+
+/// A limit of a region that holds an import back.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportedThrottle {
+    /// Which limit, such as `ROWS`. One that this release does not know is possible.
+    pub kind: String,
+    /// The limit: rows or bytes in a second, or the latency of the probe statement in milliseconds.
+    pub limit: i64,
+    /// The part of the time in which imports may write because of that latency, in percent.
+    pub write_percent: i32,
 }
 
 /// Why an import waits or has failed.

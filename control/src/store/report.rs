@@ -129,6 +129,17 @@ pub(crate) async fn regions(db: &Db) -> Result<Vec<RegionReport>, DbError> {
     db.fetch_all(statement).await?.iter().map(report).collect()
 }
 
+/// The import of a region that has asked for slugs with this operation; `None` if none that was reported has.
+pub(crate) async fn import_of(db: &Db, region: &str, operation: Uuid) -> Result<Option<Uuid>, DbError> {
+    // A region has at most 1,000 rows here, so no index is needed.
+    let statement = Statement::new(
+        "SELECT import_id FROM causeway_reported_import WHERE region = $1 AND summary LIKE $2 LIMIT 1",
+    )
+    .with(region)
+    .with(format!("%\"slug_operation\":\"{operation}\"%"));
+    db.fetch_optional(statement).await?.map(|row| row.uuid("import_id")).transpose()
+}
+
 const COLUMNS: &str = "region, import_id, state, ended, dry_run, created_at, updated_at, size_bytes, \
                        organization_count, summary";
 

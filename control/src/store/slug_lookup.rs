@@ -1,6 +1,8 @@
 //! Who has slugs, who had them, and which reservations are stuck: what people look up.
 
-use causeway_silo::db::{Db, DbError, Row, Statement};
+use std::collections::HashMap;
+
+use causeway_silo::db::{Column, Db, DbError, Row, Statement};
 use chrono::{DateTime, Utc};
 
 use super::{
@@ -48,6 +50,29 @@ pub(crate) async fn of_organization(
         .arg(organization_id)
         .push(" ORDER BY CASE type WHEN 'primary' THEN 0 WHEN 'temporary_rename_alias' THEN 1 ELSE 2 END, slug LIMIT ")
         .arg(rows);
+    db.fetch_all(statement).await?.iter().map(read).collect()
+}
+
+/// The slugs that were wanted for the reservations of an organization, by what it got; at most `rows`.
+pub(crate) async fn wanted(
+    db: &Db,
+    organization_id: i64,
+    rows: i64,
+) -> Result<HashMap<String, String>, DbError> {
+    let statement = Statement::new(
+        "SELECT slug, wanted_slug FROM causeway_organization_slug_reservation WHERE organization_id = $1 \
+         ORDER BY CASE type WHEN 'primary' THEN 0 WHEN 'temporary_rename_alias' THEN 1 ELSE 2 END, slug LIMIT $2",
+    );
+    let found = db.fetch_all(statement.with(organization_id).with(rows)).await?;
+    found.iter().map(|row| Ok((row.text("slug")?, row.text("wanted_slug")?))).collect()
+}
+
+/// The reservations of these slugs.
+pub(crate) async fn with_slugs(db: &Db, slugs: Vec<String>) -> Result<Vec<Reservation>, DbError> {
+    let statement = Statement::new(SELECT)
+        .push(" WHERE slug IN (SELECT r.slug FROM ")
+        .rows(db.dialect(), "r", [("slug", Column::Texts(slugs))])
+        .push(")");
     db.fetch_all(statement).await?.iter().map(read).collect()
 }
 

@@ -94,6 +94,8 @@ pub(crate) fn import_to_proto(import: Import, context: &Context) -> api::Import 
         sha256: import.sha256,
         create_time: Some(to_proto(import.created_at)),
         update_time: Some(to_proto(import.updated_at)),
+        // A process of a release that does not know the column leaves what it had.
+        end_time: import.ended_at.filter(|_| import.state.is_final()).map(to_proto),
         progress: None,
         hidden_organization_count: 0,
         begun_by: import.begun_by.unwrap_or_default(),

@@ -274,7 +274,14 @@ impl Engine {
         if import.state.is_final() || import.state == ImportState::Reverting {
             return Ok(false);
         }
-        tracing::error!(import_id = %id, %error, reason = error.reason().as_str_name(), "an import has failed");
+        let reason = error.reason().as_str_name();
+        match error.reason() {
+            // The caller's own mistake, of which the caller is told. Nobody has to look after the service.
+            ErrorReason::ExportInvalid | ErrorReason::FilterMatchesNothing => {
+                tracing::info!(import_id = %id, %error, reason, "an import has failed");
+            }
+            _ => tracing::error!(import_id = %id, %error, reason, "an import has failed"),
+        }
         let failure =
             Failure { reason: error.reason(), message: self.message(&import, error), state: import.state };
         let finding = finding_of(error);

@@ -53,6 +53,7 @@ pub(crate) use instruction::{Answer, Instruction, InstructionKind, Refusal};
 pub(crate) use pace::Pace;
 pub use running::{Progress, Throttled};
 pub use state::{ImportState, Worker};
+pub(crate) use steps::resolving_slugs::operation_id as slug_operation_id;
 pub(crate) use types::{Approved, Begun};
 pub use types::{
     Failure, Import, ImportedOrganization, Lease, ModelCounts, Parameters, Pause, SlugPlan, Waiting,

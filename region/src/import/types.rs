@@ -90,6 +90,8 @@ pub struct Import {
     pub created_at: DateTime<Utc>,
     /// When it last changed.
     pub updated_at: DateTime<Utc>,
+    /// When it last ended; `None` before, and if a release that does not note this has ended it.
+    pub ended_at: Option<DateTime<Utc>>,
     /// Records in the file; 0 until planning has ended.
     pub records: i64,
     /// The tables for which it was planned, as [`causeway_relocation::schema::Tables::fingerprint`] of the region's and

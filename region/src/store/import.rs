@@ -100,6 +100,7 @@ fn read(row: &Row) -> Result<Import, DbError> {
         encrypted: row.bool("encrypted")?,
         created_at: row.time("created_at")?,
         updated_at: row.time("updated_at")?,
+        ended_at: row.opt_time("ended_at")?,
         records: row.int("records")?,
         planned_for: row.opt_text("planned_for")?,
         slug_attempt: row.int("slug_attempt")?,
@@ -129,7 +130,7 @@ macro_rules! columns {
          i.slugs_written, i.reported, i.waiting_reason, i.waiting_message, i.waiting_since, i.waiting_attempts, \
          i.failure_reason, i.failure_message, i.failure_state, i.lease_holder, i.lease_place, i.lease_acquired_at, \
          i.lease_renewed_at, i.lease_until, i.spool_id, i.resumes, i.approvals, i.begun_by, i.paused_at, i.paused_by, \
-         i.control_batch_records, i.control_batch_bytes, \
+         i.control_batch_records, i.control_batch_bytes, i.ended_at, \
          (SELECT count(*) FROM causeway_import_organization o WHERE o.import_id = i.import_id) AS organization_count, "
     };
 }
@@ -301,14 +302,15 @@ pub(crate) async fn advance(
     now: DateTime<Utc>,
 ) -> Result<(), DbError> {
     let statement = Statement::new(concat!(
-        "UPDATE causeway_import SET state = $3, updated_at = $4, ",
+        "UPDATE causeway_import SET state = $3, updated_at = $4, ended_at = $5, ",
         no_waiting!(),
         " WHERE import_id = $1 AND state = $2"
     ))
     .with(lease.import_id())
     .with(from.name())
     .with(to.name())
-    .with(now);
+    .with(now)
+    .with(to.is_final().then_some(now));
     match lease.execute(statement).await? {
         1 => Ok(()),
         _ => Err(unreadable(format!("import {} is not {}", lease.import_id(), from.name()))),
@@ -507,7 +509,7 @@ pub(crate) async fn fail(
 pub(crate) async fn resume(tx: &mut Tx, import: &Import, now: DateTime<Utc>) -> Result<bool, DbError> {
     let statement = Statement::new(
         "UPDATE causeway_import SET state = failure_state, failure_reason = NULL, failure_message = NULL, failure_state = NULL, \
-         resumes = resumes + 1, updated_at = $2 WHERE import_id = $1 AND state = $3",
+         resumes = resumes + 1, updated_at = $2, ended_at = NULL WHERE import_id = $1 AND state = $3",
     )
     .with(import.id)
     .with(now)
@@ -521,7 +523,7 @@ pub(crate) async fn resume(tx: &mut Tx, import: &Import, now: DateTime<Utc>) -> 
 /// waits for the lease of a dead holder to expire.
 pub(crate) async fn begin_revert(tx: &mut Tx, id: Uuid, now: DateTime<Utc>) -> Result<bool, DbError> {
     let statement = Statement::new(concat!(
-        "UPDATE causeway_import SET state = $3, updated_at = $2, ",
+        "UPDATE causeway_import SET state = $3, updated_at = $2, ended_at = NULL, ",
         no_waiting!(),
         ", ",
         no_lease!(),

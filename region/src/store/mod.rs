@@ -80,6 +80,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
         (45, "throttle", include_str!("../../../migrations/region/postgres/0045_throttle.sql")),
         (46, "report numbers", include_str!("../../../migrations/region/postgres/0046_report_numbers.sql")),
         (47, "instructions", include_str!("../../../migrations/region/postgres/0047_instructions.sql")),
+        (48, "ended", include_str!("../../../migrations/region/postgres/0048_ended.sql")),
     ],
     sqlite: &[
         (1, "model tables", include_str!("../../../migrations/region/sqlite/0001_model_tables.sql")),
@@ -129,6 +130,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
         (45, "throttle", include_str!("../../../migrations/region/sqlite/0045_throttle.sql")),
         (46, "report numbers", include_str!("../../../migrations/region/sqlite/0046_report_numbers.sql")),
         (47, "instructions", include_str!("../../../migrations/region/sqlite/0047_instructions.sql")),
+        (48, "ended", include_str!("../../../migrations/region/sqlite/0048_ended.sql")),
     ],
     of_models: &[1, 33],
     statement_of_models: None,

@@ -16,7 +16,7 @@ pub(crate) async fn begin(
     now: DateTime<Utc>,
 ) -> Result<bool, DbError> {
     let moved = Statement::new(
-        "UPDATE causeway_import SET state = $2, updated_at = $3 WHERE import_id = $1 AND state = $4",
+        "UPDATE causeway_import SET state = $2, updated_at = $3, ended_at = NULL WHERE import_id = $1 AND state = $4",
     )
     .with(id)
     .with(ImportState::Reverting.name())

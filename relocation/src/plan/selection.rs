@@ -244,15 +244,12 @@ impl Plan {
             // In the order of the filter, and the same one once.
             let mut hints: Vec<String> = Vec::new();
             for slug in filter.iter().filter_map(|slug| meant.get(slug.as_str())).take(NAMED) {
-                let hint = format!("`{slug}`");
+                let hint = slug.to_string();
                 if !hints.contains(&hint) {
                     hints.push(hint);
                 }
             }
-            let hint = match hints.as_slice() {
-                [] => String::new(),
-                hints => format!("Did you mean {}? ", hints.join(", ")),
-            };
+            let hint = crate::meant::said(&hints);
             return Err(ExportError::FilterMatchesNothing(format!(
                 "none of the slugs of the filter ({asked}) is in the export; slugs are compared exactly, also in case. \
                  {hint}{has}"

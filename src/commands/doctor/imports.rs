@@ -5,7 +5,7 @@ use causeway_proto::{
     region::v1::{Import, ImportState},
     relocation::v1::ErrorReason,
 };
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::services::{SHOWN, elapsed, shown};
 use crate::output::{
@@ -14,6 +14,18 @@ use crate::output::{
     place::CommandTarget,
     report::{Remedy, remedy},
 };
+
+/// A shorter wait needs nobody: a step that fails is tried again within seconds.
+const LONG_WAIT: TimeDelta = TimeDelta::minutes(1);
+
+/// Something about an import.
+#[derive(Debug, PartialEq, Eq)]
+enum Said {
+    /// It needs somebody: what is wrong, and what to do.
+    Warning(String, String),
+    /// It needs nobody yet.
+    Note(String),
+}
 
 /// What to do about an import that has failed.
 fn what_to_do(import: &Import, place: &CommandTarget) -> String {
@@ -42,38 +54,49 @@ fn what_to_do(import: &Import, place: &CommandTarget) -> String {
     }
 }
 
-/// What is to be said of an import, and what to do; `None` if it needs nobody. A dry run that has failed has told what it
-/// was made for.
-fn finding(import: &Import, place: &CommandTarget, now: DateTime<Utc>) -> Option<(String, String)> {
+/// What is to be said of an import; `None` if nothing is. A dry run that has failed has told what it was made for.
+fn finding(import: &Import, place: &CommandTarget, now: DateTime<Utc>) -> Option<Said> {
     let id = import.import_id.as_str();
     let message = |text: &str| place.complete(text, &import.control_addresses);
     if let Some(waiting) = &import.waiting {
-        let since = elapsed(waiting.since.as_ref(), now)
-            .map_or_else(String::new, |age| format!(" for {}", shown(age)));
+        let age = elapsed(waiting.since.as_ref(), now);
+        let since = age.map_or_else(String::new, |age| format!(" for {}", shown(age)));
         let reason = ErrorReason::try_from(waiting.reason)
             .map_or("a reason that this program does not know", reason_name);
-        let advice = match import.pause {
-            Some(_) => format!("to continue it: `{}`", place.command(["imports", "resume", id])),
-            None => "it goes on by itself once that has passed".to_owned(),
-        };
-        return Some((format!("import {id} waits{since} ({reason}): {}", message(&waiting.message)), advice));
+        let text = format!("import {id} waits{since} ({reason}): {}", message(&waiting.message));
+        return Some(match import.pause {
+            Some(_) => {
+                Said::Warning(text, format!("to continue it: `{}`", place.command(["imports", "resume", id])))
+            }
+            None if age.is_some_and(|age| age < LONG_WAIT) => Said::Note(text),
+            None => Said::Warning(text, "it goes on by itself once that has passed".to_owned()),
+        });
     }
     if import.state() != ImportState::Failed || import.dry_run {
         return None;
     }
     let why = import.failure.as_ref().map_or("", |failure| failure.message.as_str());
-    Some((format!("import {id} has failed: {}", message(why)), what_to_do(import, place)))
+    let text = format!("import {id} has failed: {}", message(why));
+    Some(Said::Warning(text, what_to_do(import, place)))
 }
 
 /// Reports imports that wait or have failed, of the newest ones.
 pub(super) fn imports(about: &mut About<'_>, newest: &[Import], place: &CommandTarget, now: DateTime<Utc>) {
-    let mut found = newest.iter().filter_map(|import| finding(import, place, now));
-    let mut is_well = true;
-    for (text, advice) in found.by_ref().take(SHOWN) {
-        is_well = false;
+    let (mut warnings, mut notes) = (Vec::new(), Vec::new());
+    for said in newest.iter().filter_map(|import| finding(import, place, now)) {
+        match said {
+            Said::Warning(text, advice) => warnings.push((text, advice)),
+            Said::Note(text) => notes.push(text),
+        }
+    }
+    let is_well = warnings.is_empty() && notes.is_empty();
+    let more = i64::try_from(warnings.len().saturating_sub(SHOWN)).unwrap_or(i64::MAX);
+    for (text, advice) in warnings.into_iter().take(SHOWN) {
         about.warning(Check::Imports, text, advice);
     }
-    let more = i64::try_from(found.count()).unwrap_or(i64::MAX);
+    for text in notes.into_iter().take(SHOWN) {
+        about.ok(Check::Imports, text);
+    }
     if more > 0 {
         let list = place.command(["imports", "list"]);
         about.warning(
@@ -89,11 +112,16 @@ pub(super) fn imports(about: &mut About<'_>, newest: &[Import], place: &CommandT
 
 #[cfg(test)]
 mod tests {
-    use causeway_proto::region::v1::{ImportFailure, Pause, Waiting};
-    use chrono::TimeDelta;
+    use causeway_proto::{
+        region::v1::{ImportFailure, Pause, Waiting},
+        time::to_proto,
+    };
 
     use super::*;
-    use crate::output::{diagnosis::Report, terminal::Width};
+    use crate::output::{
+        diagnosis::{Report, Severity},
+        terminal::Width,
+    };
 
     fn place() -> CommandTarget {
         CommandTarget::Region("http://127.0.0.1:1".to_owned())
@@ -141,11 +169,34 @@ mod tests {
             waiting: Some(Waiting { message: "it waits".to_owned(), ..Default::default() }),
             ..Default::default()
         };
-        let (_, advice) = finding(&waits, &place(), now).expect("a finding");
-        assert_eq!(advice, "it goes on by itself once that has passed");
+        let advice = |import: &Import| match finding(import, &place(), now) {
+            Some(Said::Warning(_, advice)) => advice,
+            other => format!("{other:?}"),
+        };
+        assert_eq!(advice(&waits), "it goes on by itself once that has passed");
         let paused = Import { pause: Some(Pause::default()), ..waits };
-        let (_, advice) = finding(&paused, &place(), now).expect("a finding");
-        assert_eq!(advice, "to continue it: `causeway imports resume 3b1f --region http://127.0.0.1:1`");
+        assert_eq!(
+            advice(&paused),
+            "to continue it: `causeway imports resume 3b1f --region http://127.0.0.1:1`"
+        );
+    }
+
+    #[test]
+    fn a_wait_of_a_few_seconds_is_no_warning() {
+        let now = DateTime::UNIX_EPOCH + TimeDelta::days(1);
+        for (seconds, severity) in [(4, Severity::Ok), (59, Severity::Ok), (60, Severity::Warning)] {
+            let since = Some(to_proto(now - TimeDelta::seconds(seconds)));
+            let waits = Import {
+                import_id: "3b1f".to_owned(),
+                state: ImportState::Writing.into(),
+                waiting: Some(Waiting { message: "control is away".to_owned(), since, ..Default::default() }),
+                ..Default::default()
+            };
+            let mut report = Report::default();
+            imports(&mut About::new(&mut report, "us".to_owned()), &[waits], &place(), now);
+            let text = report.text(Width::UNLIMITED);
+            assert!(report.worst() == severity && text.contains("import 3b1f waits for"), "{text}");
+        }
     }
 
     #[test]

@@ -12,26 +12,31 @@ use anyhow::bail;
 use causeway_silo::env::Environment;
 
 use self::certificates::Certificates;
-use super::{Cli, config::Server, outcome::Outcome, target::service_url, tls::ClientTlsArgs};
-use crate::{
-    output::{
-        self, Format,
-        diagnosis::{About, Check, Report, Severity},
-        terminal::Width,
-    },
-    settings::FileArgs,
+use super::{
+    Cli,
+    config::Server,
+    outcome::Outcome,
+    target::{ContextArgs, service_url},
+    tls::ClientTlsArgs,
+};
+use crate::output::{
+    self, Format,
+    diagnosis::{About, Check, Report, Severity},
+    terminal::Width,
 };
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    file: FileArgs,
-    /// Also ask the control at this URL: its regions, whether each answers, and reservations that are stuck
-    #[arg(long, value_name = "URL", value_parser = service_url)]
-    control: Option<String>,
-    /// Also ask the region at this URL: its imports, and whether it agrees with control
-    #[arg(long, value_name = "URL", value_parser = service_url)]
-    region: Option<String>,
+    context: ContextArgs,
+    /// Also ask the control at this URL: its regions, whether each answers, and reservations that are stuck. Of several,
+    /// separated by commas, each
+    #[arg(long, value_name = "URL", value_parser = service_url, value_delimiter = ',', env = "CAUSEWAY_CONTROL")]
+    control: Vec<String>,
+    /// Also ask the region at this URL: its imports, and whether it agrees with control. Of several, separated by commas,
+    /// each
+    #[arg(long, value_name = "URL", value_parser = service_url, value_delimiter = ',', env = "CAUSEWAY_REGION")]
+    region: Vec<String>,
     #[command(flatten)]
     tls: ClientTlsArgs,
     /// Text for people, or a JSON array of findings
@@ -52,10 +57,10 @@ pub(crate) struct FileServer {
 }
 
 pub(super) async fn run(args: Args, servers: Vec<FileServer>, env: Environment) -> anyhow::Result<Outcome> {
-    if servers.is_empty() && args.server.is_none() && args.control.is_none() && args.region.is_none() {
+    if servers.is_empty() && args.server.is_none() && args.control.is_empty() && args.region.is_empty() {
         bail!(
             "there is nothing to check: give --config FILE or the options of a server (`causeway doctor region --help`), \
-             or --control URL or --region URL of a running service"
+             or --control URL, --region URL or --context NAME of running services"
         );
     }
     let mut report = Report::default();
@@ -78,10 +83,10 @@ pub(super) async fn run(args: Args, servers: Vec<FileServer>, env: Environment) 
                 .error_that_says_what_to_do(Check::Configuration, format!("{error:#}")),
         }
     }
-    if let Some(url) = &args.control {
+    for url in &args.control {
         services::control(&mut report, url, &mut tls, &env).await;
     }
-    if let Some(url) = &args.region {
+    for url in &args.region {
         services::region(&mut report, url, &mut tls, &env).await;
     }
     match args.output {

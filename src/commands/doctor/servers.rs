@@ -157,14 +157,16 @@ async fn known_to_control(
 ) {
     let mut known = None;
     for url in &args.control {
-        let Some(control) = services::reach_control(about, url, tls.clone()).await else { continue };
+        let Some(control) = services::reach_control(about, url, tls.clone(), words.clone()).await else {
+            continue;
+        };
         if known.is_none() {
             known = Some(services::region_of_control(about, &control, &args.name, words.clone(), env).await);
         }
     }
     let Some(Some(known)) = known else { return };
     if !known.address.is_empty() {
-        services::reach_region(about, &known.address, &args.name, tls).await;
+        services::reach_region(about, &known.address, &args.name, tls, words.clone()).await;
     }
     let Some(recorded) = recorded else { return };
     let address = if known.address.is_empty() { "URL".to_owned() } else { known.address };

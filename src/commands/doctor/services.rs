@@ -29,7 +29,7 @@ use crate::{
     output::{
         diagnosis::{About, Check, Report},
         numbers::{counted, duration},
-        place::CommandTarget,
+        place::{CommandTarget, message},
         regions::{Note, certificate, suspension},
     },
 };
@@ -66,19 +66,29 @@ async fn ask(
     Ok((client, version))
 }
 
-/// Reports whether a service answers, is of the right kind, and speaks a contract that this program knows.
+/// The service at a URL.
+fn place_of(service: Service, url: &str) -> CommandTarget {
+    match service {
+        Service::Control => CommandTarget::Control(url.to_owned()),
+        Service::Region => CommandTarget::Region(url.to_owned()),
+    }
+}
+
+/// Reports whether a service answers, is of the right kind, and speaks a contract that this program knows. `words` are
+/// the options about TLS of commands that call it.
 async fn reach(
     about: &mut About<'_>,
     service: Service,
     url: &str,
     tls: Option<Arc<ClientTls>>,
+    words: Vec<String>,
 ) -> Option<(Client, GetVersionResponse)> {
     let (client, version) = match ask(service, url, tls).await {
         Ok(answer) => answer,
         Err(error) => {
             about.error(
                 Check::Reachable,
-                error.to_string(),
+                message(&place_of(service, url).with_tls(words), &error),
                 format!("start the service, or mend the address {url} or what is between here and there"),
             );
             return None;
@@ -132,13 +142,20 @@ pub(super) async fn reach_control(
     about: &mut About<'_>,
     url: &str,
     tls: Option<Arc<ClientTls>>,
+    words: Vec<String>,
 ) -> Option<Client> {
-    reach(about, Service::Control, url, tls).await.map(|(client, _)| client)
+    reach(about, Service::Control, url, tls, words).await.map(|(client, _)| client)
 }
 
 /// Calls the address at which a region says that it can be reached.
-pub(super) async fn reach_region(about: &mut About<'_>, url: &str, name: &str, tls: Option<Arc<ClientTls>>) {
-    let Some((_, version)) = reach(about, Service::Region, url, tls).await else { return };
+pub(super) async fn reach_region(
+    about: &mut About<'_>,
+    url: &str,
+    name: &str,
+    tls: Option<Arc<ClientTls>>,
+    words: Vec<String>,
+) {
+    let Some((_, version)) = reach(about, Service::Region, url, tls, words).await else { return };
     if version.region != name {
         about.error(
             Check::Reachable,
@@ -149,7 +166,7 @@ pub(super) async fn reach_region(about: &mut About<'_>, url: &str, name: &str, t
 }
 
 /// The health of a service as a whole, and of the services in it.
-async fn health(about: &mut About<'_>, client: &Client, services: &[&str]) {
+async fn health(about: &mut About<'_>, client: &Client, services: &[&str], place: &CommandTarget) {
     let mut is_serving = true;
     for name in [""].iter().chain(services) {
         let request = client.unary(HealthCheckRequest { service: (*name).to_owned() });
@@ -166,7 +183,8 @@ async fn health(about: &mut About<'_>, client: &Client, services: &[&str]) {
             }
             Err(error) => {
                 is_serving = false;
-                about.error(Check::Health, format!("{shown}: {error}"), "look at its log");
+                let why = message(place, &error);
+                about.error(Check::Health, format!("{shown}: {why}"), "look at its log");
             }
         }
     }
@@ -192,10 +210,10 @@ pub(super) async fn region_of_control(
     tls: Vec<String>,
     env: &Environment,
 ) -> Option<Region> {
+    let place = CommandTarget::Control(control.address()).with_tls(tls);
     match regions::all(control).await {
         Ok(all) => {
             let known = all.regions.into_iter().find(|region| region.name == name);
-            let place = CommandTarget::Control(control.address()).with_tls(tls);
             match &known {
                 Some(region) => registration(about, region, &place, env.now()),
                 None => about.warning(
@@ -210,7 +228,7 @@ pub(super) async fn region_of_control(
             known
         }
         Err(error) => {
-            about.error(Check::Registration, error.to_string(), "look at control's log");
+            about.error(Check::Registration, message(&place, &error), "look at control's log");
             None
         }
     }
@@ -260,9 +278,9 @@ pub(super) async fn control(report: &mut Report, url: &str, tls: &mut Certificat
         Ok(loaded) => loaded,
         Err(error) => return about.error_that_says_what_to_do(Check::Certificates, error),
     };
-    let Some(control) = reach_control(&mut about, url, loaded).await else { return };
-    health(&mut about, &control, &causeway_control::Control::SERVICES).await;
+    let Some(control) = reach_control(&mut about, url, loaded, tls.words()).await else { return };
     let place = CommandTarget::Control(url.to_owned()).with_tls(tls.words());
+    health(&mut about, &control, &causeway_control::Control::SERVICES, &place).await;
     match regions::all(&control).await {
         Ok(all) => {
             for region in &all.regions {
@@ -270,11 +288,11 @@ pub(super) async fn control(report: &mut Report, url: &str, tls: &mut Certificat
             }
             addresses(&mut about, &all.regions, tls).await;
         }
-        Err(error) => about.error(Check::Registration, error.to_string(), "look at control's log"),
+        Err(error) => about.error(Check::Registration, message(&place, &error), "look at control's log"),
     }
     match operations(&control).await {
         Ok(operations) => stuck(&mut about, &operations, &place, env.now()),
-        Err(error) => about.error(Check::Reservations, error.to_string(), "look at control's log"),
+        Err(error) => about.error(Check::Reservations, message(&place, &error), "look at control's log"),
     }
 }
 
@@ -282,11 +300,13 @@ pub(super) async fn control(report: &mut Report, url: &str, tls: &mut Certificat
 async fn addresses(about: &mut About<'_>, regions: &[Region], tls: &mut Certificates<'_>) {
     let registered = regions.iter().filter(|region| !region.address.is_empty());
     let calls: Vec<_> = registered.map(|region| (region, tls.for_url(about, &region.address))).collect();
+    let words = tls.words();
     let mut answers = stream::iter(calls)
         .map(async |(region, tls)| {
             let answer = match tls {
                 Ok(tls) => {
-                    ask(Service::Region, &region.address, tls).await.map_err(|error| error.to_string())
+                    let place = place_of(Service::Region, &region.address).with_tls(words.clone());
+                    ask(Service::Region, &region.address, tls).await.map_err(|error| message(&place, &error))
                 }
                 Err(error) => Err(error),
             };
@@ -375,19 +395,26 @@ pub(super) async fn region(report: &mut Report, url: &str, tls: &mut Certificate
         Ok(loaded) => loaded,
         Err(error) => return about.error_that_says_what_to_do(Check::Certificates, error),
     };
-    let Some((region, _)) = reach(&mut about, Service::Region, url, loaded).await else { return };
-    health(&mut about, &region, &causeway_region::Region::SERVICES).await;
+    let Some((region, _)) = reach(&mut about, Service::Region, url, loaded, tls.words()).await else {
+        return;
+    };
     let place = CommandTarget::Region(url.to_owned()).with_tls(tls.words());
+    health(&mut about, &region, &causeway_region::Region::SERVICES, &place).await;
     let request = ListImportsRequest { page_size: PAGE_SIZE, page_token: String::new() };
     match region.ask(request, async |it, request| it.imports().list_imports(request).await).await {
         Ok(newest) => imports(&mut about, &newest.imports, &place, env.now()),
-        Err(error) => about.error(Check::Imports, error.to_string(), "look at the region's log"),
+        Err(error) => about.error(Check::Imports, message(&place, &error), "look at the region's log"),
     }
     match timeout(COMPARISON, compare(&region)).await {
-        Ok(Ok(summary)) => differences(&mut about, &summary, &place),
+        Ok(Ok(Some(summary))) => differences(&mut about, &summary, &place),
+        Ok(Ok(None)) => about.error(
+            Check::Differences,
+            "region and control were not compared: the comparison ended early, without a summary",
+            "look at the region's log",
+        ),
         Ok(Err(error)) => about.error(
             Check::Differences,
-            format!("region and control were not compared: {error:#}"),
+            format!("region and control were not compared: {}", message(&place, &error)),
             "mend that, and check again",
         ),
         Err(_) => about.warning(
@@ -398,7 +425,8 @@ pub(super) async fn region(report: &mut Report, url: &str, tls: &mut Certificate
     }
 }
 
-async fn compare(region: &Client) -> anyhow::Result<ReconcileSummary> {
+/// Compares a region with control; `None` if the answer ended early.
+async fn compare(region: &Client) -> Result<Option<ReconcileSummary>, CallError> {
     // The deadline is that of the caller.
     let request = ReconcileRequest { mode: ReconcileMode::Check.into() };
     let mut parts =
@@ -407,7 +435,7 @@ async fn compare(region: &Client) -> anyhow::Result<ReconcileSummary> {
     while let Some(part) = parts.message().await.map_err(|status| region.failed(status))? {
         summary = part.summary.or(summary);
     }
-    summary.ok_or_else(|| anyhow::anyhow!("the comparison ended early, without a summary"))
+    Ok(summary)
 }
 
 fn differences(about: &mut About<'_>, summary: &ReconcileSummary, place: &CommandTarget) {

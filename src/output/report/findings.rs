@@ -44,8 +44,14 @@ pub(super) fn by_kind(import: &Import, first: &[Finding], place: &CommandTarget,
         text.push_str(&format!("  {kind} ({severity}): {}\n", count(counted.count)));
         let mut listed = 0;
         for finding in first.iter().filter(|finding| finding.kind == counted.kind) {
-            text.push_str(&wrap(&one(import, finding, place), shown.width, "    ", 6));
             listed += 1;
+            // The head of the report has said it.
+            if import.failure.as_ref().is_some_and(|failure| {
+                !finding.reason.is_empty() && failure.message.starts_with(&finding.reason)
+            }) {
+                continue;
+            }
+            text.push_str(&wrap(&one(import, finding, place), shown.width, "    ", 6));
         }
         if counted.count > listed {
             text.push_str(&format!("    and {} more\n", count(counted.count - listed)));

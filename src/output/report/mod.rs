@@ -76,8 +76,9 @@ pub(super) fn duration_of(import: &Import) -> Option<Duration> {
     if !matches!(import.state(), ImportState::Succeeded | ImportState::Planned | ImportState::Failed) {
         return None;
     }
-    let [begun, ended] =
-        [&import.create_time, &import.update_time].map(|time| time.as_ref().and_then(from_proto));
+    // An import changes after its end, when its organizations are approved. An older region says only when that was.
+    let ended = import.end_time.as_ref().or(import.update_time.as_ref());
+    let [begun, ended] = [import.create_time.as_ref(), ended].map(|time| time.and_then(from_proto));
     (ended? - begun?).to_std().ok()
 }
 
@@ -150,13 +151,20 @@ pub(crate) fn render(import: &Import, findings: &Findings, place: &CommandTarget
         )));
     }
     sections.extend(summary(import).map(|summary| paragraph(&summary)));
-    sections.push(organizations::organizations(import, place, shown));
-    let all = place.command(["imports", "show", &import.import_id, "--all"]);
-    sections.push(records(&import.models, shown.all, &all, shown.width));
-    sections.push(match findings {
-        Findings::First(first) => findings::by_kind(import, first, place, shown),
-        Findings::All(all) => findings::all(import, all, place, shown),
-    });
+    // What failed before there was anything to count has nothing to show there.
+    let failed = import.state() == ImportState::Failed;
+    if !(failed && import.organization_count == 0) {
+        sections.push(organizations::organizations(import, place, shown));
+    }
+    if !(failed && import.models.is_empty()) {
+        let all = place.command(["imports", "show", &import.import_id, "--all"]);
+        sections.push(records(&import.models, shown.all, &all, shown.width));
+    }
+    match findings {
+        Findings::First(_) if failed && import.finding_counts.is_empty() => {}
+        Findings::First(first) => sections.push(findings::by_kind(import, first, place, shown)),
+        Findings::All(all) => sections.push(findings::all(import, all, place, shown)),
+    }
     if import.hidden_organization_count > 0 {
         let are = if import.hidden_organization_count == 1 { "organization is" } else { "organizations are" };
         sections.push(wrap_lines(
@@ -208,21 +216,24 @@ pub(crate) fn remedy(failure: Option<&ImportFailure>) -> Remedy {
 }
 
 /// The text for stderr about a failed import: why it failed, and what to do. `again` is the command that imports the
-/// same file once more, if it is known.
-pub(crate) fn failure(import: &Import, place: &CommandTarget, again: Option<&str>) -> String {
+/// same file once more, if it is known. `told`: the report, which says why, is just above on the same screen.
+pub(crate) fn failure(import: &Import, place: &CommandTarget, again: Option<&str>, told: bool) -> String {
     let id = &import.import_id;
     let Some(failure) = &import.failure else {
         return format!("import {id} is {}", state(import));
     };
-    let message = place.complete(&clean(&failure.message), &import.control_addresses);
     let (at, why) = (state_name(failure.state), reason(failure.reason));
+    let why = match told {
+        true => format!(" ({why})"),
+        false => format!(": {} ({why})", place.complete(&clean(&failure.message), &import.control_addresses)),
+    };
     let again = |what: &str| match again {
         Some(command) => format!("{what}, under a new import id:\n  {command}"),
         None => format!("{what}, under a new import id"),
     };
     if import.dry_run {
         let what = again("correct what is wrong, and try again");
-        return format!("the import would fail, as dry run {id} did while {at}: {message} ({why})\n{what}");
+        return format!("the import would fail, as dry run {id} did while {at}{why}\n{what}");
     }
     let resume = place.command(["imports", "resume", id]);
     let revert = place.command(["imports", "revert", id]);
@@ -241,5 +252,5 @@ pub(crate) fn failure(import: &Import, place: &CommandTarget, again: Option<&str
              {resume}\n  {revert}"
         ),
     };
-    format!("import {id} failed while {at}: {message} ({why})\nnothing of it is visible; {what_to_do}")
+    format!("import {id} failed while {at}{why}\nnothing of it is visible; {what_to_do}")
 }

@@ -84,7 +84,8 @@ fn imported(organizations: &[&ImportedOrganization]) -> Table {
         ("wanted slug", Left),
         ("given slug", Left),
         ("", Left),
-    ]);
+    ])
+    .under(&[""]);
     for organization in organizations {
         let why = if is_changed(organization) {
             why_changed(organization.slug_plan.as_ref())
@@ -122,7 +123,8 @@ fn planned(organizations: &[&ImportedOrganization]) -> Table {
         ("verdict", Left),
         ("would become", Left),
         ("taken by", Left),
-    ]);
+    ])
+    .under(&["taken by"]);
     for organization in organizations {
         let plan = organization.slug_plan.clone().unwrap_or_default();
         let holder = match (plan.verdict(), plan.taken_by_organization_id) {

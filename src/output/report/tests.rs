@@ -171,11 +171,10 @@ fn the_report_on_an_import_that_failed() {
     assert_eq!(
         rendered(&import, &Findings::First(Vec::new()), SHOWN),
         "Import 3b1f in region eu: FAILED\n\n\
-             Failed while PLANNING: record 7 is not an object (EXPORT_INVALID)\n\n\
-             Organizations (0)\n\nRecords (0)\n\nFindings (0)\n"
+             Failed while PLANNING: record 7 is not an object (EXPORT_INVALID)\n"
     );
     assert_eq!(
-        failure(&import, &place(), Some("causeway import organizations x.json --region http://eu:1")),
+        failure(&import, &place(), Some("causeway import organizations x.json --region http://eu:1"), false),
         "import 3b1f failed while PLANNING: record 7 is not an object (EXPORT_INVALID)\n\
              nothing of it is visible; mend the file and import it again, under a new import id:\n  \
              causeway import organizations x.json --region http://eu:1"
@@ -188,7 +187,7 @@ fn the_report_on_an_import_that_failed() {
         }),
         ..import
     };
-    let text = failure(&import, &place(), None);
+    let text = failure(&import, &place(), None, false);
     let commands = "\n  causeway imports resume 3b1f --region http://eu:1\
                         \n  causeway imports revert 3b1f --region http://eu:1";
     assert!(text.ends_with(commands), "{text}");
@@ -201,6 +200,58 @@ fn organizations_that_are_left_hidden_are_shown_by_a_command() {
     let message = "2 organizations are hidden until somebody approves them:\n  \
                     causeway organizations approve --import 3b1f --region http://eu:1\n";
     assert!(text.ends_with(message), "{text}");
+}
+
+#[test]
+fn an_import_took_as_long_as_it_ran_whatever_came_later() {
+    let at = |time: &str| Some(to_proto(time.parse().expect("a time")));
+    let approved = Import {
+        end_time: at("2026-11-30T08:00:00.3Z"),
+        update_time: at("2026-11-30T08:01:58Z"),
+        ..import()
+    };
+    let took = |import: &Import| super::duration_of(import).expect("it has ended").as_millis();
+    assert_eq!(took(&approved), 300);
+    // A region of an older release does not say when it ended.
+    assert_eq!(took(&Import { end_time: None, ..approved }), 118_000);
+}
+
+#[test]
+fn an_import_whose_filter_matches_nothing_says_so_once() {
+    let why = "none of the slugs of the filter (acmee) is in the export. Did you mean `acme`? It has acme";
+    let failed = Import {
+        state: ImportState::Failed.into(),
+        failure: Some(ImportFailure {
+            reason: ErrorReason::FilterMatchesNothing.into(),
+            message: format!("{why} (nothing was written)"),
+            state: ImportState::Planning.into(),
+        }),
+        finding_counts: vec![FindingCount {
+            kind: FindingKind::FilterMatchesNothing.into(),
+            severity: Severity::Error.into(),
+            count: 1,
+        }],
+        organization_count: 0,
+        organizations: Vec::new(),
+        models: Vec::new(),
+        ..import()
+    };
+    let finding = Finding {
+        kind: FindingKind::FilterMatchesNothing.into(),
+        reason: why.to_owned(),
+        remedy: "Correct the filter.".to_owned(),
+        ..finding()
+    };
+    let text = rendered(&failed, &Findings::First(vec![finding]), Shown { width: Width::UNLIMITED, ..SHOWN });
+    assert_eq!(text.matches("none of the slugs").count(), 1, "{text}");
+    assert!(!text.contains("Organizations (") && !text.contains("Records ("), "{text}");
+    assert!(
+        text.ends_with("Findings (1)\n  FILTER_MATCHES_NOTHING (error): 1\n    To do: Correct the filter.\n"),
+        "{text}"
+    );
+    // With the report before their eyes, nobody needs to read it again.
+    let shown = failure(&failed, &place(), Some("again"), true);
+    assert!(shown.starts_with("import 3b1f failed while PLANNING (FILTER_MATCHES_NOTHING)\n"), "{shown}");
 }
 
 #[test]

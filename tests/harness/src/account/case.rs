@@ -175,7 +175,7 @@ impl<'a> AuditCase<'a> {
             let time = time.unwrap_or_default();
             DateTime::from_timestamp(time.seconds, u32::try_from(time.nanos).unwrap_or(0)).unwrap_or_default()
         };
-        let (begun, ended) = (read(self.import.create_time), read(self.import.update_time));
+        let (begun, ended) = (read(self.import.create_time), read(self.import.end_time));
         match model.silo {
             Silo::Region => time == begun,
             Silo::Control => (begun..=ended).contains(&time),
