@@ -10,7 +10,7 @@ use causeway_silo::db::DbError;
 use maud::html;
 use tonic::{Code, Status};
 
-use crate::html::{document, prose};
+use crate::html::{alone, document, prose};
 
 /// Why there is no page.
 #[derive(Debug)]
@@ -112,9 +112,16 @@ impl From<FormRejection> for Failed {
 
 impl IntoResponse for Failed {
     fn into_response(self) -> Response {
-        let body = html! {
+        let said = html! {
             h1 { (self.title) }
             p.lead { (prose(&self.message)) }
+        };
+        // Every other page would be refused too.
+        if self.reason.is_some() {
+            return (self.status, alone(self.title, &said)).into_response();
+        }
+        let body = html! {
+            (said)
             p { a href="/" { "To the overview" } }
         };
         (self.status, document(self.title, None, "", None, &body)).into_response()
