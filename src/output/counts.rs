@@ -70,9 +70,18 @@ const COLUMNS: [Column; 10] = [
     ("seen", |counts| counts.seen),
 ];
 
-/// Whether all records of the model are in the database, as new rows that are as in the file.
-fn is_plain(counts: &ModelCounts) -> bool {
-    counts.inserted == counts.seen && counts.changed == 0 && counts.kept + counts.deleted == 0
+/// Whether nobody needs to look at a model: all its records are in the database, as new rows that are as in the file, or a
+/// revert has deleted all rows of it.
+fn is_plain(counts: &ModelCounts, is_gone: bool) -> bool {
+    match is_gone {
+        true => counts.inserted > 0 && counts.deleted == counts.inserted && counts.kept == 0,
+        false => {
+            counts.seen > 0
+                && counts.inserted == counts.seen
+                && counts.changed == 0
+                && counts.kept + counts.deleted == 0
+        }
+    }
 }
 
 /// Where a model stands in the table: those that lost something first, then those that changed.
@@ -86,7 +95,8 @@ fn rank(counts: &ModelCounts) -> u8 {
 
 /// A table of what happened to the records, by model. Without `all`, the models whose records all arrived as in the file
 /// are a count; `command` shows them.
-pub(super) fn records(models: &[ModelCounts], command: &str, shown: Shown) -> String {
+pub(super) fn records(import: &Import, command: &str, shown: Shown) -> String {
+    let (models, is_gone) = (&import.models, import.state() == ImportState::Reverted);
     let Shown { all, width, table_width } = shown;
     let mut total = ModelCounts { model: "total".to_owned(), ..Default::default() };
     for counts in models {
@@ -103,7 +113,7 @@ pub(super) fn records(models: &[ModelCounts], command: &str, shown: Shown) -> St
     }
     let mut text = styled(&format!("Records ({})", count(total.seen)), HEADING) + "\n";
     let (plain, mut listed): (Vec<_>, Vec<_>) =
-        models.iter().partition(|counts| !all && is_plain(counts) && counts.seen > 0);
+        models.iter().partition(|counts| !all && is_plain(counts, is_gone));
     listed.sort_by_key(|counts| rank(counts));
     if !listed.is_empty() {
         text.push_str(&table(&listed, &total, table_width));
@@ -113,7 +123,10 @@ pub(super) fn records(models: &[ModelCounts], command: &str, shown: Shown) -> St
         let model = if listed.is_empty() { "model" } else { "other model" };
         let models = counted(i64::try_from(plain.len()).unwrap_or(i64::MAX), model);
         let (records, are) = (counted(records, "record"), if records == 1 { "is" } else { "are" });
-        let what = format!("{records} of {models} {are} as in the file (--all shows all):");
+        let what = match is_gone {
+            true => format!("all rows of {models} were deleted (--all shows all):"),
+            false => format!("{records} of {models} {are} as in the file (--all shows all):"),
+        };
         text.push_str(&wrap(&what, width, "  ", 2));
         text.push_str(&format!("  {command}\n"));
     }

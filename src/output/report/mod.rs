@@ -147,7 +147,7 @@ pub(crate) fn render(import: &Import, findings: &Findings, place: &CommandTarget
             renewed.map_or_else(String::new, moment),
         )));
     }
-    sections.extend(reverted::summary(import).map(|summary| paragraph(&summary)));
+    sections.extend(reverted::summary(import, place).map(|summary| paragraph(&summary)));
     if let Some(failure) = &import.failure {
         let failed = if reverted::is_reverted(import) { "It had failed" } else { "Failed" };
         sections.push(paragraph(&format!(
@@ -160,7 +160,7 @@ pub(crate) fn render(import: &Import, findings: &Findings, place: &CommandTarget
     sections.extend(summary(import).map(|summary| paragraph(&summary)));
     sections.push(organizations::organizations(import, place, shown));
     let all = place.command(["imports", "show", &import.import_id, "--all"]);
-    sections.push(records(&import.models, &all, shown));
+    sections.push(records(import, &all, shown));
     sections.push(match findings {
         Findings::First(first) => findings::by_kind(import, first, place, shown),
         Findings::All(all) => findings::all(import, all, place, shown),

@@ -7,7 +7,10 @@ use causeway_proto::{
     time::from_proto,
 };
 
-use crate::output::numbers::{count, counted, moment};
+use crate::output::{
+    numbers::{count, counted, moment},
+    place::CommandTarget,
+};
 
 /// Whether an import was reverted, or is being reverted.
 pub(super) fn is_reverted(import: &Import) -> bool {
@@ -26,7 +29,7 @@ pub(super) fn outdated(import: &Import) -> i64 {
 }
 
 /// When it was reverted, and what became of its rows. `None` for any other import.
-pub(super) fn summary(import: &Import) -> Option<String> {
+pub(super) fn summary(import: &Import, place: &CommandTarget) -> Option<String> {
     let deleted: i64 = import.models.iter().map(|counts| counts.deleted).sum();
     let kept: i64 = import.models.iter().map(|counts| counts.kept).sum();
     let is_over = match import.state() {
@@ -43,7 +46,9 @@ pub(super) fn summary(import: &Import) -> Option<String> {
     let ended = import.update_time.as_ref().and_then(from_proto).filter(|_| is_over);
     Some(match ended {
         Some(at) => {
-            format!("Reverted at {}: {rows}. The audit log of the region has who asked for it", moment(at))
+            let about = format!("import/{}", import.import_id);
+            let who = place.command(["audit", "list", "--object", &about]);
+            format!("Reverted at {}: {rows}. Who asked for it: `{who}`", moment(at))
         }
         None if is_over => format!("Reverted: {rows}"),
         None => format!("Being reverted: so far {rows}. Nothing of it is visible"),

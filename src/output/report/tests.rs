@@ -200,8 +200,8 @@ fn the_report_on_an_import_that_was_reverted_speaks_of_what_is_left() {
         ..Default::default()
     };
     let text = rendered(&reverted(), &Findings::First(vec![finding(), stays]), SHOWN);
-    let summary = "Reverted at 2026-11-30 08:00:02 UTC: 6 rows deleted, 1 stays (see ROW_KEPT). The\n  audit log of \
-                   the region has who asked for it\n";
+    let summary = "Reverted at 2026-11-30 08:00:02 UTC: 6 rows deleted, 1 stays (see ROW_KEPT). Who\n  asked for it: \
+                   `causeway audit list --object import/3b1f --region http://eu:1`\n";
     assert!(text.contains(summary), "{text}");
     assert!(text.contains("Organizations it had (3)\n") && text.contains("had the slug wanted"), "{text}");
     let findings = "Findings (1)\n  ROW_KEPT (warning): 1\n    sentry.user: row 7 of auth_user stays: a row of team needs \
@@ -209,6 +209,18 @@ fn the_report_on_an_import_that_was_reverted_speaks_of_what_is_left() {
                     imports show 3b1f --findings --region http://eu:1\n";
     assert!(text.ends_with(findings), "{text}");
     assert!(!text.contains("Tell somebody") && !text.contains("SLUG_CHANGED"), "{text}");
+    // What the revert has deleted altogether is folded.
+    let mut import = reverted();
+    import.models[1] = ModelCounts {
+        model: "sentry.user".to_owned(),
+        seen: 7,
+        inserted: 7,
+        deleted: 7,
+        ..Default::default()
+    };
+    let text = rendered(&import, &Findings::First(Vec::new()), SHOWN);
+    assert!(text.contains("  all rows of 1 other model were deleted (--all shows all):\n"), "{text}");
+    assert!(!text.contains("sentry.user "), "{text}");
 }
 
 #[test]
