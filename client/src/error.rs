@@ -89,6 +89,13 @@ impl CallError {
         }
     }
 
+    /// Whether TLS is what went wrong with the connection, such as a plain URL for a port that speaks TLS: making the same
+    /// call again changes nothing.
+    #[must_use]
+    pub fn is_of_tls(&self) -> bool {
+        matches!(self.cause.as_ref(), Cause::Call(_, Some(_)))
+    }
+
     /// What happened, without the reason that [`reason`](Self::reason) gives.
     #[must_use]
     pub fn message(&self) -> String {
@@ -234,6 +241,7 @@ mod tests {
         let trouble = Some("the server speaks TLS".to_owned());
         let error = CallError::call(Service::Region, "http://r:1", Duration::ZERO, with_trouble, trouble);
         assert_eq!(error.cause(), "the server speaks TLS");
+        assert!(error.is_of_tls() && !failed(Status::unavailable("gone")).is_of_tls());
     }
 
     #[test]

@@ -16,7 +16,7 @@ use tonic::{Code, Status};
 
 use crate::{
     Console,
-    html::{Destination, document, prose_at},
+    html::{Destination, alone, document, prose_at},
 };
 
 /// Why there is no page.
@@ -129,12 +129,20 @@ impl IntoResponse for Failed {
 pub(crate) async fn shown(State(console): State<Console>, mut response: Response) -> Response {
     let Some(failed) = response.extensions_mut().remove::<Failed>() else { return response };
     let to = Destination::of_control(&console.options.control_url);
-    let body = html! {
+    let said = html! {
         h1 { (failed.title) }
         p.lead { (prose_at(&to, &failed.message)) }
-        p { a href="/" { "To the overview" } }
     };
-    let page = document(failed.title, None, "", None, &body).into_response();
+    // Without the right, every other page would be refused too.
+    let page = if failed.reason.is_some() {
+        alone(failed.title, &said).into_response()
+    } else {
+        let body = html! {
+            (said)
+            p { a href="/" { "To the overview" } }
+        };
+        document(failed.title, None, "", None, &body).into_response()
+    };
     // What others have put into the answer stays, such as the headers of the guard.
     let (mut head, _) = response.into_parts();
     let (of_page, body) = page.into_parts();

@@ -15,18 +15,9 @@ pub(crate) fn number(number: i64) -> String {
     text
 }
 
-/// A size in bytes: `512 B`, `1.5 MiB`.
+/// A size in bytes: `512 B`, `1.50 MiB`.
 pub(crate) fn bytes(bytes: i64) -> String {
-    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
-    if bytes < 1_024 {
-        return format!("{bytes} B");
-    }
-    let (mut tenths, mut unit) = (i128::from(bytes) * 10 / 1_024, 0);
-    while tenths >= 10_240 && unit + 1 < UNITS.len() {
-        tenths /= 1_024;
-        unit += 1;
-    }
-    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
+    causeway_silo::size::shown(u64::try_from(bytes).unwrap_or(0))
 }
 
 /// A length of time in its two largest units: `2 min 5 s`, `3 d 4 h`.
@@ -81,7 +72,7 @@ mod tests {
         assert_eq!(number(i64::MIN), "-9,223,372,036,854,775,808");
         assert_eq!(
             [0, 1_023, 1_024, 1_572_864, i64::MAX].map(bytes),
-            ["0 B", "1023 B", "1.0 KiB", "1.5 MiB", "8191.9 PiB"].map(str::to_owned)
+            ["0 B", "1023 B", "1.00 KiB", "1.50 MiB", "8.00 EiB"].map(str::to_owned)
         );
         let seconds = |seconds| duration(TimeDelta::seconds(seconds));
         assert_eq!(

@@ -36,6 +36,9 @@ const HEADERS: [(HeaderName, &str); 7] = [
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];
 
+/// What everybody gets: there is nothing of the service in it.
+const PUBLIC: [&str; 2] = ["/assets/console.css", "/favicon.svg"];
+
 /// A visitor who may see the pages, in the extensions of the request.
 #[derive(Debug, Clone)]
 pub(crate) struct Admitted {
@@ -92,21 +95,21 @@ fn admit(console: &Console, visitor: Option<&Visitor>) -> Result<Admitted, Faile
         Failed::not_for(
             reason,
             format!(
-                "{who} It needs a certificate of an operator: `causeway certs issue operator NAME` makes one to try \
-                 it with."
+                "The console shows itself to operators only; {who}. `causeway certs issue operator NAME` makes a \
+                 certificate to try it with."
             ),
         )
     };
     match visitor.and_then(|visitor| visitor.caller.as_ref()) {
         Some(Ok(caller)) if caller.is_operator() => Ok(Admitted { who: caller.to_string() }),
         Some(Ok(caller)) => {
-            Err(refused(ErrorReason::RoleNotAllowed, format!("Your certificate is that of {caller}.")))
+            Err(refused(ErrorReason::RoleNotAllowed, format!("yours is the certificate of {caller}")))
         }
         Some(Err(error)) => Err(refused(
             ErrorReason::IdentityInvalid,
-            format!("Your certificate does not say who you are: {error}."),
+            format!("your certificate does not say who you are: {error}"),
         )),
-        None => Err(refused(ErrorReason::IdentityInvalid, "You have shown no certificate.".to_owned())),
+        None => Err(refused(ErrorReason::IdentityInvalid, "you have shown no certificate".to_owned())),
     }
 }
 
@@ -145,7 +148,13 @@ fn is_read(method: &Method) -> bool {
 
 fn admit_all(console: &Console, request: &mut Request) -> Result<(), Failed> {
     check_host(console, request)?;
-    let admitted = admit(console, request.extensions().get::<Visitor>())?;
+    let admitted = match admit(console, request.extensions().get::<Visitor>()) {
+        // A page that says why there is nothing else looks like a page of the console.
+        Err(_) if is_read(request.method()) && PUBLIC.contains(&request.uri().path()) => {
+            Admitted { who: String::new() }
+        }
+        admitted => admitted?,
+    };
     if !is_read(request.method()) {
         check_origin(request.headers())?;
     }

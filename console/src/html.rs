@@ -33,6 +33,21 @@ impl Section {
     ];
 }
 
+/// The main parts of the console, as a list of links.
+fn navigation(section: Option<Section>) -> Markup {
+    html! {
+        nav aria-label="Console" {
+            ul {
+                @for (one, href, name) in Section::ALL {
+                    li {
+                        a href=(href) aria-current=[(section == Some(one)).then_some("page")] { (name) }
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// A whole document. With `live`, the script keeps its main part up to date.
 pub(crate) fn document(
     title: &str,
@@ -41,6 +56,20 @@ pub(crate) fn document(
     live: Option<u32>,
     main: &Markup,
 ) -> Markup {
+    let bar = html! {
+        a.brand href="/" { "Causeway" }
+        (navigation(section))
+        p.who { @if !who.is_empty() { (who) } }
+    };
+    frame(title, &bar, live, main)
+}
+
+/// A document for somebody who may see nothing else, so it leads nowhere.
+pub(crate) fn alone(title: &str, main: &Markup) -> Markup {
+    frame(title, &html! { span.brand { "Causeway" } }, None, main)
+}
+
+fn frame(title: &str, bar: &Markup, live: Option<u32>, main: &Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -56,21 +85,7 @@ pub(crate) fn document(
             body {
                 a.skip href="#main" { "To the content" }
                 header {
-                    div.bar {
-                        a.brand href="/" { "Causeway" }
-                        nav aria-label="Console" {
-                            ul {
-                                @for (one, href, name) in Section::ALL {
-                                    li {
-                                        a href=(href) aria-current=[(section == Some(one)).then_some("page")] {
-                                            (name)
-                                        }
-                                    }
-                                }
-                            }
-                        }
-                        p.who { @if !who.is_empty() { (who) } }
-                    }
+                    div.bar { (bar) }
                 }
                 main #main tabindex="-1" data-live=[live] { (main) }
                 footer {

@@ -91,7 +91,7 @@ pub enum Error {
     )]
     StatusRefused(String),
     /// There is no such import.
-    #[error("this region has no import {0}")]
+    #[error("this region has no import {0}; `causeway imports list` lists those that it has")]
     ImportNotFound(Uuid),
     /// The import id belongs to another import.
     #[error("import {import_id} exists with another {differs}; use a new id for another import")]

@@ -4,6 +4,7 @@ pub mod db;
 pub mod env;
 pub mod page;
 pub mod region_name;
+pub mod size;
 
 use serde::Deserialize;
 

@@ -215,6 +215,12 @@ fn issue(args: &Issue, env: &Environment) -> anyhow::Result<Outcome> {
             "\nTo serve with it:\n  --tls-cert {cert} --tls-key {key} --tls-client-ca {root} --trust-domain {domain}\n"
         ));
     }
+    if role == Role::Operator {
+        let bundle = word(&files.cert.with_extension("p12"));
+        text.push_str(&format!(
+            "\nTo import it into a browser, for the console:\n  openssl pkcs12 -export -in {cert} -inkey {key} -out {bundle}\n"
+        ));
+    }
     if !matches!(role, Role::Control | Role::Region) {
         text.push_str(&format!("\nTo call with it:\n  --tls-ca {root} --tls-cert {cert} --tls-key {key}\n"));
     }

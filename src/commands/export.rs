@@ -55,7 +55,7 @@ pub(super) async fn run(command: Command, env: Environment) -> anyhow::Result<Ou
     match args.output {
         Format::Json => output::json(&[json(&inspected)])?,
         Format::Text => {
-            let shown = Shown { all: args.all, width: Width::of_report() };
+            let shown = Shown { all: args.all, width: Width::of_report(), table_width: Width::of_list() };
             output::text(&text(&args.file.display().to_string(), &inspected, shown))?;
             if inspected.contents.is_none() {
                 output::note(

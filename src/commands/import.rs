@@ -1,10 +1,11 @@
 //! `causeway import organizations`.
 
 use std::{
+    cell::Cell,
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -27,7 +28,7 @@ use super::{
     outgoing::Outgoing,
     signals::Signals,
     target::{RegionArgs, Target},
-    watching::{ReportArgs, show_command, watch_and_report},
+    watching::{ReportArgs, Without, show_command, watch_and_report},
 };
 use crate::output::{self, place::Origin, progress::Progress, report};
 
@@ -194,12 +195,12 @@ pub(super) async fn run(args: Args, origin: Origin, env: Environment) -> anyhow:
         }
     };
 
-    // Whether the region has the whole file, so that the import goes on without this command.
-    let begun = AtomicBool::new(false);
+    // Once the region has the whole file, the import goes on without this command.
+    let without = Cell::new(Without::NotAsked);
     let outcome = tokio::select! {
-        outcome = import(&target.client, &args, &file, import_id, &env, &begun) => outcome,
+        outcome = import(&target.client, &args, &file, import_id, &env, &without) => outcome,
         outcome = signals.next() => {
-            output::note(&interrupted_note(&args, import_id, begun.load(Ordering::Relaxed)));
+            output::note(&interrupted_note(&args, import_id, without.get()));
             Ok(outcome)
         }
     };
@@ -214,15 +215,20 @@ pub(super) async fn run(args: Args, origin: Origin, env: Environment) -> anyhow:
 }
 
 /// The note for somebody who interrupts the command.
-fn interrupted_note(args: &Args, import_id: Uuid, begun: bool) -> String {
+fn interrupted_note(args: &Args, import_id: Uuid, without: Without) -> String {
     let again = args.command(args.dry_run, Some(import_id));
-    if !begun {
-        return format!(
-            "interrupted before the region had taken the file; unless it got all of it, nothing was begun. Sending \
-             it again is safe:\n  {again}"
-        );
+    let (place, id) = (args.region.place(), import_id.to_string());
+    match without {
+        Without::NotAsked => {
+            return format!(
+                "interrupted before the region had taken the file; unless it got all of it, nothing was begun. Sending \
+                 it again is safe:\n  {again}"
+            );
+        }
+        Without::StaysPaused => return without.told(&place, &id),
+        Without::Unknown | Without::GoesOn => {}
     }
-    let look = show_command(&args.region.place(), import_id);
+    let look = show_command(&place, &id);
     match (args.region.region.is_empty(), &args.decrypt_with) {
         (false, _) => format!("interrupted; the import goes on in the region. Look at it with\n  {look}"),
         (true, Some(_)) => {
@@ -241,7 +247,7 @@ async fn import(
     file: &Outgoing,
     import_id: Uuid,
     env: &Environment,
-    begun: &AtomicBool,
+    without: &Cell<Without>,
 ) -> anyhow::Result<Outcome> {
     let header = ImportHeader {
         import_id: import_id.to_string(),
@@ -257,12 +263,12 @@ async fn import(
     let mut progress = Progress::new(args.region.place());
     let response =
         send(region, file, &header, env, &mut progress).await.with_context(|| not_imported(&args.file))?;
-    begun.store(true, Ordering::Relaxed);
+    without.set(Without::GoesOn);
     if response.joined {
         progress.note("the region has this import already; it is watched");
     }
-    let import =
-        watch_and_report(region, &args.region, import_id, response.import, &args.report, progress).await?;
+    let (first, wanted) = (response.import, &args.report);
+    let import = watch_and_report(region, &args.region, import_id, first, wanted, without, progress).await?;
     let outcome = outcome(&import);
     match outcome {
         Outcome::Failed | Outcome::WouldFail => {
@@ -301,6 +307,13 @@ fn not_imported(file: &Path) -> String {
     format!("{} was not imported", file.display())
 }
 
+/// Whether the same upload may succeed a little later.
+fn may_pass(error: &UploadError) -> bool {
+    // A URL or a certificate that is wrong does not mend itself.
+    let of_tls = matches!(error, UploadError::Call(call) if call.is_of_tls());
+    error.is_transient() && !of_tls
+}
+
 /// Sends the file, and repeats that if the connection breaks: the same id with the same content is always the same
 /// import.
 async fn send(
@@ -325,7 +338,7 @@ async fn send(
             }
         };
         match uploaded {
-            Err(error) if error.is_transient() && attempt < UPLOAD_ATTEMPTS => {
+            Err(error) if may_pass(&error) && attempt < UPLOAD_ATTEMPTS => {
                 progress.note(&format!("the upload broke off and starts again: {error}"));
                 let pause = UPLOAD_BACKOFF.after(attempt, |bound| env.below(bound));
                 sleep(pause.max(error.retry_delay().unwrap_or_default())).await;

@@ -1,6 +1,6 @@
 //! `causeway imports`.
 
-use std::path::PathBuf;
+use std::{cell::Cell, path::PathBuf};
 
 use anyhow::Context as _;
 use causeway_client::{CallError, Client, Service, collect_pages};
@@ -24,11 +24,12 @@ use uuid::Uuid;
 use super::{
     PAGE_SIZE, findings_file,
     import::outcome as outcome_of,
+    import_id::ImportId,
     moment::{Moment, moment},
     outcome::Outcome,
     pause, resume, revert,
     target::{RegionArgs, Target},
-    watching::{ReportArgs, first_findings, run_interruptible, watch_and_report},
+    watching::{ReportArgs, Without, first_findings, run_interruptible, watch_and_report},
 };
 use crate::output::{
     self, Format, Reader, lists,
@@ -82,7 +83,7 @@ pub(super) struct List {
 pub(super) struct Show {
     /// The import's id
     #[arg(value_name = "ID")]
-    pub(super) import_id: Uuid,
+    pub(super) import_id: ImportId,
     /// Show all findings, not only the first of each kind; as JSON, they are a second message
     #[arg(long)]
     findings: bool,
@@ -99,7 +100,7 @@ pub(super) struct Show {
 pub(super) struct Watch {
     /// The import's id
     #[arg(value_name = "ID")]
-    import_id: Uuid,
+    import_id: ImportId,
     #[command(flatten)]
     region: RegionArgs,
     #[command(flatten)]
@@ -110,7 +111,7 @@ pub(super) struct Watch {
 pub(super) struct Keys {
     /// The import's id
     #[arg(value_name = "ID")]
-    import_id: Uuid,
+    import_id: ImportId,
     /// List only the keys of this model, e.g. sentry.organization
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
@@ -146,9 +147,9 @@ pub(super) async fn run(command: Command, env: Environment) -> anyhow::Result<Ou
             open(&args.region, env).await?.ask(async |region| list(region, args, since).await).await
         }
         Command::Watch(args) => {
-            let interrupted = "interrupted; the import goes on. Look at it with";
-            run_interruptible(&args.region, args.import_id, env, interrupted, async |region| {
-                watch(region, args).await
+            let without = Cell::new(Without::Unknown);
+            run_interruptible(&args.region, &args.import_id, env, &without, async |region, import_id| {
+                watch(region, args, import_id, &without).await
             })
             .await
         }
@@ -200,13 +201,23 @@ async fn list(region: &Client, args: &List, since: Option<DateTime<Utc>>) -> any
         Format::Json => output::json(&[to_json(&all, "causeway.region.v1.ListImportsResponse")?])?,
         Format::Text => output::text(&lists::imports(&all, Width::of_list()))?,
     }
+    // Without a certificate there are no importers.
+    if all.imports.is_empty() && !args.region.data.tls.words().is_empty() {
+        output::note("there is no such import, or none of yours: an importer sees only its own");
+    }
     Ok(Outcome::Done)
 }
 
-async fn watch(region: &Client, args: &Watch) -> anyhow::Result<Outcome> {
+async fn watch(
+    region: &Client,
+    args: &Watch,
+    import_id: Uuid,
+    without: &Cell<Without>,
+) -> anyhow::Result<Outcome> {
     let place = args.region.place();
     let progress = Progress::new(place.clone());
-    let import = watch_and_report(region, &args.region, args.import_id, None, &args.report, progress).await?;
+    let import =
+        watch_and_report(region, &args.region, import_id, None, &args.report, without, progress).await?;
     let outcome = outcome_of(&import);
     if matches!(outcome, Outcome::Failed | Outcome::WouldFail) {
         output::note(&report::failure(&import, &place, None, args.report.is_on_screen()));
@@ -218,7 +229,7 @@ async fn show(region: &Client, args: &Show) -> anyhow::Result<Outcome> {
     if let Some(file) = &args.findings_file {
         findings_file::check(file)?;
     }
-    let import_id = args.import_id.to_string();
+    let import_id = args.import_id.resolve(region).await?.to_string();
     let request = GetImportRequest { import_id: import_id.clone() };
     let answer: GetImportResponse =
         region.ask(request, async |it, request| it.imports().get_import(request).await).await?;
@@ -249,10 +260,11 @@ async fn show(region: &Client, args: &Show) -> anyhow::Result<Outcome> {
 
 /// Prints page by page, because an import may have millions of keys.
 async fn keys(region: &Client, args: &Keys) -> anyhow::Result<Outcome> {
+    let import_id = args.import_id.resolve(region).await?.to_string();
     let mut page_token = String::new();
     loop {
         let request = ListMappedKeysRequest {
-            import_id: args.import_id.to_string(),
+            import_id: import_id.clone(),
             model: args.model.clone().unwrap_or_default(),
             page_size: KEYS_PAGE_SIZE,
             page_token,

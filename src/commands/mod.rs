@@ -12,6 +12,7 @@ mod export;
 mod findings_file;
 mod health;
 mod import;
+mod import_id;
 mod imports;
 mod keys;
 pub(crate) mod log;

@@ -7,10 +7,10 @@ use causeway_proto::{
 };
 use causeway_silo::env::Environment;
 use clap::Subcommand;
-use uuid::Uuid;
 
 use super::{
     PAGE_SIZE,
+    import_id::ImportId,
     outcome::Outcome,
     target::{DataArgs, RegionArgs, Target, either_place, service_url},
 };
@@ -34,7 +34,7 @@ pub(super) struct Approve {
     pub(super) organizations: Vec<i64>,
     /// All hidden organizations of this import
     #[arg(long, value_name = "UUID", group = "which")]
-    pub(super) import: Option<Uuid>,
+    pub(super) import: Option<ImportId>,
     #[command(flatten)]
     region: RegionArgs,
     /// Text for people, or the answer as proto3 JSON
@@ -156,10 +156,12 @@ async fn show(region: &Client, args: &Show) -> anyhow::Result<Outcome> {
 }
 
 async fn approve(region: &Client, args: &Approve) -> anyhow::Result<Outcome> {
-    let request = region::ApproveOrganizationsRequest {
-        organization_ids: args.organizations.clone(),
-        import_id: args.import.map(|id| id.to_string()).unwrap_or_default(),
+    let import_id = match &args.import {
+        Some(id) => id.resolve(region).await?.to_string(),
+        None => String::new(),
     };
+    let request =
+        region::ApproveOrganizationsRequest { organization_ids: args.organizations.clone(), import_id };
     let answer = region
         .ask(request, async |it, request| it.organizations().approve_organizations(request).await)
         .await?;

@@ -5,9 +5,8 @@ use causeway_proto::{
     json::to_json,
     region::v1::{PauseImportsRequest, PauseImportsResponse, UnpauseImportsRequest, UnpauseImportsResponse},
 };
-use uuid::Uuid;
 
-use super::{outcome::Outcome, target::RegionArgs};
+use super::{import_id::ImportId, outcome::Outcome, target::RegionArgs};
 use crate::output::{self, Format};
 
 #[derive(Debug, clap::Args)]
@@ -15,7 +14,7 @@ use crate::output::{self, Format};
 pub(super) struct Args {
     /// The import's id
     #[arg(value_name = "ID", group = "which")]
-    import_id: Option<Uuid>,
+    import_id: Option<ImportId>,
     /// All imports that have not ended by now. One that is begun later is not paused
     #[arg(long, group = "which")]
     all: bool,
@@ -27,7 +26,10 @@ pub(super) struct Args {
 }
 
 pub(super) async fn pause(region: &Client, args: &Args) -> anyhow::Result<Outcome> {
-    let import_id = args.import_id.map_or_else(String::new, |id| id.to_string());
+    let import_id = match &args.import_id {
+        Some(id) => id.resolve(region).await?.to_string(),
+        None => String::new(),
+    };
     let request = PauseImportsRequest { import_id, all: args.all };
     let answer: PauseImportsResponse =
         region.ask(request, async |it, request| it.imports().pause_imports(request).await).await?;

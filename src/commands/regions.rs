@@ -171,7 +171,7 @@ async fn list(control: &Client, args: &List, now: DateTime<Utc>) -> anyhow::Resu
     let all = all(control).await?;
     match args.output {
         Format::Json => output::json(&[to_json(&all, "causeway.control.v1.ListRegionsResponse")?])?,
-        Format::Text => output::text(&lists::regions(&all, Width::of_list()))?,
+        Format::Text => output::text(&lists::regions(&all, now, Width::of_list()))?,
     }
     for note in regions::notes(&all, &args.control.place(), now) {
         output::note(&note);

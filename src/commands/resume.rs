@@ -1,5 +1,7 @@
 //! `causeway imports resume`.
 
+use std::cell::Cell;
+
 use anyhow::Context as _;
 use causeway_client::{Client, Service};
 use causeway_proto::region::v1::{
@@ -10,10 +12,11 @@ use uuid::Uuid;
 
 use super::{
     import::outcome as outcome_of,
+    import_id::ImportId,
     outcome::Outcome,
     pause,
     target::{RegionArgs, Target},
-    watching::{ReportArgs, run_interruptible, watch_and_report},
+    watching::{ReportArgs, Without, run_interruptible, watch_and_report},
 };
 use crate::output::{self, progress::Progress, report};
 
@@ -22,7 +25,7 @@ use crate::output::{self, progress::Progress, report};
 pub(super) struct Args {
     /// The import's id
     #[arg(value_name = "ID", group = "which")]
-    import_id: Option<Uuid>,
+    import_id: Option<ImportId>,
     /// All imports that are paused, without waiting for their end. Failed ones stay failed
     #[arg(long, group = "which", conflicts_with = "all")]
     all_paused: bool,
@@ -33,20 +36,26 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: &Args, env: Environment) -> anyhow::Result<Outcome> {
-    let Some(import_id) = args.import_id else {
+    let Some(import_id) = &args.import_id else {
         let target =
             Target::open(Service::Region, &args.region.region, &args.region.data, false, env).await?;
         return target.ask(async |region| pause::unpause_all(region, args.report.output).await).await;
     };
-    let interrupted = "interrupted; look at the import with";
-    run_interruptible(&args.region, import_id, env, interrupted, async |region| {
-        resume(region, args, import_id).await
+    let without = Cell::new(Without::NotAsked);
+    run_interruptible(&args.region, import_id, env, &without, async |region, import_id| {
+        resume(region, args, import_id, &without).await
     })
     .await
 }
 
-async fn resume(region: &Client, args: &Args, import_id: Uuid) -> anyhow::Result<Outcome> {
+async fn resume(
+    region: &Client,
+    args: &Args,
+    import_id: Uuid,
+    without: &Cell<Without>,
+) -> anyhow::Result<Outcome> {
     let before = get(region, import_id).await?;
+    without.set(Without::Unknown);
     let import = match before.pause {
         Some(_) => {
             let request = UnpauseImportsRequest { import_id: import_id.to_string(), all: false };
@@ -59,7 +68,8 @@ async fn resume(region: &Client, args: &Args, import_id: Uuid) -> anyhow::Result
         }
     };
     let progress = Progress::new(args.region.place());
-    let import = watch_and_report(region, &args.region, import_id, import, &args.report, progress).await?;
+    let wanted = &args.report;
+    let import = watch_and_report(region, &args.region, import_id, import, wanted, without, progress).await?;
     let outcome = outcome(before.state(), &import);
     if matches!(outcome, Outcome::Failed | Outcome::WouldFail) {
         output::note(&report::failure(&import, &args.region.place(), None, args.report.is_on_screen()));

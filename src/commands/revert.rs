@@ -1,17 +1,21 @@
 //! `causeway imports revert`.
 
-use std::io::{IsTerminal as _, stdin};
+use std::{
+    cell::Cell,
+    io::{IsTerminal as _, stdin},
+};
 
 use anyhow::{Context as _, bail};
 use causeway_client::Client;
-use causeway_proto::region::v1::{GetImportRequest, Import, ImportState, RevertImportRequest};
+use causeway_proto::region::v1::{GetImportRequest, Import, ImportFailure, ImportState, RevertImportRequest};
 use causeway_silo::env::Environment;
 use uuid::Uuid;
 
 use super::{
+    import_id::ImportId,
     outcome::Outcome,
     target::RegionArgs,
-    watching::{ReportArgs, run_interruptible, watch_and_report},
+    watching::{ReportArgs, Without, run_interruptible, watch_and_report},
 };
 use crate::output::{self, numbers::counted, progress::Progress, report};
 
@@ -19,7 +23,7 @@ use crate::output::{self, numbers::counted, progress::Progress, report};
 pub(super) struct Args {
     /// The import's id
     #[arg(value_name = "ID")]
-    pub(super) import_id: Uuid,
+    pub(super) import_id: ImportId,
     /// Do not ask for confirmation
     #[arg(long)]
     pub(super) yes: bool,
@@ -30,29 +34,46 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: &Args, env: Environment) -> anyhow::Result<Outcome> {
-    let interrupted = "interrupted; what was begun goes on in the region. Look at it with";
-    run_interruptible(&args.region, args.import_id, env, interrupted, async |region| {
-        revert(region, args).await
+    let without = Cell::new(Without::NotAsked);
+    run_interruptible(&args.region, &args.import_id, env, &without, async |region, import_id| {
+        revert(region, args, import_id, &without).await
     })
     .await
 }
 
-async fn revert(region: &Client, args: &Args) -> anyhow::Result<Outcome> {
+async fn revert(
+    region: &Client,
+    args: &Args,
+    import_id: Uuid,
+    without: &Cell<Without>,
+) -> anyhow::Result<Outcome> {
     if !args.yes {
-        let request = GetImportRequest { import_id: args.import_id.to_string() };
+        let request = GetImportRequest { import_id: import_id.to_string() };
         let answer = region.ask(request, async |it, request| it.imports().get_import(request).await).await?;
         let import = answer.import.context("the region's answer has no import")?;
-        // A dry run needs no question: the region refuses to revert it.
-        if !import.dry_run && !confirmed(&import, args).await? {
-            output::note("nothing was done");
-            return Ok(Outcome::Failed);
+        match import.state() {
+            ImportState::Reverted => {
+                output::note(&format!("import {} is reverted already", import.import_id));
+                return Ok(Outcome::Done);
+            }
+            // The question was answered before.
+            ImportState::Reverting => {}
+            // A dry run needs no question: the region refuses to revert it.
+            _ if import.dry_run => {}
+            _ => {
+                if !confirmed(&import, args).await? {
+                    output::note("nothing was done");
+                    return Ok(Outcome::Failed);
+                }
+            }
         }
     }
-    let request = RevertImportRequest { import_id: args.import_id.to_string() };
+    without.set(Without::Unknown);
+    let request = RevertImportRequest { import_id: import_id.to_string() };
     let answer = region.ask(request, async |it, request| it.imports().revert_import(request).await).await?;
     let progress = Progress::new(args.region.place());
-    let import =
-        watch_and_report(region, &args.region, args.import_id, answer.import, &args.report, progress).await?;
+    let (first, wanted) = (answer.import, &args.report);
+    let import = watch_and_report(region, &args.region, import_id, first, wanted, without, progress).await?;
     if import.state() != ImportState::Reverted {
         bail!("import {} is {}", import.import_id, report::state(&import));
     }
@@ -69,6 +90,14 @@ async fn revert(region: &Client, args: &Args) -> anyhow::Result<Outcome> {
 
 /// What reverting an import does, for the person who must confirm it.
 fn what_will_happen(import: &Import) -> String {
+    if has_written_nothing(import) {
+        return format!(
+            "import {} is {} and has written nothing, so there is nothing to delete. A revert puts it aside: it is no \
+             longer counted as failed.",
+            import.import_id,
+            report::state(import)
+        );
+    }
     let inserted: i64 = import.models.iter().map(|counts| counts.inserted).sum();
     format!(
         "import {} is {}. What it has brought disappears at once: {}. What it has inserted here and in control, {}, is \
@@ -79,6 +108,13 @@ fn what_will_happen(import: &Import) -> String {
         counted(import.organization_count, "organization"),
         counted(inserted, "row")
     )
+}
+
+/// Whether an import failed before it could write anything.
+fn has_written_nothing(import: &Import) -> bool {
+    let failed_in = import.failure.as_ref().map(ImportFailure::state);
+    import.state() == ImportState::Failed
+        && matches!(failed_in, Some(ImportState::Receiving | ImportState::Planning | ImportState::Checking))
 }
 
 async fn confirmed(import: &Import, args: &Args) -> anyhow::Result<bool> {
@@ -120,6 +156,13 @@ mod tests {
                 && text.contains("42 rows"),
             "{text}"
         );
+        let failed = |state: ImportState| {
+            let failure = Some(ImportFailure { state: state.into(), ..Default::default() });
+            what_will_happen(&Import { state: ImportState::Failed.into(), failure, ..import.clone() })
+        };
+        let nothing = failed(ImportState::Planning);
+        assert!(nothing.contains("puts it aside") && !nothing.contains("disappears"), "{nothing}");
+        assert!(failed(ImportState::Writing).contains("disappears at once"));
         let one = what_will_happen(&Import { organization_count: 1, ..import });
         assert!(one.contains("1 organization."), "{one}");
     }

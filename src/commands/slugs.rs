@@ -27,6 +27,9 @@ use super::{
 };
 use crate::output::{self, Format, lists, place::CommandTarget, terminal::Width};
 
+/// What stands for the new slug in a command of the console.
+const PLACEHOLDER: &str = "NEW-SLUG";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Show which organization and region each slug belongs to. Exit code 1 if one of the slugs belongs to none
@@ -61,7 +64,7 @@ pub(super) struct Rename {
     #[arg(value_name = "ORGANIZATION")]
     pub(super) organization: String,
     /// The new slug
-    #[arg(value_name = "SLUG")]
+    #[arg(value_name = "SLUG", value_parser = new_slug)]
     pub(super) slug: String,
     /// Refuse if the organization cannot have exactly this slug, rather than give it a similar one
     #[arg(long)]
@@ -116,6 +119,14 @@ pub(super) struct List {
     /// Text for people, or the answer as proto3 JSON
     #[arg(long, value_enum, default_value = "text")]
     output: Format,
+}
+
+/// Refuses the word that stands for the slug in the command that the console shows: control would make a slug of it.
+fn new_slug(text: &str) -> Result<String, &'static str> {
+    match text {
+        PLACEHOLDER => Err("write the slug that the organization is to have in its place"),
+        slug => Ok(slug.to_owned()),
+    }
 }
 
 impl Command {

@@ -148,6 +148,9 @@ fn looking_commands_take_what_they_look_for() {
 
     assert_eq!(wrong(&["slugs", "resolve"]), ErrorKind::MissingRequiredArgument);
     assert_eq!(wrong(&["imports", "show", "seven"]), ErrorKind::ValueValidation);
+    // What the console prints does nothing until somebody has put a slug in its place.
+    assert_eq!(wrong(&["slugs", "rename", "7", "NEW-SLUG"]), ErrorKind::ValueValidation);
+    assert!(parse(&["slugs", "rename", "7", "new-slug", "--exact", "--keep-alias"]).is_ok());
     let both = ["organizations", "list", "--region", "http://a:1", "--control", "http://b:1"];
     assert_eq!(wrong(&both), ErrorKind::ArgumentConflict);
     parse(&["imports", "list", "--data-dir", "d"]).expect("it is right");

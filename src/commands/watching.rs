@@ -1,25 +1,29 @@
 //! What commands that act on an import have in common: they wait for its end, and may be interrupted.
 
-use std::io::{IsTerminal as _, stdout};
+use std::{
+    cell::Cell,
+    io::{IsTerminal as _, stdout},
+};
 
 use anyhow::Context as _;
 use causeway_client::{CallError, Client, Service, Watch, WatchEvent};
 use causeway_proto::{
     json::to_json,
     region::v1::{Import, ListFindingsRequest},
-    relocation::v1::Finding,
+    relocation::v1::{ErrorReason, Finding},
 };
 use causeway_silo::env::Environment;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use uuid::Uuid;
 
 use super::{
+    import_id::ImportId,
     outcome::Outcome,
     signals::Signals,
     target::{RegionArgs, Target},
 };
 use crate::output::{
-    self, Format,
+    self, Advised, Format,
     place::{CommandTarget, message},
     progress::{Progress, SECOND},
     report::{self, Findings, Shown},
@@ -38,9 +42,10 @@ pub(super) struct ReportArgs {
 }
 
 impl ReportArgs {
-    /// What a report for people shows, at the width that stdout has now.
+    /// What a report for people shows, at the width that stdout has now. Without a terminal, each row of a table is one
+    /// line.
     pub(super) fn shown(&self) -> Shown {
-        Shown { all: self.all, width: Width::of_report() }
+        Shown { all: self.all, width: Width::of_report(), table_width: Width::of_list() }
     }
 
     /// Whether a person has the report before their eyes, so that nothing of it has to be said again.
@@ -52,22 +57,58 @@ impl ReportArgs {
 /// How many findings of each kind the report shows.
 const FINDINGS_PER_KIND: i32 = 5;
 
-/// Asks a region to do something with an import. On a signal, prints `interrupted` and the command that shows the
-/// import.
+/// What an import does without the command that acts on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Without {
+    /// The command has asked for nothing yet.
+    NotAsked,
+    /// The command has not seen the import yet.
+    Unknown,
+    /// The import goes on in its region.
+    GoesOn,
+    /// The import is paused, and stays so.
+    StaysPaused,
+}
+
+impl Without {
+    fn of(import: &Import) -> Self {
+        if import.pause.is_some() { Self::StaysPaused } else { Self::GoesOn }
+    }
+
+    /// What somebody who interrupts the command is told.
+    pub(super) fn told(self, place: &CommandTarget, import_id: &str) -> String {
+        let look = show_command(place, import_id);
+        match self {
+            Self::NotAsked => "nothing was done".to_owned(),
+            Self::Unknown => format!("interrupted; look at the import with\n  {look}"),
+            Self::GoesOn => format!("interrupted; the import goes on. Look at it with\n  {look}"),
+            Self::StaysPaused => {
+                let resume = place.command(["imports", "resume", import_id]);
+                format!("interrupted; the import stays paused. Continue it with\n  {resume}")
+            }
+        }
+    }
+}
+
+/// Asks a region to do something with an import. On a signal, says what the import does without the command, which
+/// `without` has.
 pub(super) async fn run_interruptible(
     args: &RegionArgs,
-    import_id: Uuid,
+    import_id: &ImportId,
     env: Environment,
-    interrupted: &str,
-    act: impl AsyncFnOnce(&Client) -> anyhow::Result<Outcome>,
+    without: &Cell<Without>,
+    act: impl AsyncFnOnce(&Client, Uuid) -> anyhow::Result<Outcome>,
 ) -> anyhow::Result<Outcome> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
     let target = Target::open(Service::Region, &args.region, &args.data, false, env).await?;
+    let acted = async {
+        let import_id = import_id.resolve(&target.client).await?;
+        act(&target.client, import_id).await
+    };
     let outcome = tokio::select! {
-        outcome = act(&target.client) => outcome,
+        outcome = acted => outcome,
         outcome = signals.next() => {
-            let look = show_command(&args.place(), import_id);
-            output::note(&format!("{interrupted}\n  {look}"));
+            output::note(&without.get().told(&args.place(), &import_id.to_string()));
             Ok(outcome)
         }
     };
@@ -75,16 +116,17 @@ pub(super) async fn run_interruptible(
     outcome
 }
 
-/// Watches an import until it has ended and reports on it.
+/// Watches an import until it has ended and reports on it. `without` learns what it does if nobody watches it.
 pub(super) async fn watch_and_report(
     region: &Client,
     args: &RegionArgs,
     import_id: Uuid,
     first: Option<Import>,
     wanted: &ReportArgs,
+    without: &Cell<Without>,
     mut progress: Progress,
 ) -> anyhow::Result<Import> {
-    let import = watch(region, args, import_id, first, &mut progress).await?;
+    let import = watch(region, args, import_id, first, without, &mut progress).await?;
     // The progress bar must not draw between the lines of the report.
     drop(progress);
     match wanted.output {
@@ -107,8 +149,8 @@ pub(super) async fn watch_and_report(
 }
 
 /// The command that shows the current state of this import.
-pub(super) fn show_command(place: &CommandTarget, import_id: Uuid) -> String {
-    place.command(["imports", "show", &import_id.to_string()])
+pub(super) fn show_command(place: &CommandTarget, import_id: &str) -> String {
+    place.command(["imports", "show", import_id])
 }
 
 /// Watches the import until it has ended.
@@ -117,8 +159,12 @@ async fn watch(
     args: &RegionArgs,
     import_id: Uuid,
     first: Option<Import>,
+    without: &Cell<Without>,
     progress: &mut Progress,
 ) -> anyhow::Result<Import> {
+    if let Some(import) = &first {
+        without.set(Without::of(import));
+    }
     // One that has ended is shown when the region shows it: its outcome is printed once.
     if let Some(import) = first.filter(|import| !import.state().is_final()) {
         progress.changed(&import, Instant::now());
@@ -139,17 +185,23 @@ async fn watch(
                 }
             }
         };
-        let event = event.with_context(|| {
-            format!(
-                "the import cannot be seen any more, but may go on; look again with\n  {}\n",
-                show_command(&args.place(), import_id)
-            )
+        let event = event.map_err(|call| {
+            let advice = match call.reason() {
+                // It says itself what to do.
+                Some(ErrorReason::ImportNotFound) => String::new(),
+                _ => format!(
+                    "; the import cannot be seen any more, but may go on. Look again with\n  {}",
+                    show_command(&args.place(), &import_id.to_string())
+                ),
+            };
+            Advised { call, advice }
         })?;
         match event {
             WatchEvent::Changed(import) => {
                 if std::mem::take(&mut lost) {
                     progress.note("the region is there again");
                 }
+                without.set(Without::of(&import));
                 progress.changed(&import, Instant::now());
                 if import.state().is_final() {
                     return Ok(*import);
@@ -183,4 +235,28 @@ pub(super) async fn first_findings(region: &Client, import: &Import) -> Result<V
         );
     }
     Ok(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use causeway_proto::region::v1::Pause;
+
+    use super::*;
+
+    #[test]
+    fn who_interrupts_a_command_hears_what_goes_on_without_it() {
+        let place = CommandTarget::Region("http://eu:1".to_owned());
+        let told = |without: Without| without.told(&place, "3b1f");
+        assert_eq!(told(Without::NotAsked), "nothing was done");
+        let unseen = told(Without::Unknown);
+        assert!(!unseen.contains("goes on") && unseen.contains("\n  causeway imports show 3b1f"), "{unseen}");
+        let import = Import::default();
+        let running = told(Without::of(&import));
+        assert!(running.starts_with("interrupted; the import goes on."), "{running}");
+        let paused = told(Without::of(&Import { pause: Some(Pause::default()), ..import }));
+        assert_eq!(
+            paused,
+            "interrupted; the import stays paused. Continue it with\n  causeway imports resume 3b1f --region http://eu:1"
+        );
+    }
 }

@@ -7,6 +7,7 @@ use causeway_proto::{
 
 use super::{
     numbers::{count, counted},
+    report::Shown,
     table::{
         Align::{Left, Right},
         Table,
@@ -69,9 +70,18 @@ const COLUMNS: [Column; 10] = [
     ("seen", |counts| counts.seen),
 ];
 
-/// Whether all records of the model are in the database, as new rows that are as in the file.
-fn is_plain(counts: &ModelCounts) -> bool {
-    counts.inserted == counts.seen && counts.changed == 0 && counts.kept + counts.deleted == 0
+/// Whether nobody needs to look at a model: all its records are in the database, as new rows that are as in the file, or a
+/// revert has deleted all rows of it.
+fn is_plain(counts: &ModelCounts, is_gone: bool) -> bool {
+    match is_gone {
+        true => counts.inserted > 0 && counts.deleted == counts.inserted && counts.kept == 0,
+        false => {
+            counts.seen > 0
+                && counts.inserted == counts.seen
+                && counts.changed == 0
+                && counts.kept + counts.deleted == 0
+        }
+    }
 }
 
 /// Where a model stands in the table: those that lost something first, then those that changed.
@@ -85,7 +95,9 @@ fn rank(counts: &ModelCounts) -> u8 {
 
 /// A table of what happened to the records, by model. Without `all`, the models whose records all arrived as in the file
 /// are a count; `command` shows them.
-pub(super) fn records(models: &[ModelCounts], all: bool, command: &str, width: Width) -> String {
+pub(super) fn records(import: &Import, command: &str, shown: Shown) -> String {
+    let (models, is_gone) = (&import.models, import.state() == ImportState::Reverted);
+    let Shown { all, width, table_width } = shown;
     let mut total = ModelCounts { model: "total".to_owned(), ..Default::default() };
     for counts in models {
         total.seen += counts.seen;
@@ -100,18 +112,21 @@ pub(super) fn records(models: &[ModelCounts], all: bool, command: &str, width: W
         total.changed += counts.changed;
     }
     let mut text = styled(&format!("Records ({})", count(total.seen)), HEADING) + "\n";
-    let (plain, mut shown): (Vec<_>, Vec<_>) =
-        models.iter().partition(|counts| !all && is_plain(counts) && counts.seen > 0);
-    shown.sort_by_key(|counts| rank(counts));
-    if !shown.is_empty() {
-        text.push_str(&table(&shown, &total, width));
+    let (plain, mut listed): (Vec<_>, Vec<_>) =
+        models.iter().partition(|counts| !all && is_plain(counts, is_gone));
+    listed.sort_by_key(|counts| rank(counts));
+    if !listed.is_empty() {
+        text.push_str(&table(&listed, &total, table_width));
     }
     if !plain.is_empty() {
         let records = plain.iter().map(|counts| counts.seen).sum::<i64>();
-        let model = if shown.is_empty() { "model" } else { "other model" };
+        let model = if listed.is_empty() { "model" } else { "other model" };
         let models = counted(i64::try_from(plain.len()).unwrap_or(i64::MAX), model);
         let (records, are) = (counted(records, "record"), if records == 1 { "is" } else { "are" });
-        let what = format!("{records} of {models} {are} as in the file (--all shows all):");
+        let what = match is_gone {
+            true => format!("all rows of {models} were deleted (--all shows all):"),
+            false => format!("{records} of {models} {are} as in the file (--all shows all):"),
+        };
         text.push_str(&wrap(&what, width, "  ", 2));
         text.push_str(&format!("  {command}\n"));
     }
@@ -122,8 +137,8 @@ fn table(shown: &[&ModelCounts], total: &ModelCounts, width: Width) -> String {
     let columns: Vec<Column> = COLUMNS.into_iter().filter(|(_, count)| count(total) > 0).collect();
     let headings: Vec<_> =
         [("model", Left)].into_iter().chain(columns.iter().map(|(heading, _)| (*heading, Right))).collect();
-    // The sentence above has the sums of all.
-    let mut table = Table::new(&headings).dispensable(&["inserted", "existing", "filtered", "out of scope"]);
+    // The others are why a model is listed at all.
+    let mut table = Table::new(&headings).dispensable(&["seen", "inserted"]).naming_left_out();
     let sum = (shown.len() > 1).then_some(total);
     for counts in shown.iter().copied().chain(sum) {
         let numbers = columns.iter().map(|(_, number)| match number(counts) {

@@ -76,7 +76,7 @@ pub(crate) fn text(file: &str, inspected: &Inspected, shown: Shown) -> String {
         &format!("Models ({})", count(i64::try_from(contents.models.len()).unwrap_or(i64::MAX))),
         HEADING,
     );
-    let rows = if table.is_empty() { String::new() } else { table.render(shown.width) };
+    let rows = if table.is_empty() { String::new() } else { table.render(shown.table_width) };
     sections.push(format!("{heading}\n{rows}"));
     sections.join("\n")
 }
@@ -91,7 +91,7 @@ fn organizations(contents: &Inspection, shown: Shown) -> String {
     if table.is_empty() {
         return text;
     }
-    text.push_str(&table.render(shown.width));
+    text.push_str(&table.render(shown.table_width));
     let listed = contents.organizations.len().min(limit);
     let more = contents.organization_count - i64::try_from(listed).unwrap_or(i64::MAX);
     if more > 0 {
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn an_export_is_shown_to_people() {
-        let shown = Shown { all: false, width: Width(80) };
+        let shown = Shown { all: false, width: Width(80), table_width: Width(80) };
         assert_eq!(
             plain(&text("export.json", &inspected(2), shown)),
             "export.json: a plain export of 60.11 KiB, 1,234,567 records, 2 organizations\n\

@@ -14,6 +14,8 @@ use causeway_proto::{
     time::from_proto,
 };
 
+use chrono::{DateTime, Utc};
+
 use super::{
     numbers::{count, counted, moment},
     place::CommandTarget,
@@ -83,8 +85,8 @@ pub(crate) fn reservations(answer: &ListSlugReservationsResponse, width: Width) 
     table.render(width)
 }
 
-/// The regions that control knows.
-pub(crate) fn regions(answer: &ListRegionsResponse, width: Width) -> String {
+/// The regions that control knows. `now` is what decides which are silent.
+pub(crate) fn regions(answer: &ListRegionsResponse, now: DateTime<Utc>, width: Width) -> String {
     let mut table = Table::new(&[
         ("region", Left),
         ("address", Left),
@@ -97,7 +99,7 @@ pub(crate) fn regions(answer: &ListRegionsResponse, width: Width) -> String {
         table.row([
             region.name.clone(),
             region.address.clone(),
-            state(region).to_owned(),
+            state(region, now).to_owned(),
             time(region.last_contact_time.as_ref().and_then(from_proto)),
             if region.feed_version == 0 { String::new() } else { region.feed_version.to_string() },
             time(region.certificate_end_time.as_ref().and_then(from_proto)),
@@ -312,8 +314,6 @@ mod tests {
         time::to_proto,
     };
 
-    use chrono::DateTime;
-
     use super::{super::terminal::plain, *};
 
     #[test]
@@ -356,8 +356,12 @@ mod tests {
         eu.certificate_end_time = None;
         let new = Region { name: "new".to_owned(), ..Region::default() };
         let answer = ListRegionsResponse { regions: vec![eu, new, us], ..Default::default() };
+        let after = |seconds| DateTime::UNIX_EPOCH + chrono::TimeDelta::seconds(seconds);
+        // Suspended is more than silent.
+        let later = plain(&regions(&answer, after(60 + 3_600), Width::UNLIMITED));
+        assert!(later.contains(".com  silent ") && later.contains(".com  suspended "), "{later}");
         assert_eq!(
-            plain(&regions(&answer, Width::UNLIMITED)),
+            plain(&regions(&answer, after(70), Width::UNLIMITED)),
             "  region  address                 state       last contact          feed version  certificate ends\n  \
                eu      https://us.example.com  suspended   1970-01-01T00:01:00Z            12\n  \
                new                             added\n  \

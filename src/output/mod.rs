@@ -16,6 +16,8 @@ pub(crate) mod throttle;
 mod wrap;
 
 use std::{
+    error::Error,
+    fmt,
     io::{self, Write},
     process::ExitCode,
 };
@@ -23,7 +25,9 @@ use std::{
 use anstream::AutoStream;
 use anyhow::Context as _;
 use causeway_client::{CallError, UploadError};
+use causeway_proto::relocation::v1::ErrorReason;
 use clap::ValueEnum;
+use tonic::Code;
 
 use self::{
     place::{CommandTarget, control_of},
@@ -125,11 +129,48 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
     }
 }
 
+/// A call that failed, and what is to be done then, which the service that was called did not know.
+#[derive(Debug)]
+pub(crate) struct Advised {
+    /// Why it failed.
+    pub(crate) call: CallError,
+    /// What follows that in the message.
+    pub(crate) advice: String,
+}
+
+impl fmt::Display for Advised {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.call, self.advice)
+    }
+}
+
+/// The call is no source: the message has it already.
+impl Error for Advised {}
+
+/// Whether the log of the service has more about a failed call than its message. What is refused for what a caller has
+/// asked is not logged.
+fn is_logged(call: &CallError) -> bool {
+    match call.reason() {
+        Some(reason) => matches!(
+            reason,
+            ErrorReason::Internal
+                | ErrorReason::SpoolFailed
+                | ErrorReason::DatabaseUnavailable
+                | ErrorReason::DatabaseFull
+                | ErrorReason::DatabaseContention
+        ),
+        None => matches!(call.code(), Some(Code::Internal | Code::Unknown)),
+    }
+}
+
 /// Prints why the command failed, and returns its exit code. Commands in it go to `place`, which the command asked.
 pub(crate) fn failed(error: &anyhow::Error, place: Option<&CommandTarget>) -> ExitCode {
     let call = error.chain().find_map(|cause| match cause.downcast_ref::<UploadError>() {
         Some(UploadError::Call(call)) => Some(call),
-        _ => cause.downcast_ref::<CallError>(),
+        _ => match cause.downcast_ref::<Advised>() {
+            Some(advised) => Some(&advised.call),
+            None => cause.downcast_ref::<CallError>(),
+        },
     });
     let text = format!("{error:#}");
     let text = match place {
@@ -137,7 +178,7 @@ pub(crate) fn failed(error: &anyhow::Error, place: Option<&CommandTarget>) -> Ex
         None => text,
     };
     said(&styled("causeway:", BAD), &text);
-    if let Some(id) = call.and_then(CallError::request_id) {
+    if let Some(id) = call.filter(|call| is_logged(call)).and_then(CallError::request_id) {
         note(&format!("the request was {id}; the log of the service has more about it"));
     }
     ExitCode::FAILURE
@@ -158,6 +199,31 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    fn failed_call(status: tonic::Status) -> CallError {
+        let urls = ["http://127.0.0.1:1".to_owned()];
+        let service = causeway_client::Service::Region;
+        let client = causeway_client::Client::new(service, &urls, causeway_client::Timeouts::default());
+        client.expect("a client").failed(status)
+    }
+
+    #[tokio::test]
+    async fn only_what_a_log_has_sends_somebody_there() {
+        use causeway_proto::failure::Failure;
+        let of = |reason| is_logged(&failed_call(Failure::new(reason, "no").into()));
+        assert!(of(ErrorReason::Internal) && of(ErrorReason::SpoolFailed));
+        assert!(!of(ErrorReason::ImportNotFound) && !of(ErrorReason::RoleNotAllowed));
+        assert!(is_logged(&failed_call(tonic::Status::internal("broken"))));
+        assert!(!is_logged(&failed_call(tonic::Status::unavailable("gone"))));
+    }
+
+    #[tokio::test]
+    async fn advice_follows_the_cause_which_is_said_once() {
+        let call =
+            failed_call(causeway_proto::failure::Failure::new(ErrorReason::Internal, "a defect").into());
+        let error = anyhow::Error::from(Advised { call, advice: "; look again".to_owned() });
+        assert_eq!(format!("{error:#}"), "a defect (INTERNAL); look again");
     }
 
     #[test]

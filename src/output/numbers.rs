@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use indicatif::{HumanBytes, HumanCount};
+use indicatif::HumanCount;
 
 /// A count with separators: `1,234,567`.
 pub(crate) fn count(count: i64) -> String {
@@ -23,7 +23,7 @@ pub(crate) fn counted(number: i64, one: &str) -> String {
 
 /// A number of bytes with a unit: `61.57 KiB`.
 pub(crate) fn bytes(bytes: u64) -> String {
-    HumanBytes(bytes).to_string()
+    causeway_silo::size::shown(bytes)
 }
 
 /// A time with units: `0.4s`, `12s`, `1m 20s`, `2h 3m 4s`.

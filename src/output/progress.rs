@@ -33,13 +33,15 @@ const NARROWEST_BAR: usize = 8;
 enum Unit {
     Bytes,
     Records,
+    /// What a revert deletes.
+    Rows,
 }
 
 impl Unit {
     fn shown(self, number: u64) -> String {
         match self {
             Self::Bytes => bytes(number),
-            Self::Records => count_of(number),
+            Self::Records | Self::Rows => count_of(number),
         }
     }
 
@@ -47,6 +49,7 @@ impl Unit {
         match self {
             Self::Bytes => "",
             Self::Records => " records",
+            Self::Rows => " rows",
         }
     }
 }
@@ -88,7 +91,8 @@ impl Step {
         let (done, total, unit) = if by_bytes {
             (number(progress.bytes_done), number(import.size_bytes), Unit::Bytes)
         } else {
-            (number(progress.records_done), number(progress.records_total), Unit::Records)
+            let unit = if import.state() == ImportState::Reverting { Unit::Rows } else { Unit::Records };
+            (number(progress.records_done), number(progress.records_total), unit)
         };
         let slowed = progress.throttled.as_ref().map_or_else(String::new, throttle::slowed);
         Self {
@@ -454,6 +458,20 @@ mod tests {
             Step::of(&import).line(pace),
             "PLANNING 25%  1.00 MiB of 4.00 MiB  512.00 KiB/s  2.0s  ETA 6.0s"
         );
+    }
+
+    #[test]
+    fn a_revert_is_measured_in_rows() {
+        let import = Import { state: ImportState::Reverting.into(), size_bytes: 4 << 20, ..writing(1_000) };
+        let pace = Pace { rate: Some(500), elapsed: Duration::from_secs(2) };
+        assert_eq!(
+            Step::of(&import).line(pace),
+            "REVERTING 20%  1,000 of 5,000 rows  500/s  2.0s  ETA 8.0s  sentry.project"
+        );
+        // A region of an older release does not say how many there are: then there is no guess either.
+        let mut unknown = import;
+        unknown.progress = unknown.progress.map(|progress| Far { records_total: 0, ..progress });
+        assert_eq!(Step::of(&unknown).line(pace), "REVERTING  1,000 rows  500/s  2.0s  sentry.project");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What an operator has to know about regions, in addition to the table of them.
 
+use causeway_control::model::region::SILENT_AFTER;
 use causeway_proto::{
     control::v1::{IdConflict, IdConflictKind, ListRegionsResponse, Region, RegionSuspension},
     time::from_proto,
@@ -13,9 +14,11 @@ use super::{
 };
 
 /// The state of a region, in a word.
-pub(super) fn state(region: &Region) -> &'static str {
+pub(super) fn state(region: &Region, now: DateTime<Utc>) -> &'static str {
+    let heard = region.last_contact_time.as_ref().and_then(from_proto);
     match (&region.suspension, &region.create_time) {
         (Some(_), _) => "suspended",
+        (None, Some(_)) if heard.is_some_and(|heard| now - heard > SILENT_AFTER) => "silent",
         (None, Some(_)) => "registered",
         (None, None) => "added",
     }

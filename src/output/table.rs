@@ -24,6 +24,8 @@ pub(super) struct Table {
     dispensable: &'static [&'static str],
     /// Headings of columns whose cells may go under their row where there is no room.
     under: &'static [&'static str],
+    /// Whether a line below the table names the columns that were left out.
+    names_left_out: bool,
 }
 
 /// Spaces before each cell.
@@ -37,6 +39,7 @@ impl Table {
             rows: Vec::new(),
             dispensable: &[],
             under: &[],
+            names_left_out: false,
         }
     }
 
@@ -51,6 +54,11 @@ impl Table {
         Self { under: headings, ..self }
     }
 
+    /// Where columns were left out, name them in a line below the table.
+    pub(super) fn naming_left_out(self) -> Self {
+        Self { names_left_out: true, ..self }
+    }
+
     /// Adds a row, with a cell for each column.
     pub(super) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         self.rows.push(cells.into_iter().map(|cell| isolated(&clean(&cell))).collect());
@@ -62,18 +70,19 @@ impl Table {
     }
 
     /// The table as text, each line with a newline. If it is too wide even without the dispensable columns, each row
-    /// becomes a block of lines, one for each of its cells.
+    /// becomes a block of lines, one for each of its cells, those of the dispensable columns too.
     pub(super) fn render(&self, width: Width) -> String {
-        let mut shown: Vec<usize> = (0..self.headings.len())
+        let filled: Vec<usize> = (0..self.headings.len())
             .filter(|column| {
                 self.rows.is_empty()
                     || self.rows.iter().any(|row| row.get(*column).is_some_and(|it| !it.is_empty()))
             })
             .collect();
+        let mut shown = filled.clone();
         let mut dispensable = self.dispensable.iter();
         loop {
             if let Some(lines) = self.lines(&shown, &[], width) {
-                return lines;
+                return lines + &self.left_out(&filled, &shown, width);
             }
             match dispensable.next() {
                 Some(name) => {
@@ -86,7 +95,21 @@ impl Table {
             self.headings.get(*column).is_some_and(|(it, _)| self.under.contains(&it.as_str()))
         };
         let (under, beside): (Vec<usize>, Vec<usize>) = shown.iter().partition(|column| is_under(column));
-        self.lines(&beside, &under, width).unwrap_or_else(|| self.blocks(&shown, width))
+        match self.lines(&beside, &under, width) {
+            Some(lines) => lines + &self.left_out(&filled, &shown, width),
+            None => self.blocks(&filled, width),
+        }
+    }
+
+    /// The line that names the columns with content that are not shown; empty if there is none, or none is wanted.
+    fn left_out(&self, filled: &[usize], shown: &[usize], width: Width) -> String {
+        let missing = filled.iter().filter(|column| !shown.contains(column));
+        let names: Vec<&str> =
+            missing.filter_map(|column| self.headings.get(*column)).map(|(name, _)| name.as_str()).collect();
+        if names.is_empty() || !self.names_left_out {
+            return String::new();
+        }
+        wrap(&format!("columns left out: {}", names.join(", ")), width, "  ", 2)
     }
 
     /// The width of a column.
@@ -246,8 +269,11 @@ mod tests {
         );
         assert_eq!(
             rendered(&table, 20),
-            "  slug: acme\n  region: us-east\n\n  slug: a-long-slug-of-someone\n"
+            "  slug: acme\n  bytes: 123456\n  region: us-east\n\n  slug: a-long-slug-of-someone\n  bytes: 1\n"
         );
+        let named = table.naming_left_out();
+        assert!(rendered(&named, 40).ends_with("\n  columns left out: bytes\n"), "{}", rendered(&named, 40));
+        assert!(!rendered(&named, 41).contains("left out"));
     }
 
     #[test]

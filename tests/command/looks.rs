@@ -103,7 +103,44 @@ fn an_import_that_has_ended_is_watched_at_once() {
     assert!(stderr.contains("the import would fail"), "{stderr}");
     let unknown = "00000000-0000-4000-8000-000000000008";
     let (_, stderr) = run(&place, 1, &["imports", "watch", unknown]);
-    assert!(stderr.contains("IMPORT_NOT_FOUND"), "{stderr}");
+    // What is wrong comes first, then the command to go on with; no log has more about it.
+    let wrong = format!("causeway: this region has no import {unknown}; `causeway imports list");
+    assert!(stderr.contains(&wrong) && stderr.trim_end().ends_with("(IMPORT_NOT_FOUND)"), "{stderr}");
+    assert!(!stderr.contains("log of the service"), "{stderr}");
+}
+
+#[test]
+fn an_import_is_named_by_the_beginning_of_its_id() {
+    let place = Place::new();
+    run(&place, 0, &["import", "organizations", &example(), "--import-id", ID]);
+    let other = format!("{}0", &ID[..ID.len() - 1]);
+    run(&place, 11, &["import", "organizations", &example(), "--dry-run", "--import-id", &other]);
+    let (_, stderr) = run(&place, 1, &["imports", "show", &ID[..8]]);
+    assert!(stderr.contains("the ids of 2 imports begin with") && stderr.contains(&other), "{stderr}");
+    let (_, stderr) = run(&place, 1, &["imports", "keys", "ffffffff"]);
+    assert!(stderr.contains("no import whose id begins with ffffffff; `causeway imports list"), "{stderr}");
+    let (stdout, _) = run(&place, 0, &["imports", "revert", ID, "--yes"]);
+    assert!(stdout.contains("REVERTED\n") && stdout.contains("\nReverted at "), "{stdout}");
+    // Nobody is asked about what is done.
+    let (stdout, stderr) = run(&place, 0, &["imports", "revert", ID]);
+    assert!(stdout.is_empty() && stderr.contains(&format!("import {ID} is reverted already")), "{stderr}");
+}
+
+#[test]
+fn the_beginning_of_an_id_will_do_for_each_command() {
+    let place = Place::new();
+    run(&place, 0, &["import", "organizations", &example(), "--import-id", ID]);
+    let short = &ID[..8];
+    let whole = format!("Import {ID} in region embedded: SUCCEEDED\n");
+    for line in [&["imports", "show", short][..], &["imports", "watch", short]] {
+        let (stdout, _) = run(&place, 0, line);
+        assert!(stdout.starts_with(&whole), "{stdout}");
+        // Without a terminal, each row of a table has all of its columns.
+        assert!(stdout.contains("inserted  seen\n") && !stdout.contains("left out:"), "{stdout}");
+    }
+    assert!(run(&place, 0, &["imports", "keys", short]).0.lines().count() > 100);
+    let (stdout, _) = run(&place, 0, &["imports", "revert", short, "--yes"]);
+    assert!(stdout.contains("all rows of ") && stdout.contains("Organizations it had (3)"), "{stdout}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

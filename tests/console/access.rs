@@ -38,11 +38,17 @@ async fn operators_see_the_console_and_act_and_nobody_else_does() {
     asked.says(200, &["spiffe://test.example/operator/ann"]);
     for role in Role::ALL.into_iter().filter(|role| *role != Role::Operator) {
         let other = visitor(&pki, &cluster, role, "us");
-        for page in ["/", "/stuck", "/slugs?q=a", &path, "/assets/console.css"] {
+        for page in ["/", "/stuck", "/slugs?q=a", &path, "/assets/console.js"] {
             let refused = other.get(page).await;
-            refused.says(403, &["The console is for operators", &format!("/{role}/us")]);
-            refused.lacks(&["wanted-by-many", "token"]);
+            let why =
+                format!("to operators only; yours is the certificate of spiffe://test.example/{role}/us");
+            refused.says(403, &["The console is for operators", &why, "/assets/console.css"]);
+            // It leads nowhere, for all else is refused too.
+            refused.lacks(&["wanted-by-many", "token", "<nav", "<a href=\"/\""]);
         }
+        // The page looks like one of the console.
+        assert_eq!(other.get("/assets/console.css").await.status, 200);
+        other.post("/assets/console.css", "").await.says(403, &["for operators"]);
         // Not even with the token of somebody who may.
         other.post(&path, &format!("token={}", token(&asked.body))).await.says(403, &["for operators"]);
     }
@@ -55,6 +61,9 @@ async fn operators_see_the_console_and_act_and_nobody_else_does() {
     let done: Vec<_> = entries(&cluster, 1).await.into_iter().filter(|it| it.outcome == "OK").collect();
     assert_eq!(done.len(), 1);
     assert_eq!(done[0].who, "spiffe://test.example/operator/ann");
+    ann.get(&path)
+        .await
+        .says(200, &["This operation is released by spiffe://test.example/operator/ann: 1 slug"]);
     ann.until("/audit?who=spiffe://test.example/importer/us", "failed")
         .await
         .says(200, &["PERMISSION_DENIED ROLE_NOT_ALLOWED"]);

@@ -36,7 +36,7 @@ pub(crate) async fn a_stuck_reservation_is_released_after_a_question(store: Stor
     let done = visitor.post(&path, &format!("token={}", token(&page.body))).await;
     assert_eq!((done.status, done.headers["location"].as_str()), (303, path.as_str()));
     let after = visitor.get(&done.headers["location"]).await;
-    after.says(200, &["This operation is released: 1 slug was freed"]);
+    after.says(200, &["<h1>Released</h1>", "This operation is released: 1 slug was freed"]);
     after.lacks(&["<form"]);
     visitor.get("/stuck").await.says(200, &["Nothing is stuck"]);
     // Only the database says what was released.
@@ -88,8 +88,13 @@ pub(crate) async fn a_rename_that_hangs_is_given_up_after_a_question(store: Stor
     let request = GetSlugRenameRequest { operation_id: operation(5) };
     let rename = cluster.control().reservations().get_slug_rename(request).await.expect("read").into_inner();
     assert_eq!(rename.state(), RenameState::Refused);
-    visitor.get(&path).await.says(200, &["This rename is over: rename", "was released before"]);
-    visitor.get(&owner).await.lacks(&[&path]);
+    visitor
+        .get(&path)
+        .await
+        .says(200, &["<h1>Given up</h1>", "This rename was given up: rename", "was released before"]);
+    let owner = visitor.get(&owner).await;
+    owner.lacks(&[&path, ">refused<"]);
+    owner.says(200, &[">given up<"]);
     cluster.stop().await;
 }
 

@@ -69,10 +69,9 @@ async fn an_operator_resumes_and_reverts_an_import_in_a_browser_and_an_importer_
     browser.click("a.button[href$='/revert']").await;
     browser.until_shown("This cannot be undone").await;
     browser.click("button.danger").await;
-    browser.until_shown("Revert begun by region us").await;
-    let ended = cluster.region(0).wait(&id).await.expect("it ends");
-    assert_eq!(ended.state(), ImportState::Reverted);
-    browser.until_shown("reverted").await;
+    browser.until_shown("It is gone").await;
+    browser.until_shown("as spiffe://test.example/operator/ann asked").await;
+    look(&browser, "import-reverted-light-1400").await;
     browser.close().await;
     cluster.stop().await;
 }

@@ -27,6 +27,7 @@ causeway_harness::on_each_store! {
         a_failed_import_is_shown_with_why_and_what_to_do,
         a_slug_is_found_with_its_owner_and_its_history,
         a_silent_region_is_shown_and_what_is_old_is_marked,
+        what_is_stuck_is_named_with_its_import_and_its_silent_region,
         a_suspended_region_is_shown,
         a_difference_is_shown_with_what_to_do,
         a_hundred_thousand_imports_and_organizations_have_pages;

@@ -8,7 +8,7 @@ use causeway_harness::{
 };
 use causeway_proto::{
     control::v1::{SuspendRegionRequest, UpdateOrganizationSlugRequest},
-    region::v1::{ImportState, ReconcileMode, SetThrottleRequest, ThrottleKind},
+    region::v1::{ImportState, ReconcileMode, RevertImportRequest, SetThrottleRequest, ThrottleKind},
 };
 use causeway_silo::db::{Dialect, Statement};
 use chrono::TimeDelta;
@@ -153,6 +153,7 @@ pub(crate) async fn an_import_is_shown_while_it_runs_and_when_it_has_ended(store
     let path = format!("/imports/us/{id}");
     let page = visitor.until(&path, "writing").await;
     page.says(200, &["What can be done", "causeway imports show", "causeway imports revert"]);
+    page.says(200, &[&format!("causeway imports pause {id} --region")]);
     page.lacks(&["causeway imports resume"]);
     let page = visitor.until(&path, "records").await;
     page.says(200, &["<progress", "Records by model", "sentry.organization"]);
@@ -162,10 +163,26 @@ pub(crate) async fn an_import_is_shown_while_it_runs_and_when_it_has_ended(store
     assert_eq!(cluster.region(0).wait(&id).await.expect("it ends").state(), ImportState::Succeeded);
     let page = visitor.until(&path, "succeeded").await;
     page.says(200, &["Inserted", "Findings by kind", "The first findings, the most serious first"]);
-    page.lacks(&["<progress"]);
+    page.lacks(&["<progress", "causeway imports pause"]);
+    // What to do comes before what was found, and what is as in the file is folded.
+    let place = |text: &str| page.body.find(text).unwrap_or_else(|| panic!("{text}: {}", page.body));
+    assert!(place("What can be done") < place("Findings by kind"));
+    assert!(place("sentry.organization<") < place("<details>") && place("<details>") < place("sentry.team<"));
+    page.says(200, &["models as in the file"]);
     visitor.get("/imports?state=IN_PROGRESS").await.lacks(&[&path]);
     visitor.get("/imports?region=us&state=SUCCEEDED").await.says(200, &[&path]);
     visitor.get("/imports?region=de").await.lacks(&[&path]);
+    let unknown = visitor.get("/imports?state=FOO").await;
+    unknown.says(
+        200,
+        &["in the state “FOO”, and this release knows no such state", "<option value=\"FOO\" selected"],
+    );
+    unknown.lacks(&[&path]);
+    let options = ImportOptions { dry_run: true, ..Default::default() };
+    let dry = cluster.region(0).import(&example(), &options).await.expect("it ends");
+    let page = visitor.until(&format!("/imports/us/{}", dry.import_id), "Nothing was written").await;
+    page.says(200, &["Would be inserted", "Would be imported"]);
+    page.lacks(&[">Inserted<"]);
     cluster.stop().await;
 }
 
@@ -234,8 +251,18 @@ pub(crate) async fn a_slug_is_found_with_its_owner_and_its_history(store: Store)
     cluster.control().reserve("us", &operation(8), 77, "2024-party").await.expect("reserved");
     visitor.get("/slugs?q=2024").await.says(200, &["2024-party", "/organizations/77"]);
     visitor.get("/slugs?q=999999").await.says(200, &["No slug begins with"]);
+    visitor.get("/slugs?q=Welcome").await.says(200, &["“Welcome” is a reserved word"]);
+    visitor.get("/slugs?q=welcomed").await.lacks(&["is a reserved word:"]);
     visitor.get("/audit").await.says(200, &["UpdateOrganizationSlug"]);
     visitor.get(&format!("/audit?object=organization/{id}")).await.says(200, &["UpdateOrganizationSlug"]);
+    // Once it is deleted, control still knows of its rename.
+    page.says(200, &["NEW-SLUG --exact --keep-alias --control http"]);
+    let revert = RevertImportRequest { import_id: import.import_id.clone() };
+    cluster.region(0).imports().revert_import(revert).await.expect("begun");
+    cluster.region(0).wait(&import.import_id).await.expect("it ends");
+    let gone = visitor.until(&owner, "It is gone").await;
+    gone.says(200, &["Its renames"]);
+    gone.lacks(&["causeway slugs rename", "not reported by its region", ">none<"]);
     cluster.stop().await;
 }
 
@@ -261,6 +288,29 @@ pub(crate) async fn a_silent_region_is_shown_and_what_is_old_is_marked(store: St
     visitor.get("/").await.says(200, &["Regions that need attention", "silent"]);
     visitor.get(&path).await.says(200, &["Region us is silent", ">old<", "writing"]);
     visitor.get("/imports").await.says(200, &[">old<"]);
+    cluster.stop().await;
+}
+
+pub(crate) async fn what_is_stuck_is_named_with_its_import_and_its_silent_region(store: Store) {
+    let (cluster, visitor) = started(store).await;
+    cluster.failpoints().arm("region.slugs.answered", Act::Hold, 0);
+    let begun = cluster.region(0).begin(&example(), &ImportOptions::default()).await.expect("it is taken");
+    let id = begun.import.unwrap_or_default().import_id;
+    cluster.failpoints().held().await;
+    let path = format!("/imports/us/{id}");
+    visitor.until(&path, "resolving slugs").await;
+    cluster.kill(Service::Region(0)).await;
+    let (old, silent) = (before(TimeDelta::minutes(20)), before(TimeDelta::minutes(3)));
+    let reserved = Statement::new("UPDATE causeway_organization_slug_reservation SET created_at = ").arg(old);
+    let heard = Statement::new("UPDATE causeway_region SET last_contact_at = ").arg(silent);
+    cluster.change(Silo::Control, &[reserved, heard]).await.expect("changed");
+    let stuck = visitor.get("/stuck").await;
+    let told = ["more than 10 min ago", &path, "Region us is silent", "goes on by itself when it is back"];
+    stuck.says(200, &told);
+    let (_, rest) = stuck.body.split_once("href=\"/stuck/").expect("a link");
+    let release = format!("/stuck/{}", rest.split_once('"').expect("its end").0);
+    visitor.get(&release).await.says(200, &[&path, "release only if it will not come back"]);
+    cluster.failpoints().release();
     cluster.stop().await;
 }
 

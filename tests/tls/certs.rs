@@ -59,6 +59,10 @@ fn what_is_issued_is_what_services_and_commands_accept() {
     assert!(of_control.contains("identity     spiffe://causeway.local/control/main"), "{of_control}");
     let of_region = done(dir, "certs issue region us --valid-for 240h");
     let of_operator = done(dir, "certs issue operator me --valid-for 1h");
+    assert!(
+        of_operator.contains("\n  openssl pkcs12 -export -in ./causeway-certs/operator-me.pem"),
+        "{of_operator}"
+    );
 
     let (_control, control) =
         start(dir, "control --listen 127.0.0.1:0 --database-url sqlite:c.db", &flags(&of_control));
@@ -106,6 +110,27 @@ fn what_is_issued_is_what_services_and_commands_accept() {
     let plain = control.replace("https://", "http://");
     let plain = refused(dir, &format!("slugs list --control {plain}"));
     says(&plain, &["the server speaks TLS: use https:// and --tls-ca"]);
+    // A URL that is wrong does not mend itself: the file is sent once.
+    let plain = region.replace("https://", "http://");
+    let once = text(run(dir, &format!("import organizations acme.json --region {plain}")).stderr);
+    assert!(
+        once.contains("was not imported") && once.contains("the server speaks TLS: use https://"),
+        "{once}"
+    );
+    assert!(!once.contains("starts again"), "{once}");
+    // Who may see the list only in part is told so, and a check says whose certificate it needs.
+    done(dir, "certs issue importer bob");
+    let own = "--tls-ca causeway-certs/ca.pem --tls-cert causeway-certs/importer-bob.pem \
+               --tls-key causeway-certs/importer-bob-key.pem";
+    let list = run(dir, &format!("imports list --region {region} {own}"));
+    let list = text(list.stderr);
+    assert!(list.contains("an importer sees only its own"), "{list}");
+    let doctor = text(run(dir, &format!("doctor --control {control} {own}")).stdout);
+    assert!(
+        doctor.contains("(ROLE_NOT_ALLOWED)\n")
+            && doctor.contains("To do: use the certificate of an operator")
+    );
+    assert!(!doctor.contains("look at control's log"), "{doctor}");
 }
 
 #[test]

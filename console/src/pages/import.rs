@@ -2,7 +2,7 @@
 
 use axum::extract::{Path, State, rejection::PathRejection};
 use causeway_control::model::{
-    instruction::InstructionKind,
+    instruction::{Instruction, InstructionKind},
     report::{ReportedCounts, ReportedFinding, ReportedImport},
 };
 use maud::{Markup, html};
@@ -47,25 +47,110 @@ const COUNTS: [Count; 9] = [
     ("Kept", |counts| counts.kept),
 ];
 
-/// The counts by model, without columns that are empty.
-fn counts(models: &[ReportedCounts]) -> Markup {
+/// The counts as a dry run has them: what would be.
+const WOULD: [(&str, &str); 4] = [
+    ("Inserted", "Would be inserted"),
+    ("Existing", "Exist already"),
+    ("Changed", "Would be changed"),
+    ("Dropped", "Would be dropped"),
+];
+
+/// Whether nobody needs to look at a model: all its records are there as new rows, as in the file, or a revert has deleted
+/// all its rows.
+fn is_plain(counts: &ReportedCounts, is_gone: bool) -> bool {
+    match is_gone {
+        true => counts.inserted > 0 && counts.deleted == counts.inserted && counts.kept == 0,
+        false => {
+            counts.seen > 0
+                && counts.inserted == counts.seen
+                && counts.changed == 0
+                && counts.deleted + counts.kept == 0
+        }
+    }
+}
+
+/// A table of counts by model, without columns that are empty. A zero says nothing, so its cell is empty.
+fn counts_table(
+    caption: &str,
+    models: &[&ReportedCounts],
+    total: &[ReportedCounts],
+    dry_run: bool,
+) -> Markup {
     let used: Vec<&Count> =
         COUNTS.iter().filter(|(_, of)| models.iter().any(|counts| of(counts) != 0)).collect();
+    let name = |name: &'static str| {
+        let would = WOULD.iter().find(|(of, _)| dry_run && *of == name);
+        would.map_or(name, |(_, would)| would)
+    };
     let columns: Vec<Column> = [text("Model"), numeric("In the file")]
         .into_iter()
-        .chain(used.iter().map(|(name, _)| numeric(name)))
+        .chain(used.iter().map(|(of, _)| numeric(name(of))))
         .collect();
+    let cell = |number: i64| html! { @if number != 0 { (format::number(number)) } };
     let row = |name: Markup, of_all: &dyn Fn(fn(&ReportedCounts) -> i64) -> i64| {
-        let mut row = vec![name, html! { (format::number(of_all(|counts| counts.seen))) }];
-        row.extend(used.iter().map(|(_, of)| html! { (format::number(of_all(*of))) }));
+        let mut row = vec![name, cell(of_all(|counts| counts.seen))];
+        row.extend(used.iter().map(|(_, of)| cell(of_all(*of))));
         row
     };
     let mut rows: Vec<Vec<Markup>> =
         models.iter().map(|counts| row(html! { (counts.model) }, &|of| of(counts))).collect();
-    rows.push(row(html! { strong { "All" } }, &|of| {
-        models.iter().fold(0_i64, |sum, counts| sum.saturating_add(of(counts)))
-    }));
-    table("Records by model", &columns, &rows)
+    if !total.is_empty() {
+        rows.push(row(html! { strong { "All" } }, &|of| {
+            total.iter().fold(0_i64, |sum, counts| sum.saturating_add(of(counts)))
+        }));
+    }
+    table(caption, &columns, &rows)
+}
+
+/// The counts by model: those that are not as in the file, and folded those that are. Of a reverted import, those that
+/// were deleted are folded.
+fn counts(import: &ReportedImport) -> Markup {
+    let (models, dry_run, is_gone) = (&import.details.models, import.dry_run, import.state == "REVERTED");
+    let (plain, other): (Vec<_>, Vec<_>) = models.iter().partition(|counts| is_plain(counts, is_gone));
+    let records = plain.iter().fold(0_i64, |sum, counts| sum.saturating_add(counts.seen));
+    html! {
+        @if !other.is_empty() { (counts_table("Records by model", &other, models, dry_run)) }
+        @if !plain.is_empty() {
+            details {
+                summary {
+                    (format::number(records)) @if records == 1 { " record" } @else { " records" }
+                    " of " (plain.len()) @if !other.is_empty() { " other" }
+                    @if plain.len() == 1 { " model" } @else { " models" }
+                    @if is_gone { " whose rows were deleted" }
+                    @else if dry_run { " would be as in the file" }
+                    @else { " as in the file" }
+                }
+                (counts_table(if other.is_empty() { "Records by model" } else { "The other models" }, &plain, &[], dry_run))
+            }
+        }
+    }
+}
+
+/// That nothing of an import is left but the rows that something else needs, and who asked for that.
+fn gone(import: &ReportedImport, last: Option<&Instruction>) -> Markup {
+    let sum = |of: fn(&ReportedCounts) -> i64| {
+        import.details.models.iter().fold(0_i64, |sum, counts| sum.saturating_add(of(counts)))
+    };
+    let (deleted, kept) = (sum(|counts| counts.deleted), sum(|counts| counts.kept));
+    let asked = last.filter(|last| {
+        last.asked.kind == InstructionKind::Revert
+            && last.answer.as_ref().is_some_and(|answer| answer.refusal.is_none())
+    });
+    html! {
+        p.note {
+            strong { "It is gone" } ": reverted " (at(import.updated_at))
+            @if let Some(last) = asked { ", as " (instruct::asker(last)) " asked" }
+            ". " @if deleted == 1 { "1 row was deleted" } @else { (format::number(deleted)) " rows were deleted" }
+            @if kept == 1 { ", and 1 stays, because something else needs it" }
+            @else if kept > 1 { ", and " (format::number(kept)) " stay, because something else needs them" }
+            "."
+        }
+    }
+}
+
+/// Whether a kind of findings still says something: most describe rows that a revert has deleted.
+fn still_holds(import: &ReportedImport, kind: &str) -> bool {
+    import.state != "REVERTED" || kind == "ROW_KEPT"
 }
 
 fn finding(to: &Destination, finding: &ReportedFinding) -> Vec<Markup> {
@@ -112,6 +197,10 @@ fn what_to_do(import: &ReportedImport, region: &str, address: &str) -> Markup {
                 }
                 dd { a.button href=(to(resume)) { "Resume…" } " " (of(resume)) }
             }
+            @if !import.ended && !instruct::is_paused(import) {
+                dt { "Pause it: it keeps what it has written, and nobody works on it until it is resumed" }
+                dd { (command(["causeway", "imports", "pause", &id, "--region", address])) }
+            }
             @if instruct::is_offered(import, revert) {
                 dt { "Undo it: delete what it inserted in both silos, and free its slugs" }
                 dd { a.button href=(to(revert)) { "Revert…" } " " (of(revert)) }
@@ -135,11 +224,25 @@ pub(crate) async fn show(
     let to = Destination::of_region(&context, Some(&address));
     let last = console.control.instructions().of_import(&region, id).await?.into_iter().next();
     let summary = &import.summary;
+    let is_gone = import.state == "REVERTED";
+    let organizations = match import.dry_run {
+        true => "Would be imported",
+        false if is_gone => "Organizations it had",
+        false => "Organizations",
+    };
+    let kinds: Vec<_> =
+        import.details.finding_counts.iter().filter(|count| still_holds(&import, &count.kind)).collect();
+    let findings: Vec<_> =
+        import.details.findings.iter().filter(|finding| still_holds(&import, &finding.kind)).collect();
     let main = html! {
         p.path { a href={ "/imports?region=" (query(&region)) } { "Imports of " (region) } }
         h1 { "Import " span.break { (id) } }
         p.lead { (state(&import)) " " @if !import.ended { (age(&context, reported)) } }
-        @if let Some(last) = &last { (instruct::outcome(&context, &known, last)) }
+        @if is_gone { (gone(&import, last.as_ref())) }
+        @if let Some(last) = last.as_ref().filter(|_| !is_gone) {
+            (instruct::outcome(&context, &known, last, import.ended))
+        }
+        @if import.dry_run && import.state == "PLANNED" { p.note.good { strong { "Nothing was written." } } }
         @if let Some(since) = silent.filter(|_| !import.ended) {
             p.note.bad {
                 "Region " (region) " is silent: it was last heard from " (when(&context, since)) ". What follows is what "
@@ -156,7 +259,7 @@ pub(crate) async fn show(
             }
         }
         @if let Some(failure) = &summary.failure {
-            p.note.bad { strong { "It failed" } ": " (prose_at(&to, &failure.message)) " (" (failure.reason) ")" }
+            p.note.bad { strong { @if is_gone { "It had failed" } @else { "It failed" } } ": " (prose_at(&to, &failure.message)) " (" (failure.reason) ")" }
         }
         (facts(&[
             ("Region", html! { (region) }),
@@ -164,24 +267,24 @@ pub(crate) async fn show(
             ("Last change", html! { (at(import.updated_at)) }),
             ("Begun by", html! { @if summary.begun_by.is_empty() { "unknown" } @else { (summary.begun_by) } }),
             ("Size", html! { (format::bytes(import.size_bytes)) }),
-            ("Organizations", html! { (format::number(import.organization_count)) }),
+            (organizations, html! { (format::number(import.organization_count)) }),
         ]))
-        @if import.details.finding_counts.is_empty() {
-            p.empty { "No findings." }
+        @if !is_gone { (what_to_do(&import, &known.name, &address)) }
+        @if kinds.is_empty() {
+            p.empty { "No findings" @if is_gone { " about what is left" } "." }
         } @else {
-            @let rows: Vec<Vec<Markup>> = import.details.finding_counts.iter().map(|count| vec![
+            @let rows: Vec<Vec<Markup>> = kinds.iter().map(|count| vec![
                 html! { (format::words(&count.kind)) },
                 severity(&count.severity),
                 html! { (format::number(count.count)) },
             ]).collect();
             (table("Findings by kind", &[text("Kind"), text("Severity"), numeric("Findings")], &rows))
         }
-        @if !import.details.findings.is_empty() {
-            @let rows: Vec<Vec<Markup>> = import.details.findings.iter().map(|it| finding(&to, it)).collect();
+        @if !findings.is_empty() {
+            @let rows: Vec<Vec<Markup>> = findings.into_iter().map(|it| finding(&to, it)).collect();
             (table("The first findings, the most serious first", &[text("Finding"), text("Record"), text("What and why")], &rows))
         }
-        @if !import.details.models.is_empty() { (counts(&import.details.models)) }
-        (what_to_do(&import, &known.name, &address))
+        @if !import.details.models.is_empty() { (counts(&import)) }
     };
     Ok(live(&context, &format!("Import {id}"), Section::Imports, main))
 }

@@ -68,6 +68,7 @@ pub(crate) fn how_far(import: &ReportedImport) -> Markup {
     };
     let ReportedProgress { model, records_done, records_total, bytes_done, rate, throttled } = now;
     let by_bytes = *bytes_done > 0 && *records_total == 0;
+    let counted = if import.state == "REVERTING" { " rows" } else { " records" };
     html! {
         @if by_bytes {
             (progress(*bytes_done, import.size_bytes, "Read of the file"))
@@ -75,15 +76,15 @@ pub(crate) fn how_far(import: &ReportedImport) -> Markup {
         } @else if *records_total > 0 {
             (progress(*records_done, *records_total, "Records"))
             span.sub {
-                (format::number(*records_done)) " of " (format::number(*records_total)) " records"
+                (format::number(*records_done)) " of " (format::number(*records_total)) (counted)
                 @if !model.is_empty() { ", " (model) }
             }
         } @else if *records_done > 0 {
-            span.sub { (format::number(*records_done)) " records" }
+            span.sub { (format::number(*records_done)) (counted) }
         }
         @if *rate > 0 {
             span.sub {
-                @if by_bytes { (format::bytes(*rate)) } @else { (format::number(*rate)) " records" }
+                @if by_bytes { (format::bytes(*rate)) } @else { (format::number(*rate)) (counted) }
                 " a second"
                 @if let Some(left) = left(now, import.size_bytes) { ", about " (left) " left in this step" }
             }
@@ -98,12 +99,12 @@ fn held_back(throttled: &ReportedThrottle) -> String {
     held(kind.unwrap_or_default(), throttled.limit, throttled.write_percent)
 }
 
-/// How long the current step takes at this rate.
+/// How long the current step takes at this rate. `None` if it is not known how much there is to do.
 fn left(now: &ReportedProgress, size: i64) -> Option<String> {
-    let rest = if now.records_total > 0 {
-        now.records_total.checked_sub(now.records_done)?
-    } else {
-        size.checked_sub(now.bytes_done)?
+    let rest = match now {
+        now if now.records_total > 0 => now.records_total.checked_sub(now.records_done)?,
+        now if now.bytes_done > 0 => size.checked_sub(now.bytes_done)?,
+        _ => return None,
     };
     let seconds = rest.checked_div(now.rate)?;
     (seconds > 0).then(|| format::duration(TimeDelta::seconds(seconds.min(10_000_000))))
@@ -234,9 +235,16 @@ pub(crate) async fn show(
     let reports = regions::reports(&console).await?;
     let addresses = regions::addresses(&console).await?;
     let next = page.next.as_ref().map(|next| link(&asked, Some(next)));
+    let is_known =
+        ["", "IN_PROGRESS"].contains(&asked.state.as_str()) || STATES.contains(&asked.state.as_str());
     let list = html! {
         @if page.items.is_empty() {
-            p.empty { "No region has reported such an import." }
+            p.empty {
+                @if is_known { "No region has reported such an import." }
+                @else {
+                    "No region has reported an import in the state “" (asked.state) "”, and this release knows no such state."
+                }
+            }
         } @else {
             (imports_table(&context, "Imports, the newest first", &page.items, &reports, &addresses))
         }
@@ -255,6 +263,7 @@ pub(crate) async fn show(
                 select name="state" {
                     option value="" selected[asked.state.is_empty()] { "all" }
                     option value="IN_PROGRESS" selected[asked.state == "IN_PROGRESS"] { "in progress" }
+                    @if !is_known { option value=(asked.state) selected { (asked.state) } }
                     @for state in STATES {
                         option value=(state) selected[asked.state == state] { (format::words(state)) }
                     }
@@ -278,5 +287,18 @@ mod tests {
         let whole = format!("`slug` {}", "y".repeat(200));
         assert_eq!(beginning(&whole), format!("`slug` {}…", "y".repeat(153)));
         assert_eq!(beginning(&before), before);
+    }
+
+    #[test]
+    fn the_time_that_is_left_is_no_guess_from_something_else() {
+        let left_of = |records_done, records_total, bytes_done| {
+            let now =
+                ReportedProgress { records_done, records_total, bytes_done, rate: 10, ..Default::default() };
+            left(&now, 2_000)
+        };
+        assert_eq!(left_of(100, 300, 0).as_deref(), Some("20 s"));
+        assert_eq!(left_of(5, 0, 1_000).as_deref(), Some("1 min 40 s"));
+        // A revert of a region that does not say how many rows there are.
+        assert_eq!(left_of(100, 0, 0), None);
     }
 }

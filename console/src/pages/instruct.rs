@@ -57,7 +57,7 @@ fn action(region: &str, id: Uuid, kind: InstructionKind, instruction: Uuid) -> S
 }
 
 /// Whether an import is paused.
-fn is_paused(import: &ReportedImport) -> bool {
+pub(super) fn is_paused(import: &ReportedImport) -> bool {
     let paused = reason_name(ErrorReason::ImportPaused);
     !import.ended && import.summary.waiting.as_ref().is_some_and(|waiting| waiting.reason == paused)
 }
@@ -101,7 +101,7 @@ pub(super) fn is_offered(import: &ReportedImport, kind: InstructionKind) -> bool
 }
 
 /// Who has asked for an instruction.
-fn asker(instruction: &Instruction) -> &str {
+pub(super) fn asker(instruction: &Instruction) -> &str {
     match instruction.asked.asked_by.as_str() {
         "" => "somebody",
         who => who,
@@ -113,8 +113,13 @@ fn destination_of(context: &Context, known: &KnownRegion) -> Destination {
     Destination::of_region(context, known.registered.as_ref().map(|it| it.address.as_str()))
 }
 
-/// What has become of an instruction.
-pub(super) fn outcome(context: &Context, known: &KnownRegion, instruction: &Instruction) -> Markup {
+/// What has become of an instruction. Once the import has ended, that an instruction was carried out is no news.
+pub(super) fn outcome(
+    context: &Context,
+    known: &KnownRegion,
+    instruction: &Instruction,
+    has_ended: bool,
+) -> Markup {
     let (who, verb, asked) =
         (asker(instruction), verb(instruction.asked.kind), when(context, instruction.asked_at));
     let region = &instruction.asked.region;
@@ -141,7 +146,7 @@ pub(super) fn outcome(context: &Context, known: &KnownRegion, instruction: &Inst
         },
         Some(answered) => match &answered.refusal {
             None => html! {
-                p.note.good role="status" {
+                p.note.good[!has_ended] role=[(!has_ended).then_some("status")] {
                     @match instruction.asked.kind {
                         InstructionKind::Resume => { strong { "Resumed" } },
                         InstructionKind::Revert => { strong { "Revert begun" } },
@@ -190,7 +195,9 @@ fn consequences(import: &ReportedImport, kind: InstructionKind) -> Markup {
                     }
                 },
                 InstructionKind::Revert => {
-                    li {
+                    @if import.state == "FAILED" && inserted == 0 && count == 0 {
+                        li { "It has inserted nothing. The revert puts it aside: it is no longer counted as failed." }
+                    } @else { li {
                         @match (count, import.state.as_str()) {
                             (0, _) => "All that it has written so far is given up.",
                             (1, "SUCCEEDED") => "Its organization disappears at once, for its members too",
@@ -206,7 +213,7 @@ fn consequences(import: &ReportedImport, kind: InstructionKind) -> Markup {
                             @if !import.details.slugs.is_empty() { ": " (named(import)) }
                             "."
                         }
-                    }
+                    } }
                     @if count > 0 { li { "Slugs that it has reserved are released: others may take them." } }
                     li {
                         @if inserted > 0 { (format::number(inserted)) " rows that it has" }
@@ -325,7 +332,7 @@ pub(crate) async fn ask(
             p.note.bad { strong { "It failed" } ": " (prose_at(&destination, &failure.message)) " (" (failure.reason) ")" }
         }
         @if let Some(waiting) = waiting {
-            (outcome(&context, &known, &waiting))
+            (outcome(&context, &known, &waiting, import.ended))
         } @else if let Some(obstacle) = obstacle(&import, kind) {
             p.note.warn { (obstacle) }
         } @else if known.suspension.is_some() {

@@ -1,5 +1,7 @@
 //! One organization: its slugs, what it was called before, and what was done about it.
 
+use std::collections::HashMap;
+
 use axum::extract::{Path, State, rejection::PathRejection};
 use causeway_audit::store::Filter;
 use causeway_control::{
@@ -9,9 +11,10 @@ use causeway_control::{
         rename::RenameState,
     },
 };
+use causeway_proto::relocation::v1::ErrorReason;
 use maud::{Markup, html};
 
-use super::{audit::entries_table, slugs::reservations_table};
+use super::{audit::entries_table, release::released_by, slugs::reservations_table};
 use crate::{
     Console,
     context::Context,
@@ -20,6 +23,9 @@ use crate::{
         Column, Destination, Section, Tone, badge, command, facts, prose_at, query, still, table, text, when,
     },
 };
+
+/// Of how many renames it is looked up who has given them up.
+const GIVEN_UP: usize = 20;
 
 /// How many entries of the audit log are shown.
 const ENTRIES: u16 = 20;
@@ -69,7 +75,7 @@ fn origin(region: &str, it: &SlugOrigin) -> Vec<Markup> {
 
 const RENAMES: [Column; 5] = [text("From"), text("To"), text("Asked for"), text("Outcome"), text("Begun")];
 
-fn rename(context: &Context, past: &PastRename) -> Vec<Markup> {
+fn rename(context: &Context, past: &PastRename, giver: Option<&String>) -> Vec<Markup> {
     let PastRename { rename, begun_at, .. } = past;
     vec![
         html! { (rename.previous_slug) },
@@ -82,6 +88,10 @@ fn rename(context: &Context, past: &PastRename) -> Vec<Markup> {
                     aria-label={ "Give up the rename to " (rename.slug) } { "Give it up…" }
             },
             RenameState::Confirmed => badge(Tone::Good, "done"),
+            RenameState::Refused(refusal) if refusal.reason == ErrorReason::OperationReleased => html! {
+                (badge(Tone::Plain, "given up"))
+                @if let Some(who) = giver { span.sub { "by " (who) } }
+            },
             RenameState::Refused(refusal) => html! {
                 (badge(Tone::Bad, "refused")) span.sub { (prose_at(&Destination::of_control(&context.control_url), &refusal.message)) }
             },
@@ -109,6 +119,15 @@ pub(crate) async fn show(
     let filter = Filter { object: Some(format!("organization/{id}")), ..Filter::default() };
     let request = PageRequest { limit: ENTRIES, after: None };
     let entries = console.control.audit().entries(&filter, &request).await?.items;
+    let mut givers = HashMap::new();
+    for rename in renames.iter().map(|past| &past.rename).take(GIVEN_UP) {
+        if matches!(&rename.state, RenameState::Refused(refusal) if refusal.reason == ErrorReason::OperationReleased)
+            && let Some(who) = released_by(&console, rename.operation_id).await?
+        {
+            givers.insert(rename.operation_id, who);
+        }
+    }
+    let is_gone = reservations.is_empty() && entry.is_none();
     let primary = reservations.iter().find(|it| it.kind.name() == "primary");
     let region = reservations.first().map_or("none", |it| it.region.as_str());
     let main = html! {
@@ -116,12 +135,17 @@ pub(crate) async fn show(
         h1 {
             @if let Some(primary) = primary { (primary.slug) } @else { "Organization " (id) }
         }
-        (facts(&[
+        @if is_gone {
+            p.note {
+                strong { "It is gone." } " Control has no slug of organization " (id) ", and no region reports it. What "
+                "control still has of it:"
+            }
+        } @else { (facts(&[
             ("Organization", html! { (id) }),
             ("Region", html! { (region) }),
             ("Name", html! { @if let Some(entry) = &entry { (entry.name) } @else { "not reported by its region" } }),
             ("Status", html! { @if let Some(entry) = &entry { (status(entry.status)) } @else { "unknown" } }),
-        ]))
+        ])) }
         @if !reservations.is_empty() { (reservations_table(&context, "Its slugs", &reservations)) }
         @if !origins.is_empty() {
             @let rows: Vec<Vec<Markup>> = origins.iter().map(|it| origin(region, it)).collect();
@@ -130,14 +154,27 @@ pub(crate) async fn show(
         @if renames.is_empty() {
             p.empty { "It has not been renamed." }
         } @else {
-            @let rows: Vec<Vec<Markup>> = renames.iter().map(|past| rename(&context, past)).collect();
+            @let rows: Vec<Vec<Markup>> = renames
+                .iter()
+                .map(|past| rename(&context, past, givers.get(&past.rename.operation_id)))
+                .collect();
             (table("Its renames, the newest first", &RENAMES, &rows))
         }
         @if !entries.is_empty() { (entries_table("What was done about it", &entries)) }
-        h2 { "What can be done" }
-        dl.commands {
-            dt { "Give it another slug" }
-            dd { (command(["causeway", "slugs", "rename", &id.to_string(), "NEW-SLUG", "--control", &context.control_url])) }
+        @if !is_gone {
+            h2 { "What can be done" }
+            dl.commands {
+                dt { "Give it another slug: write it in place of " code { "NEW-SLUG" } }
+                dd {
+                    (command(["causeway", "slugs", "rename", &id.to_string(), "NEW-SLUG", "--exact", "--keep-alias",
+                        "--control", &context.control_url]))
+                    p.sub {
+                        code { "--exact" } " refuses a slug that is taken, reserved or not valid; without it, the organization "
+                        "gets a similar one. " code { "--keep-alias" } " lets the old slug still lead to it; without it, others "
+                        "may take that."
+                    }
+                }
+            }
         }
     };
     Ok(still(&context, "Organization", Section::Slugs, &main))

@@ -96,6 +96,7 @@ fn lag(region: &KnownRegion, report: Option<&RegionReport>) -> Markup {
     let (Some(version), Some(report)) = (region.feed_version, report) else { return html! {} };
     match version.saturating_sub(report.feed_version) {
         ..=0 => html! { "none" },
+        1 => html! { "1 change" },
         behind => html! { (format::number(behind)) " changes" },
     }
 }

@@ -8,16 +8,24 @@ use axum::{
     },
     response::Redirect,
 };
-use causeway_audit::{Call, Subject, about};
-use causeway_control::model::{
-    operation::{OperationSummary, Progress},
-    rename::{Rename, RenameState},
+use causeway_audit::{Call, Subject, about, store::Filter};
+use causeway_control::{
+    PageRequest,
+    model::{
+        operation::{OperationSummary, Progress},
+        rename::{Rename, RenameState},
+    },
 };
+use causeway_proto::relocation::v1::ErrorReason;
 use maud::{Markup, html};
 use serde::Deserialize;
 use tonic::{Code, Status};
 use uuid::Uuid;
 
+use super::{
+    regions::silent_since,
+    stuck::{goes_on, import_link, import_of},
+};
 use crate::{
     Console,
     confirmed::check,
@@ -27,6 +35,9 @@ use crate::{
     html::{Destination, Section, command, facts, prose_at, query, still, when},
     token,
 };
+
+/// How many entries of the audit log are looked through for the release of an operation, which is among the last.
+const ENTRIES: u16 = 20;
 
 /// The path of the action, which its token is for.
 fn path_of(region: &str, operation_id: Uuid) -> String {
@@ -77,29 +88,69 @@ fn consequences(operation: &OperationSummary, rename: Option<&Rename>) -> Markup
     }
 }
 
-/// What became of an operation that is over; `None` if it can be released.
-fn outcome(context: &Context, operation: &OperationSummary, rename: Option<&Rename>) -> Option<Markup> {
+/// Who has released an operation, as the audit log of control has it; `None` if it has nothing about that, or does not say
+/// who.
+pub(super) async fn released_by(console: &Console, operation_id: Uuid) -> Result<Option<String>, Failed> {
+    let filter = Filter { object: Some(format!("operation/{operation_id}")), ..Filter::default() };
+    let request = PageRequest { limit: ENTRIES, after: None };
+    let entries = console.control.audit().entries(&filter, &request).await?.items;
+    let released = entries.into_iter().find(|entry| entry.outcome == "OK" && is_release(&entry.call));
+    Ok(released.map(|entry| entry.who).filter(|who| !who.is_empty()))
+}
+
+/// Whether a call of the audit log is a release, by the console or by the command.
+fn is_release(call: &str) -> bool {
+    matches!(
+        call.rsplit('/').next(),
+        Some(
+            "release-operation"
+                | "ReleaseOrganizationSlugReservations"
+                | "ReleaseOrganizationSlugReservation"
+        )
+    )
+}
+
+/// What became of an operation that is over, as a heading and a text; `None` if it can be released. `by` is who has
+/// released it.
+fn outcome(
+    context: &Context,
+    operation: &OperationSummary,
+    rename: Option<&Rename>,
+    by: Option<&str>,
+) -> Option<(&'static str, Markup)> {
     let released = operation.released_count;
+    let by = html! { @if let Some(who) = by { " by " (who) } };
+    let to = Destination::of_control(&context.control_url);
     Some(match rename.map(|rename| &rename.state) {
         Some(RenameState::Pending) => return None,
-        Some(RenameState::Confirmed) => html! {
-            p.note.warn { "This rename is over: its region has done it. There is nothing to give up." }
-        },
-        Some(RenameState::Refused(refusal)) => html! {
-            p.note.good role="status" { "This rename is over: " (prose_at(&Destination::of_control(&context.control_url), &refusal.message)) "." }
-        },
+        Some(RenameState::Confirmed) => (
+            "Done by its region",
+            html! { p.note.warn { "This rename is over: its region has done it. There is nothing to give up." } },
+        ),
+        Some(RenameState::Refused(refusal)) if refusal.reason == ErrorReason::OperationReleased => (
+            "Given up",
+            html! { p.note.good role="status" { "This rename was given up" (by) ": " (prose_at(&to, &refusal.message)) "." } },
+        ),
+        Some(RenameState::Refused(refusal)) => (
+            "Refused by its region",
+            html! { p.note.warn { "This rename is over: " (prose_at(&to, &refusal.message)) "." } },
+        ),
         None => match operation.progress {
             Progress::Reserving | Progress::Reserved | Progress::Releasing => return None,
-            Progress::Confirming | Progress::Confirmed => html! {
-                p.note.warn { "This operation is confirmed: there is nothing to release." }
-            },
-            Progress::Released => html! {
-                p.note.good role="status" {
-                    "This operation is released: "
-                    @if released == 1 { "1 slug was freed." }
-                    @else { (format::number(released)) " slugs were freed." }
-                }
-            },
+            Progress::Confirming | Progress::Confirmed => (
+                "Confirmed",
+                html! { p.note.warn { "This operation is confirmed: there is nothing to release." } },
+            ),
+            Progress::Released => (
+                "Released",
+                html! {
+                    p.note.good role="status" {
+                        "This operation is released" (by) ": "
+                        @if released == 1 { "1 slug was freed." }
+                        @else { (format::number(released)) " slugs were freed." }
+                    }
+                },
+            ),
         },
     })
 }
@@ -144,7 +195,18 @@ pub(crate) async fn ask(
     let rename = rename_of(&console, &operation).await?;
     let rename = rename.as_ref();
     let token = token::make(console.control.page_key(), &path_of(&region, id), &context.who, context.now);
-    let title = if rename.is_some() { "Give up a rename?" } else { "Release reserved slugs?" };
+    let by = released_by(&console, id).await?;
+    let over = outcome(&context, &operation, rename, by.as_deref());
+    let title = match (&over, rename) {
+        (Some((title, _)), _) => title,
+        (None, Some(_)) => "Give up a rename?",
+        (None, None) => "Release reserved slugs?",
+    };
+    let import = match (rename, &over) {
+        (None, None) => import_of(&console, &known.name, id).await?,
+        _ => None,
+    };
+    let silent = silent_since(&known, context.now);
     let main = html! {
         p.path { a href="/stuck" { "Stuck" } }
         h1 { (title) }
@@ -154,8 +216,12 @@ pub(crate) async fn ask(
             ("Begun", when(&context, operation.created_at)),
             ("Slugs", html! { (format::number(operation.organization_count)) }),
         ]))
-        @if let Some(outcome) = outcome(&context, &operation, rename) {
-            (outcome)
+        @if let Some(import) = &import {
+            p { "It is of the import " (import_link(&known.name, import)) "." }
+        }
+        @if let Some(since) = silent.filter(|_| over.is_none()) { p { (goes_on(&context, &known.name, since)) } }
+        @if let Some((_, text)) = over {
+            (text)
         } @else if known.suspension.is_some() {
             (suspended(&context, &known.name))
         } @else {

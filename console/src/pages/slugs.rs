@@ -7,6 +7,7 @@ use axum::{
 use causeway_control::{
     PageRequest,
     model::reservation::{Reservation, ReservationType},
+    slug::rules,
 };
 use maud::{Markup, html};
 use serde::Deserialize;
@@ -89,10 +90,16 @@ pub(crate) async fn show(
             }
             button type="submit" { "Search" }
         }
+        @if rules::is_reserved(&search.to_ascii_lowercase()) {
+            p.note.warn {
+                "“" (search) "” is a reserved word: no organization can have it as its slug, and an import or a rename makes a "
+                "similar one."
+            }
+        }
         @if page.items.is_empty() {
             p.empty {
                 "No slug begins with “" (search) "”. Slugs have lower case letters, digits and hyphens. A slug that no "
-                "organization has is free."
+                "organization has is free, unless it is a reserved word."
             }
         } @else {
             (reservations_table(&context, "Slugs in alphabetical order", &page.items))

@@ -1,13 +1,21 @@
 //! Reservations that are stuck: neither confirmed nor released for long.
 
+use std::collections::HashMap;
+
 use axum::extract::{Query, State, rejection::QueryRejection};
-use causeway_control::{PageRequest, model::lookup::StuckOperation};
-use chrono::DateTime;
+use causeway_audit::store::Filter;
+use causeway_control::{
+    PageRequest,
+    model::{lookup::StuckOperation, report::ReportedImport},
+    slug::lookup::STUCK_AFTER,
+};
+use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 use serde::Deserialize;
+use tonic::{Code, Status};
 use uuid::Uuid;
 
-use super::ROWS;
+use super::{ROWS, imports::state, regions::silent_since};
 use crate::{
     Console,
     context::Context,
@@ -35,16 +43,89 @@ pub(crate) fn what(operation: &StuckOperation) -> Markup {
 const COLUMNS: [Column; 5] =
     [text("Operation"), text("Region"), text("What it has reserved"), text("Since"), text("Action")];
 
+/// The import that an operation belongs to, if its region has reported that. The calls of an import have its id as that of
+/// their request, which the audit log keeps.
+pub(crate) async fn import_of(
+    console: &Console,
+    region: &str,
+    operation_id: Uuid,
+) -> Result<Option<ReportedImport>, Failed> {
+    let filter = Filter { object: Some(format!("operation/{operation_id}")), ..Filter::default() };
+    let request = PageRequest { limit: 1, after: None };
+    let entries = console.control.audit().entries(&filter, &request).await?.items;
+    match entries.first() {
+        Some(entry) => Ok(console.control.reports().import(region, entry.request_id).await?),
+        None => Ok(None),
+    }
+}
+
+/// A link to the page of an import, and its state.
+pub(crate) fn import_link(region: &str, import: &ReportedImport) -> Markup {
+    let id = import.import_id.to_string();
+    html! {
+        a href={ "/imports/" (query(region)) "/" (id) } title=(id) { (id.split('-').next().unwrap_or_default()) "…" }
+        " " (state(import))
+    }
+}
+
+/// What happens when a silent region is back.
+pub(crate) fn goes_on(context: &Context, region: &str, since: DateTime<Utc>) -> Markup {
+    html! {
+        "Region " (region) " is silent: it was last heard from " (when(context, since)) ". This goes on by itself when it is "
+        "back; release only if it will not come back."
+    }
+}
+
+/// A stuck operation, with what is known of its import and its region.
+struct Shown {
+    operation: StuckOperation,
+    import: Option<ReportedImport>,
+    silent_since: Option<DateTime<Utc>>,
+}
+
+/// Looks up the imports and regions of operations.
+async fn looked_up(
+    console: &Console,
+    context: &Context,
+    operations: Vec<StuckOperation>,
+) -> Result<Vec<Shown>, Failed> {
+    let (mut shown, mut silent) = (Vec::new(), HashMap::new());
+    for operation in operations {
+        if !silent.contains_key(&operation.region) {
+            let since = match console.control.regions().get(&operation.region).await {
+                Ok(known) => silent_since(&known, context.now),
+                Err(error) => match Status::from(error) {
+                    // The reservation may be of a region that control does not know any more.
+                    status if status.code() == Code::NotFound => None,
+                    status => return Err(status.into()),
+                },
+            };
+            silent.insert(operation.region.clone(), since);
+        }
+        let import = match operation.renamed_from {
+            Some(_) => None,
+            None => import_of(console, &operation.region, operation.operation_id).await?,
+        };
+        let silent_since = silent.get(&operation.region).copied().flatten();
+        shown.push(Shown { operation, import, silent_since });
+    }
+    Ok(shown)
+}
+
 /// A table of stuck operations.
-pub(crate) fn stuck_table(context: &Context, operations: &[StuckOperation]) -> Markup {
+fn stuck_table(context: &Context, operations: &[Shown]) -> Markup {
     let rows: Vec<Vec<Markup>> = operations
         .iter()
-        .map(|it| {
+        .map(|Shown { operation: it, import, silent_since }| {
             let id = it.operation_id.to_string();
             vec![
                 html! { span.break { (id) } },
                 html! { (it.region) },
-                what(it),
+                html! {
+                    (what(it))
+                    @if let Some(import) = import { span.sub { "import " (import_link(&it.region, import)) } }
+                    @if let Some(since) = silent_since { span.sub { (goes_on(context, &it.region, *since)) } }
+                },
                 when(context, it.since),
                 html! {
                     a.button href={ "/stuck/" (query(&it.region)) "/" (id) "/release" }
@@ -86,18 +167,20 @@ pub(crate) async fn show(
     let next = page
         .next
         .map(|(since, id)| format!("/stuck?after={}", query(&format!("{} {id}", since.timestamp_micros()))));
+    let is_empty = page.items.is_empty();
+    let shown = looked_up(&console, &context, page.items).await?;
     let main = html! {
         h1 { "Stuck" }
         p.lead {
-            "Imports and renames that reserved slugs more than 10 minutes ago, and whose region has neither confirmed nor "
+            "Imports and renames that reserved slugs more than " (format::duration(STUCK_AFTER)) " ago, and whose region has neither confirmed nor "
             "released them. A newer rename is on the page of its organization. An import that waits keeps its "
             "reservations: look at the "
             a href="/imports?state=IN_PROGRESS" { "imports in progress" } " first."
         }
-        @if page.items.is_empty() {
+        @if is_empty {
             p.empty { "Nothing is stuck." }
         } @else {
-            (stuck_table(&context, &page.items))
+            (stuck_table(&context, &shown))
         }
         (pager("/stuck", request.after.is_none(), next.as_deref()))
     };

@@ -34,7 +34,7 @@ impl Spooled {
     /// Opens the file. Authenticates an encrypted one in full, unless `stop` is set before that has ended. Blocks.
     pub(super) fn open(&self, stop: &AtomicBool) -> Result<Source, Error> {
         if !self.encrypted {
-            return Ok(Source::plain(&self.path).map_err(ExportError::from)?);
+            return Ok(Source::plain(&self.path).map_err(|error| self.unreadable(&error))?);
         }
         let keys = self.keys.as_ref().ok_or(Error::DecryptionKeyMissing)?;
         for key in keys.private.iter() {
@@ -42,12 +42,17 @@ impl Spooled {
                 // The file names the key that it was encrypted for, before anything is decrypted.
                 Err(OpenError::WrongKey) => {}
                 Ok(source) => return Ok(source),
-                Err(OpenError::Read(error)) => return Err(ExportError::from(error).into()),
+                Err(OpenError::Read(error)) => return Err(self.unreadable(&error).into()),
                 Err(OpenError::Stopped) => return Err(Error::Stopping),
                 Err(error) => return Err(Error::EncryptedExport(error)),
             }
         }
         Err(Error::DecryptionKeyMismatch)
+    }
+
+    /// The error of the disk, with the path of the file.
+    fn unreadable(&self, error: &std::io::Error) -> ExportError {
+        std::io::Error::new(error.kind(), format!("{}: {error}", self.path.display())).into()
     }
 }
 
@@ -91,5 +96,27 @@ impl ImportContext {
         if let Err(error) = removed.await {
             tracing::warn!(import_id = %id, %error, "the files of an import that has ended cannot be removed");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_gone_is_named_with_what_the_system_says() {
+        let spooled = Spooled {
+            path: "/nowhere/spool/3b1f.json".into(),
+            encrypted: false,
+            keys: None,
+            env: Environment::system(),
+        };
+        let error = spooled.open(&AtomicBool::new(false)).expect_err("there is no file");
+        assert_eq!(
+            error.to_string(),
+            "the spooled export cannot be read: /nowhere/spool/3b1f.json: No such file or directory (os error 2)"
+        );
+        // It does not come back.
+        assert!(!error.is_transient());
     }
 }

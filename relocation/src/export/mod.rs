@@ -43,8 +43,8 @@ pub enum ExportError {
     /// The export has none of the slugs of the filter.
     #[error("{0}")]
     FilterMatchesNothing(String),
-    /// The file cannot be read.
-    #[error("the spooled export cannot be read")]
+    /// The file cannot be read. Whoever opens it adds its path to the error.
+    #[error("the spooled export cannot be read: {0}")]
     Io(#[from] std::io::Error),
     /// What is known of the export contradicts itself: a defect of this program.
     #[error("{0}: a defect of Causeway")]

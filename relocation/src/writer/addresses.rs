@@ -69,8 +69,12 @@ impl Writer<'_> {
         let here = table.rows_with(model, name_of, values).await?;
         for row in others {
             let Some(id) = here.get(text(row, address)) else { continue };
-            let holder =
-                if *id > MAX_PK { "an earlier user of the file".to_owned() } else { format!("user {id}") };
+            // The finding is about a record by its id in the file, and this one may be the same number.
+            let holder = if *id > MAX_PK {
+                "an earlier user of the file".to_owned()
+            } else {
+                format!("the user with the new id {id}")
+            };
             let finding =
                 Finding::new(FindingKind::UsernameIsAddress, format!("is the username of {holder}"));
             findings.push(row.place(model, finding.field(&address_of.field)));

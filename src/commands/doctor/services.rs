@@ -3,14 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use causeway_client::{CallError, Client, ClientTls, Service, Timeouts, collect_pages};
-use causeway_control::model::region::SILENT_AFTER;
+use causeway_control::{model::region::SILENT_AFTER, slug::lookup::STUCK_AFTER};
 use causeway_proto::{
     control::v1::{
         ListSlugOperationsRequest, ListSlugOperationsResponse, Region, SlugOperation, SlugOperationState,
     },
     region::v1::{ListImportsRequest, ReconcileMode, ReconcileRequest, ReconcileSummary},
     relocation::v1::{
-        GetVersionRequest, GetVersionResponse, ServiceKind, version_service_client::VersionServiceClient,
+        ErrorReason, GetVersionRequest, GetVersionResponse, ServiceKind,
+        version_service_client::VersionServiceClient,
     },
     time::from_proto,
     version::{CONTRACT_REVISION, OLDEST_CONTRACT_REVISION},
@@ -34,10 +35,6 @@ use crate::{
     },
 };
 
-/// Reservations that are temporary for longer than this are reported. An import holds its own from the time that control
-/// has answered until its slugs are written, which takes minutes.
-const STUCK_AFTER: TimeDelta = TimeDelta::hours(1);
-
 /// How many findings of one kind are shown.
 pub(super) const SHOWN: usize = 10;
 
@@ -47,8 +44,21 @@ const AT_ONCE: usize = 8;
 /// How long the comparison of a region with control may take.
 const COMPARISON: Duration = Duration::from_secs(120);
 
+/// What to do if the comparison failed.
+const MEND: &str = "mend that, and check again";
+
 fn timeouts() -> Timeouts {
     Timeouts { connect: Duration::from_secs(5), call: Duration::from_secs(20), ..Timeouts::default() }
+}
+
+/// What to do about a call that failed: `otherwise`, unless it was refused for the certificate of who makes the check.
+fn to_do(error: &CallError, otherwise: &'static str) -> &'static str {
+    match error.reason() {
+        Some(ErrorReason::RoleNotAllowed | ErrorReason::IdentityInvalid) => {
+            "use the certificate of an operator (--tls-cert and --tls-key)"
+        }
+        _ => otherwise,
+    }
 }
 
 /// What a service has answered about itself, or why it has not.
@@ -228,7 +238,7 @@ pub(super) async fn region_of_control(
             known
         }
         Err(error) => {
-            about.error(Check::Registration, message(&place, &error), "look at control's log");
+            about.error(Check::Registration, message(&place, &error), to_do(&error, "look at control's log"));
             None
         }
     }
@@ -288,11 +298,15 @@ pub(super) async fn control(report: &mut Report, url: &str, tls: &mut Certificat
             }
             addresses(&mut about, &all.regions, tls).await;
         }
-        Err(error) => about.error(Check::Registration, message(&place, &error), "look at control's log"),
+        Err(error) => {
+            about.error(Check::Registration, message(&place, &error), to_do(&error, "look at control's log"))
+        }
     }
     match operations(&control).await {
         Ok(operations) => stuck(&mut about, &operations, &place, env.now()),
-        Err(error) => about.error(Check::Reservations, message(&place, &error), "look at control's log"),
+        Err(error) => {
+            about.error(Check::Reservations, message(&place, &error), to_do(&error, "look at control's log"))
+        }
     }
 }
 
@@ -360,7 +374,7 @@ fn stuck(about: &mut About<'_>, operations: &[SlugOperation], place: &CommandTar
         })
         .collect();
     if stuck.is_empty() {
-        about.ok(Check::Reservations, "none is temporary for more than an hour");
+        about.ok(Check::Reservations, format!("none is temporary for more than {}", shown(STUCK_AFTER)));
     }
     for (operation, age) in stuck.iter().take(SHOWN) {
         let SlugOperation { region, operation_id, organization_count, .. } = operation;
@@ -403,7 +417,9 @@ pub(super) async fn region(report: &mut Report, url: &str, tls: &mut Certificate
     let request = ListImportsRequest { page_size: PAGE_SIZE, page_token: String::new() };
     match region.ask(request, async |it, request| it.imports().list_imports(request).await).await {
         Ok(newest) => imports(&mut about, &newest.imports, &place, env.now()),
-        Err(error) => about.error(Check::Imports, message(&place, &error), "look at the region's log"),
+        Err(error) => {
+            about.error(Check::Imports, message(&place, &error), to_do(&error, "look at the region's log"))
+        }
     }
     match timeout(COMPARISON, compare(&region)).await {
         Ok(Ok(Some(summary))) => differences(&mut about, &summary, &place),
@@ -415,7 +431,7 @@ pub(super) async fn region(report: &mut Report, url: &str, tls: &mut Certificate
         Ok(Err(error)) => about.error(
             Check::Differences,
             format!("region and control were not compared: {}", message(&place, &error)),
-            "mend that, and check again",
+            to_do(&error, MEND),
         ),
         Err(_) => about.warning(
             Check::Differences,

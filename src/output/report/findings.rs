@@ -5,9 +5,9 @@ use causeway_proto::{
     relocation::v1::{Finding, Severity},
 };
 
-use super::{Shown, short};
+use super::{Shown, reverted, short};
 use crate::output::{
-    numbers::count,
+    numbers::{count, counted as counted_as},
     place::CommandTarget,
     table::clean,
     terminal::{ATTENTION, BAD, HEADING, styled},
@@ -34,9 +34,12 @@ fn title(findings: i64) -> String {
 
 /// The first findings of each kind, those of the highest severity first.
 pub(super) fn by_kind(import: &Import, first: &[Finding], place: &CommandTarget, shown: Shown) -> String {
-    let mut text = title(import.finding_counts.iter().map(|count| count.count).sum());
+    let outdated = reverted::outdated(import);
+    let all: i64 = import.finding_counts.iter().map(|count| count.count).sum();
+    let mut text = title(all - outdated);
     let mut more = false;
-    let mut counts: Vec<_> = import.finding_counts.iter().collect();
+    let holds = |kind| reverted::still_holds(import, kind);
+    let mut counts: Vec<_> = import.finding_counts.iter().filter(|counted| holds(counted.kind())).collect();
     counts.sort_by_key(|count| std::cmp::Reverse(count.severity));
     for counted in counts {
         let kind = short(counted.kind().as_str_name(), "FINDING_KIND_");
@@ -66,6 +69,13 @@ pub(super) fn by_kind(import: &Import, first: &[Finding], place: &CommandTarget,
     if more {
         let all = "All of them (--findings-file FILE writes them as lines of JSON):";
         text.push_str(&wrap(all, shown.width, "  ", 2));
+        let command = place.command(["imports", "show", &import.import_id, "--findings"]);
+        text.push_str(&format!("  {command}\n"));
+    }
+    if outdated > 0 {
+        let what =
+            format!("{} of the import itself, from before its revert:", counted_as(outdated, "finding"));
+        text.push_str(&wrap(&what, shown.width, "  ", 2));
         let command = place.command(["imports", "show", &import.import_id, "--findings"]);
         text.push_str(&format!("  {command}\n"));
     }

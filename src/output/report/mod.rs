@@ -2,6 +2,7 @@
 
 mod findings;
 mod organizations;
+mod reverted;
 #[cfg(test)]
 mod tests;
 
@@ -29,8 +30,10 @@ use super::{
 pub(crate) struct Shown {
     /// Also show, one by one, what is as it was wanted.
     pub(crate) all: bool,
-    /// How wide it may be.
+    /// How wide its paragraphs may be.
     pub(crate) width: Width,
+    /// How wide its tables may be.
+    pub(crate) table_width: Width,
 }
 
 /// The findings that the report shows.
@@ -90,7 +93,10 @@ fn times(import: &Import) -> Option<String> {
         format!("{size}{}, begun {}", if import.encrypted { " encrypted" } else { "" }, moment(begun));
     if let Some(took) = duration_of(import) {
         text.push_str(&format!(", took {}", duration(took)));
-        if let Some(rate) = u64::try_from(seen(import)).ok().and_then(|seen| rate(seen, took)) {
+        // One that failed has not handled all records of the file.
+        let all = Some(seen(import)).filter(|_| import.state() != ImportState::Failed);
+        let all = all.and_then(|seen| u64::try_from(seen).ok());
+        if let Some(rate) = all.and_then(|seen| rate(seen, took)) {
             text.push_str(&format!(" ({} records/s)", super::numbers::count_of(rate)));
         }
     }
@@ -142,9 +148,11 @@ pub(crate) fn render(import: &Import, findings: &Findings, place: &CommandTarget
             renewed.map_or_else(String::new, moment),
         )));
     }
+    sections.extend(reverted::summary(import, place).map(|summary| paragraph(&summary)));
     if let Some(failure) = &import.failure {
+        let failed = if reverted::is_reverted(import) { "It had failed" } else { "Failed" };
         sections.push(paragraph(&format!(
-            "Failed while {}: {} ({})",
+            "{failed} while {}: {} ({})",
             state_name(failure.state),
             message(&failure.message),
             reason(failure.reason)
@@ -158,7 +166,7 @@ pub(crate) fn render(import: &Import, findings: &Findings, place: &CommandTarget
     }
     if !(failed && import.models.is_empty()) {
         let all = place.command(["imports", "show", &import.import_id, "--all"]);
-        sections.push(records(&import.models, shown.all, &all, shown.width));
+        sections.push(records(import, &all, shown));
     }
     match findings {
         Findings::First(_) if failed && import.finding_counts.is_empty() => {}

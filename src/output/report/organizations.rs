@@ -5,7 +5,7 @@ use causeway_proto::{
     region::v1::{Import, ImportedOrganization, SlugPlan},
 };
 
-use super::{Shown, short};
+use super::{Shown, reverted::is_reverted, short};
 use crate::output::{
     numbers::{count, counted},
     place::CommandTarget,
@@ -27,7 +27,11 @@ fn is_changed(organization: &ImportedOrganization) -> bool {
 
 /// The organizations that got their slugs, or in a dry run would get them.
 pub(super) fn organizations(import: &Import, place: &CommandTarget, shown: Shown) -> String {
-    let title = if import.dry_run { "Organizations that would be imported" } else { "Organizations" };
+    let title = match import.dry_run {
+        true => "Organizations that would be imported",
+        false if is_reverted(import) => "Organizations it had",
+        false => "Organizations",
+    };
     let mut text = styled(&format!("{title} ({})", count(import.organization_count)), HEADING) + "\n";
     // Until control has picked the slugs, nothing is known about them.
     let (mut listed, unchanged): (Vec<_>, Vec<_>) = import
@@ -37,15 +41,17 @@ pub(super) fn organizations(import: &Import, place: &CommandTarget, shown: Shown
     listed.sort_by_key(|organization| !is_changed(organization));
     if !listed.is_empty() {
         text.push_str(&if import.dry_run {
-            planned(&listed).render(shown.width)
+            planned(&listed).render(shown.table_width)
         } else {
-            imported(&listed).render(shown.width)
+            imported(&listed).render(shown.table_width)
         });
     }
     if !unchanged.is_empty() {
         let number = i64::try_from(unchanged.len()).unwrap_or(i64::MAX);
         let has = match (import.dry_run, number) {
             (true, _) => "would get the slug wanted",
+            (false, 1) if is_reverted(import) => "had the slug wanted",
+            (false, _) if is_reverted(import) => "had the slugs wanted",
             (false, 1) => "has the slug wanted",
             (false, _) => "have the slugs wanted",
         };

@@ -10,8 +10,8 @@ use causeway_proto::{
 use super::*;
 use crate::output::terminal::plain;
 
-/// How a report is shown without a terminal.
-const SHOWN: Shown = Shown { all: false, width: Width(80) };
+/// How a report is shown on a terminal of 80 columns.
+const SHOWN: Shown = Shown { all: false, width: Width(80), table_width: Width(80) };
 const ALL: Shown = Shown { all: true, ..SHOWN };
 
 /// A report without its styles.
@@ -111,11 +111,12 @@ Organizations (3)
   causeway imports keys 3b1f --model sentry.organization --region http://eu:1
 
 Records (19)
-  model                dropped  changed  passed over  filtered  existing  seen
-  sentry.user                1                                         2    10
-  sentry.nonsense                                  5                         5
-  sentry.organization                 2                      1               4
-  total                      1        2            5         1         2    19
+  model                dropped  changed  passed over  filtered  existing
+  sentry.user                1                                         2
+  sentry.nonsense                                  5
+  sentry.organization                 2                      1
+  total                      1        2            5         1         2
+  columns left out: inserted, seen
 
 Findings (2)
   SLUG_CHANGED (info): 2
@@ -145,6 +146,100 @@ fn all_organizations_and_models_are_shown_on_demand() {
     }
     // What changed still comes first.
     assert!(all.find("api-x7") < all.find("acme"), "{all}");
+}
+
+/// Whoever looks at a row wants to see why it is there: a number may not disappear with its column.
+#[test]
+fn each_reason_for_which_a_model_is_listed_is_shown_at_any_width() {
+    let mut import = import();
+    import.models.push(ModelCounts {
+        model: "sentry.email".to_owned(),
+        seen: 10,
+        existing: 10,
+        ..Default::default()
+    });
+    for width in 20..100 {
+        let shown = Shown { all: false, width: Width(width), table_width: Width(width) };
+        let text = rendered(&import, &Findings::First(Vec::new()), shown);
+        let of_email = text.split("sentry.email").nth(1).unwrap_or_default();
+        assert!(text.contains("existing") && of_email.trim_start().contains("10"), "{width}: {text}");
+    }
+    // Without a terminal, each row is a line with all of it.
+    let piped = Shown { table_width: Width::UNLIMITED, ..SHOWN };
+    let text = rendered(&import, &Findings::First(Vec::new()), piped);
+    let heading = "model                dropped  changed  passed over  filtered  existing  inserted  seen\n";
+    assert!(text.contains(heading) && !text.contains("left out:"), "{text}");
+}
+
+#[test]
+fn a_failed_import_has_no_speed() {
+    let failed = Import { state: ImportState::Failed.into(), ..import() };
+    let text = rendered(&failed, &Findings::First(Vec::new()), SHOWN);
+    assert!(text.contains(", took 2.0s\n") && !text.contains("records/s"), "{text}");
+}
+
+fn reverted() -> Import {
+    let mut import = import();
+    import.state = ImportState::Reverted.into();
+    import.models[1].deleted = 6;
+    import.models[1].kept = 1;
+    let kept =
+        FindingCount { kind: FindingKind::RowKept.into(), severity: Severity::Warning.into(), count: 1 };
+    import.finding_counts.push(kept);
+    import
+}
+
+#[test]
+fn the_report_on_an_import_that_was_reverted_speaks_of_what_is_left() {
+    let stays = Finding {
+        kind: FindingKind::RowKept.into(),
+        severity: Severity::Warning.into(),
+        model: "sentry.user".to_owned(),
+        reason: "row 7 of auth_user stays: a row of team needs it".to_owned(),
+        remedy: "Leave it.".to_owned(),
+        ..Default::default()
+    };
+    let text = rendered(&reverted(), &Findings::First(vec![finding(), stays]), SHOWN);
+    let summary = "Reverted at 2026-11-30 08:00:02 UTC: 6 rows deleted, 1 stays (see ROW_KEPT). Who\n  asked for it: \
+                   `causeway audit list --object import/3b1f --region http://eu:1`\n";
+    assert!(text.contains(summary), "{text}");
+    assert!(text.contains("Organizations it had (3)\n") && text.contains("had the slug wanted"), "{text}");
+    let findings = "Findings (1)\n  ROW_KEPT (warning): 1\n    sentry.user: row 7 of auth_user stays: a row of team needs \
+                    it\n    To do: Leave it.\n  2 findings of the import itself, from before its revert:\n  causeway \
+                    imports show 3b1f --findings --region http://eu:1\n";
+    assert!(text.ends_with(findings), "{text}");
+    assert!(!text.contains("Tell somebody") && !text.contains("SLUG_CHANGED"), "{text}");
+    // What the revert has deleted altogether is folded.
+    let mut import = reverted();
+    import.models[1] = ModelCounts {
+        model: "sentry.user".to_owned(),
+        seen: 7,
+        inserted: 7,
+        deleted: 7,
+        ..Default::default()
+    };
+    let text = rendered(&import, &Findings::First(Vec::new()), SHOWN);
+    assert!(text.contains("  all rows of 1 other model were deleted (--all shows all):\n"), "{text}");
+    assert!(!text.contains("sentry.user "), "{text}");
+}
+
+#[test]
+fn a_revert_under_way_says_how_much_is_gone() {
+    let import = Import { state: ImportState::Reverting.into(), ..reverted() };
+    let text = rendered(&import, &Findings::First(Vec::new()), SHOWN);
+    assert!(text.contains("Being reverted: so far 6 rows deleted, 1 stays (see ROW_KEPT)."), "{text}");
+    // One that failed before it wrote anything has nothing to delete.
+    let empty = Import {
+        models: Vec::new(),
+        finding_counts: Vec::new(),
+        failure: Some(ImportFailure { state: ImportState::Planning.into(), ..Default::default() }),
+        ..self::reverted()
+    };
+    let text = rendered(&empty, &Findings::First(Vec::new()), SHOWN);
+    assert!(
+        text.contains("UTC: it had written no rows.") && text.contains("It had failed while PLANNING"),
+        "{text}"
+    );
 }
 
 #[test]

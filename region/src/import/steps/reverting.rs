@@ -59,6 +59,7 @@ pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut Impo
     context.env.failpoint("region.revert.closed").await?;
     adopt_chunks(context, import, run).await?;
     context.env.failpoint("region.revert.adopted").await?;
+    run.running_import.begin(rows_left(context, import).await?);
     let models = |silo, deferred| -> Vec<String> {
         let of = |model: &&Model| model.silo == silo && model.rules.deferred == deferred;
         context.catalog.written().filter(of).map(|model| model.name.clone()).collect()
@@ -82,6 +83,13 @@ pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut Impo
     tracing::info!(import_id = %import.id, "an import has been reverted");
     context.remove_spool(import.id).await;
     Ok(context.env.failpoint("region.revert.ended").await?)
+}
+
+/// How many rows the revert has yet to look at. It may have begun before.
+async fn rows_left(context: &ImportContext, import: &Import) -> Result<i64, Error> {
+    let counts = store::model_counts::list(&context.db, import.id).await?;
+    let left = |counts: &ModelCounts| counts.inserted - counts.deleted - counts.kept;
+    Ok(counts.iter().map(left).sum::<i64>().max(0))
 }
 
 /// Hides the organizations of an import that is being reverted.
