@@ -36,6 +36,8 @@ pub const ORGANIZATION: &str = "sentry.organization";
 pub const ORGANIZATION_MEMBER: &str = "sentry.organizationmember";
 /// The model of users.
 pub const USER: &str = "sentry.user";
+/// The model of projects.
+pub const PROJECT: &str = "sentry.project";
 /// The model of e-mail addresses. It has no reference to a user, so the filter selects the addresses that an imported
 /// user has.
 pub const EMAIL: &str = "sentry.email";

@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 use crate::{
-    catalog::{ColumnType, IdsOf, Model, NestedIds, PathStep},
+    catalog::{ColumnType, IdsOf, Model, NestedIds, PROJECT, PathStep},
     export::{cow_str, without_bad_escapes},
     finding::{Finding, FindingKind, shown},
     value::Value,
@@ -89,13 +89,15 @@ pub(crate) fn rewrite(
     }
     if column.kind != ColumnType::Json {
         if let IdsOf::Terms(terms) = &rule.of {
+            let mut found = search::Found { lost: &mut rewritten.lost, other: &mut rewritten.other };
             rewritten.text =
-                search::rewrite(text, terms, &json::JsonLocation::default(), &mut rewritten.lost, outcome);
+                search::rewrite(text, terms, &json::JsonLocation::default(), &mut found, outcome);
         }
         return rewritten;
     }
     let mut text = Cow::Borrowed(text);
     let mut walks: Vec<Met> = Vec::new();
+    let mut found = search::Found { lost: &mut rewritten.lost, other: &mut rewritten.other };
     for path in &rule.paths {
         // Most values have nothing there.
         if let Some(PathStep::Key(name)) = path.first()
@@ -110,7 +112,7 @@ pub(crate) fn rewrite(
             key: rule.of.key(),
             reached: &mut met.reached,
             other: &mut met.other,
-            leaf: &mut |place, key, raw| leaf(rule, place, key, raw, &mut rewritten.lost, outcome),
+            leaf: &mut |place, key, raw| leaf(rule, place, key, raw, &mut found, outcome),
         };
         let new = match walk.rewrite(raw, path, &mut json::JsonLocation::default()) {
             json::Replacement::No => None,
@@ -145,14 +147,14 @@ fn leaf(
     place: &json::JsonLocation,
     key: Option<&RawValue>,
     raw: &RawValue,
-    lost: &mut Vec<LostId>,
+    found: &mut search::Found<'_>,
     outcome: &mut dyn FnMut(&str, i64) -> Outcome,
 ) -> json::Leaf {
     let text = cow_str(raw).ok();
     let target = match &rule.of {
         IdsOf::Terms(terms) => {
             let Some(text) = text else { return json::Leaf::other_shape(raw) };
-            let new = search::rewrite(&text, terms, place, lost, outcome);
+            let new = search::rewrite(&text, terms, place, found, outcome);
             return new
                 .map_or(json::Leaf::Keep, |new| json::Leaf::To(serde_json::Value::from(new).to_string()));
         }
@@ -176,7 +178,10 @@ fn leaf(
     let pk = match number {
         Some(pk) if pk > 0 => pk,
         // No record has such a key. The product writes -1 for "all projects".
-        Some(_) => return json::Leaf::Keep,
+        Some(0) => return json::Leaf::Keep,
+        Some(-1) if target.is_some_and(|target| target == PROJECT) => return json::Leaf::Keep,
+        Some(_) if target.is_none() => return json::Leaf::Keep,
+        Some(_) => return json::Leaf::other_shape(raw),
         None if digits.is_empty() => return json::Leaf::Keep,
         None => return json::Leaf::other_shape(raw),
     };
@@ -190,7 +195,7 @@ fn leaf(
         Outcome::Mapped(new) => json::Leaf::To(new.to_string()),
         Outcome::Lost => {
             let (exact, path) = (place.exact.clone(), place.path.clone());
-            lost.push(LostId { place: exact, path, target: target.clone(), pk, is_kept: false });
+            found.lost.push(LostId { place: exact, path, target: target.clone(), pk, is_kept: false });
             if rule.removes_element { json::Leaf::Gone } else { json::Leaf::Null }
         }
     }

@@ -12,6 +12,7 @@ use super::{
     case::{AuditCase, Note},
     cell,
     family::is_of_integration,
+    nested::is_search,
     unmapped,
 };
 
@@ -159,6 +160,14 @@ impl AuditCase<'_> {
                             add(FindingKind::UnknownChoice, Some(field));
                         }
                         continue;
+                        if is_search(name, field)
+                            && !is_outside
+                            && self.after.has_column(name, &column.column)
+                            && let Some(text) = value.as_str()
+                        {
+                            let terms = unmapped::not_mapped_in_search(text).into_iter();
+                            not_mapped.extend(terms.map(|term| (name.clone(), field.clone(), term)));
+                        }
                     }
                 };
                 add(kind, Some(field));
