@@ -80,6 +80,11 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
         (45, "throttle", include_str!("../../../migrations/region/postgres/0045_throttle.sql")),
         (46, "report numbers", include_str!("../../../migrations/region/postgres/0046_report_numbers.sql")),
         (47, "instructions", include_str!("../../../migrations/region/postgres/0047_instructions.sql")),
+        (
+            49,
+            "nullable time filters",
+            include_str!("../../../migrations/region/postgres/0049_nullable_time_filters.sql"),
+        ),
     ],
     sqlite: &[
         (1, "model tables", include_str!("../../../migrations/region/sqlite/0001_model_tables.sql")),
@@ -129,8 +134,13 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
         (45, "throttle", include_str!("../../../migrations/region/sqlite/0045_throttle.sql")),
         (46, "report numbers", include_str!("../../../migrations/region/sqlite/0046_report_numbers.sql")),
         (47, "instructions", include_str!("../../../migrations/region/sqlite/0047_instructions.sql")),
+        (
+            49,
+            "nullable time filters",
+            include_str!("../../../migrations/region/sqlite/0049_nullable_time_filters.sql"),
+        ),
     ],
-    of_models: &[1, 33],
+    of_models: &[1, 33, 49],
     statement_of_models: None,
     without_models: false,
 };
