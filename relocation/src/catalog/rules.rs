@@ -183,6 +183,31 @@ pub struct ReferenceByType {
 }
 
 impl ReferenceByType {
+    /// The type of a record with these values, by its name or number.
+    pub(crate) fn kind_of(&self, values: &[Value]) -> Option<String> {
+        match values.get(self.kind) {
+            Some(Value::Text(name)) => Some(name.clone()),
+            Some(Value::Int(number)) => Some(number.to_string()),
+            _ => None,
+        }
+    }
+
+    /// Gives a record the newer name of its type, and the usual digits of its primary key: two records with the same
+    /// target must be alike before their targets have new keys.
+    pub(crate) fn normalize(&self, values: &mut [Value]) {
+        if let Some(slot) = values.get_mut(self.kind)
+            && let Some(newer) = slot.as_text().and_then(|older| self.older_types.get(older))
+        {
+            *slot = Value::Text(newer.clone());
+        }
+        let names_record = self.kind_of(values).is_some_and(|kind| self.targets.contains_key(&kind));
+        if let Some(slot) = values.get_mut(self.column).filter(|_| names_record)
+            && let Some(pk) = slot.as_text().and_then(|digits| digits.parse::<i64>().ok())
+        {
+            *slot = Value::Text(pk.to_string());
+        }
+    }
+
     /// The number of a type in releases that number types, as a text: the one by which they know it, or itself if it is a
     /// number.
     #[must_use]
