@@ -112,9 +112,12 @@ impl Fields<'_> {
         let _infallible = serde_json::to_writer(&mut self.line.0, value);
     }
 
-    /// JSON as exports often have it: as text in a string.
+    /// JSON as exports often have it: as text in a string, but for numbers, booleans and null.
     fn json_text(&mut self, name: &str, value: &Value) {
-        self.text(name, &value.to_string());
+        match value {
+            Value::Null | Value::Bool(_) | Value::Number(_) => self.json(name, value),
+            Value::String(_) | Value::Array(_) | Value::Object(_) => self.text(name, &value.to_string()),
+        }
     }
 
     /// A time of the last years, in one of the forms that exports have.
