@@ -196,7 +196,7 @@ pub fn inspect(reader: impl Read, catalog: &Catalog, limits: Limits) -> Result<I
 fn taken(catalog: &Catalog, name: &str) -> Taken {
     match catalog.known(name) {
         Known::Model(model) if model.in_organization_scope() => Taken::Yes,
-        Known::Model(_) => Taken::OutOfScope,
+        Known::Model(_) | Known::OutOfScope => Taken::OutOfScope,
         Known::Excluded | Known::Removed => Taken::Never,
         Known::Unknown => Taken::Unknown,
     }

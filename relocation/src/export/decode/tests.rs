@@ -117,6 +117,29 @@ fn every_wrong_value_names_its_field() {
     assert!(decode("sentry.team", &good.replace(r#""n""#, &format!(r#""{}""#, "é".repeat(64)))).is_ok());
 }
 
+/// Records of other scopes are not imported, but what their fields are is known.
+#[test]
+fn fields_that_models_of_other_scopes_got_are_known() {
+    let catalog = Catalog::load().unwrap();
+    let env = Environment::system();
+    let decoder = Decoder::new(&env, env.now());
+    for (model, fields) in [
+        ("sentry.apiapplication", r#"{"scopes": "[]", "requires_org_level_access": false}"#),
+        ("sentry.apiauthorization", r#"{"organization_id": 1}"#),
+        ("sentry.apigrant", r#"{"organization_id": 1}"#),
+        ("sentry.apitoken", r#"{"scoping_organization_id": 1}"#),
+        ("sentry.integration", r#"{"debug_data": {"a": 1}}"#),
+    ] {
+        let fields = RawValue::from_string(fields.to_owned()).unwrap();
+        let notes = decoder.note_fields(catalog.model(model).unwrap(), &fields).unwrap();
+        assert_eq!(
+            notes.iter().map(|note| &note.field).collect::<Vec<_>>(),
+            Vec::<&Option<String>>::new(),
+            "{model}"
+        );
+    }
+}
+
 #[test]
 fn what_is_odd_but_no_error_is_noted() {
     let decoded = decode(

@@ -110,6 +110,10 @@ impl AuditCase<'_> {
             };
             let model = match self.catalog.known(name) {
                 Known::Model(model) => model,
+                Known::OutOfScope => {
+                    add(FindingKind::OutOfScope, None);
+                    continue;
+                }
                 Known::Excluded => {
                     add(FindingKind::UnexpectedModel, None);
                     continue;
@@ -156,10 +160,6 @@ impl AuditCase<'_> {
                             let paths = paths.into_iter().map(|path| (name.clone(), field.clone(), path));
                             not_mapped.extend(paths);
                         }
-                        if is_unknown_choice(column, value) {
-                            add(FindingKind::UnknownChoice, Some(field));
-                        }
-                        continue;
                         if is_search(name, field)
                             && !is_outside
                             && self.after.has_column(name, &column.column)
@@ -168,6 +168,10 @@ impl AuditCase<'_> {
                             let terms = unmapped::not_mapped_in_search(text).into_iter();
                             not_mapped.extend(terms.map(|term| (name.clone(), field.clone(), term)));
                         }
+                        if is_unknown_choice(column, value) {
+                            add(FindingKind::UnknownChoice, Some(field));
+                        }
+                        continue;
                     }
                 };
                 add(kind, Some(field));
