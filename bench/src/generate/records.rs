@@ -1,6 +1,7 @@
 //! Writes the records of each model.
 
 mod newer;
+mod newest;
 mod watching;
 
 use std::io::Write as _;
@@ -170,7 +171,22 @@ fn fields(f: &mut Fields<'_>, o: &Organization, model: Model, number: u64) {
         | Model::AlertRuleTrigger
         | Model::AlertRuleProjects
         | Model::AlertRuleTriggerAction => watching::alerts(f, o, model, number),
-        _ => newer::fields(f, o, model, number),
+        Model::OrganizationMemberInvite
+        | Model::GroupSearchView
+        | Model::GroupSearchViewStarred
+        | Model::DashboardFavoriteUser
+        | Model::DashboardPermissions
+        | Model::ExploreSavedQuery
+        | Model::ExploreSavedQueryProject
+        | Model::DataConditionGroup
+        | Model::DataCondition
+        | Model::DataSource
+        | Model::Detector
+        | Model::DataSourceDetector
+        | Model::Workflow
+        | Model::DetectorWorkflow
+        | Model::WorkflowDataConditionGroup => newer::fields(f, o, model, number),
+        _ => newest::fields(f, o, model, number),
     }
 }
 
