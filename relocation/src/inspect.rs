@@ -196,7 +196,7 @@ pub fn inspect(reader: impl Read, catalog: &Catalog, limits: Limits) -> Result<I
 fn imported(catalog: &Catalog, name: &str) -> Imported {
     match catalog.known(name) {
         Known::Model(model) if model.in_organization_scope() => Imported::Yes,
-        Known::Model(_) => Imported::OutOfScope,
+        Known::Model(_) | Known::OutOfScope => Imported::OutOfScope,
         Known::Excluded | Known::Removed => Imported::Never,
         Known::Unknown => Imported::Unknown,
     }

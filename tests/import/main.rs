@@ -85,7 +85,8 @@ causeway_harness::on_each_store! {
         ids_of_merged_users_lead_to_those_who_are_here,
         ids_of_what_is_not_imported_are_cleared_and_reported,
         ids_in_snapshots_lead_to_the_new_rows,
-        what_may_be_an_id_and_is_not_understood_is_reported_once;
+        what_may_be_an_id_and_is_not_understood_is_reported_once,
+        terms_of_searches_are_mapped_or_told;
     dry_run:
         a_dry_run_says_what_an_import_does,
         a_dry_run_knows_what_is_there_already,
@@ -181,6 +182,8 @@ causeway_harness::on_each_store! {
         a_key_that_stands_under_two_names_of_a_model_is_refused,
         an_invitation_comes_with_its_member,
         a_data_source_leads_to_what_its_type_names,
+        data_sources_of_one_target_are_refused_however_they_are_written,
+        a_target_that_is_empty_or_a_number_is_read,
         an_address_to_sign_in_with_is_cleared_if_it_is_taken,
         a_record_of_any_release_is_read,
         exports_of_each_release_arrive_in_all_ways;

@@ -210,6 +210,80 @@ pub(crate) async fn what_may_be_an_id_and_is_not_understood_is_reported_once(sto
     cluster.stop().await;
 }
 
+/// Which projects a widget or a saved query shows. A term that may name a record in a form that is not understood is told
+/// once for each model and path.
+pub(crate) async fn terms_of_searches_are_mapped_or_told(store: Store) {
+    const WIDGET: &str = "sentry.dashboardwidget";
+    const QUERY: &str = "sentry.dashboardwidgetquery";
+    const EXPLORE: &str = "explore.exploresavedquery";
+    let cluster = cluster(store, &["us"]).await;
+    let mut export = Export::new();
+    organization(&mut export, 1, "one");
+    export.project(14, 1, "other");
+    export.push("sentry.dashboard", 5, &json!({"organization": 1, "title": "d", "created_by_id": 2}));
+    export.push(WIDGET, 6, &json!({"dashboard": 5, "title": "w", "display_type": 0}));
+    let understood = [
+        "project.id:4,14",
+        "project.id:!4",
+        "project.id:>4 level:error",
+        "!project.id:[4,14]",
+        "project.id:-1",
+        "user.id:4",
+    ];
+    let odd =
+        ["project.id:4*", "project.id:(4)", "project.id:\"4,14\"", "Project:4", "team:3", "project.id:4*"];
+    let query = |pk: i64, conditions: &str| json!({"widget": 6, "name": "q", "fields": "[]", "order": pk, "conditions": conditions, "orderby": ""});
+    for (pk, conditions) in (1..).zip(understood.iter().chain(&odd)) {
+        export.push(QUERY, pk, &query(pk, conditions));
+    }
+    let saved = |query: Value| json!({"organization": 1, "created_by_id": 2, "name": "s", "query": query, "dataset": 101});
+    export.push(
+        EXPLORE,
+        1,
+        &saved(json!({"queries": [{"query": "project.id:4"}, {"query": "project.id:4*"}]})),
+    );
+    // Minus one is all projects, and no team.
+    export.push(
+        "sentry.dashboard",
+        7,
+        &json!({"organization": 1, "title": "e", "created_by_id": 2, "filters": {"project": [-1]}}),
+    );
+    let data = json!({"actions": [action("Team", &json!(-1))]});
+    export.push(RULE, 2, &json!({"project": 4, "label": "r", "data": data}));
+    let (_, account) = import(&cluster, &export, &ImportOptions::default()).await;
+    let [one, other] = [4, 14].map(|pk| new(&account, PROJECT, pk));
+    let wanted = [
+        format!("project.id:{one},{other}"),
+        format!("project.id:!{one}"),
+        format!("project.id:>{one} level:error"),
+        format!("!project.id:[{one},{other}]"),
+        "project.id:-1".to_owned(),
+        "user.id:4".to_owned(),
+    ];
+    let wanted = wanted.into_iter().chain(odd.map(str::to_owned));
+    for (pk, wanted) in (1..).zip(wanted) {
+        assert_eq!(account.row(QUERY, pk).expect("it is there")["conditions"], Cell::Text(wanted), "{pk}");
+    }
+    let queries = json!([{"query": format!("project.id:{one}")}, {"query": "project.id:4*"}]);
+    assert_eq!(json_of(&account, EXPLORE, 1, "query"), json!({"queries": queries}));
+    let told = account.findings_of(FindingKind::IdNotMapped);
+    let mut told: Vec<(&str, i64, &str)> = told
+        .iter()
+        .map(|it| (it.model.as_str(), it.source_pk, it.reason.split(" is ").next().unwrap_or_default()))
+        .collect();
+    told.sort_unstable();
+    let mut expected = [
+        (QUERY, 7, "project.id"),
+        (QUERY, 10, "Project"),
+        (QUERY, 11, "team"),
+        (EXPLORE, 1, "queries[].query: project.id"),
+        (RULE, 2, "actions[].targetIdentifier"),
+    ];
+    expected.sort_unstable();
+    assert_eq!(told, expected);
+    cluster.stop().await;
+}
+
 /// The application keeps a widget or a query as it was before it changed it, and dashboards as they were. These copies
 /// have ids everywhere. A widget cannot refer to itself, so it forgets its own.
 pub(crate) async fn ids_in_snapshots_lead_to_the_new_rows(store: Store) {

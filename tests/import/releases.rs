@@ -135,6 +135,62 @@ pub(crate) async fn a_data_source_leads_to_what_its_type_names(store: Store) {
     cluster.stop().await;
 }
 
+/// Two sources of one type and key are one, however the file writes them, and nothing is written of either. A dry run tells
+/// the same.
+pub(crate) async fn data_sources_of_one_target_are_refused_however_they_are_written(store: Store) {
+    let cluster = cluster(store, &["us"]).await;
+    let source = json!({"organization": 1, "type": "snuba_query_subscription", "source_id": "51"});
+    for other in [
+        json!({"organization": 1, "type": 1, "query_id": 51}),
+        json!({"organization": 1, "type": "1", "source_id": "51"}),
+        json!({"organization": 1, "type": "snuba_query_subscription", "source_id": "0051"}),
+    ] {
+        let mut export = base();
+        export.push(SOURCE, 1, &source).push(SOURCE, 2, &other);
+        for options in [ImportOptions::default().dry_run(), ImportOptions::default()] {
+            let (_, message) = fails(&cluster, &export, &options, ErrorReason::ExportInvalid).await;
+            for part in [SOURCE, "pk 1", "pk 2"] {
+                assert!(message.contains(part), "{part} is not in {message}");
+            }
+        }
+    }
+    cluster.stop().await;
+}
+
+/// A target may be a number. One that is empty although its type names a record leads to nothing.
+pub(crate) async fn a_target_that_is_empty_or_a_number_is_read(store: Store) {
+    const ACTION: &str = "sentry.notificationaction";
+    let cluster = cluster(store, &["us"]).await;
+    let mut export = base();
+    let action = |kind: i64, target: serde_json::Value| json!({"organization": 1, "type": 0, "target_type": kind, "target_identifier": target, "trigger_type": 0});
+    for (pk, kind, target) in
+        [(1, 2, json!(21)), (2, 1, json!(11)), (3, 0, json!("")), (4, 2, json!("")), (5, 2, json!(null))]
+    {
+        export.push(ACTION, pk, &action(kind, target));
+    }
+    for (pk, kind) in [(1, "cron_monitor"), (2, "nobody_knows")] {
+        export.push(SOURCE, pk, &json!({"organization": 1, "type": kind, "source_id": ""}));
+    }
+    let dry = cluster.region(0).import(&export.to_bytes(), &ImportOptions::default().dry_run()).await;
+    let told = dry.expect("it ends").finding_counts;
+    let (done, account) = import(&cluster, &export, &ImportOptions::default()).await;
+    let target = |pk| account.row(ACTION, pk).expect("a row")["target_identifier"].clone();
+    for (pk, model, source) in [(1, "sentry.team", 21), (2, USER, 11)] {
+        let Some(Outcome::Inserted(new)) = account.outcome(model, source) else { panic!("it is new") };
+        assert_eq!(target(pk), Cell::Text(new.to_string()));
+    }
+    assert_eq!([target(3), target(5)], [Cell::Text(String::new()), Cell::Null]);
+    for (model, pk) in [(ACTION, 4), (SOURCE, 1), (SOURCE, 2)] {
+        assert_eq!(account.outcome(model, pk), Some(Outcome::Dropped), "{model} {pk}");
+    }
+    assert_eq!(kinds(&account), [("DROPPED_REFERENCE", 3)].into());
+    let counts = |counts: &[causeway_proto::relocation::v1::FindingCount]| {
+        counts.iter().map(|it| (it.kind, it.count)).collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(counts(&told), counts(&done.finding_counts), "a dry run tells the same");
+    cluster.stop().await;
+}
+
 /// The address by which somebody signs in stays only with one user.
 pub(crate) async fn an_address_to_sign_in_with_is_cleared_if_it_is_taken(store: Store) {
     let cluster = cluster(store, &["us"]).await;
@@ -240,6 +296,9 @@ pub(crate) async fn a_record_of_any_release_is_read(store: Store) {
         let view = json!({"name": "25.1", "user_id": 11, "organization": 1, "query": "", "position": pk, "is_all_projects": false, "projects": projects});
         export.push("sentry.groupsearchview", pk, &view);
     }
+    // In early 2025, a view may have had no times.
+    let view = json!({"name": "25.1", "user_id": 11, "organization": 1, "query": "", "position": 7, "time_filters": null});
+    export.push("sentry.groupsearchview", 7, &view);
     // Two references had other names.
     let rule = json!({"project": 31, "label": "r", "data": {}});
     let alert = json!({"organization": 1, "name": "a", "snuba_query": 41, "status": 0, "threshold_type": 0, "threshold_period": 1});
@@ -263,7 +322,8 @@ pub(crate) async fn a_record_of_any_release_is_read(store: Store) {
     }
     assert_eq!(cell("sentry.dashboardfavoriteuser", 1, "organization"), Cell::Null);
     assert_eq!(account.after.rows("sentry.dashboard").len(), 3);
-    assert_eq!(account.after.rows("sentry.groupsearchview").len(), 6);
+    assert_eq!(account.after.rows("sentry.groupsearchview").len(), 7);
+    assert_eq!(cell("sentry.groupsearchview", 7, "time_filters"), Cell::Null);
     for (pk, operator) in [(1, "gt"), (2, "lte")] {
         assert_eq!(cell(CONDITION, pk, "type"), Cell::Text(operator.to_owned()), "{pk}");
     }

@@ -121,8 +121,18 @@ async fn tables_of_the_product_are_not_altered() {
         let altered = schema::upgrade_tables(&migrated.db, &catalog, migrated.silo).await;
         assert_eq!(altered.expect("asked"), [] as [String; 0]);
         assert_eq!(migrated.structure().await, before);
+        // What the database lacks of models is not written. Without the tables for the product's workers, nobody would
+        // find what was imported.
         let wrong = migrated.differences(&catalog).await;
-        assert_eq!(wrong, [] as [String; 0], "what the database lacks is not written");
+        let missing = match migrated.silo {
+            Silo::Control => vec!["sentry_organizationslugreservation", "sentry_controloutbox"],
+            Silo::Region => vec!["sentry_regionoutbox"],
+        };
+        let named = wrong.iter().map(|one| one.split(" is missing, ").next().unwrap_or_default());
+        assert_eq!(
+            named.collect::<Vec<_>>(),
+            missing.iter().map(|table| format!("table {table}")).collect::<Vec<_>>()
+        );
     })
     .await;
 }
@@ -197,6 +207,46 @@ async fn a_newer_product_is_refused_and_left_as_it_was() {
         assert!(refused.contains(part), "{part} is not in {refused}");
     }
     assert_eq!(found().await, before);
+}
+
+/// In a database of the product without the tables that its workers read, what an import brings would be found by nobody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_product_without_the_tables_for_its_workers_is_refused() {
+    let server = Postgres::start().await.expect("this test needs PostgreSQL");
+    let cases = [
+        (FIRST_OF_REGION, "sentry_regionoutbox", "DROP TABLE sentry_regionoutbox"),
+        (FIRST_OF_CONTROL, "sentry_controloutbox", "DROP TABLE sentry_controloutbox"),
+        (
+            FIRST_OF_CONTROL,
+            "sentry_organizationslugreservation",
+            "DROP TABLE sentry_organizationslugreservation",
+        ),
+        (
+            FIRST_OF_CONTROL,
+            "sentry_controloutbox.cell needs a value",
+            "ALTER TABLE sentry_controloutbox ADD COLUMN cell text NOT NULL",
+        ),
+        (
+            FIRST_OF_REGION,
+            "sentry_regionoutbox has no column payload",
+            "ALTER TABLE sentry_regionoutbox RENAME COLUMN payload TO content",
+        ),
+    ];
+    for (number, (migrations, table, change)) in cases.into_iter().enumerate() {
+        let url = server.create_database(&format!("product_{number}")).await.expect("a database");
+        let db = Db::connect(&url, &Options::default()).await.expect("a database");
+        let mut tables = product::tables(Release::R25_6).expect("the tables");
+        tables.push(change.to_owned());
+        let made: Result<(), DbError> = transact!(DbError, db, |tx| {
+            for statement in &tables {
+                tx.execute(Statement::new("").push(statement)).await?;
+            }
+        });
+        made.expect("made");
+        let catalog = Catalog::load().expect("the catalog");
+        let refused = schema::prepare(db, &catalog, migrations).await.expect_err("refused").to_string();
+        assert!(refused.contains(table) && refused.contains("Nothing was changed"), "{table}: {refused}");
+    }
 }
 
 /// What somebody has added to a table is not Causeway's to remove: columns and their values, indexes, constraints,
@@ -315,6 +365,13 @@ const FIRST_OF_REGION: Migrations = Migrations {
     of_models: &[1],
     statement_of_models: None,
     without_models: false,
+};
+
+const FIRST_OF_CONTROL: Migrations = Migrations {
+    silo: Silo::Control,
+    postgres: &[(1, "model tables", include_str!("../../migrations/control/postgres/0001_model_tables.sql"))],
+    sqlite: &[(1, "model tables", include_str!("../../migrations/control/sqlite/0001_model_tables.sql"))],
+    ..FIRST_OF_REGION
 };
 
 /// The tables of the first release, brought to this one, are those that a new installation gets.

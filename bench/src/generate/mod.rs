@@ -144,6 +144,7 @@ fn record_lengths(seed: u64, release: Release) -> [f64; MODELS] {
 mod tests {
     use std::collections::HashSet;
 
+    use causeway_relocation::catalog::Catalog;
     use serde_json::Value;
 
     use super::*;
@@ -171,6 +172,23 @@ mod tests {
             let ratio = written.bytes as f64 / target as f64;
             assert!((0.95..1.2).contains(&ratio), "{target}: {ratio}");
         }
+    }
+
+    /// So an import of such an export meets every rule of the models that are still there.
+    #[test]
+    fn every_model_of_the_catalog_occurs_in_the_newest_release() {
+        let catalog = Catalog::load().unwrap();
+        let newest = *Release::ALL.last().unwrap();
+        let mut out = Vec::new();
+        Export::of(newest, 1, Extent::Organizations(40)).write(&mut out).unwrap();
+        let records: Vec<Value> = serde_json::from_slice(&out).unwrap();
+        let names = records.iter().map(|record| record["model"].as_str().unwrap());
+        let found: HashSet<&str> =
+            names.filter_map(|name| Some(catalog.model(name)?.name.as_str())).collect();
+        let current = catalog.written().filter(|model| model.until.is_none());
+        let missing: Vec<&str> =
+            current.map(|model| model.name.as_str()).filter(|name| !found.contains(name)).collect();
+        assert_eq!(missing, [] as [&str; 0]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Writes the records of each model.
 
 mod newer;
+mod newest;
 mod watching;
 
 use std::io::Write as _;
@@ -112,9 +113,12 @@ impl Fields<'_> {
         let _infallible = serde_json::to_writer(&mut self.line.0, value);
     }
 
-    /// JSON as exports often have it: as text in a string.
+    /// JSON as exports often have it: as text in a string, but for numbers, booleans and null.
     fn json_text(&mut self, name: &str, value: &Value) {
-        self.text(name, &value.to_string());
+        match value {
+            Value::Null | Value::Bool(_) | Value::Number(_) => self.json(name, value),
+            Value::String(_) | Value::Array(_) | Value::Object(_) => self.text(name, &value.to_string()),
+        }
     }
 
     /// A time of the last years, in one of the forms that exports have.
@@ -167,7 +171,22 @@ fn fields(f: &mut Fields<'_>, o: &Organization, model: Model, number: u64) {
         | Model::AlertRuleTrigger
         | Model::AlertRuleProjects
         | Model::AlertRuleTriggerAction => watching::alerts(f, o, model, number),
-        _ => newer::fields(f, o, model, number),
+        Model::OrganizationMemberInvite
+        | Model::GroupSearchView
+        | Model::GroupSearchViewStarred
+        | Model::DashboardFavoriteUser
+        | Model::DashboardPermissions
+        | Model::ExploreSavedQuery
+        | Model::ExploreSavedQueryProject
+        | Model::DataConditionGroup
+        | Model::DataCondition
+        | Model::DataSource
+        | Model::Detector
+        | Model::DataSourceDetector
+        | Model::Workflow
+        | Model::DetectorWorkflow
+        | Model::WorkflowDataConditionGroup => newer::fields(f, o, model, number),
+        _ => newest::fields(f, o, model, number),
     }
 }
 

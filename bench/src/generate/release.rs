@@ -23,7 +23,7 @@ pub enum Release {
     /// June 2025, the first with saved queries and with invitations as records of their own.
     #[value(name = "25.6")]
     R25_6,
-    /// June 2026, the first without records of the model `sentry.email`.
+    /// June 2026, the first without records of the model `sentry.email`. It has records of every model.
     #[value(name = "26.6")]
     R26_6,
 }
@@ -53,6 +53,7 @@ impl Release {
             | Model::ExploreSavedQuery
             | Model::ExploreSavedQueryProject
             | Model::OrganizationMemberInvite => self >= Self::R25_6,
+            _ if model as usize > Model::Actor as usize => self >= Self::R26_6,
             _ => true,
         }
     }
@@ -61,6 +62,8 @@ impl Release {
     pub(super) fn name(self, model: Model) -> &'static str {
         match model {
             Model::Monitor if self >= Self::R25_6 => "monitors.monitor",
+            Model::NotificationAction => "notifications.notificationaction",
+            Model::NotificationActionProject => "notifications.notificationactionproject",
             _ => model.name(),
         }
     }

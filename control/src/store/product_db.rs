@@ -18,7 +18,7 @@ use chrono::{DateTime, Utc};
 use super::{
     EQUALS_WITHOUT_REGION_INDEX,
     feed_transaction::FeedTransaction,
-    product_tables::{ProductDb, texts},
+    product_tables::{ProductDb, existing, texts, worker_tables},
 };
 use crate::model::{
     directory::ResolvedOrganization,
@@ -183,7 +183,7 @@ impl ProductDb {
         );
         let gone = ours(gone, feed);
         announce(feed, gone).await?;
-        for table in &self.worker_tables {
+        for table in existing(&feed.fetch_all(worker_tables()).await?)? {
             // An organization that the product made is the product's to forget.
             let statement = Statement::new("DELETE FROM ").push(table).push(" t WHERE NOT EXISTS (SELECT 1 FROM sentry_organizationslugreservation b WHERE b.organization_id = t.organization_id) AND t.");
             let statement = ours(statement, feed);
@@ -205,7 +205,7 @@ impl ProductDb {
         most: i64,
     ) -> Result<u64, DbError> {
         let mut deleted = 0;
-        for table in &self.worker_tables {
+        for table in existing(&feed.fetch_all(worker_tables()).await?)? {
             let left = most - deleted;
             // What the product has reserved stays its own: see `forget`.
             let of_workers = Statement::new("DELETE FROM ").push(table).push(" WHERE id IN (SELECT t.id FROM ").push(table).push(

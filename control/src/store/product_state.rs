@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use super::{
     feed_transaction::FeedTransaction,
     product_db::{AUTH_TOKEN, SLUG_RESERVATION, messages, missing, region_name, selected},
-    product_tables::ProductDb,
+    product_tables::{ProductDb, existing, worker_tables},
 };
 use crate::model::{
     directory::{ProductMapping, ProductRows, ProductState},
@@ -69,11 +69,12 @@ impl ProductDb {
         region: &str,
         organization_ids: Vec<i64>,
     ) -> Result<BTreeMap<i64, ProductState>, DbError> {
-        if !MAPPINGS.iter().all(|table| self.worker_tables.contains(table)) {
+        let worker_tables = existing(&db.fetch_all(worker_tables()).await?)?;
+        if !MAPPINGS.iter().all(|table| worker_tables.contains(table)) {
             return Ok(BTreeMap::new());
         }
         let is_there =
-            |compared: &&Compared| compared.name == "tokens" || self.worker_tables.contains(&compared.table);
+            |compared: &&Compared| compared.name == "tokens" || worker_tables.contains(&compared.table);
         let compared: Vec<&Compared> = COMPARED.iter().filter(is_there).collect();
         let mut statement = region_name(Statement::new("WITH here AS (SELECT "), region).push(
             " AS name) SELECT r.organization_id, b.slug, NULLIF(b.region_name, here.name) AS other_region, \

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use causeway_relocation::{
     catalog::{Catalog, Silo},
-    schema::Tables,
+    schema::{Tables, tables_for_workers},
 };
 
 use super::{Import, ImportState, context::ImportContext};
@@ -50,6 +50,7 @@ impl ImportContext {
             Err(error) => return Err(error),
         };
         let mut unfit = catalog.unfit(Silo::Region, &ours);
+        unfit.extend(ours.unfit_for_workers(Silo::Region));
         let mut fitted = catalog.fitted(Silo::Region, &ours);
         // Those that this catalog knows: control may know more.
         let mut of_control = Tables::OWN.to_owned();
@@ -58,9 +59,13 @@ impl ImportContext {
                 return Err(Error::ControlNotOfProduct);
             }
             unfit.extend(catalog.unfit(Silo::Control, theirs));
+            if theirs.describe_workers(Silo::Control) {
+                unfit.extend(theirs.unfit_for_workers(Silo::Control));
+            }
             fitted = fitted.fitted(Silo::Control, theirs);
             let known = catalog.written().filter(|model| model.silo == Silo::Control);
-            of_control = theirs.fingerprint_of(known.map(|model| model.table.as_str()));
+            let models = known.map(|model| model.table.as_str());
+            of_control = theirs.fingerprint_of(models.chain(tables_for_workers(Silo::Control)));
         }
         if !unfit.is_empty() {
             return Err(Error::TablesUnfit(unfit.join("; ")));

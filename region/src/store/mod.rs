@@ -81,6 +81,11 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
         (46, "report numbers", include_str!("../../../migrations/region/postgres/0046_report_numbers.sql")),
         (47, "instructions", include_str!("../../../migrations/region/postgres/0047_instructions.sql")),
         (48, "ended", include_str!("../../../migrations/region/postgres/0048_ended.sql")),
+        (
+            49,
+            "nullable time filters",
+            include_str!("../../../migrations/region/postgres/0049_nullable_time_filters.sql"),
+        ),
     ],
     sqlite: &[
         (1, "model tables", include_str!("../../../migrations/region/sqlite/0001_model_tables.sql")),
@@ -131,8 +136,13 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
         (46, "report numbers", include_str!("../../../migrations/region/sqlite/0046_report_numbers.sql")),
         (47, "instructions", include_str!("../../../migrations/region/sqlite/0047_instructions.sql")),
         (48, "ended", include_str!("../../../migrations/region/sqlite/0048_ended.sql")),
+        (
+            49,
+            "nullable time filters",
+            include_str!("../../../migrations/region/sqlite/0049_nullable_time_filters.sql"),
+        ),
     ],
-    of_models: &[1, 33],
+    of_models: &[1, 33, 49],
     statement_of_models: None,
     without_models: false,
 };

@@ -2,13 +2,13 @@
 //! `sentry_regionoutbox` names into control: which region an organization is in, who its members are, its teams. The
 //! region writes there in the transactions that make organizations visible, rename them or take them back.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use causeway_relocation::{
     catalog::{ORGANIZATION, ORGANIZATION_MEMBER},
     schema::is_of_product,
 };
-use causeway_silo::db::{Column, Db, DbError, Row, Statement, Tx, digest_of};
+use causeway_silo::db::{Column, Db, DbError, Dialect, Row, Statement, Tx, digest_of};
 use uuid::Uuid;
 
 use super::compared::{ProductState, Rows};
@@ -132,41 +132,19 @@ const COMPARED: [Compared; 4] = [
     },
 ];
 
-/// The product's own tables in a database that is the product's.
+/// The product's own tables in a database that is the product's. It remembers nothing of them: an upgrade of the product
+/// may alter them at any time.
 #[derive(Debug, Clone)]
-pub(crate) struct ProductDb {
-    /// The type of the column of payloads.
-    payload_type: String,
-    /// Those of [`WORKER_TABLES`] that the database has.
-    worker_tables: Vec<&'static str>,
-}
+pub(crate) struct ProductDb(());
 
 impl ProductDb {
-    /// Checks whether the database is the product's and has the tables for this.
+    /// The product's own tables, if the database is the product's. That it has those that are written was checked at the
+    /// start, and is checked again when an import begins.
     ///
     /// # Errors
     /// If the database cannot be queried.
     pub(crate) async fn find(db: &Db) -> Result<Option<Self>, DbError> {
-        if !is_of_product(db).await? {
-            return Ok(None);
-        }
-        let names = ["sentry_regionoutbox"].into_iter().chain(WORKER_TABLES);
-        let statement = Statement::new(
-            "SELECT t.name AS name, COALESCE(format_type(a.atttypid, a.atttypmod), '') AS payload_type FROM ",
-        )
-        .rows(db.dialect(), "t", [("name", Column::Texts(names.map(str::to_owned).collect()))])
-        .push(
-            " LEFT JOIN pg_attribute a ON a.attrelid = to_regclass(t.name) AND a.attname = 'payload' \
-             WHERE to_regclass(t.name) IS NOT NULL",
-        );
-        let rows = db.fetch_all(statement).await?;
-        let found: HashMap<String, String> = rows
-            .iter()
-            .map(|row| Ok((row.text("name")?, row.text("payload_type")?)))
-            .collect::<Result<_, DbError>>()?;
-        let Some(payload_type) = found.get("sentry_regionoutbox") else { return Ok(None) };
-        let worker_tables = WORKER_TABLES.into_iter().filter(|name| found.contains_key(*name)).collect();
-        Ok(Some(Self { payload_type: payload_type.clone(), worker_tables }))
+        Ok(is_of_product(db).await?.then_some(Self(())))
     }
 
     /// Announces organizations of an import: those with ids above `after`, up to `last`.
@@ -181,8 +159,7 @@ impl ProductDb {
         last: i64,
     ) -> Result<(), DbError> {
         let Some(rows) = ALL.iter().find(|rows| rows.model == ORGANIZATION) else { return Ok(()) };
-        let statement = self
-            .announce(rows, rows.organization)
+        let statement = announce(rows, rows.organization)
             .push(" IN (SELECT organization_id FROM causeway_import_organization WHERE import_id = ")
             .arg(import_id)
             .push(" AND organization_id > ")
@@ -207,8 +184,7 @@ impl ProductDb {
     pub(crate) async fn announce_rows(&self, tx: &mut Tx, model: &str, ids: Vec<i64>) -> Result<(), DbError> {
         let dialect = tx.dialect();
         let Some(rows) = ALL.iter().find(|rows| rows.model == model) else { return Ok(()) };
-        let statement = self
-            .announce(rows, rows.id)
+        let statement = announce(rows, rows.id)
             .push(" IN (SELECT r.id FROM ")
             .rows(dialect, "r", [("id", Column::Ints(ids))])
             .push(")");
@@ -250,9 +226,10 @@ impl ProductDb {
         db: &Db,
         organization_ids: Vec<i64>,
     ) -> Result<BTreeMap<i64, ProductState>, DbError> {
-        let copies = self.worker_tables.contains(&SLUG_COPIES);
+        let worker_tables = existing(&db.fetch_all(worker_tables()).await?)?;
+        let copies = worker_tables.contains(&SLUG_COPIES);
         let mut compared = COMPARED.to_vec();
-        compared.retain(|compared| compared.name != TOKENS || self.worker_tables.contains(&TOKEN_COPIES));
+        compared.retain(|compared| compared.name != TOKENS || worker_tables.contains(&TOKEN_COPIES));
         let mut statement = Statement::new(
             "SELECT r.id, \
              EXISTS (SELECT 1 FROM sentry_regionoutbox o WHERE o.shard_scope = 0 AND o.shard_identifier = r.id) AS waiting, ",
@@ -302,7 +279,7 @@ impl ProductDb {
     /// If the database refuses.
     pub(crate) async fn forget(&self, tx: &mut Tx, organization_ids: &[i64]) -> Result<(), DbError> {
         let dialect = tx.dialect();
-        for table in &self.worker_tables {
+        for table in existing(&tx.fetch_all(worker_tables()).await?)? {
             let ids = [("organization_id", Column::Ints(organization_ids.to_vec()))];
             let statement = Statement::new("DELETE FROM ")
                 .push(table)
@@ -313,32 +290,43 @@ impl ProductDb {
         }
         Ok(())
     }
+}
 
-    /// A statement that announces the rows with the given column in a set, which is still to be appended.
-    fn announce(&self, rows: &Announced, column: &str) -> Statement {
-        let statement = Statement::new(
-            "INSERT INTO sentry_regionoutbox (shard_scope, shard_identifier, object_identifier, category, scheduled_from, \
-             scheduled_for, payload) SELECT 0, ",
-        )
-        .push(rows.organization)
-        .push(", ")
-        .push(rows.id)
-        .push(", ")
-        .push(rows.category)
-        .push(", ")
-        .push(AT_ONCE)
-        .push(", ")
-        .push(AT_ONCE);
-        statement
-            .push(", CAST(")
-            .push(rows.payload.unwrap_or("NULL"))
-            .push(" AS ")
-            .push(&self.payload_type)
-            .push(") FROM ")
-            .push(rows.from)
-            .push(" WHERE ")
-            .push(column)
-    }
+/// A statement that announces the rows with the given column in a set, which is still to be appended. A payload becomes
+/// what its column is, which depends on the release: `text`, `json` or `jsonb`.
+fn announce(rows: &Announced, column: &str) -> Statement {
+    Statement::new(
+        "INSERT INTO sentry_regionoutbox (shard_scope, shard_identifier, object_identifier, category, scheduled_from, \
+         scheduled_for, payload) SELECT 0, ",
+    )
+    .push(rows.organization)
+    .push(", ")
+    .push(rows.id)
+    .push(", ")
+    .push(rows.category)
+    .push(", ")
+    .push(AT_ONCE)
+    .push(", ")
+    .push(AT_ONCE)
+    .push(", ")
+    .push(rows.payload.unwrap_or("NULL"))
+    .push(" FROM ")
+    .push(rows.from)
+    .push(" WHERE ")
+    .push(column)
+}
+
+/// The query for those of [`WORKER_TABLES`] that the database has. [`existing`] reads its rows.
+fn worker_tables() -> Statement {
+    let names = WORKER_TABLES.map(str::to_owned).to_vec();
+    Statement::new("SELECT t.name AS name FROM ")
+        .rows(Dialect::Postgres, "t", [("name", Column::Texts(names))])
+        .push(" WHERE to_regclass(t.name) IS NOT NULL")
+}
+
+fn existing(rows: &[Row]) -> Result<Vec<&'static str>, DbError> {
+    let found: Vec<String> = rows.iter().map(|row| row.text("name")).collect::<Result<_, _>>()?;
+    Ok(WORKER_TABLES.into_iter().filter(|name| found.iter().any(|it| it == name)).collect())
 }
 
 /// What the product calls the region of this database if no other name is set: its name for a single region

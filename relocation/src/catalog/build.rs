@@ -11,8 +11,8 @@ use serde_json::Value;
 use super::{
     Actors, ArrayOf, Catalog, Column, ColumnType, Condition, Default, FromActor, FromColumn, Generator, Hide,
     IdsOf, IfTaken, KnownOption, KnownOptions, MergeAlike, Model, Move, NeedsOne, NestedIds, PathStep,
-    ReferenceByType, Replace, Rules, SearchTerms, SkipWhen, SqlType, StandsFor, TakenName, Then, UniqueSet,
-    WhenText, With,
+    ReferenceByType, Replace, Rules, SkipWhen, SqlType, StandsFor, TakenName, Then, UniqueSet, WhenText,
+    With,
     check::{self, CatalogError, wrong},
     file,
 };
@@ -21,14 +21,19 @@ pub(super) fn build(file: file::File) -> Result<Catalog, CatalogError> {
     let names: HashSet<String> = file.models.iter().map(|(name, _)| name.clone()).collect();
     let file_actors = file.actors;
     let excluded: HashSet<String> = file.excluded_models.into_iter().collect();
+    let out_of_scope: HashSet<String> = file.out_of_scope_models.into_iter().collect();
     let removed: HashSet<String> = file.removed_models.into_iter().collect();
+    if let Some(name) = out_of_scope.iter().find(|name| excluded.contains(*name) || removed.contains(*name)) {
+        return Err(wrong(name, "cannot be out of scope and excluded or removed as well"));
+    }
     if names.len() != file.models.len() {
         return Err(wrong("", "a model stands twice"));
     }
     let also: Vec<String> = file.models.iter().flat_map(|(_, model)| model.also.clone()).collect();
     let mut all = names.iter().chain(&also);
-    if let Some(name) = all.find(|name| excluded.contains(*name) || removed.contains(*name)) {
-        return Err(wrong(name, "cannot be a model and excluded or removed as well"));
+    let lists = [&excluded, &out_of_scope, &removed];
+    if let Some(name) = all.find(|name| lists.iter().any(|list| list.contains(*name))) {
+        return Err(wrong(name, "cannot be a model and excluded, out of scope or removed as well"));
     }
 
     let order = order(&file.models)?;
@@ -54,7 +59,15 @@ pub(super) fn build(file: file::File) -> Result<Catalog, CatalogError> {
     }
     let actors =
         file_actors.map(|actors| build_actors(actors, &removed, &by_name, &mut models)).transpose()?;
-    let catalog = Catalog { newest_release: file.newest_release, by_name, models, excluded, removed, actors };
+    let catalog = Catalog {
+        newest_release: file.newest_release,
+        by_name,
+        models,
+        excluded,
+        out_of_scope,
+        removed,
+        actors,
+    };
     check::check(&catalog)?;
     Ok(catalog)
 }
@@ -367,9 +380,7 @@ fn add_rule(
             let of = match (of, by, terms.is_empty(), forgets) {
                 (Some(of), None, true, false) => IdsOf::Model(of),
                 (None, Some(key), true, false) => IdsOf::ByKey { key, targets },
-                (None, None, false, false) => {
-                    IdsOf::Terms(SearchTerms::new(terms).map_err(|error| wrong(model, error.to_string()))?)
-                }
+                (None, None, false, false) => IdsOf::Terms(terms),
                 (None, None, true, true) => IdsOf::Nothing,
                 _ => {
                     return Err(wrong(

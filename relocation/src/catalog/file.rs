@@ -21,6 +21,9 @@ pub(super) struct File {
     pub(super) actors: Option<Actors>,
     pub(super) removed_fields: BTreeMap<String, Vec<String>>,
     pub(super) excluded_models: Vec<String>,
+    /// Models of another scope of which the catalog knows no more than the name.
+    #[serde(default)]
+    pub(super) out_of_scope_models: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]

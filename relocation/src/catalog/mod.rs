@@ -21,8 +21,8 @@ pub use column::{ArrayOf, Column, ColumnType, Default};
 pub use lack::Lack;
 pub use rules::{
     CopiedColumns, ExactlyOne, FromActor, FromColumn, Generator, Hide, IdsOf, IfTaken, KnownOption,
-    KnownOptions, MergeAlike, Move, NeedsOne, NestedIds, PathStep, ReferenceByType, Replace, Rules,
-    SearchTerms, SkipWhen, TakenName, Then, WhenText, With,
+    KnownOptions, MergeAlike, Move, NeedsOne, NestedIds, PathStep, ReferenceByType, Replace, Rules, SkipWhen,
+    TakenName, Then, WhenText, With,
 };
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
@@ -36,6 +36,8 @@ pub const ORGANIZATION: &str = "sentry.organization";
 pub const ORGANIZATION_MEMBER: &str = "sentry.organizationmember";
 /// The model of users.
 pub const USER: &str = "sentry.user";
+/// The model of projects.
+pub const PROJECT: &str = "sentry.project";
 /// The model of e-mail addresses. It has no reference to a user, so the filter selects the addresses that an imported
 /// user has.
 pub const EMAIL: &str = "sentry.email";
@@ -301,6 +303,8 @@ pub struct StandsFor {
 pub enum Known<'a> {
     /// A model of the catalog, of any scope.
     Model(&'a Model),
+    /// A model of another scope, of which the catalog does not know more.
+    OutOfScope,
     /// A model that is never imported.
     Excluded,
     /// A model that only older releases have. It is not imported.
@@ -315,6 +319,7 @@ pub struct Catalog {
     models: Vec<Model>,
     by_name: HashMap<String, usize>,
     excluded: HashSet<String>,
+    out_of_scope: HashSet<String>,
     removed: HashSet<String>,
     actors: Option<Actors>,
     newest_release: String,
@@ -382,16 +387,23 @@ impl Catalog {
         let name = name.to_ascii_lowercase();
         if self.removed.contains(&name) {
             Known::Removed
-        } else if self.excluded.contains(&name) || self.excludes_app_of(&name) {
+        } else if self.lists(&self.out_of_scope, &name) {
+            Known::OutOfScope
+        } else if self.lists(&self.excluded, &name) {
             Known::Excluded
         } else {
             Known::Unknown
         }
     }
 
-    /// Whether all models of the app are excluded that the catalog does not name.
-    fn excludes_app_of(&self, name: &str) -> bool {
-        name.split_once('.').is_some_and(|(app, _)| self.excluded.contains(&format!("{app}.*")))
+    /// Whether a model is in a list, which may have all models of its app, as `uptime.*`. That does not stand for the name
+    /// of a model of the catalog: under a label that nobody ever used, it is somebody's mistake.
+    fn lists(&self, list: &HashSet<String>, name: &str) -> bool {
+        let is_of_listed_app = |(app, bare): (&str, &str)| {
+            list.contains(&format!("{app}.*"))
+                && !self.by_name.keys().any(|known| known.rsplit_once('.').is_some_and(|(_, it)| it == bare))
+        };
+        list.contains(name) || name.split_once('.').is_some_and(is_of_listed_app)
     }
 
     /// The actors of older releases; `None` if the catalog does not describe them.
@@ -469,6 +481,13 @@ mod tests {
         assert!(matches!(catalog.known("sentry.auditlogentry"), Known::Excluded));
         assert!(matches!(catalog.known("sentry.actor"), Known::Removed));
         assert!(matches!(catalog.known("uptime.newmodel"), Known::Excluded));
+        assert!(matches!(catalog.known("Uptime.Monitor"), Known::Unknown), "a model under another label");
+        for global in
+            ["seer.anything", "sentry.apidevicecode", "sentry.repositorysettings", "sentry.projectrepository"]
+        {
+            assert!(matches!(catalog.known(global), Known::OutOfScope), "{global}");
+        }
+        assert!(matches!(catalog.known("seer.project"), Known::Unknown));
         assert!(matches!(catalog.known("uptime"), Known::Unknown));
         assert!(matches!(catalog.known("sentry.nonsense"), Known::Unknown));
     }

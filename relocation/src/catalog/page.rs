@@ -238,6 +238,13 @@ fn page(file: &file::File) -> String {
     page.push_str(&others);
     list(
         &mut page,
+        "Of other scopes, by name only",
+        "These are of the whole installation too, and no more of them is known than their names. A file that has them gets a \
+         warning (`OUT_OF_SCOPE`).",
+        file.out_of_scope_models.iter(),
+    );
+    list(
+        &mut page,
         "Never imported",
         "The application exports these in no import of organizations. A file that has them all the same gets a note \
          (`UNEXPECTED_MODEL`).",

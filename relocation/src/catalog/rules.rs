@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use regex::Regex;
 use serde::Deserialize;
 
 use crate::value::Value;
@@ -184,6 +183,31 @@ pub struct ReferenceByType {
 }
 
 impl ReferenceByType {
+    /// The type of a record with these values, by its name or number.
+    pub(crate) fn kind_of(&self, values: &[Value]) -> Option<String> {
+        match values.get(self.kind) {
+            Some(Value::Text(name)) => Some(name.clone()),
+            Some(Value::Int(number)) => Some(number.to_string()),
+            _ => None,
+        }
+    }
+
+    /// Gives a record the newer name of its type, and the usual digits of its primary key: two records with the same
+    /// target must be alike before their targets have new keys.
+    pub(crate) fn normalize(&self, values: &mut [Value]) {
+        if let Some(slot) = values.get_mut(self.kind)
+            && let Some(newer) = slot.as_text().and_then(|older| self.older_types.get(older))
+        {
+            *slot = Value::Text(newer.clone());
+        }
+        let names_record = self.kind_of(values).is_some_and(|kind| self.targets.contains_key(&kind));
+        if let Some(slot) = values.get_mut(self.column).filter(|_| names_record)
+            && let Some(pk) = slot.as_text().and_then(|digits| digits.parse::<i64>().ok())
+        {
+            *slot = Value::Text(pk.to_string());
+        }
+    }
+
     /// The number of a type in releases that number types, as a text: the one by which they know it, or itself if it is a
     /// number.
     #[must_use]
@@ -232,40 +256,12 @@ pub enum IdsOf {
         /// The model of each known value; `None` if it has no primary key.
         targets: BTreeMap<String, Option<String>>,
     },
-    /// What is there is a search, and the primary keys are in terms with these names.
-    Terms(SearchTerms),
+    /// What is there is a search, and the primary keys are in terms with these names, as
+    /// `project.id:5` or `!project.id:[5, 6]`: the model of each.
+    Terms(BTreeMap<String, String>),
     /// The primary keys become null without a finding: those of records that are written after this one, of which a copy
     /// can do without.
     Nothing,
-}
-
-/// The terms of a search whose values are primary keys, as `project.id:5` or `!project.id:[5, 6]`.
-#[derive(Debug, Clone)]
-pub struct SearchTerms {
-    /// The model of each term, by the name of the term.
-    pub models: BTreeMap<String, String>,
-    /// Finds the terms of a search.
-    pub(crate) pattern: Regex,
-}
-
-impl SearchTerms {
-    /// Terms with these names, each with its model.
-    ///
-    /// # Errors
-    /// If the pattern of a term is not a regular expression.
-    pub(crate) fn new(models: BTreeMap<String, String>) -> Result<Self, regex::Error> {
-        // A quoted text, in which nothing is a term, and which the end of the search closes too; or a term whose value is
-        // a number, a quoted number or a list of numbers.
-        let pattern = Regex::new(
-            r#"(?xs)
-            (?<quoted> " (?: [^"\\] | \\. )* (?: " | \\? $ ) )
-            | (?<before> ^ | [\s(!] ) (?<name> [a-z][a-z._]* ) (?<colon> : \s* )
-              (?: (?<number> [0-9]{1,18} | "[0-9]{1,18}" ) (?<after> [\s)] | $ )
-                | \[ (?<list> [^\]]* ) \] )
-            "#,
-        )?;
-        Ok(Self { models, pattern })
-    }
 }
 
 impl IdsOf {
@@ -283,7 +279,7 @@ impl IdsOf {
         let (one, by_key, terms) = match self {
             Self::Model(model) => (Some(model), None, None),
             Self::ByKey { targets, .. } => (None, Some(targets.values().flatten()), None),
-            Self::Terms(terms) => (None, None, Some(terms.models.values())),
+            Self::Terms(terms) => (None, None, Some(terms.values())),
             Self::Nothing => (None, None, None),
         };
         one.into_iter().chain(by_key.into_iter().flatten()).chain(terms.into_iter().flatten())

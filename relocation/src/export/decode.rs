@@ -180,6 +180,9 @@ impl<'a> Decoder<'a> {
                 *value = self.default(column)?;
             }
         }
+        for rule in &model.rules.references_by_type {
+            rule.normalize(&mut values);
+        }
         rules::check_rules(model, &values, &alike)?;
         rules::check_index(model, &values)?;
         Ok(Decoded { values, actor, notes })

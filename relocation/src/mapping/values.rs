@@ -49,20 +49,9 @@ impl Mapping<'_> {
     ) -> Result<Option<Decision>, ExportError> {
         let written = self.tense.words("was not written", "would not be written");
         for rule in &model.rules.references_by_type {
-            let ReferenceByType { column, kind, targets, keeps_other_types, older_types } = rule;
-            if let Some(slot) = record.values.get_mut(*kind)
-                && let Some(newer) = slot.as_text().and_then(|older| older_types.get(older))
-            {
-                *slot = Value::Text(newer.clone());
-            }
-            let kind_name = match record.values.get(*kind) {
-                Some(Value::Text(name)) => name.clone(),
-                Some(Value::Int(number)) => number.to_string(),
-                _ => continue,
-            };
-            let source =
-                record.values.get(*column).and_then(Value::as_text).filter(|source| !source.is_empty());
-            let Some(source) = source else {
+            let ReferenceByType { column, kind, targets, keeps_other_types, .. } = rule;
+            let Some(kind_name) = rule.kind_of(&record.values) else { continue };
+            let Some(source) = record.values.get(*column).and_then(Value::as_text) else {
                 self.number_type(model, rule, record);
                 continue;
             };
@@ -75,6 +64,10 @@ impl Mapping<'_> {
                     );
                     (field_of(model, *kind)?, reason)
                 }
+                (Some(target), Err(_)) if source.is_empty() => (
+                    field_of(model, *column)?,
+                    format!("is empty, where the primary key of a {target} should be; the record {written}"),
+                ),
                 (Some(target), Err(_)) => (
                     field_of(model, *column)?,
                     format!("is not the primary key of a {target}; the record {written}"),

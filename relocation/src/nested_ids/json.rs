@@ -84,7 +84,7 @@ pub(super) enum Replacement {
 
 /// Called with the place of a value at the end of a path, and with the value of the key next to it that the
 /// rule names.
-type LeafFn<'w> = &'w mut dyn FnMut(&JsonLocation, Option<&RawValue>, &RawValue) -> Result<Leaf, ExportError>;
+type LeafFn<'w> = &'w mut dyn FnMut(&JsonLocation, Option<&RawValue>, &RawValue) -> Leaf;
 
 /// A walk along the paths of one rule.
 pub(super) struct Walk<'w> {
@@ -116,7 +116,7 @@ impl Walk<'_> {
         place: &mut JsonLocation,
     ) -> Result<Replacement, ExportError> {
         match path.split_first() {
-            None => Ok(match (self.leaf)(place, value_of_key, raw)? {
+            None => Ok(match (self.leaf)(place, value_of_key, raw) {
                 Leaf::Other(reason) => {
                     self.complain(place, reason);
                     Replacement::No

@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 use crate::{
-    catalog::{ColumnType, IdsOf, Model, NestedIds, PathStep},
+    catalog::{ColumnType, IdsOf, Model, NestedIds, PROJECT, PathStep},
     export::{ExportError, cow_str, without_bad_escapes},
     finding::{Finding, FindingKind, shown},
     value::Value,
@@ -92,13 +92,15 @@ pub(crate) fn rewrite(
     }
     if column.kind != ColumnType::Json {
         if let IdsOf::Terms(terms) = &rule.of {
+            let mut found = search::Found { lost: &mut rewritten.lost, other: &mut rewritten.other };
             rewritten.text =
-                search::rewrite(text, terms, &json::JsonLocation::default(), &mut rewritten.lost, outcome)?;
+                search::rewrite(text, terms, &json::JsonLocation::default(), &mut found, outcome);
         }
         return Ok(rewritten);
     }
     let mut text = Cow::Borrowed(text);
     let mut walks: Vec<Met> = Vec::new();
+    let mut found = search::Found { lost: &mut rewritten.lost, other: &mut rewritten.other };
     for path in &rule.paths {
         // Most values have nothing there.
         if let Some(PathStep::Key(name)) = path.first()
@@ -114,7 +116,7 @@ pub(crate) fn rewrite(
             key: rule.of.key(),
             reached: &mut met.reached,
             other: &mut met.other,
-            leaf: &mut |place, key, raw| leaf(rule, place, key, raw, &mut rewritten.lost, outcome),
+            leaf: &mut |place, key, raw| leaf(rule, place, key, raw, &mut found, outcome),
         };
         let new = match walk.rewrite(raw, path, &mut json::JsonLocation::default())? {
             json::Replacement::No => None,
@@ -149,16 +151,16 @@ fn leaf(
     place: &json::JsonLocation,
     key: Option<&RawValue>,
     raw: &RawValue,
-    lost: &mut Vec<LostId>,
+    found: &mut search::Found<'_>,
     outcome: &mut dyn FnMut(&str, i64) -> Outcome,
-) -> Result<json::Leaf, ExportError> {
+) -> json::Leaf {
     let text = cow_str(raw).ok();
     let target = match &rule.of {
         IdsOf::Terms(terms) => {
-            let Some(text) = text else { return Ok(json::Leaf::other_shape(raw)) };
-            let new = search::rewrite(&text, terms, place, lost, outcome)?;
-            let new = new.map(|new| json::Leaf::To(serde_json::Value::from(new).to_string()));
-            return Ok(new.unwrap_or(json::Leaf::Keep));
+            let Some(text) = text else { return json::Leaf::other_shape(raw) };
+            let new = search::rewrite(&text, terms, place, found, outcome);
+            return new
+                .map_or(json::Leaf::Keep, |new| json::Leaf::To(serde_json::Value::from(new).to_string()));
         }
         IdsOf::Model(target) => Some(target),
         // An id becomes null; a finding names anything else.
@@ -167,8 +169,8 @@ fn leaf(
             let kind = key.and_then(|key| cow_str(key).ok());
             match kind.and_then(|kind| targets.get(kind.as_ref())) {
                 Some(Some(target)) => Some(target),
-                Some(None) => return Ok(json::Leaf::Keep),
-                None if rule.keeps_other_types => return Ok(json::Leaf::Keep),
+                Some(None) => return json::Leaf::Keep,
+                None if rule.keeps_other_types => return json::Leaf::Keep,
                 None => None,
             }
         }
@@ -180,24 +182,27 @@ fn leaf(
     let pk = match number {
         Some(pk) if pk > 0 => pk,
         // No record has such a key. The product writes -1 for "all projects".
-        Some(_) => return Ok(json::Leaf::Keep),
-        None if digits.is_empty() => return Ok(json::Leaf::Keep),
-        None => return Ok(json::Leaf::other_shape(raw)),
+        Some(0) => return json::Leaf::Keep,
+        Some(-1) if target.is_some_and(|target| target == PROJECT) => return json::Leaf::Keep,
+        Some(_) if target.is_none() => return json::Leaf::Keep,
+        Some(_) => return json::Leaf::other_shape(raw),
+        None if digits.is_empty() => return json::Leaf::Keep,
+        None => return json::Leaf::other_shape(raw),
     };
     let Some(target) = target else {
         let is_forgotten = matches!(rule.of, IdsOf::Nothing);
-        return Ok(if is_forgotten { json::Leaf::Null } else { json::Leaf::Other(OTHER_TYPE) });
+        return if is_forgotten { json::Leaf::Null } else { json::Leaf::Other(OTHER_TYPE) };
     };
-    Ok(match outcome(target, pk) {
+    match outcome(target, pk) {
         Outcome::Keep => json::Leaf::Keep,
         Outcome::Mapped(new) if is_text => json::Leaf::To(format!("\"{new}\"")),
         Outcome::Mapped(new) => json::Leaf::To(new.to_string()),
         Outcome::Lost => {
             let (exact, path) = (place.exact.clone(), place.path.clone());
-            lost.push(LostId { place: exact, path, target: target.clone(), pk, stays: false });
+            found.lost.push(LostId { place: exact, path, target: target.clone(), pk, stays: false });
             if rule.removes_element { json::Leaf::Gone } else { json::Leaf::Null }
         }
-    })
+    }
 }
 
 /// The findings about the values of a record, before anything is written: where an id should be and something else is, and

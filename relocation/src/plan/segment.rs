@@ -300,6 +300,10 @@ impl Checked {
             Known::Removed => {
                 Finding::new(FindingKind::RemovedModel, "a model of older releases, which is passed over")
             }
+            Known::OutOfScope => Finding::new(
+                FindingKind::OutOfScope,
+                "a model of another scope, which no import of organizations takes",
+            ),
             Known::Excluded => Finding::new(FindingKind::UnexpectedModel, "a model that is never imported"),
             _ => Finding::new(
                 FindingKind::UnknownModel,

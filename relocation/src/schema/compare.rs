@@ -8,7 +8,7 @@ use std::{
 use causeway_silo::db::{self, Db, DbError, Dialect, Row, Statement};
 use sha2::{Digest as _, Sha256};
 
-use super::{is_of_product, models};
+use super::{is_of_product, models, tables_for_workers};
 use crate::catalog::{Catalog, Column, Model, Silo};
 
 /// A column as it is in the database.
@@ -33,7 +33,8 @@ pub struct UniqueIndex {
     pub deferred: bool,
 }
 
-/// The existing tables of a silo's models, as they are in the database.
+/// The existing tables of a silo's models, as they are in the database, and those that are written for the workers of the
+/// product.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tables {
     /// Columns by table and name.
@@ -191,7 +192,11 @@ pub(super) fn column_type(column: &Column, dialect: Dialect) -> String {
 
 /// The query for all columns of the tables of these models. [`Tables::read`] reads its rows.
 pub(super) fn columns_query<'a>(models: impl IntoIterator<Item = &'a Model>, dialect: Dialect) -> Statement {
-    let tables = models.into_iter().map(|model| model.table.clone()).collect();
+    columns_of_tables(models.into_iter().map(|model| model.table.clone()).collect(), dialect)
+}
+
+/// The same for tables of these names.
+fn columns_of_tables(tables: Vec<String>, dialect: Dialect) -> Statement {
     let names = [("name", db::Column::Texts(tables))];
     match dialect {
         Dialect::Postgres => Statement::new(
@@ -268,13 +273,18 @@ impl Tables {
         Ok(Self { columns: found, unique: None, of_product })
     }
 
-    /// Reads the tables of a silo's models.
+    /// Reads the tables of a silo's models. In a database of the product, also those that are written for its workers.
     ///
     /// # Errors
     /// If the database cannot be queried.
     pub async fn load(db: &Db, catalog: &Catalog, silo: Silo) -> Result<Self, DbError> {
         let of_product = is_of_product(db).await?;
-        let rows = db.fetch_all(columns_query(models(catalog, silo), db.dialect())).await?;
+        let mut names: Vec<String> =
+            models(catalog, silo).into_iter().map(|model| model.table.clone()).collect();
+        if of_product {
+            names.extend(tables_for_workers(silo).map(str::to_owned));
+        }
+        let rows = db.fetch_all(columns_of_tables(names, db.dialect())).await?;
         let mut tables = Self::read(&rows, of_product)?;
         if of_product {
             let names = tables.columns.keys().cloned().collect();

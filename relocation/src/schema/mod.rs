@@ -8,6 +8,7 @@ mod create;
 mod examine;
 mod fit;
 mod upgrade;
+mod workers;
 
 use causeway_silo::db::{ConnectError, Db, DbError, Dialect, MigrateError, Migrations, OwnTables, Statement};
 
@@ -18,6 +19,7 @@ pub use compare::{Actual, Tables, UniqueIndex};
 pub use create::create_missing_tables;
 pub use examine::{Examination, examine};
 pub use upgrade::upgrade_tables;
+pub use workers::tables_for_workers;
 
 /// Why a database cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -114,7 +116,9 @@ impl Tables {
     #[must_use]
     pub fn differences(&self, catalog: &Catalog, silo: Silo, dialect: Dialect) -> Vec<String> {
         if self.of_product {
-            return catalog.unfit(silo, self);
+            let mut unfit = catalog.unfit(silo, self);
+            unfit.extend(self.unfit_for_workers(silo));
+            return unfit;
         }
         let found = compare(self, models(catalog, silo), dialect);
         let blocking = found.iter().filter(|difference| !difference.can_be_altered());

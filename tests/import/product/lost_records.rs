@@ -135,6 +135,8 @@ async fn a_null_that_this_database_does_not_take_becomes_the_default() {
     let token =
         json!({"organization_id": 1, "name": "t", "token_hashed": "0".repeat(64), "scope_list": null});
     export.push("sentry.orgauthtoken", 1, &token);
+    let view = json!({"organization": 1, "user_id": 11, "name": "v", "query": "", "time_filters": null});
+    export.push("sentry.groupsearchview", 1, &view);
     let before = rows_now(&cluster, 0).await;
     let (done, findings) = import(&cluster, &export, &ImportOptions::default()).await;
     assert_eq!(done.state(), ImportState::Succeeded, "{:?}", done.failure);
@@ -143,6 +145,8 @@ async fn a_null_that_this_database_does_not_take_becomes_the_default() {
     accounted(Audit::new(&cluster, 0, &before, &bytes, &options, &done).run().await);
     let searches = "SELECT type::text AS line FROM sentry_savedsearch";
     assert_eq!(ask(&cluster, Silo::Region(0), searches).await, ["0"]);
+    let times = "SELECT time_filters::text AS line FROM sentry_groupsearchview";
+    assert_eq!(ask(&cluster, Silo::Region(0), times).await, [r#"{"period": "14d"}"#]);
     let scopes = "SELECT scope_list::text AS line FROM sentry_orgauthtoken";
     assert_eq!(ask(&cluster, Silo::Control, scopes).await, ["{}"]);
     cluster.stop().await;

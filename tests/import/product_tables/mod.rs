@@ -30,6 +30,7 @@ mod compared;
 mod made;
 mod renamed;
 mod reverted;
+mod upgraded;
 
 /// How the databases of the product are laid out, and what it calls the region.
 #[derive(Debug, Clone, Copy)]

@@ -75,7 +75,13 @@ fn json_in_a_string_is_the_json() {
     assert_eq!(text(r#""{\"a\": 1}""#).unwrap(), r#"{"a": 1}"#);
     assert_eq!(text(r#"{ "a" : [ 1.50, " x " ] }"#).unwrap(), r#"{"a":[1.50," x "]}"#);
     assert_eq!(text("12").unwrap(), "12");
-    assert_eq!(text(r#""plain""#).unwrap(), r#""plain""#);
+    assert_eq!(text(r#"" [1, \"a\"]""#).unwrap(), r#" [1, "a"]"#);
+    // Exports write numbers, booleans and null as they are, so what is in quotes is a text.
+    for kept in
+        [r#""plain""#, r#""123456""#, r#""1e5""#, r#""true""#, r#""null""#, r#""007""#, r#"" 5""#, r#""""#]
+    {
+        assert_eq!(text(kept).unwrap(), kept);
+    }
     assert!(text(r#""{broken""#).is_err());
 }
 
@@ -109,6 +115,29 @@ fn every_wrong_value_names_its_field() {
         assert_eq!(error.field.as_deref(), Some(name), "{to}: {error}");
     }
     assert!(decode("sentry.team", &good.replace(r#""n""#, &format!(r#""{}""#, "é".repeat(64)))).is_ok());
+}
+
+/// Records of other scopes are not imported, but what their fields are is known.
+#[test]
+fn fields_that_models_of_other_scopes_got_are_known() {
+    let catalog = Catalog::load().unwrap();
+    let env = Environment::system();
+    let decoder = Decoder::new(&env, env.now());
+    for (model, fields) in [
+        ("sentry.apiapplication", r#"{"scopes": "[]", "requires_org_level_access": false}"#),
+        ("sentry.apiauthorization", r#"{"organization_id": 1}"#),
+        ("sentry.apigrant", r#"{"organization_id": 1}"#),
+        ("sentry.apitoken", r#"{"scoping_organization_id": 1}"#),
+        ("sentry.integration", r#"{"debug_data": {"a": 1}}"#),
+    ] {
+        let fields = RawValue::from_string(fields.to_owned()).unwrap();
+        let notes = decoder.note_fields(catalog.model(model).unwrap(), &fields).unwrap();
+        assert_eq!(
+            notes.iter().map(|note| &note.field).collect::<Vec<_>>(),
+            Vec::<&Option<String>>::new(),
+            "{model}"
+        );
+    }
 }
 
 #[test]

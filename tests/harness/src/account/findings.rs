@@ -12,6 +12,7 @@ use super::{
     case::{AuditCase, Note},
     cell,
     family::is_of_integration,
+    nested::is_search,
     unmapped,
 };
 
@@ -109,6 +110,10 @@ impl AuditCase<'_> {
             };
             let model = match self.catalog.known(name) {
                 Known::Model(model) => model,
+                Known::OutOfScope => {
+                    add(FindingKind::OutOfScope, None);
+                    continue;
+                }
                 Known::Excluded => {
                     add(FindingKind::UnexpectedModel, None);
                     continue;
@@ -154,6 +159,14 @@ impl AuditCase<'_> {
                             let paths = unmapped::not_mapped(record, field, &value);
                             let paths = paths.into_iter().map(|path| (name.clone(), field.clone(), path));
                             not_mapped.extend(paths);
+                        }
+                        if is_search(name, field)
+                            && !is_outside
+                            && self.after.has_column(name, &column.column)
+                            && let Some(text) = value.as_str()
+                        {
+                            let terms = unmapped::not_mapped_in_search(text).into_iter();
+                            not_mapped.extend(terms.map(|term| (name.clone(), field.clone(), term)));
                         }
                         if is_unknown_choice(column, value) {
                             add(FindingKind::UnknownChoice, Some(field));

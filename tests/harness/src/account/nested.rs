@@ -44,6 +44,7 @@ pub(super) struct Mapper<'m> {
 
 const SHAPE: &str = "shape";
 const TYPE: &str = "type";
+const TERM: &str = "term";
 
 impl<'m> Mapper<'m> {
     pub(super) fn new(new_pk: &'m dyn Fn(&str, i64) -> Option<i64>) -> Self {
@@ -105,9 +106,11 @@ impl<'m> Mapper<'m> {
         let digits = slot.as_str().map_or_else(|| slot.to_string(), str::to_owned);
         let pk = digits.parse::<i64>().ok().filter(|pk| pk.to_string() == digits);
         match (of, pk) {
-            (Of::None, _) | (Of::Model(_) | Of::Unknown | Of::Forgotten, Some(..=0)) => false,
+            (Of::None, _) | (Of::Model(_), Some(0)) | (Of::Unknown | Of::Forgotten, Some(..=0)) => false,
+            // All projects.
+            (Of::Model(PROJECT), Some(-1)) => false,
             (_, _) if slot.is_null() || digits.is_empty() => false,
-            (Of::Search, _) | (_, None) => {
+            (Of::Search, _) | (_, None) | (Of::Model(_), Some(..=0)) => {
                 self.strange.entry(site.to_owned()).or_insert(SHAPE);
                 false
             }
@@ -130,36 +133,72 @@ impl<'m> Mapper<'m> {
     }
 
     /// Maps the projects of a search, word by word. Searches of the tests have no blanks inside a term.
-    fn search(&mut self, text: &str, site: &str) -> String {
-        let word = |word: &str| -> String {
-            let Some((name, value)) = word.split_once(':') else { return word.to_owned() };
-            let is_id = match name.trim_start_matches(['!', '(']) {
-                "project.id" | "project_id" | "issue.id" => true,
-                "project" => false,
-                _ => return word.to_owned(),
-            };
-            let digits = value.trim_matches(['"', '[', ']', ')']);
-            let pks: Result<Vec<i64>, _> = digits.split(',').map(str::parse).collect();
-            let Ok(pks) = pks else { return word.to_owned() };
-            let mut new = Vec::new();
-            for pk in pks {
-                // No import has issues.
-                let mapped = (self.new_pk)(PROJECT, pk).filter(|_| !name.ends_with("issue.id"));
-                let place = format!("{site}: {}", name.trim_start_matches(['!', '(']));
-                match (mapped, is_id) {
-                    (None, true) => {
-                        self.cleared.insert((place, String::new()));
-                    }
-                    (None, false) => {
-                        self.preserved.insert(place);
-                    }
-                    (Some(_), _) => {}
-                }
-                new.push(mapped.unwrap_or(if is_id { 0 } else { pk }).to_string());
-            }
-            format!("{name}:{}", value.replace(digits, &new.join(",")))
+    pub(super) fn search(&mut self, text: &str, site: &str) -> String {
+        text.split(' ').map(|word| self.word(word, site)).collect::<Vec<_>>().join(" ")
+    }
+
+    fn word(&mut self, word: &str, site: &str) -> String {
+        let as_it_is = || word.to_owned();
+        let Some((before, value)) = word.split_once(':') else { return as_it_is() };
+        let name = before.trim_start_matches(['!', '(']);
+        let place = if site.is_empty() { name.to_owned() } else { format!("{site}: {name}") };
+        let is_id = name.to_lowercase().ends_with("id");
+        // A slug has letters, and no record has the id 0. -1 is all projects.
+        let is_odd = |value: &str| {
+            value.contains(|it: char| matches!(it, '1'..='9'))
+                && (is_id || !value.contains(char::is_alphabetic))
+                && !(value == "-1" && name.starts_with("project"))
         };
-        text.split(' ').map(word).collect::<Vec<_>>().join(" ")
+        if !matches!(name, "project" | "project.id" | "project_id" | "issue.id") {
+            let lower = name.to_lowercase();
+            let of = lower.trim_end_matches("id").trim_end_matches(['.', '_']).trim_end_matches('s');
+            let is_record = lower != "issue"
+                && ["project", "team", "monitor", "detector", "dashboard", "workflow", "alert_rule", "issue"]
+                    .contains(&of);
+            if is_record && is_odd(value) {
+                self.strange.entry(place).or_insert(TERM);
+            }
+            return as_it_is();
+        }
+        let bare = value.trim_start_matches(['!', '<', '>', '=']).trim_end_matches(')');
+        let list = bare.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let pk_of = |element: &str| {
+            let digits = element.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(element);
+            let is_number = !digits.is_empty() && digits.chars().all(|it| it.is_ascii_digit());
+            digits.parse::<i64>().ok().filter(|_| is_number)
+        };
+        let elements: Vec<&str> = list.unwrap_or(bare).split(',').collect();
+        if list.is_none() && elements.iter().any(|element| pk_of(element).is_none()) {
+            if is_odd(bare) {
+                self.strange.entry(place).or_insert(TERM);
+            }
+            return as_it_is();
+        }
+        let mut new = Vec::new();
+        for element in elements {
+            let Some(pk) = pk_of(element) else {
+                if is_odd(element) {
+                    self.strange.entry(place.clone()).or_insert(TERM);
+                }
+                new.push(element.to_owned());
+                continue;
+            };
+            // No import has issues.
+            let mapped = (self.new_pk)(PROJECT, pk).filter(|_| name != "issue.id");
+            match mapped {
+                _ if pk == 0 => {}
+                None if is_id => {
+                    self.cleared.insert((place.clone(), String::new()));
+                }
+                None => {
+                    self.preserved.insert(place.clone());
+                }
+                Some(_) => {}
+            }
+            let shown = mapped.unwrap_or(if is_id { 0 } else { pk }).to_string();
+            new.push(element.replace(&pk.to_string(), &shown));
+        }
+        word.replace(list.unwrap_or(bare), &new.join(","))
     }
 
     pub(super) fn value(&mut self, record: &FileRecord, field: &str, value: &mut Value) {
@@ -205,6 +244,7 @@ impl<'m> Mapper<'m> {
             ("explore.exploresavedquery", "query") => {
                 let path = if value["query"].is_array() { "query[].query" } else { "query" };
                 self.at(value, path, &search);
+                self.at(value, "queries[].query", &search);
             }
             ("snubaquery", "query_snapshot") => self.at(value, "query", &search),
             // A copy of the widget as it was, with its own primary keys, which it could only have after itself.
@@ -275,7 +315,7 @@ pub(super) fn joined(path: &str, name: &str) -> String {
 }
 
 /// Whether a text column is a search.
-fn is_search(model: &str, field: &str) -> bool {
+pub(super) fn is_search(model: &str, field: &str) -> bool {
     matches!(
         (model, field),
         (

@@ -102,8 +102,8 @@ pub(super) fn source_of(record: &FileRecord) -> Option<(Option<&'static str>, Op
             Some(2) => "sentry.team",
             _ => return None,
         };
-        let pk = record.text("target_identifier").filter(|text| !text.is_empty())?;
-        return Some((Some(target), pk.parse().ok()));
+        let pk = record.set("target_identifier")?;
+        return Some((Some(target), pk.as_i64().or_else(|| pk.as_str()?.parse().ok())));
     }
     if record.model != "workflow_engine.datasource" {
         return None;

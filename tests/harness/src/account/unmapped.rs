@@ -32,6 +32,13 @@ pub(super) fn not_mapped(record: &FileRecord, field: &str, value: &Value) -> BTr
     strange.chain(found).collect()
 }
 
+/// The same for a search.
+pub(super) fn not_mapped_in_search(text: &str) -> BTreeSet<String> {
+    let mut mapper = Mapper::new(&|_, _| Some(1));
+    mapper.search(text, "");
+    mapper.strange.into_keys().collect()
+}
+
 /// What a name suggests about the value under it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Word {
