@@ -107,11 +107,11 @@ pub const FAILPOINTS: &[&str] = &[
 
 /// Failpoints of a control that those trials do not reach, each with the file of a test that does.
 pub const FAILPOINTS_OF_OTHER_TESTS: &[(&str, &str)] = &[
+    // Reached only by a control whose database is an old copy.
+    ("control.era.committed", "tests/control_store/eras.rs"),
     // Reached only if another operation takes an organization between two parts of one that is then undone in parts.
     ("control.bulk_create.part_withdrawn", "tests/control_store/parts.rs"),
     // Reached only in a database of the product, after very many rows.
-    // Reached only by a control whose database is an old copy.
-    ("control.era.committed", "tests/control_store/eras.rs"),
     ("control.release_organizations.part_forgotten", "tests/import/product_tables/reverted.rs"),
 ];
 

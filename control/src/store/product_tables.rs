@@ -37,7 +37,7 @@ pub(super) fn worker_tables() -> Statement {
         .push(" WHERE to_regclass(t.name) IS NOT NULL")
 }
 
-/// The tables that rows of [`made_by_workers`] name.
+/// The tables that rows of [`worker_tables`] name.
 pub(super) fn existing(rows: &[Row]) -> Result<Vec<&'static str>, DbError> {
     let found = texts(rows, "name")?;
     Ok(WORKER_TABLES.into_iter().filter(|name| found.contains(*name)).collect())

@@ -8,6 +8,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use tokio::sync::{Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
 use crate::{
@@ -31,9 +32,14 @@ struct Files {
     keys: Option<DecryptionKeys>,
     /// Control's tables as it has described them last.
     control_tables: Mutex<Option<Arc<ControlTables>>>,
+    /// Places of imports that ask control for their slugs. Requests and answers of all their organizations are in memory.
+    slug_calls: Semaphore,
     /// Locked as long as this process may write into the spool directory.
     lock: File,
 }
+
+/// How many imports ask control for slugs at once: they have no turn meanwhile, which would bound that.
+const SLUG_CALLS: usize = 4;
 
 impl Deref for ImportContext {
     type Target = Context;
@@ -51,8 +57,22 @@ impl ImportContext {
         lock: File,
         keys: Option<DecryptionKeys>,
     ) -> Self {
-        let files = Files { spool_dir, keys, control_tables: Mutex::default(), lock };
+        let files = Files {
+            spool_dir,
+            keys,
+            control_tables: Mutex::default(),
+            slug_calls: Semaphore::new(SLUG_CALLS),
+            lock,
+        };
         Self { shared: shared.clone(), files: Arc::new(files) }
+    }
+
+    /// Waits for a place to ask control for the slugs of an import.
+    ///
+    /// # Errors
+    /// Never: nothing closes the semaphore.
+    pub(super) async fn slug_call(&self) -> Result<SemaphorePermit<'_>, Error> {
+        self.files.slug_calls.acquire().await.map_err(|_| Error::Stopping)
     }
 
     /// The directory with the files of imports that need them.

@@ -24,6 +24,20 @@ pub(super) struct Fitted {
     pub(super) assumed: bool,
 }
 
+/// Begins the part of a fingerprint about the tables of control's database that the product's workers read.
+const OF_WORKERS: &str = " workers ";
+
+/// Whether a plan was made for the same tables. A control of an older release does not describe those of the workers, so a
+/// plan that was made with one says nothing about them.
+fn is_same(planned: &str, now: &str) -> bool {
+    let parts = |fingerprint| match str::split_once(fingerprint, OF_WORKERS) {
+        Some((models, workers)) => (models, Some(workers)),
+        None => (fingerprint, None),
+    };
+    let ((models, workers), (models_now, workers_now)) = (parts(planned), parts(now));
+    models == models_now && (workers.is_none() || workers_now.is_none() || workers == workers_now)
+}
+
 impl ImportContext {
     /// The catalog as far as the databases take it; `read` has it from then on. Both are asked when a run of an import
     /// begins, and again when one of its steps has failed. While an import is planned, control need not answer if it has
@@ -54,6 +68,7 @@ impl ImportContext {
         let mut fitted = catalog.fitted(Silo::Region, &ours);
         // Those that this catalog knows: control may know more.
         let mut of_control = Tables::OWN.to_owned();
+        let mut of_workers = String::new();
         if let Some(ControlTables { tables: theirs, .. }) = theirs.as_deref() {
             if ours.of_product && !theirs.of_product {
                 return Err(Error::ControlNotOfProduct);
@@ -61,11 +76,13 @@ impl ImportContext {
             unfit.extend(catalog.unfit(Silo::Control, theirs));
             if theirs.describe_workers(Silo::Control) {
                 unfit.extend(theirs.unfit_for_workers(Silo::Control));
+                of_workers =
+                    format!("{OF_WORKERS}{}", theirs.fingerprint_of(tables_for_workers(Silo::Control)));
             }
             fitted = fitted.fitted(Silo::Control, theirs);
             let known = catalog.written().filter(|model| model.silo == Silo::Control);
             let models = known.map(|model| model.table.as_str());
-            of_control = theirs.fingerprint_of(models.chain(tables_for_workers(Silo::Control)));
+            of_control = theirs.fingerprint_of(models);
         }
         if !unfit.is_empty() {
             return Err(Error::TablesUnfit(unfit.join("; ")));
@@ -73,14 +90,14 @@ impl ImportContext {
         let release = Catalog::identity();
         let fitted = Fitted {
             catalog: Arc::new(fitted.with_copies_that_fit()),
-            fingerprint: format!("{release} {} {of_control}", ours.fingerprint()),
+            fingerprint: format!("{release} {} {of_control}{of_workers}", ours.fingerprint()),
             of_control: theirs,
             assumed,
         };
         // Another release of Causeway plans again.
         let planned =
             import.planned_for.as_ref().filter(|planned| !is_planning && planned.starts_with(&release));
-        if planned.is_some_and(|planned| *planned != fitted.fingerprint) {
+        if planned.is_some_and(|planned| !is_same(planned, &fitted.fingerprint)) {
             return Err(Error::SchemaChanged { dry_run: import.parameters.dry_run });
         }
         *read = Some(fitted.clone());
@@ -102,5 +119,21 @@ impl ImportContext {
         let tables = Arc::new(self.ask(self.control.describe_tables()).await?);
         self.set_control_tables(Arc::clone(&tables));
         Ok(tables)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_control_that_does_not_describe_the_workers_tables_changes_nothing() {
+        assert!(is_same("r own some-1", "r own some-1"));
+        assert!(is_same("r own some-1", "r own some-1 workers some-2"));
+        assert!(is_same("r own some-1 workers some-2", "r own some-1"));
+        assert!(is_same("r own some-1 workers some-2", "r own some-1 workers some-2"));
+        assert!(!is_same("r own some-1 workers some-2", "r own some-1 workers some-3"));
+        assert!(!is_same("r own some-1 workers some-2", "r own some-4 workers some-2"));
+        assert!(!is_same("r own some-1", "r own some-4 workers some-2"));
     }
 }

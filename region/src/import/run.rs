@@ -101,14 +101,19 @@ impl ImportRun {
         if let Some(turn) = &mut self.turn {
             turn.give_up();
         }
-        let outcome = work.await?;
-        let Some(turn) = &mut self.turn else { return Ok(outcome) };
+        let outcome = work.await;
+        // Also after an error: some mean that there was nothing to do. A wait for control is another matter, in which the
+        // import has no turn either.
+        if outcome.as_ref().is_err_and(Error::is_transient) {
+            return outcome;
+        }
+        let Some(turn) = &mut self.turn else { return outcome };
         tokio::select! {
             taken = turn.take(context) => taken?,
             // Never an error: the sender lives as long as the import runs.
             _ = self.moved.changed() => return Err(Error::Superseded(id)),
         }
-        Ok(outcome)
+        outcome
     }
 
     /// Gives the turn to another import if one waits; see [`Turn::pass`].

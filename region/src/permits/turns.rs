@@ -1,7 +1,7 @@
 //! Turns: a process works on a limited number of imports at once, and the one that has waited longest is next. A turn
 //! is a chunk, or another piece of work of that size. An import that has more to do gives its turn to those that wait,
-//! and queues up again. So a small import does not wait for the end of a large one. While control works for an import,
-//! which may take minutes, the import has no turn.
+//! and queues up again. So a small import does not wait for the end of a large one. While control reserves,
+//! confirms or releases all slugs of an import, which may take minutes, the import has no turn.
 
 use std::sync::{
     Arc,
@@ -89,7 +89,7 @@ impl Turn {
     /// # Errors
     /// If the service stops.
     pub(crate) async fn pass(&mut self, context: &Context) -> Result<(), Error> {
-        if !self.is_awaited() {
+        if self.place.is_some() && !self.is_awaited() {
             return Ok(());
         }
         self.give_up();

@@ -82,6 +82,10 @@ impl Imports {
             if !more {
                 return Ok(());
             }
+            // What is visible by now is reported at the next start, and another call shows the others.
+            if self.context.lifecycle.is_stopping() {
+                return Err(Error::Stopping);
+            }
             after = last;
         }
     }

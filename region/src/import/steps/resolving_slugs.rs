@@ -157,9 +157,12 @@ async fn ask_and_write(
     if store::imported::is_any_taken(&context.db, import.id, import.slug_attempt + 1).await? {
         return ask_again(context, import, run).await;
     }
-    let batches = slug_requests(context, import).await?;
-    let asked = context.control.bulk_create_organization_slug_reservations(operation, batches);
-    let answer = run.without_turn(context, import.id, context.ask(asked)).await?;
+    let asked = async {
+        let _place = context.slug_call().await?;
+        let batches = slug_requests(context, import).await?;
+        context.ask(context.control.bulk_create_organization_slug_reservations(operation, batches)).await
+    };
+    let answer = run.without_turn(context, import.id, asked).await?;
     context.env.failpoint("region.slugs.answered").await?;
     let resolved: HashMap<i64, ResolvedSlug> =
         answer.into_iter().map(|resolved| (resolved.organization_id, resolved)).collect();
