@@ -63,8 +63,9 @@ impl ImportId {
         }
         let (mut found, mut page_token) = (Vec::new(), String::new());
         loop {
-            let request = region.unary(ListImportsRequest { page_size: PAGE_SIZE, page_token });
-            let page = region.answer(region.imports().list_imports(request)).await?;
+            let request = ListImportsRequest { page_size: PAGE_SIZE, page_token };
+            let page =
+                region.ask(request, async |it, request| it.imports().list_imports(request).await).await?;
             found.extend(
                 page.imports.into_iter().map(|import| import.import_id).filter(|id| id.starts_with(&self.0)),
             );

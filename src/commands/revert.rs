@@ -54,7 +54,6 @@ async fn revert(
         match import.state() {
             ImportState::Reverted => {
                 output::note(&format!("import {} is reverted already", import.import_id));
-                return Ok(Outcome::Done);
             }
             // The question was answered before.
             ImportState::Reverting => {}

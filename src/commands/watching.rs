@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use causeway_client::{CallError, Client, Service, Watch, WatchEvent};
 use causeway_proto::{
     json::to_json,
-    region::v1::{Import, ListFindingsRequest},
+    region::v1::{Import, ImportState, ListFindingsRequest},
     relocation::v1::{ErrorReason, Finding},
 };
 use causeway_silo::env::Environment;
@@ -72,7 +72,13 @@ pub(super) enum Without {
 
 impl Without {
     fn of(import: &Import) -> Self {
-        if import.pause.is_some() { Self::StaysPaused } else { Self::GoesOn }
+        match import.state() {
+            _ if import.pause.is_some() => Self::StaysPaused,
+            ImportState::Succeeded | ImportState::Failed | ImportState::Planned | ImportState::Reverted => {
+                Self::Unknown
+            }
+            _ => Self::GoesOn,
+        }
     }
 
     /// What somebody who interrupts the command is told.
@@ -81,6 +87,12 @@ impl Without {
         match self {
             Self::NotAsked => "nothing was done".to_owned(),
             Self::Unknown => format!("interrupted; look at the import with\n  {look}"),
+            // The region has ended with the command.
+            Self::GoesOn if place.is_embedded() => {
+                format!(
+                    "interrupted; the import is kept, and goes on with the next command on this data. Look at it with\n  {look}"
+                )
+            }
             Self::GoesOn => format!("interrupted; the import goes on. Look at it with\n  {look}"),
             Self::StaysPaused => {
                 let resume = place.command(["imports", "resume", import_id]);

@@ -173,6 +173,8 @@ fn finding(to: &Destination, finding: &ReportedFinding) -> Vec<Markup> {
 /// What an operator can do about an import: through control where the region takes that, and by commands.
 fn what_to_do(import: &ReportedImport, region: &str, address: &str) -> Markup {
     let id = import.import_id.to_string();
+    // A region that has not said where it is: whoever pastes the command fills that in.
+    let address = if address.is_empty() { "URL" } else { address };
     let of = |kind: InstructionKind| command(["causeway", "imports", kind.name(), &id, "--region", address]);
     let to = |kind: InstructionKind| instruct::path_of(region, import.import_id, kind);
     let all = command(["causeway", "imports", "show", &id, "--all", "--findings", "--region", address]);

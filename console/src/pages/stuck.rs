@@ -43,6 +43,9 @@ pub(crate) fn what(operation: &StuckOperation) -> Markup {
 const COLUMNS: [Column; 5] =
     [text("Operation"), text("Region"), text("What it has reserved"), text("Since"), text("Action")];
 
+/// How many entries of the audit log about an operation are looked at.
+const ENTRIES: u16 = 20;
+
 /// The import that an operation belongs to, if its region has reported that. The calls of an import have its id as that of
 /// their request, which the audit log keeps.
 pub(crate) async fn import_of(
@@ -51,12 +54,14 @@ pub(crate) async fn import_of(
     operation_id: Uuid,
 ) -> Result<Option<ReportedImport>, Failed> {
     let filter = Filter { object: Some(format!("operation/{operation_id}")), ..Filter::default() };
-    let request = PageRequest { limit: 1, after: None };
-    let entries = console.control.audit().entries(&filter, &request).await?.items;
-    match entries.first() {
-        Some(entry) => Ok(console.control.reports().import(region, entry.request_id).await?),
-        None => Ok(None),
+    // An operator may have tried to release it since.
+    let request = PageRequest { limit: ENTRIES, after: None };
+    for entry in console.control.audit().entries(&filter, &request).await?.items {
+        if let Some(import) = console.control.reports().import(region, entry.request_id).await? {
+            return Ok(Some(import));
+        }
     }
+    Ok(None)
 }
 
 /// A link to the page of an import, and its state.

@@ -43,7 +43,8 @@ pub(super) fn summary(import: &Import, place: &CommandTarget) -> Option<String> 
         (_, 1) => format!("{} deleted, 1 stays (see ROW_KEPT)", counted(deleted, "row")),
         _ => format!("{} deleted, {} stay (see ROW_KEPT)", counted(deleted, "row"), count(kept)),
     };
-    let ended = import.update_time.as_ref().and_then(from_proto).filter(|_| is_over);
+    let ended =
+        import.end_time.as_ref().or(import.update_time.as_ref()).and_then(from_proto).filter(|_| is_over);
     Some(match ended {
         Some(at) => {
             let about = format!("import/{}", import.import_id);
