@@ -113,12 +113,9 @@ impl Fields<'_> {
         let _infallible = serde_json::to_writer(&mut self.line.0, value);
     }
 
-    /// JSON as exports often have it: as text in a string, but for numbers, booleans and null.
+    /// JSON as exports often have it: as text in a string.
     fn json_text(&mut self, name: &str, value: &Value) {
-        match value {
-            Value::Null | Value::Bool(_) | Value::Number(_) => self.json(name, value),
-            Value::String(_) | Value::Array(_) | Value::Object(_) => self.text(name, &value.to_string()),
-        }
+        self.text(name, &value.to_string());
     }
 
     /// A time of the last years, in one of the forms that exports have.

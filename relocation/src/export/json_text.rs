@@ -13,15 +13,11 @@ const MAX_NESTING: usize = 120;
 /// point and 16,383 after it.
 const MAX_NUMBER: usize = 16_000;
 
-/// The JSON text of a value. A string that contains an object, a list or a string in quotes stands for that: so exports
-/// write what is no number, boolean or null. Any other string is itself the value, also one of digits. One that only begins
-/// like an object, a list or a string is damaged JSON.
+/// The JSON text of a value. A string that contains JSON stands for that JSON. Any other string is itself the value,
+/// unless it begins like an object, a list or a string: then it is damaged JSON.
 pub(super) fn of(raw: &RawValue) -> Result<String, String> {
     let json = raw.get();
     let Ok(text) = cow_str(raw) else { return Ok(compact(json)) };
-    if !text.trim_start().starts_with(['{', '[', '"']) {
-        return Ok(json.to_owned());
-    }
     if serde_json::from_str::<de::IgnoredAny>(&text).is_ok() {
         // The scanner does not check the nesting inside strings, and a program that reads the column could overflow its
         // stack.
@@ -30,7 +26,10 @@ pub(super) fn of(raw: &RawValue) -> Result<String, String> {
         }
         return Ok(text.into_owned());
     }
-    Err("is a string that begins like JSON and is not JSON".to_owned())
+    if text.trim_start().starts_with(['{', '[', '"']) {
+        return Err("is a string that begins like JSON and is not JSON".to_owned());
+    }
+    Ok(json.to_owned())
 }
 
 /// A valid JSON text without escapes that are no character of a text: NUL, and halves of a character beyond
