@@ -38,7 +38,7 @@ pub(crate) async fn every_model_arrives_as_the_file_has_it(store: Store) {
         ("DROPPED_REFERENCE", 8),
         ("ID_NOT_MAPPED", 2),
         ("KEY_REGENERATED", 4),
-        ("OUT_OF_SCOPE", 10),
+        ("OUT_OF_SCOPE", 13),
         ("REMOVED_FIELD", 1),
         ("REMOVED_MODEL", 1),
         ("SKIPPED_BY_RULE", 2),
