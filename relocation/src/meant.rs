@@ -9,7 +9,7 @@ fn is_plain(slug: &str) -> bool {
     !slug.is_empty() && slug.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
-/// The sentence, with a space behind it; empty without slugs.
+/// The sentence, with a space after it; empty without slugs.
 #[must_use]
 pub fn said(slugs: &[String]) -> String {
     let quoted: Vec<String> = slugs.iter().map(|slug| format!("`{slug}`")).collect();

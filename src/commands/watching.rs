@@ -81,7 +81,7 @@ impl Without {
         }
     }
 
-    /// What somebody who interrupts the command is told.
+    /// The message for somebody who interrupts the command.
     pub(super) fn told(self, place: &CommandTarget, import_id: &str) -> String {
         let look = show_command(place, import_id);
         match self {

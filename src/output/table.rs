@@ -101,7 +101,7 @@ impl Table {
         }
     }
 
-    /// The line that names the columns with content that are not shown; empty if there is none, or none is wanted.
+    /// The line that names the columns with content that are not shown; empty if all are shown, or if the caller does not want the line.
     fn left_out(&self, filled: &[usize], shown: &[usize], width: Width) -> String {
         let missing = filled.iter().filter(|column| !shown.contains(column));
         let names: Vec<&str> =

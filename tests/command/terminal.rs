@@ -85,7 +85,7 @@ fn an_import_on_a_terminal_ends_with_its_outcome_in_color() {
     serde_json::from_slice::<serde_json::Value>(&json.stdout).expect("JSON");
 }
 
-/// Why an import has failed is read once, in the report; what comes behind it is what to do.
+/// Why an import has failed is read once, in the report; after it comes what to do.
 #[test]
 fn a_failure_on_a_terminal_is_said_once() {
     let place = Place::new();

@@ -86,7 +86,7 @@ causeway_harness::on_each_store! {
         ids_of_what_is_not_imported_are_cleared_and_reported,
         ids_in_snapshots_lead_to_the_new_rows,
         what_may_be_an_id_and_is_not_understood_is_reported_once,
-        terms_of_searches_are_mapped_or_told;
+        terms_of_searches_are_mapped_or_reported;
     dry_run:
         a_dry_run_says_what_an_import_does,
         a_dry_run_knows_what_is_there_already,

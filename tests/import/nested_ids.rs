@@ -210,9 +210,9 @@ pub(crate) async fn what_may_be_an_id_and_is_not_understood_is_reported_once(sto
     cluster.stop().await;
 }
 
-/// Which projects a widget or a saved query shows. A term that may name a record in a form that is not understood is told
+/// Which projects a widget or a saved query shows. A term that may name a record in a form that is not understood is reported
 /// once for each model and path.
-pub(crate) async fn terms_of_searches_are_mapped_or_told(store: Store) {
+pub(crate) async fn terms_of_searches_are_mapped_or_reported(store: Store) {
     const WIDGET: &str = "sentry.dashboardwidget";
     const QUERY: &str = "sentry.dashboardwidgetquery";
     const EXPLORE: &str = "explore.exploresavedquery";

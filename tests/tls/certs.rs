@@ -118,7 +118,7 @@ fn what_is_issued_is_what_services_and_commands_accept() {
         "{once}"
     );
     assert!(!once.contains("starts again"), "{once}");
-    // Who may see the list only in part is told so, and a check says whose certificate it needs.
+    // Whoever sees the list only in part learns that, and a check says whose certificate it needs.
     done(dir, "certs issue importer bob");
     let own = "--tls-ca causeway-certs/ca.pem --tls-cert causeway-certs/importer-bob.pem \
                --tls-key causeway-certs/importer-bob-key.pem";

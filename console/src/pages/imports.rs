@@ -170,7 +170,7 @@ pub(crate) fn imports_table(
     table(caption, &COLUMNS, &rows)
 }
 
-/// The beginning of a message, for a row of a table. What is in backticks is whole or left out: half of a command is none.
+/// The beginning of a message, for a row of a table. What is in backticks is whole or left out: half of a command would be of no use.
 fn beginning(message: &str) -> String {
     const MOST: usize = 160;
     let Some((end, _)) = message.char_indices().nth(MOST) else { return message.to_owned() };

@@ -276,7 +276,7 @@ impl Engine {
         }
         let reason = error.reason().as_str_name();
         match error.reason() {
-            // The caller's own mistake, of which the caller is told. Nobody has to look after the service.
+            // It is the caller's own mistake, and the caller gets the reason. Nobody has to look after the service.
             ErrorReason::ExportInvalid | ErrorReason::FilterMatchesNothing => {
                 tracing::info!(import_id = %id, %error, reason, "an import has failed");
             }

@@ -245,7 +245,7 @@ async fn a_comparison_learns_no_more_than_it_would_by_reserving() {
             (SlugVerdict::Free, None),
         ]
     );
-    // An operator is told all of it.
+    // An operator gets the whole answer.
     let all = cluster.control().directory().check_slugs(compared).await.expect("allowed").into_inner().checks;
     assert_eq!(owner(&all[0]), (SlugVerdict::Free, None));
     assert_eq!((all[2].id_taken_by_region.as_str(), owner(&all[2]).1), ("eu", known("eu", 5_001)));
