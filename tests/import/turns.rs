@@ -1,5 +1,7 @@
 //! No import keeps others waiting for long, however large it is: a turn is one chunk, and transactions are short.
 
+use std::time::Duration;
+
 use causeway_harness::{
     account::Audit,
     cluster::{Act, Cluster, Failpoints, ImportOptions, Silo, Store},
@@ -12,6 +14,7 @@ use causeway_proto::{
 };
 use causeway_region::Limits;
 use causeway_silo::db::Statement;
+use tokio::time::timeout;
 
 use crate::{
     resume::ORGANIZATIONS,
@@ -117,7 +120,9 @@ pub(crate) async fn an_import_has_no_turn_while_control_works_for_it(store: Stor
         let large = region.begin(&organizations(3).to_bytes(), &options).await.expect("it begins");
         let large = large.import.unwrap_or_default().import_id;
         failpoints.held().await;
-        let small = region.import(&small.to_bytes(), &options).await.expect("it ends");
+        // Without the turn of the large one it would wait for ever.
+        let small = timeout(Duration::from_secs(60), region.import(&small.to_bytes(), &options)).await;
+        let small = small.expect("it has a turn").expect("it ends");
         assert_eq!(small.state(), ImportState::Succeeded, "{place}");
         let now = region.wait_until(&large, |_| true).await.expect("it is there");
         assert_eq!(now.state(), ImportState::ResolvingSlugs, "{place}");
