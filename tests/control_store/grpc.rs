@@ -21,7 +21,7 @@ use causeway_silo::{
     db::{DbError, Statement},
     transact,
 };
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::time::timeout;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{
     Code, Status,
@@ -32,16 +32,9 @@ use uuid::Uuid;
 
 use crate::support::{Fixture, WATCHES, bulk_create, operation, wanted};
 
-/// A server on the loopback interface. It ends when this is dropped.
+/// A server on the loopback interface. It ends with the runtime of its test, so that a client may outlive this.
 pub(crate) struct Served {
     pub(crate) channel: Channel,
-    server: JoinHandle<()>,
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        self.server.abort();
-    }
 }
 
 pub(crate) async fn serve(control: &Control) -> Served {
@@ -50,11 +43,11 @@ pub(crate) async fn serve(control: &Control) -> Served {
     let mut routes = Routes::builder();
     control.add_services(&mut routes, false);
     let serving = Server::builder().add_routes(routes.routes());
-    let server = tokio::spawn(async move {
+    tokio::spawn(async move {
         serving.serve_with_incoming(TcpListenerStream::new(listener)).await.expect("it serves");
     });
     let endpoint = Channel::from_shared(format!("http://{address}")).expect("a URL");
-    Served { channel: endpoint.connect().await.expect("connected"), server }
+    Served { channel: endpoint.connect().await.expect("connected") }
 }
 
 impl Served {
