@@ -21,6 +21,7 @@ use crate::migrated::{Migrated, expected_foreign_keys, expected_unique_sets, on_
 fn later_catalog() -> Catalog {
     let mut catalog: serde_json::Value =
         serde_json::from_str(include_str!("../../relocation/catalog.json")).expect("the catalog");
+    catalog["newest_release"] = "99.1".into();
     let added = serde_json::json!([
         {"field": "later", "type": "integer", "null": true, "since": "99.1"},
         {"field": "kind", "type": "text", "sql": "varchar(16)", "default": "it's", "since": "99.1"},
@@ -47,6 +48,14 @@ fn later_catalog() -> Catalog {
         let condition = serde_json::json!({"field": "later", "is_null": true});
         models[model]["unique"] = serde_json::json!([{"fields": fields, "where": condition}]);
     }
+    Catalog::parse(&catalog.to_string()).expect("a catalog")
+}
+
+/// The same catalog after a correction of tables that exist.
+fn corrected_catalog() -> Catalog {
+    let mut catalog: serde_json::Value =
+        serde_json::from_str(include_str!("../../relocation/catalog.json")).expect("the catalog");
+    catalog["revision"] = (catalog["revision"].as_u64().expect("a number") + 1).into();
     Catalog::parse(&catalog.to_string()).expect("a catalog")
 }
 
@@ -348,10 +357,12 @@ const FIRST: Migrations = Migrations {
     postgres: &[
         (1, "model tables", include_str!("../../migrations/control/postgres/0001_model_tables.sql")),
         (2, "causeway", include_str!("../../migrations/control/postgres/0002_causeway.sql")),
+        (48, "catalog", include_str!("../../migrations/control/postgres/0048_catalog.sql")),
     ],
     sqlite: &[
         (1, "model tables", include_str!("../../migrations/control/sqlite/0001_model_tables.sql")),
         (2, "causeway", include_str!("../../migrations/control/sqlite/0002_causeway.sql")),
+        (48, "catalog", include_str!("../../migrations/control/sqlite/0048_catalog.sql")),
     ],
     of_models: &[1],
     statement_of_models: None,
@@ -360,8 +371,14 @@ const FIRST: Migrations = Migrations {
 
 const FIRST_OF_REGION: Migrations = Migrations {
     silo: Silo::Region,
-    postgres: &[(1, "model tables", include_str!("../../migrations/region/postgres/0001_model_tables.sql"))],
-    sqlite: &[(1, "model tables", include_str!("../../migrations/region/sqlite/0001_model_tables.sql"))],
+    postgres: &[
+        (1, "model tables", include_str!("../../migrations/region/postgres/0001_model_tables.sql")),
+        (50, "catalog", include_str!("../../migrations/region/postgres/0050_catalog.sql")),
+    ],
+    sqlite: &[
+        (1, "model tables", include_str!("../../migrations/region/sqlite/0001_model_tables.sql")),
+        (50, "catalog", include_str!("../../migrations/region/sqlite/0050_catalog.sql")),
+    ],
     of_models: &[1],
     statement_of_models: None,
     without_models: false,
@@ -369,8 +386,14 @@ const FIRST_OF_REGION: Migrations = Migrations {
 
 const FIRST_OF_CONTROL: Migrations = Migrations {
     silo: Silo::Control,
-    postgres: &[(1, "model tables", include_str!("../../migrations/control/postgres/0001_model_tables.sql"))],
-    sqlite: &[(1, "model tables", include_str!("../../migrations/control/sqlite/0001_model_tables.sql"))],
+    postgres: &[
+        (1, "model tables", include_str!("../../migrations/control/postgres/0001_model_tables.sql")),
+        (48, "catalog", include_str!("../../migrations/control/postgres/0048_catalog.sql")),
+    ],
+    sqlite: &[
+        (1, "model tables", include_str!("../../migrations/control/sqlite/0001_model_tables.sql")),
+        (48, "catalog", include_str!("../../migrations/control/sqlite/0048_catalog.sql")),
+    ],
     ..FIRST_OF_REGION
 };
 
@@ -405,7 +428,46 @@ async fn an_installation_of_the_first_release_becomes_as_a_new_one(store: Store)
     }
 }
 
+/// A release whose catalog is older than that of one that has used the database would take back what that one changed.
+async fn a_database_that_a_newer_catalog_has_used_is_refused(store: Store) {
+    let server = match store {
+        Store::Postgres => Some(Postgres::start().await.expect("this test needs PostgreSQL")),
+        Store::Sqlite => None,
+    };
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    for migrations in [FIRST, FIRST_OF_REGION] {
+        let silo = migrations.silo;
+        let name = format!("{silo:?}").to_lowercase();
+        let url = match &server {
+            Some(server) => server.create_database(&name).await.expect("a database"),
+            None => format!("sqlite:{}", directory.path().join(format!("{name}.db")).display()),
+        };
+        let connect = async || Db::connect(&url, &Options::default()).await.expect("a database");
+        let prepare =
+            async |catalog: &Catalog| schema::prepare(connect().await, catalog, migrations).await.map(drop);
+        let old = Catalog::load().expect("the catalog");
+        prepare(&old).await.expect("it is new");
+        for newer in [corrected_catalog(), later_catalog()] {
+            prepare(&newer).await.expect("an upgrade");
+            let noted = format!("a catalog of {}", newer.tables_version());
+            let known = format!("up to {}", old.tables_version());
+            let migrated = Migrated { silo, db: connect().await, catalog: later_catalog() };
+            let before = migrated.structure().await;
+            let examined = schema::examine(connect().await, &old, migrations, &[]).await.map(drop);
+            for refused in [prepare(&old).await, examined] {
+                let refused = refused.expect_err("it is older").to_string();
+                for part in ["has been used by a newer release of Causeway", &noted, &known] {
+                    assert!(refused.contains(part), "{part} is not in {refused}");
+                }
+            }
+            assert_eq!(migrated.structure().await, before);
+            prepare(&newer).await.expect("the newer one starts again");
+        }
+    }
+}
+
 on_each_store! {
+    a_database_that_a_newer_catalog_has_used_is_refused,
     an_installation_of_the_first_release_becomes_as_a_new_one,
     tables_of_an_older_release_are_altered,
     what_somebody_added_to_a_table_stays,

@@ -78,6 +78,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
         (45, "restored", include_str!("../../../migrations/control/postgres/0045_restored.sql")),
         (46, "report numbers", include_str!("../../../migrations/control/postgres/0046_report_numbers.sql")),
         (47, "instructions", include_str!("../../../migrations/control/postgres/0047_instructions.sql")),
+        (48, "catalog", include_str!("../../../migrations/control/postgres/0048_catalog.sql")),
     ],
     sqlite: &[
         (1, "model tables", include_str!("../../../migrations/control/sqlite/0001_model_tables.sql")),
@@ -119,6 +120,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
         (45, "restored", include_str!("../../../migrations/control/sqlite/0045_restored.sql")),
         (46, "report numbers", include_str!("../../../migrations/control/sqlite/0046_report_numbers.sql")),
         (47, "instructions", include_str!("../../../migrations/control/sqlite/0047_instructions.sql")),
+        (48, "catalog", include_str!("../../../migrations/control/sqlite/0048_catalog.sql")),
     ],
     of_models: &[1, 33, 41],
     statement_of_models: Some(

@@ -86,6 +86,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
             "nullable time filters",
             include_str!("../../../migrations/region/postgres/0049_nullable_time_filters.sql"),
         ),
+        (50, "catalog", include_str!("../../../migrations/region/postgres/0050_catalog.sql")),
     ],
     sqlite: &[
         (1, "model tables", include_str!("../../../migrations/region/sqlite/0001_model_tables.sql")),
@@ -141,6 +142,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
             "nullable time filters",
             include_str!("../../../migrations/region/sqlite/0049_nullable_time_filters.sql"),
         ),
+        (50, "catalog", include_str!("../../../migrations/region/sqlite/0050_catalog.sql")),
     ],
     of_models: &[1, 33, 49],
     statement_of_models: None,

@@ -11,8 +11,8 @@ use serde_json::Value;
 use super::{
     Actors, ArrayOf, Catalog, Column, ColumnType, Condition, Default, FromActor, FromColumn, Generator, Hide,
     IdsOf, IfTaken, KnownOption, KnownOptions, MergeAlike, Model, Move, NeedsOne, NestedIds, PathStep,
-    ReferenceByType, Replace, Rules, SkipWhen, SqlType, StandsFor, TakenName, Then, UniqueSet, WhenText,
-    With,
+    ReferenceByType, Replace, Rules, SkipWhen, SqlType, StandsFor, TablesVersion, TakenName, Then, UniqueSet,
+    WhenText, With,
     check::{self, CatalogError, wrong},
     file,
 };
@@ -59,8 +59,11 @@ pub(super) fn build(file: file::File) -> Result<Catalog, CatalogError> {
     }
     let actors =
         file_actors.map(|actors| build_actors(actors, &removed, &by_name, &mut models)).transpose()?;
+    let tables_version = TablesVersion::of(&file.newest_release, file.revision)
+        .ok_or_else(|| wrong("", format!("newest_release ({}) must be a release", file.newest_release)))?;
     let catalog = Catalog {
         newest_release: file.newest_release,
+        tables_version,
         by_name,
         models,
         excluded,

@@ -25,7 +25,7 @@ pub(super) fn wrong(model: &str, what: impl Into<String>) -> CatalogError {
 /// Runs the checks that need all models.
 pub(super) fn check(catalog: &Catalog) -> Result<(), CatalogError> {
     for model in &catalog.models {
-        check_releases(model)?;
+        check_releases(catalog, model)?;
         check_references(catalog, model)?;
         check_rules(catalog, model)?;
         check_scopes(model)?;
@@ -39,8 +39,8 @@ pub(crate) fn release(text: &str) -> Option<(u32, u32)> {
     Some((year.parse().ok()?, month.parse().ok()?))
 }
 
-/// Releases must be in order: nothing ends before it begins.
-fn check_releases(model: &Model) -> Result<(), CatalogError> {
+/// Releases must be in order: nothing ends before it begins, and nothing is newer than the newest release.
+fn check_releases(catalog: &Catalog, model: &Model) -> Result<(), CatalogError> {
     let fields = model.columns.iter().map(|column| (&column.since, &column.until, column.field.as_str()));
     for (since, until, field) in std::iter::once((&model.since, &model.until, "")).chain(fields) {
         let [begin, end] = [since, until].map(|text| text.as_deref().map(release));
@@ -54,6 +54,13 @@ fn check_releases(model: &Model) -> Result<(), CatalogError> {
             let of = if field.is_empty() { String::new() } else { format!("field {field}: ") };
             let what = format!("{of}since ({since}) and until ({until}) must be releases, in this order");
             return Err(wrong(&model.name, what));
+        }
+        for release in [since, until].into_iter().flatten() {
+            if !catalog.tables_version.knows(release) {
+                let newest = &catalog.newest_release;
+                let what = format!("{release} is newer than newest_release ({newest}): raise that");
+                return Err(wrong(&model.name, what));
+            }
         }
     }
     Ok(())
@@ -217,7 +224,7 @@ fn check_scopes(model: &Model) -> Result<(), CatalogError> {
 mod tests {
     use super::*;
 
-    const GOOD: &str = r#"{"about": "", "newest_release": "1", "removed_models": [], "removed_fields": {}, "excluded_models": ["x.gone"], "models": {
+    const GOOD: &str = r#"{"about": "", "newest_release": "26.6", "revision": 0, "removed_models": [], "removed_fields": {}, "excluded_models": ["x.gone"], "models": {
         "x.b": {"silo": "region", "scopes": ["organization"], "unique": [{"fields": ["a"]}],
           "columns": [{"field": "a", "type": "bigint", "references": "x.a"}]},
         "x.a": {"silo": "region", "scopes": ["organization"], "unique": [],
@@ -228,6 +235,21 @@ mod tests {
         let catalog = Catalog::parse(GOOD).unwrap();
         let names: Vec<&str> = catalog.models().iter().map(|model| model.name.as_str()).collect();
         assert_eq!(names, ["x.a", "x.b"]);
+    }
+
+    #[test]
+    fn nothing_is_newer_than_the_newest_release() {
+        let since = |release: &str| {
+            GOOD.replace(r#""unique": [],"#, &format!(r#""unique": [], "since": "{release}","#))
+        };
+        Catalog::parse(&since("26.6")).unwrap();
+        let error = Catalog::parse(&since("26.10")).unwrap_err().to_string();
+        assert!(
+            error.contains("x.a") && error.contains("26.10 is newer than newest_release (26.6)"),
+            "{error}"
+        );
+        let error = Catalog::parse(&GOOD.replace("26.6", "soon")).unwrap_err().to_string();
+        assert!(error.contains("newest_release (soon) must be a release"), "{error}");
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub(super) struct File {
     #[serde(rename = "about")]
     _about: String,
     pub(super) newest_release: String,
+    /// How often tables that exist have changed since `newest_release` was raised.
+    pub(super) revision: u32,
     #[serde(deserialize_with = "in_order")]
     pub(super) models: Vec<(String, Model)>,
     pub(super) removed_models: Vec<String>,

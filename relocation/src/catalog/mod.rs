@@ -11,6 +11,7 @@ mod lack;
 mod page;
 mod rules;
 mod sql_type;
+mod tables_version;
 
 use std::collections::{HashMap, HashSet};
 
@@ -27,6 +28,7 @@ pub use rules::{
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 pub use sql_type::SqlType;
+pub use tables_version::TablesVersion;
 
 use crate::value::Value;
 
@@ -323,6 +325,7 @@ pub struct Catalog {
     removed: HashSet<String>,
     actors: Option<Actors>,
     newest_release: String,
+    tables_version: TablesVersion,
 }
 
 impl Catalog {

@@ -78,7 +78,7 @@ fn column_name(model: &Model, column: usize) -> Result<&str, DbError> {
 }
 
 /// The statements that create the table of a model.
-fn statements(catalog: &Catalog, model: &Model, dialect: Dialect) -> Result<Vec<String>, DbError> {
+pub(super) fn statements(catalog: &Catalog, model: &Model, dialect: Dialect) -> Result<Vec<String>, DbError> {
     let mut statements = vec![create_table(catalog, model, &quoted(&model.table), dialect)?];
     statements.extend(index_statements(model)?);
     Ok(statements)
@@ -121,7 +121,7 @@ pub(super) fn create_table(
         lines.push(definition(catalog, model, column, dialect)?);
     }
     lines.extend(unique_constraints(model)?.into_values());
-    Ok(format!("CREATE TABLE IF NOT EXISTS {name} ({})", lines.join(", ")))
+    Ok(format!("CREATE TABLE IF NOT EXISTS {name} (\n  {}\n)", lines.join(",\n  ")))
 }
 
 /// The statements that create the indexes of a table, as far as they are absent: one for each conditional unique set,

@@ -2,7 +2,7 @@
 
 use causeway_silo::db::{Db, LackingRights, Migrations, OwnTables, SequenceBehind, ServerFacts};
 
-use super::{SchemaError, Tables, is_of_product, models};
+use super::{SchemaError, Tables, is_of_product, models, version::check_version};
 use crate::catalog::Catalog;
 
 /// What was found in a database.
@@ -55,6 +55,9 @@ pub async fn examine(
     let server = db.server_facts().await?;
     // Whatever the other service has there, it does not concern one that is about to get its own schema.
     let migration = if is_first { None } else { db.check_migrations(migrations).await? };
+    if migration.is_some() {
+        check_version(&db, catalog).await?;
+    }
     let tables = Tables::load(&db, catalog, silo).await?;
     let fitted = catalog.fitted(silo, &tables);
     let left_out = models(&fitted, silo)

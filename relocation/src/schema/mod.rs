@@ -7,13 +7,19 @@ mod compare;
 mod create;
 mod examine;
 mod fit;
+#[cfg(test)]
+mod table_list;
 mod upgrade;
+mod version;
 mod workers;
 
 use causeway_silo::db::{ConnectError, Db, DbError, Dialect, MigrateError, Migrations, OwnTables, Statement};
 
-use self::compare::compare;
-use crate::catalog::{Catalog, Model, Silo};
+use self::{
+    compare::compare,
+    version::{check_version, note_version},
+};
+use crate::catalog::{Catalog, Model, Silo, TablesVersion};
 
 pub use compare::{Actual, Tables, UniqueIndex};
 pub use create::create_missing_tables;
@@ -30,6 +36,19 @@ pub enum SchemaError {
          --database-url, or start a release that knows these tables", .0.join("; ")
     )]
     Differences(Vec<String>),
+    /// A release with a newer catalog has used the database. Nothing in it was changed.
+    #[error(
+        "{place} has been used by a newer release of Causeway: its tables of models are those of a catalog of {noted}, and \
+         this release knows those up to {known}; nothing was changed. Start that release, or put back a copy from before it"
+    )]
+    NewerCatalog {
+        /// The name of the database, without anything secret.
+        place: String,
+        /// The newest catalog that has used it.
+        noted: TablesVersion,
+        /// The catalog of this release.
+        known: TablesVersion,
+    },
     /// The database is of another service or of a newer release, or a migration failed.
     #[error(transparent)]
     Migrate(#[from] MigrateError),
@@ -53,6 +72,7 @@ pub enum SchemaError {
 /// | creating tables | new tables of models, which no older release uses | the next start goes on |
 /// | altering tables | all of them altered; an older release may refuse them by their types | the next start goes on |
 /// | a migration | the migrations so far; older releases refuse the database by its number | the next start goes on |
+/// | noting the catalog | everything; releases with an older catalog refuse the database | |
 ///
 /// # Errors
 /// If the database may not be used, cannot be reached, or refuses.
@@ -68,6 +88,9 @@ pub async fn prepare(db: Db, catalog: &Catalog, migrations: Migrations) -> Resul
     };
     // Whatever the other service has there, it does not concern one that is about to get its own schema.
     let is_new = needs_schema || db.check_migrations(migrations).await?.is_none();
+    if !is_new {
+        check_version(&db, catalog).await?;
+    }
     let tables = Tables::load(&db, catalog, silo).await?;
     let differences = tables.differences(catalog, silo, db.dialect());
     if !differences.is_empty() {
@@ -88,6 +111,7 @@ pub async fn prepare(db: Db, catalog: &Catalog, migrations: Migrations) -> Resul
     }
     // The first one creates no table that is there.
     db.migrate(Migrations { without_models: tables.of_product, ..migrations }).await?;
+    note_version(&db, catalog).await?;
     Ok(db)
 }
 

@@ -133,6 +133,12 @@ impl Db {
         }
     }
 
+    /// The name of the database in errors, without anything secret.
+    #[must_use]
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
     /// Begins a transaction. Prefer [`transact!`](crate::transact).
     ///
     /// # Errors
