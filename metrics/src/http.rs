@@ -50,8 +50,8 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 32,
-            from_address: 16,
+            connections: 64,
+            from_address: 32,
             request_bytes: 16 << 10,
             arrival: Duration::from_secs(5),
             connection: Duration::from_secs(15),
