@@ -24,7 +24,7 @@ use causeway::{
     serve::{Running, Settings, serve_control},
 };
 use causeway_client::{Client, ExportFile, Service, Timeouts, Watch, WatchEvent};
-use causeway_harness::process::{self, ClosedPort, Process};
+use causeway_harness::process::{self, OwnPort, Process};
 use causeway_proto::{
     failure::Failure,
     region::v1::{Import, ImportFailure, ImportHeader, ImportState, OrganizationFilter},
@@ -394,8 +394,8 @@ async fn exit_codes_tell_a_wrong_line_from_a_failure() {
     assert!(text(&output.stderr).contains("there is no data in"), "{}", text(&output.stderr));
     assert!(!Path::new(&absent).exists(), "a command that only reads creates nothing");
 
-    let closed = ClosedPort::new().expect("a free port");
-    let url = format!("http://{}", closed.address);
+    let own = OwnPort::new().expect("a free port");
+    let url = format!("http://{}", own.address);
     let output = run(&["organizations", "list", "--region", &url]).await;
     assert_eq!(output.status.code(), Some(1));
     let stderr = text(&output.stderr);

@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 
 use causeway_harness::{
     postgres::Postgres,
-    process::{self, ClosedPort, Process},
+    process::{self, OwnPort, Process},
 };
 use causeway_silo::db::{Db, Options, Statement};
 use tempfile::TempDir;
@@ -54,8 +54,8 @@ async fn region(url: &str, directory: &TempDir) -> String {
 #[tokio::test]
 async fn a_database_that_cannot_be_reached_is_named_with_what_to_do() {
     let directory = TempDir::new().expect("a directory");
-    let closed = ClosedPort::new().expect("a free port");
-    let address = closed.address.to_string();
+    let own = OwnPort::new().expect("a free port");
+    let address = own.address.to_string();
     let url = format!("postgres://me:secret@{address}/orders");
     // It does not wait until the time for a connection is over, which is 30 s.
     let at_once = async { [control(&url).await, region(&url, &directory).await] };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use causeway_harness::{
     cluster::{Cluster, Service, Store},
-    process::{self, ClosedPort, Process},
+    process::{self, OwnPort, Process},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -66,8 +66,8 @@ async fn all_goes_well_with(endpoint: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_waits_for_a_collector_that_is_away() {
-    let closed = ClosedPort::new().expect("a port");
-    all_goes_well_with(&format!("http://{}", closed.address)).await;
+    let own = OwnPort::new().expect("a port");
+    all_goes_well_with(&format!("http://{}", own.address)).await;
 }
 
 /// A collector that accepts connections and never answers, and its URL.
