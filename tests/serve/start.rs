@@ -8,7 +8,6 @@ use causeway_harness::{
 };
 use causeway_silo::db::{Db, Options, Statement};
 use tempfile::TempDir;
-use tokio::net::TcpListener;
 
 use crate::{run, serving, text};
 
@@ -212,9 +211,8 @@ async fn a_database_of_somebody_else_is_left_alone_on_postgres() {
 async fn a_start_says_little(control_url: &str, region_url: &str, directory: &TempDir) {
     let spool = directory.path().join("spool").display().to_string();
     for _ in 0..2 {
-        let port = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let listen = port.local_addr().expect("it is bound").to_string();
-        drop(port);
+        let own = OwnPort::new().expect("a free port");
+        let listen = own.address.to_string();
         let mut region = process::command(env!("CARGO_BIN_EXE_causeway"));
         region
             .args(["region", "--name", "eu", "--control", &format!("http://{listen}"), "--spool-dir", &spool])
