@@ -1,7 +1,14 @@
 //! The port that is scraped: plain HTTP, `GET /metrics` and nothing else. Whoever connects may send little, must send it
 //! soon, and gets one answer on each connection.
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -30,6 +37,8 @@ pub const PATH: &str = "/metrics";
 pub struct Limits {
     /// The most connections at once. A further one is closed at once.
     pub connections: usize,
+    /// The most of them from one address, so that none can shut out the others.
+    pub from_address: usize,
     /// The most bytes of a request, which are those of its headers; hyper needs 8 KiB at least.
     pub request_bytes: usize,
     /// How long the headers may take to arrive.
@@ -41,7 +50,8 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 32,
+            connections: 64,
+            from_address: 32,
             request_bytes: 16 << 10,
             arrival: Duration::from_secs(5),
             connection: Duration::from_secs(15),
@@ -76,6 +86,38 @@ impl Refusals {
     }
 }
 
+/// The places for connections.
+struct Places {
+    limits: Limits,
+    all: Arc<Semaphore>,
+    /// Those of each address that has a connection.
+    of_addresses: HashMap<IpAddr, Arc<Semaphore>>,
+}
+
+/// The place of one connection. Dropping it gives it back.
+type Place = (OwnedSemaphorePermit, OwnedSemaphorePermit);
+
+impl Places {
+    fn new(limits: Limits) -> Self {
+        Self { limits, all: Arc::new(Semaphore::new(limits.connections)), of_addresses: HashMap::new() }
+    }
+
+    /// A place for a connection from this address. If there is none, the most connections that may be open.
+    fn take(&mut self, address: IpAddr) -> Result<Place, usize> {
+        let of_all = Arc::clone(&self.all).try_acquire_owned().map_err(|_| self.limits.connections)?;
+        let most = self.limits.from_address;
+        let of_address = self.of_addresses.entry(address.to_canonical());
+        let of_address = Arc::clone(of_address.or_insert_with(|| Arc::new(Semaphore::new(most))));
+        Ok((of_all, of_address.try_acquire_owned().map_err(|_| most)?))
+    }
+
+    /// Forgets the addresses that have no connection any more.
+    fn forget_absent(&mut self) {
+        let most = self.limits.from_address;
+        self.of_addresses.retain(|_, places| places.available_permits() < most);
+    }
+}
+
 /// A port for scrapers, which is bound.
 #[derive(Debug, Clone)]
 pub struct Port {
@@ -97,21 +139,24 @@ impl Port {
 
     /// Answers scrapers until this future is dropped. All connections end with it.
     pub async fn serve(self, exposition: Exposition, limits: Limits) {
-        let places = Arc::new(Semaphore::new(limits.connections));
+        let mut places = Places::new(limits);
         let mut connections = tokio::task::JoinSet::new();
         let mut refusals = Refusals::default();
         loop {
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
                 // So that those that have ended are forgotten.
-                Some(_) = connections.join_next() => continue,
+                Some(_) = connections.join_next() => {
+                    places.forget_absent();
+                    continue;
+                }
             };
             match accepted {
-                Ok((stream, peer)) => match Arc::clone(&places).try_acquire_owned() {
+                Ok((stream, peer)) => match places.take(peer.ip()) {
                     Ok(place) => {
                         connections.spawn(answer(stream, peer, place, exposition.clone(), limits));
                     }
-                    Err(_) => refusals.count(peer, limits.connections),
+                    Err(limit) => refusals.count(peer, limit),
                 },
                 Err(error) => {
                     warn!(%error, "a connection of a scraper cannot be accepted");
@@ -123,13 +168,7 @@ impl Port {
 }
 
 /// Answers one request, and closes the connection.
-async fn answer(
-    stream: TcpStream,
-    peer: SocketAddr,
-    _place: OwnedSemaphorePermit,
-    exposition: Exposition,
-    limits: Limits,
-) {
+async fn answer(stream: TcpStream, peer: SocketAddr, _place: Place, exposition: Exposition, limits: Limits) {
     let service = service_fn(move |request| {
         let exposition = exposition.clone();
         async move { Ok::<_, Infallible>(respond(&request, &exposition).await) }
@@ -184,6 +223,7 @@ mod tests {
     use prometheus_client::registry::Registry;
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpSocket,
         task::AbortHandle,
     };
 
@@ -323,14 +363,50 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn one_address_cannot_shut_out_the_others() {
+        let limits = Limits { connections: 3, from_address: 2, ..Limits::default() };
+        let served = serve(limits, 1).await;
+        let mut held = Vec::new();
+        for _ in 0..2 {
+            let mut stream = TcpStream::connect(served.address).await.expect("it listens");
+            stream.write_all(b"GET").await.expect("it is sent");
+            held.push(stream);
+        }
+        assert_eq!(send(served.address, GET).await, "");
+        let other = TcpSocket::new_v4().expect("a socket");
+        other.bind("127.0.0.2:0".parse().expect("an address")).expect("another address of this machine");
+        let mut other = other.connect(served.address).await.expect("it listens");
+        other.write_all(GET).await.expect("it is sent");
+        let mut answer = String::new();
+        other.read_to_string(&mut answer).await.expect("it is answered");
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        drop(held);
+    }
+
+    #[test]
+    fn addresses_without_a_connection_are_forgotten() {
+        let mut places = Places::new(Limits::default());
+        let [first, second] = ["::ffff:127.0.0.1", "127.0.0.1"].map(|text| text.parse().expect("an address"));
+        let held = [places.take(first).expect("a place"), places.take(second).expect("a place")];
+        assert_eq!(places.of_addresses.len(), 1);
+        places.forget_absent();
+        assert_eq!(places.of_addresses.len(), 1);
+        drop(held);
+        places.forget_absent();
+        assert!(places.of_addresses.is_empty());
+        assert_eq!(places.all.available_permits(), Limits::default().connections);
+    }
+
+    #[tokio::test]
     async fn all_connections_end_with_the_port() {
-        let served = serve(Limits::default(), 1).await;
+        let long = Duration::from_secs(600);
+        let served = serve(Limits { arrival: long, connection: long, ..Limits::default() }, 1).await;
         let mut open = TcpStream::connect(served.address).await.expect("it listens");
         open.write_all(b"GET").await.expect("it is sent");
         let address = served.address;
         drop(served);
         let mut rest = Vec::new();
-        let ended = timeout(Duration::from_secs(3), open.read_to_end(&mut rest)).await;
+        let ended = timeout(Duration::from_secs(60), open.read_to_end(&mut rest)).await;
         let _closed_or_reset = ended.expect("it is closed");
         assert!(rest.is_empty());
         TcpStream::connect(address).await.expect_err("nobody listens");

@@ -149,6 +149,8 @@ pub const FAILPOINTS: &[&str] = &[
 pub const FAILPOINTS_OF_OTHER_TESTS: &[(&str, &str)] = &[
     // Reached only while another import waits for the turn. Nothing is written there.
     ("region.turn.passed", "tests/import/turns.rs"),
+    // Nothing is written there.
+    ("region.slugs.asking", "tests/import/slug_turns.rs"),
     // Reached only by a dry run, which writes no rows.
     ("region.check.page_checked", "tests/import/turns.rs"),
     // Reached only while somebody watches. Nothing is written there.

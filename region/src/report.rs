@@ -127,17 +127,21 @@ impl Reporter {
 
     async fn run(mut self) {
         let context = self.imports.context().clone();
+        let mut registration = context.registration.follow();
+        tokio::select! {
+            // Never an error: the sender lives as long as the region.
+            _ = registration.wait_for(|is_known| *is_known) => {}
+            () = context.lifecycle.stopping() => return,
+        }
         let mut failed = 0;
+        // The first report is made at once: until then, the console shows what the former process has reported.
+        let mut pause = Duration::ZERO;
         loop {
-            let pause = match failed {
-                0 => self.every,
-                // A control that is away is not asked more often than by those who need it.
-                attempts => self.every.max(context.backoff.after(attempts, |bound| context.env.below(bound))),
-            };
             tokio::select! {
                 () = sleep(pause) => {}
                 () = context.lifecycle.stopping() => return,
             }
+            pause = self.every;
             if !context.registration.is_known() {
                 continue;
             }
@@ -153,6 +157,8 @@ impl Reporter {
                 }
                 Err(error) => {
                     failed += 1;
+                    // A control that is away is not asked more often than by those who need it.
+                    pause = self.every.max(context.backoff.after(failed, |bound| context.env.below(bound)));
                     if failed == 1 && !error.is_transient() {
                         tracing::warn!(%error, "control does not take the report about imports; it is made again");
                     } else {

@@ -221,6 +221,7 @@ impl Config {
 fn the_doctor_and_health_ask_what_a_context_names_unless_the_line_says_otherwise() {
     let config = Config::new(FILE);
     let variables = [("CAUSEWAY_REGION", "http://v:1"), ("CAUSEWAY_TLS_CA", "variable.pem")];
+    let own = [("CAUSEWAY_HEALTH_URL", "https://own:1"), ("CAUSEWAY_REGION", "http://v:1")];
     let (prod, us) = (r#"control: ["http://prod:1"]"#, r#"region: ["http://us-1:1", "http://us-2:1"]"#);
     for (line, variables, has) in [
         (
@@ -254,6 +255,12 @@ fn the_doctor_and_health_ask_what_a_context_names_unless_the_line_says_otherwise
             &[],
             vec![r#"url: "https://a:1""#, "\"ann.pem\""],
         ),
+        // Its variable is stronger than others, and weaker than what is on the line.
+        ("health --config FILE", &own, vec![r#"url: "https://own:1""#]),
+        ("health https://a:1", &own, vec![r#"url: "https://a:1""#]),
+        ("health --config FILE --context prod-us", &own, vec![r#"url: "http://us-1:1""#, "\"ann.pem\""]),
+        ("health --config FILE --context local", &own, vec![r#"url: "http://client-control:1""#]),
+        ("health", &[("CAUSEWAY_HEALTH_URL", "own")], vec!["it must begin with http:// or https://"]),
         ("health --config FILE --context prod", &[], vec![r#"is "prod-us" meant?"#]),
         ("health", &[], vec!["MissingRequiredArgument"]),
     ] {

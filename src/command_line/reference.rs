@@ -79,8 +79,8 @@ and what said so. Of several addresses, separated by commas, the first that can 
 
 `causeway doctor` and `causeway health` follow the same order. The doctor asks the control and the region that it finds
 so, and each of several addresses; about a server that it is told to examine (`causeway doctor region`), it asks them only
-if the line names a context. `causeway health` without a URL asks the region, or if none is known control; before that,
-`CAUSEWAY_HEALTH_URL` counts. Both need no local data.
+if the line names a context. `causeway health` without a URL asks the region, or if none is known control. `CAUSEWAY_HEALTH_URL`
+counts before the other variables, and like them only if the line names no context. Both need no local data.
 ";
 
 /// Compares a page with the text that it should have, or writes it.

@@ -472,8 +472,9 @@ impl Running {
         if !self.settings.drain.is_zero() {
             sleep_until(begun + self.settings.drain.min(soft)).await;
         }
-        self.closing.disarm().cancel();
+        // First, so that whoever sees that the port is closed knows that nothing new is begun.
         (self.begin_stop)();
+        self.closing.disarm().cancel();
 
         // A call that does not end must not use up the time that the service needs to stop: a quarter is
         // reserved for it.

@@ -40,7 +40,8 @@ pub(crate) fn calls_a_service(command: &Command) -> bool {
 /// would take them for options, and so for conflicts with those on the line.
 pub(crate) fn without_variables(command: Command) -> Command {
     let is_key = calls_a_service(&command);
-    let command = command.mut_args(|arg| match is_key && CLIENT_KEYS.contains(&arg.get_id().as_str()) {
+    let is_resolved = |id: &str| is_key && (id == URL || CLIENT_KEYS.contains(&id));
+    let command = command.mut_args(|arg| match is_resolved(arg.get_id().as_str()) {
         true => arg.env(Resettable::<clap::builder::OsStr>::Reset),
         false => arg,
     });
@@ -115,9 +116,12 @@ impl Client {
             return Ok(client);
         }
         if has(URL) {
-            let is_given = matches!(source(URL), Some(ValueSource::CommandLine | ValueSource::EnvVariable));
-            let found = layers.iter().find_map(|layer| services.into_iter().find_map(layer));
-            if let Some((values, _)) = found.filter(|_| !is_given) {
+            // Its own variable says more than those of other commands, but who names a context on the line means that.
+            let own = variable(URL).filter(|_| !is_strong);
+            let found = || layers.iter().find_map(|layer| services.into_iter().find_map(layer));
+            if !is_on_line(URL)
+                && let Some((values, _)) = own.or_else(found)
+            {
                 // Variables and lists of a file are taken apart by the argument of the service only.
                 let first = values.iter().flat_map(|value| value.split(',')).next().map(str::to_owned);
                 client.defaults.extend(first.map(|url| (URL, vec![url])));

@@ -2,7 +2,7 @@
 
 use causeway_harness::{
     account::Cell,
-    cluster::{Cluster, ImportOptions, RegionApi, Store},
+    cluster::{Act, Cluster, Failpoints, ImportOptions, RegionApi, Store},
     export::Export,
 };
 use causeway_proto::{
@@ -12,6 +12,7 @@ use causeway_proto::{
     relocation::v1::{ErrorReason, OrganizationStatus},
 };
 use serde_json::json;
+use tokio::net::TcpStream;
 use tonic::Status;
 
 use crate::{
@@ -105,6 +106,38 @@ pub(crate) async fn organizations_that_were_left_hidden_are_shown_when_approved(
     let region = cluster.region(0);
     assert_eq!(approve(&region, &[], &import.import_id).await.expect("approved before"), 0);
     assert_eq!(approve(&region, &ids, "").await.expect("approved before"), 0);
+    cluster.stop().await;
+}
+
+/// A transaction makes at most four organizations visible, and the region begins to stop between two transactions.
+pub(crate) async fn an_approval_ends_when_its_region_stops(store: Store) {
+    let failpoints = Failpoints::default();
+    let builder = Cluster::builder(store).region("us").failpoints(&failpoints);
+    let builder = builder.configure_regions(|options| options.limits.organizations_a_transaction = 4);
+    let mut cluster = builder.start().await.expect("a cluster; on PostgreSQL this test needs one installed");
+    let mut export = Export::new();
+    for pk in 1..=11 {
+        export.organization(pk, &format!("tenant-{pk}"));
+    }
+    let import = hidden(&cluster, &export).await;
+    failpoints.arm("region.approve.committed", Act::Hold, 0);
+    let (region, id) = (cluster.region(0), import.import_id.clone());
+    let approval = tokio::spawn(async move { approve(&region, &[], &id).await });
+    failpoints.held().await;
+    let address = cluster.region(0).url().trim_start_matches("http://").to_owned();
+    let stop = cluster.stop_region(0);
+    let release = async {
+        // The port is closed when the region begins to stop.
+        eventually("it stops", async || TcpStream::connect(&address).await.is_err()).await;
+        failpoints.release();
+    };
+    tokio::join!(stop, release);
+    approval.await.expect("no panic").expect_err("it has not shown all");
+    cluster.start_region(0).await.expect("it starts");
+    let region = cluster.region(0);
+    assert_eq!(visible(&region).await.len(), 4, "only those of the first part");
+    assert_eq!(approve(&region, &[], &import.import_id).await.expect("approved"), 7);
+    assert_eq!(visible(&region).await.len(), 11);
     cluster.stop().await;
 }
 

@@ -36,6 +36,7 @@ mod resume;
 mod revert;
 mod rules;
 mod sizes;
+mod slug_turns;
 mod support;
 mod survive;
 mod suspended;
@@ -61,6 +62,7 @@ causeway_harness::on_each_store! {
         any_part_of_an_export_adds_up;
     approve:
         organizations_that_were_left_hidden_are_shown_when_approved,
+        an_approval_ends_when_its_region_stops,
         what_cannot_be_approved_is_refused;
     again:
         a_second_import_changes_only_what_is_taken,
@@ -124,7 +126,8 @@ causeway_harness::on_each_store! {
         a_dry_run_has_no_limit,
         a_model_that_fails_ends_the_wait_of_the_others;
     reported:
-        an_import_changes_once_more_when_the_directory_has_it;
+        an_import_changes_once_more_when_the_directory_has_it,
+        a_region_reports_its_imports_as_soon_as_control_knows_it;
     turns:
         a_small_import_ends_while_a_large_one_is_being_written,
         many_organizations_become_visible_in_parts,
@@ -134,6 +137,9 @@ causeway_harness::on_each_store! {
         an_approval_ends_when_its_import_is_reverted,
         an_import_that_is_reverted_while_it_becomes_visible_is_hidden_at_once,
         slugs_that_the_region_has_after_all_are_asked_for_again;
+    slug_turns:
+        four_imports_at_once_ask_for_slugs,
+        an_import_takes_its_turn_again_after_an_error_of_control;
     watches:
         a_watcher_gets_the_filter_at_first_and_at_the_end,
         a_hundred_who_watch_one_import_share_one_reader;

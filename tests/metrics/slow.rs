@@ -1,6 +1,6 @@
 //! A database that does not answer.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use causeway_harness::cluster::{Cluster, Service, Silo, Store};
 use causeway_silo::db::{Db, Statement};
@@ -37,7 +37,6 @@ async fn a_database_that_does_not_answer_holds_up_no_scrape() {
         .expect("a lock");
 
     // None of them waits longer than Prometheus does, and one statement is enough for all.
-    let began = Instant::now();
     let scrapes = tokio::spawn(join_all((0..20).map(|_| Scrape::of(region))));
     let most = async {
         let mut most = 0;
@@ -48,7 +47,6 @@ async fn a_database_that_does_not_answer_holds_up_no_scrape() {
         most
     };
     let most = tokio::time::timeout(PATIENCE, most).await.expect("they are answered");
-    assert!(began.elapsed() < Duration::from_secs(9), "{:?}", began.elapsed());
     assert_eq!(most, 1);
     for scrape in scrapes.await.expect("they are answered") {
         assert!(scrape.value("causeway_spool_bytes").is_some(), "{}", scrape.text);

@@ -8,6 +8,7 @@ use std::{
 use causeway_harness::{
     cluster::{Cluster, ImportOptions, Silo, Store},
     export::Export,
+    process::OwnPort,
 };
 use causeway_proto::{
     control::v1::UpdateOrganizationSlugRequest,
@@ -261,13 +262,10 @@ pub(crate) async fn control_is_put_back_to_a_moment() {
     let lost = lost_hour(&mut cluster, &before).await;
 
     cluster.stop_control().await;
-    let port = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        listener.local_addr().expect("it is bound").port()
-    };
+    let port = OwnPort::new().expect("a free port");
     let scratch = operator.path().join("scratch").to_str().expect("UTF-8").to_owned();
     operator.set("MOMENT", moment);
-    operator.set("PORT", port.to_string());
+    operator.set("PORT", port.address.port().to_string());
     operator.set("SCRATCH", scratch);
     // Whatever fails half way, the scratch server does not outlive the test.
     let steps = commands("PORT=5433\n```");

@@ -38,9 +38,16 @@ macro_rules! on_each_store {
 }
 
 mod migrated;
+mod plans;
 mod upgrade;
 
-use crate::migrated::{expected_foreign_keys, expected_unique_sets, on_both_silos};
+use crate::{
+    migrated::{expected_foreign_keys, expected_unique_sets, on_both_silos},
+    plans::{
+        imports_that_changed_or_go_on_are_found_by_their_indexes,
+        reported_imports_are_listed_by_their_indexes,
+    },
+};
 
 async fn tables_and_columns_are_those_of_the_catalog(store: Store) {
     on_both_silos(store, async |migrated| {
@@ -193,6 +200,8 @@ on_each_store! {
     a_new_model_gets_its_table_in_an_installation_that_exists,
     a_table_that_differs_is_named_with_its_column,
     a_start_that_is_refused_leaves_the_database_as_it_was,
+    reported_imports_are_listed_by_their_indexes,
+    imports_that_changed_or_go_on_are_found_by_their_indexes,
 }
 
 /// PostgreSQL caches plans per connection. A plan that was made while the tables were empty, and that reads whole

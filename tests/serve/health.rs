@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use causeway_harness::process::{self, Process};
+use causeway_harness::process::{self, OwnPort, Process};
 use tempfile::TempDir;
 use tokio::{net::TcpListener, task::spawn_blocking};
 use tonic::transport::{Server, server::TcpIncoming};
@@ -152,9 +152,8 @@ async fn a_service_of_a_wrong_name_is_unknown_also_to_a_liveness_probe() {
 
 #[test]
 fn a_port_that_nobody_listens_on_is_not_healthy() {
-    let listener = StdListener::bind("127.0.0.1:0").expect("a free port");
-    let url = format!("http://{}", listener.local_addr().expect("it is bound"));
-    drop(listener);
+    let own = OwnPort::new().expect("a free port");
+    let url = format!("http://{}", own.address);
     for alive in [&[][..], &["--alive"]] {
         let output = run_blocking(&[&[url.as_str()], alive].concat());
         is(&output, 1, "", "cannot be asked: Connection refused");

@@ -24,7 +24,7 @@ use causeway::{
     serve::{Running, Settings, serve_control},
 };
 use causeway_client::{Client, ExportFile, Service, Timeouts, Watch, WatchEvent};
-use causeway_harness::process::{self, Process};
+use causeway_harness::process::{self, OwnPort, Process};
 use causeway_proto::{
     failure::Failure,
     region::v1::{Import, ImportFailure, ImportHeader, ImportState, OrganizationFilter},
@@ -394,9 +394,8 @@ async fn exit_codes_tell_a_wrong_line_from_a_failure() {
     assert!(text(&output.stderr).contains("there is no data in"), "{}", text(&output.stderr));
     assert!(!Path::new(&absent).exists(), "a command that only reads creates nothing");
 
-    // A port that was free a moment ago, so nobody listens on it.
-    let free = TcpListener::bind("127.0.0.1:0").await.expect("a free port").local_addr().expect("bound");
-    let url = format!("http://{free}");
+    let own = OwnPort::new().expect("a free port");
+    let url = format!("http://{}", own.address);
     let output = run(&["organizations", "list", "--region", &url]).await;
     assert_eq!(output.status.code(), Some(1));
     let stderr = text(&output.stderr);

@@ -4,11 +4,10 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 
 use causeway_harness::{
     postgres::Postgres,
-    process::{self, Process},
+    process::{self, OwnPort, Process},
 };
 use causeway_silo::db::{Db, Options, Statement};
 use tempfile::TempDir;
-use tokio::net::TcpListener;
 
 use crate::{run, serving, text};
 
@@ -54,9 +53,8 @@ async fn region(url: &str, directory: &TempDir) -> String {
 #[tokio::test]
 async fn a_database_that_cannot_be_reached_is_named_with_what_to_do() {
     let directory = TempDir::new().expect("a directory");
-    // A port that was free a moment ago, so nobody listens on it.
-    let free = TcpListener::bind("127.0.0.1:0").await.expect("a free port").local_addr().expect("bound");
-    let address = free.to_string();
+    let own = OwnPort::new().expect("a free port");
+    let address = own.address.to_string();
     let url = format!("postgres://me:secret@{address}/orders");
     // It does not wait until the time for a connection is over, which is 30 s.
     let at_once = async { [control(&url).await, region(&url, &directory).await] };
@@ -213,9 +211,8 @@ async fn a_database_of_somebody_else_is_left_alone_on_postgres() {
 async fn a_start_says_little(control_url: &str, region_url: &str, directory: &TempDir) {
     let spool = directory.path().join("spool").display().to_string();
     for _ in 0..2 {
-        let port = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let listen = port.local_addr().expect("it is bound").to_string();
-        drop(port);
+        let own = OwnPort::new().expect("a free port");
+        let listen = own.address.to_string();
         let mut region = process::command(env!("CARGO_BIN_EXE_causeway"));
         region
             .args(["region", "--name", "eu", "--control", &format!("http://{listen}"), "--spool-dir", &spool])

@@ -1,11 +1,11 @@
 //! The commands of the README for two regions with TLS, and of docs/tls.md for one, as a newcomer pastes them.
 
 use std::{
-    net::TcpListener,
     path::Path,
     process::{Command, Stdio},
 };
 
+use causeway_harness::process::OwnPort;
 use tempfile::TempDir;
 
 /// The blocks of commands of a section of a page.
@@ -21,15 +21,11 @@ fn blocks(page: &str, heading: &str) -> Vec<String> {
     blocks
 }
 
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("it is bound").port()
-}
-
 /// Runs commands that start a control and regions in the background, and then commands that call them. Returns what the
 /// slug `acme` resolves to, without the address of the region, once as many regions as there should be have registered.
 fn pasted(services: &str, calls: &str, regions: usize) -> Vec<String> {
-    let [control, us, de] = [free_port(), free_port(), free_port()];
+    let own = [(); 3].map(|()| OwnPort::new().expect("a free port"));
+    let [control, us, de] = own.each_ref().map(|port| port.address.port());
     // The ports of the page may be taken on this machine. Nothing else is changed.
     let with_ports = |commands: &str| {
         let listening = commands

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use causeway_harness::{
     cluster::{Cluster, Service, Store},
-    process::{self, Process},
+    process::{self, OwnPort, Process},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -66,9 +66,8 @@ async fn all_goes_well_with(endpoint: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_waits_for_a_collector_that_is_away() {
-    // A port that was free a moment ago, so nobody listens on it.
-    let free = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address");
-    all_goes_well_with(&format!("http://{free}")).await;
+    let own = OwnPort::new().expect("a port");
+    all_goes_well_with(&format!("http://{}", own.address)).await;
 }
 
 /// A collector that accepts connections and never answers, and its URL.

@@ -11,6 +11,7 @@ pub(crate) mod import;
 pub(crate) mod import_plan;
 pub(crate) mod instruction;
 pub(crate) mod measured;
+pub mod plans;
 pub(crate) mod product_db;
 pub(crate) mod product_state;
 pub(crate) mod product_tables;

@@ -166,6 +166,10 @@ pub(crate) async fn imports(
     after: Option<&ImportPosition>,
     rows: i64,
 ) -> Result<Vec<(String, ReportedImport)>, DbError> {
+    db.fetch_all(imports_query(filter, after, rows)).await?.iter().map(import).collect()
+}
+
+pub(super) fn imports_query(filter: &ImportFilter, after: Option<&ImportPosition>, rows: i64) -> Statement {
     let mut statement =
         Statement::new("SELECT ").push(COLUMNS).push(" FROM causeway_reported_import WHERE true");
     if let Some(region) = &filter.region {
@@ -187,8 +191,7 @@ pub(crate) async fn imports(
             .arg(after.import_id)
             .push(")");
     }
-    let statement = statement.push(" ORDER BY created_at DESC, region DESC, import_id DESC LIMIT ").arg(rows);
-    db.fetch_all(statement).await?.iter().map(import).collect()
+    statement.push(" ORDER BY created_at DESC, region DESC, import_id DESC LIMIT ").arg(rows)
 }
 
 /// One import with its details.

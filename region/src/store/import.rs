@@ -184,7 +184,11 @@ const UNFINISHED: &str = "state IN ('planning', 'writing', 'resolving_slugs', 'f
 /// Imports without their filters that have changed since a time, and those that have not ended: at most `most`, those
 /// that changed last. Imports whose file is still being sent are left out.
 pub(crate) async fn changed_since(db: &Db, since: DateTime<Utc>, most: i64) -> Result<Vec<Import>, DbError> {
-    let statement = Statement::new(SELECT_WITHOUT_FILTER)
+    db.fetch_all(changed_since_query(since, most)).await?.iter().map(read).collect()
+}
+
+pub(super) fn changed_since_query(since: DateTime<Utc>, most: i64) -> Statement {
+    Statement::new(SELECT_WITHOUT_FILTER)
         .push(" WHERE i.import_id IN (SELECT import_id FROM causeway_import WHERE state <> ")
         .arg(ImportState::Receiving.name())
         .push(" AND updated_at >= ")
@@ -192,15 +196,20 @@ pub(crate) async fn changed_since(db: &Db, since: DateTime<Utc>, most: i64) -> R
         .push(" UNION SELECT import_id FROM causeway_import WHERE ")
         .push(UNFINISHED)
         .push(") ORDER BY i.updated_at DESC, i.import_id LIMIT ")
-        .arg(most);
-    db.fetch_all(statement).await?.iter().map(read).collect()
+        .arg(most)
 }
 
 /// The imports that a process has to continue, the oldest first.
 pub(crate) async fn unfinished(db: &Db) -> Result<Vec<Import>, DbError> {
-    let statement =
-        Statement::new(SELECT).push(" WHERE ").push(UNFINISHED).push(" ORDER BY created_at, import_id");
-    db.fetch_all(statement).await?.iter().map(read).collect()
+    db.fetch_all(unfinished_query()).await?.iter().map(read).collect()
+}
+
+pub(super) fn unfinished_query() -> Statement {
+    // With the condition on the rows themselves, SQLite reads all imports in the order of their creation.
+    Statement::new(SELECT)
+        .push(" WHERE i.import_id IN (SELECT import_id FROM causeway_import WHERE ")
+        .push(UNFINISHED)
+        .push(") ORDER BY i.created_at, i.import_id")
 }
 
 /// Notes that a file is being sent, and by whom. Changes nothing if the import exists.

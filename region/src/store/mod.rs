@@ -14,6 +14,7 @@ pub(crate) mod measured;
 pub(crate) mod model_counts;
 pub(crate) mod organization;
 pub(crate) mod pause;
+pub mod plans;
 pub(crate) mod product_db;
 pub(crate) mod reconciliation;
 pub(crate) mod replica;

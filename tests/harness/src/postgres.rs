@@ -10,7 +10,7 @@ mod template;
 
 use std::{
     env, fs, io,
-    net::{Ipv4Addr, TcpListener},
+    net::Ipv4Addr,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -23,6 +23,7 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tempfile::TempDir;
 
 use self::{installation::Installation, template::Template};
+use crate::process::OwnPort;
 
 const SUPERUSER: &str = "postgres";
 const START_WITHIN: Duration = Duration::from_secs(30);
@@ -74,7 +75,7 @@ pub struct Postgres {
     server: Option<Child>,
     guard: Child,
     place: Place,
-    port: u16,
+    port: OwnPort,
     // Rust drops fields in this order: the directory goes last.
     _directory: TempDir,
 }
@@ -111,7 +112,7 @@ impl Postgres {
             let reset = &mut place.installation.program("pg_resetwal", &place.root);
             let done = reset.args(["--wal-segsize=16", "-D", "data"]).stdout(Stdio::null()).status()?;
             ensure!(done.success(), "pg_resetwal failed");
-            postgres.server = place.launch(postgres.port)?;
+            postgres.server = place.launch(postgres.port())?;
             ensure!(
                 postgres.server.is_some(),
                 "PostgreSQL did not start again: {}",
@@ -127,16 +128,11 @@ impl Postgres {
         installation.give(directory.path())?;
         let guard = guard(directory.path())?;
         let place = Place { installation, root: directory.path().to_owned(), settings };
-        let mut postgres = Self { server: None, guard, place, port: 0, _directory: directory };
+        let mut postgres = Self { server: None, guard, place, port: OwnPort::new()?, _directory: directory };
         Template::new(&postgres.place.installation, &env::temp_dir())?.unpack(&postgres.place.root)?;
-        // Another process may take the free port before the server binds it.
-        for _ in 0..4 {
-            let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-            if let Some(server) = postgres.place.launch(port)? {
-                postgres.server = Some(server);
-                postgres.port = port;
-                return Ok(postgres);
-            }
+        postgres.server = postgres.place.launch(postgres.port())?;
+        if postgres.server.is_some() {
+            return Ok(postgres);
         }
         bail!("PostgreSQL ended while it started; the end of its log:\n{}", postgres.place.log_tail())
     }
@@ -200,7 +196,7 @@ impl Postgres {
     /// The URL of a database of this server. It stays the same after a [`restart`](Self::restart).
     #[must_use]
     pub fn url(&self, database: &str) -> String {
-        format!("postgres://{SUPERUSER}@{}:{}/{database}", Ipv4Addr::LOCALHOST, self.port)
+        format!("postgres://{SUPERUSER}@{}:{}/{database}", Ipv4Addr::LOCALHOST, self.port())
     }
 
     /// Shuts the server down cleanly: it closes connections and writes out what was committed.
@@ -229,10 +225,10 @@ impl Postgres {
     /// Starts the server again, on the same port and with the same data. Crashes it first if it is running.
     ///
     /// # Errors
-    /// If it does not start, e.g. because another process uses the port meanwhile.
+    /// If it does not start.
     pub async fn restart(&mut self) -> anyhow::Result<()> {
         self.crash().await?;
-        let (place, port) = (self.place.clone(), self.port);
+        let (place, port) = (self.place.clone(), self.port());
         let server = tokio::task::spawn_blocking(move || place.launch(port)).await??;
         let log = || format!("PostgreSQL ended while it restarted; its log:\n{}", self.place.log_tail());
         self.server = Some(server.with_context(log)?);
@@ -470,7 +466,7 @@ mod tests {
     #[tokio::test]
     async fn many_start_at_once() {
         let (a, b, c) = tokio::try_join!(Postgres::start(), Postgres::start(), Postgres::start()).unwrap();
-        assert!(a.port != b.port && b.port != c.port && c.port != a.port);
+        assert!(a.port() != b.port() && b.port() != c.port() && c.port() != a.port());
     }
 
     #[tokio::test]

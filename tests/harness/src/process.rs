@@ -3,15 +3,40 @@
 use std::{
     ffi::OsStr,
     io::{BufRead as _, BufReader},
+    net::{Ipv4Addr, SocketAddr},
     process::{Child, ChildStderr, Command, ExitStatus, Stdio},
     sync::mpsc::{self, Receiver},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail, ensure};
+use tokio::net::TcpSocket;
 
 /// The longest wait. Nothing here takes this long unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A port of this machine that belongs to a test as long as this lives. Nobody listens on it, unless the test tells a
+/// server to: the system gives it to nobody who asks for any free port.
+#[derive(Debug)]
+pub struct OwnPort {
+    /// Its address.
+    pub address: SocketAddr,
+    _bound: TcpSocket,
+}
+
+impl OwnPort {
+    /// Takes a free port.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn new() -> std::io::Result<Self> {
+        let bound = TcpSocket::new_v4()?;
+        // So that a server can listen on it.
+        bound.set_reuseaddr(true)?;
+        bound.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+        Ok(Self { address: bound.local_addr()?, _bound: bound })
+    }
+}
 
 /// A command that does not depend on the environment of the test: without any `CAUSEWAY_*` variable and with an empty
 /// standard input.

@@ -159,6 +159,7 @@ async fn ask_and_write(
     }
     let asked = async {
         let _place = context.slug_call().await?;
+        context.env.failpoint("region.slugs.asking").await?;
         let batches = slug_requests(context, import).await?;
         context.ask(context.control.bulk_create_organization_slug_reservations(operation, batches)).await
     };

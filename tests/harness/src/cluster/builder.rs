@@ -196,10 +196,11 @@ impl ClusterBuilder {
         self
     }
 
-    /// Starts the database server, the links, the controls and then the regions.
+    /// Starts the database server, the links, the controls and then the regions, and waits until the regions are
+    /// registered, unless control accepts only added ones or a failpoint is armed.
     ///
     /// # Errors
-    /// If a service or PostgreSQL does not start.
+    /// If a service or PostgreSQL does not start, or a region does not register.
     pub async fn start(self) -> anyhow::Result<Cluster> {
         ensure!(
             self.controls == 1 || self.store == Store::Postgres,
@@ -292,6 +293,9 @@ impl ClusterBuilder {
                 }
                 started => started?,
             }
+        }
+        if !may_die {
+            cluster.registered().await?;
         }
         Ok(cluster)
     }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use causeway::serve::{ConsolePort, Settings, Tls, serve_control, serve_control_with_console, serve_region};
+use causeway_control::model::region::AcceptRegions;
 use causeway_tls::{IdentityTable, Role, TableEntry};
 use tokio::net::TcpListener;
 
@@ -91,6 +92,13 @@ impl Cluster {
                 node.start(move |listener| serve_region(listener, options, settings, env)).await
             }
         }
+    }
+
+    /// Whether the controls in this process accept only regions that were added.
+    pub(super) fn accepts_only_added(&self) -> bool {
+        let mut options = options::control(String::new(), String::new());
+        (self.configure_control.0)(&mut options);
+        options.accept_regions == AcceptRegions::Added
     }
 
     /// How a service in this process is served.

@@ -12,8 +12,42 @@ use super::{Cluster, Silo, link::Link};
 /// The pause between two checks.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
+/// How long regions may take to register.
+const REGISTRATION: Duration = Duration::from_secs(60);
+
 impl Cluster {
-    /// Waits until nothing is in progress in any silo or on any link: every import has ended, and control's directory
+    /// Waits until control knows all regions, as long as all services run. Returns at once if control accepts only added
+    /// regions.
+    pub(super) async fn registered(&self) -> anyhow::Result<()> {
+        if self.accepts_only_added() {
+            return Ok(());
+        }
+        // Not the shared connections: a test may replace the database before it uses them.
+        let db = self.db(Silo::Control).await?;
+        let until = Instant::now() + REGISTRATION;
+        while self.services().all(|service| self.is_running(service)) {
+            let absent = self.unregistered(&db).await?;
+            if absent.is_empty() {
+                break;
+            }
+            if Instant::now() >= until {
+                bail!("these have not registered within {REGISTRATION:?}: {}", absent.join(", "));
+            }
+            sleep(POLL_INTERVAL).await;
+        }
+        db.close().await;
+        Ok(())
+    }
+
+    /// The regions that control does not know.
+    async fn unregistered(&self, control: &Db) -> anyhow::Result<Vec<String>> {
+        let rows = control.fetch_all(Statement::new("SELECT name FROM causeway_region")).await?;
+        let known = rows.iter().map(|row| row.text("name")).collect::<Result<Vec<_>, _>>()?;
+        let names = (0..self.region_count()).map(|index| self.region_name(index).to_owned());
+        Ok(names.filter(|name| !known.contains(name)).collect())
+    }
+
+    /// Waits until nothing is in progress in any silo or on any link: every region is registered; every import has ended, and control's directory
     /// has received its result; every rename is confirmed or refused; no reservation is temporary, except those of
     /// failed imports; and every region has received its whole feed. The test's own calls must have ended before.
     ///
@@ -44,6 +78,11 @@ impl Cluster {
             waits.push(format!("{late} calls that are to come a second time"));
         }
         let mut failed = Vec::new();
+        let control = self.shared_db(Silo::Control).await?;
+        if !self.accepts_only_added() {
+            let absent = self.unregistered(&control).await?;
+            waits.extend(absent.iter().map(|name| format!("the registration of {name}")));
+        }
         for index in 0..self.region_count() {
             let db = self.shared_db(Silo::Region(index)).await?;
             let name = self.region_name(index);
@@ -67,7 +106,6 @@ impl Cluster {
             }
             failed.extend(organizations_of_failed(&db).await?);
         }
-        let control = self.shared_db(Silo::Control).await?;
         let renames = "SELECT slug, region FROM causeway_slug_rename WHERE state = 'pending'";
         for row in control.fetch_all(Statement::new(renames)).await? {
             waits.push(format!("the rename to {} in {}", row.text("slug")?, row.text("region")?));

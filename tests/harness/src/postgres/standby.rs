@@ -2,7 +2,6 @@
 
 use std::{
     env, fs,
-    net::TcpListener,
     process::Stdio,
     time::{Duration, Instant},
 };
@@ -11,6 +10,7 @@ use anyhow::{Context as _, bail, ensure};
 use sqlx::{Connection as _, PgConnection};
 
 use super::{Installation, Place, Postgres, SETTINGS, SUPERUSER, directory, guard};
+use crate::process::OwnPort;
 
 /// How long a standby may take to become the primary, in seconds.
 const PROMOTE_WITHIN: i32 = 30;
@@ -25,7 +25,7 @@ impl Postgres {
     /// # Errors
     /// If it cannot be copied, or the copy does not start.
     pub async fn standby(&self) -> anyhow::Result<Self> {
-        let port = self.port;
+        let port = self.port();
         tokio::task::spawn_blocking(move || Self::standby_blocking(port)).await?
     }
 
@@ -44,14 +44,10 @@ impl Postgres {
             .output()
             .context("pg_basebackup")?;
         ensure!(copied.status.success(), "pg_basebackup failed: {}", String::from_utf8_lossy(&copied.stderr));
-        let mut standby = Self { server: None, guard, place, port: 0, _directory: directory };
-        for _ in 0..4 {
-            let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
-            if let Some(server) = standby.place.launch(port)? {
-                standby.server = Some(server);
-                standby.port = port;
-                return Ok(standby);
-            }
+        let mut standby = Self { server: None, guard, place, port: OwnPort::new()?, _directory: directory };
+        standby.server = standby.place.launch(standby.port())?;
+        if standby.server.is_some() {
+            return Ok(standby);
         }
         bail!("the standby ended while it started; the end of its log:\n{}", standby.place.log_tail())
     }
@@ -144,7 +140,7 @@ impl Postgres {
     /// The port that the server listens on, on the loopback interface.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.address.port()
     }
 }
 
