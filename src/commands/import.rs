@@ -265,7 +265,13 @@ async fn import(
         send(region, file, &header, env, &mut progress).await.with_context(|| not_imported(&args.file))?;
     without.set(Without::GoesOn);
     if response.joined {
-        progress.note("the region has this import already; it is watched");
+        progress.note(match response.import.as_ref().map(Import::state) {
+            Some(ImportState::Reverted | ImportState::Reverting) => {
+                "this import has been reverted, and nothing is imported; to import the file again, give another --import-id \
+                 or none"
+            }
+            _ => "the region has this import already; it is watched",
+        });
     }
     let (first, wanted) = (response.import, &args.report);
     let import = watch_and_report(region, &args.region, import_id, first, wanted, without, progress).await?;

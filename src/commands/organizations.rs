@@ -26,11 +26,18 @@ pub(super) enum Command {
     Approve(Approve),
 }
 
+/// The id of an organization as somebody has typed it, who may have typed a slug.
+fn organization_id(text: &str) -> Result<i64, String> {
+    text.parse().map_err(|_| {
+        format!("an id is a number; `causeway slugs resolve {text} --control URL` prints that of a slug")
+    })
+}
+
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("which").required(true))]
 pub(super) struct Approve {
     /// The organizations, by their ids in the region
-    #[arg(value_name = "ORGANIZATION_ID", group = "which", num_args = 1..=1_000)]
+    #[arg(value_name = "ORGANIZATION_ID", group = "which", num_args = 1..=1_000, value_parser = organization_id)]
     pub(super) organizations: Vec<i64>,
     /// All hidden organizations of this import
     #[arg(long, value_name = "UUID", group = "which")]
@@ -46,7 +53,7 @@ pub(super) struct Approve {
 #[command(group = clap::ArgGroup::new("by").required(true))]
 pub(super) struct Show {
     /// The organization, by its id in the region
-    #[arg(value_name = "ORGANIZATION_ID", group = "by")]
+    #[arg(value_name = "ORGANIZATION_ID", group = "by", value_parser = organization_id)]
     organization: Option<i64>,
     /// The organization, by its slug in upper or lower case. An old slug that still leads to it counts too
     #[arg(long, value_name = "SLUG", group = "by")]

@@ -132,7 +132,7 @@ impl Step {
             None => self.state.clone(),
         }];
         if !self.waiting.is_empty() {
-            parts.push(styled(&format!("waits for {}", self.waiting), ATTENTION));
+            parts.push(styled(&format!("waits: {}", self.waiting), ATTENTION));
         }
         match (self.done, self.total) {
             (0, 0) => {}
@@ -437,7 +437,7 @@ mod tests {
         import.control_addresses = vec!["http://control:1".to_owned()];
         assert_eq!(
             lines.line(&Step::of(&import), now).map(|line| plain(&line)).as_deref(),
-            Some("WRITING 0%  waits for CONTROL_UNAVAILABLE  1 of 5,000 records  0.0s  sentry.project")
+            Some("WRITING 0%  waits: CONTROL_UNAVAILABLE  1 of 5,000 records  0.0s  sentry.project")
         );
         assert_eq!(
             plain(&waiting(&import, &place())),

@@ -125,6 +125,20 @@ fn an_import_is_named_by_the_beginning_of_its_id() {
     let (again, stderr) = run(&place, 0, &["imports", "revert", ID]);
     assert!(stderr.contains(&format!("import {ID} is reverted already")), "{stderr}");
     assert_eq!(again, stdout);
+    // Its id is that of this import for ever.
+    let (_, stderr) = run(&place, 1, &["import", "organizations", &example(), "--import-id", ID]);
+    assert!(stderr.contains("this import has been reverted, and nothing is imported"), "{stderr}");
+}
+
+#[test]
+fn a_slug_in_place_of_an_id_is_explained() {
+    for line in [&["organizations", "approve", "acme"][..], &["organizations", "show", "acme"]] {
+        let (_, stderr) = run(&Place::new(), 2, line);
+        assert!(
+            stderr.contains("an id is a number") && stderr.contains("`causeway slugs resolve acme"),
+            "{stderr}"
+        );
+    }
 }
 
 #[test]

@@ -54,6 +54,9 @@ pub(crate) async fn an_import_is_resumed_and_reverted_after_a_question(store: St
     let page = format!("/imports/us/{id}");
     let (resume, revert) = (format!("{page}/resume"), format!("{page}/revert"));
     visitor.get(&page).await.says(200, &[&resume, &revert, "Resume…", "Revert…", "End the pause"]);
+    let list = visitor.get("/imports").await;
+    list.says(200, &[">paused<"]);
+    list.lacks(&[">waits<"]);
     let asked = visitor.get(&resume).await;
     let command = format!("causeway imports resume {id} --region {}", cluster.region(0).url());
     asked

@@ -25,6 +25,7 @@ causeway_harness::on_each_store! {
         what_holds_an_import_back_is_shown,
         an_import_is_shown_while_it_runs_and_when_it_has_ended,
         a_failed_import_is_shown_with_why_and_what_to_do,
+        a_hidden_organization_has_the_command_that_shows_it,
         a_slug_is_found_with_its_owner_and_its_history,
         a_silent_region_is_shown_and_what_is_old_is_marked,
         what_is_stuck_is_named_with_its_import_and_its_silent_region,

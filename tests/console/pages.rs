@@ -8,7 +8,10 @@ use causeway_harness::{
 };
 use causeway_proto::{
     control::v1::{SuspendRegionRequest, UpdateOrganizationSlugRequest},
-    region::v1::{ImportState, ReconcileMode, RevertImportRequest, SetThrottleRequest, ThrottleKind},
+    region::v1::{
+        ApproveOrganizationsRequest, ImportState, ReconcileMode, RevertImportRequest, SetThrottleRequest,
+        ThrottleKind,
+    },
 };
 use causeway_silo::db::{Dialect, Statement};
 use chrono::TimeDelta;
@@ -209,6 +212,20 @@ pub(crate) async fn a_failed_import_is_shown_with_why_and_what_to_do(store: Stor
     page.says(200, &[&resume, "--all --findings"]);
     page.lacks(&["FILE"]);
     visitor.get("/").await.says(200, &["failed imports", "tile alert"]);
+    cluster.stop().await;
+}
+
+pub(crate) async fn a_hidden_organization_has_the_command_that_shows_it(store: Store) {
+    let (cluster, visitor) = started(store).await;
+    let options = ImportOptions::default().hide_organizations();
+    let import = cluster.region(0).import(&example(), &options).await.expect("it ends");
+    let id = import.organizations[0].id;
+    let path = format!("/organizations/{id}");
+    let approve = format!("causeway organizations approve {id} --region {}", cluster.region(0).url());
+    visitor.until(&path, &approve).await.says(200, &["hidden"]);
+    let request = ApproveOrganizationsRequest { organization_ids: vec![id], ..Default::default() };
+    cluster.region(0).organizations().approve_organizations(request).await.expect("it is shown");
+    visitor.until(&path, "active").await.lacks(&["organizations approve"]);
     cluster.stop().await;
 }
 

@@ -97,11 +97,11 @@ pub(crate) async fn show(
                 "About " input type="text" name="object" value=(object) placeholder="organization/7" maxlength=(MAX_OBJECT)
                     autocomplete="off";
             }
-            label { "Who " input type="text" name="who" value=(who) maxlength=(MAX_WHO) autocomplete="off"; }
+            label { "Who " input type="text" name="who" value=(who) placeholder="spiffe://NAME/operator/alice" maxlength=(MAX_WHO) autocomplete="off"; }
             button type="submit" { "Show" }
         }
         @if page.items.is_empty() {
-            p.empty { "The log has no such entry." }
+            p.empty { "The log has no such entry. Both fields want the whole name, as the table has it." }
         } @else {
             (entries_table("Entries, the newest first", &page.items))
         }

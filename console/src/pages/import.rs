@@ -9,7 +9,7 @@ use maud::{Markup, html};
 use uuid::Uuid;
 
 use super::{
-    imports::{age, how_far, state},
+    imports::{age, how_far, is_paused, state},
     instruct, regions,
 };
 use crate::{
@@ -179,11 +179,16 @@ fn what_to_do(import: &ReportedImport, region: &str, address: &str) -> Markup {
     let to = |kind: InstructionKind| instruct::path_of(region, import.import_id, kind);
     let all = command(["causeway", "imports", "show", &id, "--all", "--findings", "--region", address]);
     let (resume, revert) = (InstructionKind::Resume, InstructionKind::Revert);
+    let inserted =
+        import.details.models.iter().fold(0_i64, |sum, counts| sum.saturating_add(counts.inserted));
     html! {
         h2 { "What can be done" }
         p {
-            "A button asks first, and then has the region do it. A command goes to the region itself; with TLS, add "
-            code { "--tls-ca" } ", " code { "--tls-cert" } " and " code { "--tls-key" } "."
+            "A button asks first, and then has the region do it. A command goes to the region itself"
+            @if address.starts_with("https://") {
+                "; add " code { "--tls-ca" } ", " code { "--tls-cert" } " and " code { "--tls-key" }
+            }
+            "."
         }
         dl.commands {
             dt { "See it all: each organization with its new slug, each model, and every finding" }
@@ -199,12 +204,16 @@ fn what_to_do(import: &ReportedImport, region: &str, address: &str) -> Markup {
                 }
                 dd { a.button href=(to(resume)) { "Resume…" } " " (of(resume)) }
             }
-            @if !import.ended && !instruct::is_paused(import) {
+            @if !import.ended && !is_paused(import) {
                 dt { "Pause it: it keeps what it has written, and nobody works on it until it is resumed" }
                 dd { (command(["causeway", "imports", "pause", &id, "--region", address])) }
             }
             @if instruct::is_offered(import, revert) {
-                dt { "Undo it: delete what it inserted in both silos, and free its slugs" }
+                dt {
+                    @if import.state == "FAILED" && inserted == 0 {
+                        "Dismiss it, so that it no longer counts as failed: it has inserted nothing, and frees its slugs"
+                    } @else { "Undo it: delete what it inserted in the region and at control, and free its slugs" }
+                }
                 dd { a.button href=(to(revert)) { "Revert…" } " " (of(revert)) }
             }
         }

@@ -9,6 +9,7 @@ use causeway_control::{
         ImportFilter, ImportPosition, RegionReport, ReportedImport, ReportedProgress, ReportedThrottle,
     },
 };
+use causeway_proto::{failure::reason_name, relocation::v1::ErrorReason};
 use causeway_proto::{region::v1::ThrottleKind, throttle::held};
 use chrono::{DateTime, TimeDelta, Utc};
 use maud::{Markup, html};
@@ -44,6 +45,12 @@ const STATES: [&str; 10] = [
     "REVERTED",
 ];
 
+/// Whether an import is paused.
+pub(super) fn is_paused(import: &ReportedImport) -> bool {
+    let paused = reason_name(ErrorReason::ImportPaused);
+    !import.ended && import.summary.waiting.as_ref().is_some_and(|waiting| waiting.reason == paused)
+}
+
 /// The state of an import, in a colour.
 pub(crate) fn state(import: &ReportedImport) -> Markup {
     let tone = match import.state.as_str() {
@@ -57,7 +64,7 @@ pub(crate) fn state(import: &ReportedImport) -> Markup {
     html! {
         (badge(tone, &format::words(&import.state)))
         @if import.dry_run { " " (badge(Tone::Plain, "dry run")) }
-        @if import.summary.waiting.is_some() && !import.ended { " " (badge(Tone::Warn, "waits")) }
+        @if import.summary.waiting.is_some() && !import.ended { " " (badge(Tone::Warn, if is_paused(import) { "paused" } else { "waits" })) }
     }
 }
 

@@ -25,7 +25,11 @@ use serde::Deserialize;
 use tonic::Status;
 use uuid::Uuid;
 
-use super::{imports::state, regions::silent_since, release::suspended};
+use super::{
+    imports::{is_paused, state},
+    regions::silent_since,
+    release::suspended,
+};
 use crate::{
     Console,
     confirmed::check,
@@ -54,12 +58,6 @@ pub(super) fn path_of(region: &str, id: Uuid, kind: InstructionKind) -> String {
 /// What the token of a form is for: the instruction that the form asks for.
 fn action(region: &str, id: Uuid, kind: InstructionKind, instruction: Uuid) -> String {
     format!("{}?instruction={instruction}", path_of(region, id, kind))
-}
-
-/// Whether an import is paused.
-pub(super) fn is_paused(import: &ReportedImport) -> bool {
-    let paused = reason_name(ErrorReason::ImportPaused);
-    !import.ended && import.summary.waiting.as_ref().is_some_and(|waiting| waiting.reason == paused)
 }
 
 /// Whether the file of a failed import is there for a resume. One that breaks a rule would break it the next time too, so

@@ -14,7 +14,7 @@ use causeway_control::{
 use causeway_proto::relocation::v1::ErrorReason;
 use maud::{Markup, html};
 
-use super::{audit::entries_table, release::released_by, slugs::reservations_table};
+use super::{audit::entries_table, regions, release::released_by, slugs::reservations_table};
 use crate::{
     Console,
     context::Context,
@@ -35,12 +35,15 @@ fn status(status: i64) -> &'static str {
         0 => "active",
         1 => "pending deletion",
         2 => "being deleted",
-        3 => "hidden",
+        HIDDEN => "hidden",
         _ => "unknown",
     }
 }
 
 const ORIGINS: [Column; 4] = [text("Slug"), text("Wanted"), text("Why"), text("Import")];
+
+/// The status of an organization that an import has left hidden.
+const HIDDEN: i64 = 3;
 
 /// Where a slug comes from.
 fn origin(region: &str, it: &SlugOrigin) -> Vec<Markup> {
@@ -127,6 +130,7 @@ pub(crate) async fn show(
             givers.insert(rename.operation_id, who);
         }
     }
+    let addresses = regions::addresses(&console).await?;
     let is_gone = reservations.is_empty() && entry.is_none();
     let primary = reservations.iter().find(|it| it.kind.name() == "primary");
     let region = reservations.first().map_or("none", |it| it.region.as_str());
@@ -163,15 +167,30 @@ pub(crate) async fn show(
         @if !entries.is_empty() { (entries_table("What was done about it", &entries)) }
         @if !is_gone {
             h2 { "What can be done" }
+            @if primary.is_none() {
+                p {
+                    "Its slug is not confirmed yet: the import that has reserved it confirms or releases it. If its region does "
+                    "neither for 10 minutes, it is under " a href="/stuck" { "Stuck" } ", where it can be released."
+                }
+            }
             dl.commands {
-                dt { "Give it another slug: write it in place of " code { "NEW-SLUG" } }
-                dd {
-                    (command(["causeway", "slugs", "rename", &id.to_string(), "NEW-SLUG", "--exact", "--keep-alias",
-                        "--control", &context.control_url]))
-                    p.sub {
-                        code { "--exact" } " refuses a slug that is taken, reserved or not valid; without it, the organization "
-                        "gets a similar one. " code { "--keep-alias" } " lets the old slug still lead to it; without it, others "
-                        "may take that."
+                @if let Some(entry) = entry.as_ref().filter(|entry| entry.status == HIDDEN) {
+                    @let of = addresses.get(&entry.region).map_or("URL", String::as_str);
+                    dt { "Make it visible; while its import goes on, this is refused" }
+                    dd {
+                        (command(["causeway", "organizations", "approve", &id.to_string(), "--region", of]))
+                    }
+                }
+                @if primary.is_some() {
+                    dt { "Give it another slug: write it in place of " code { "NEW-SLUG" } }
+                    dd {
+                        (command(["causeway", "slugs", "rename", &id.to_string(), "NEW-SLUG", "--exact", "--keep-alias",
+                            "--control", &context.control_url]))
+                        p.sub {
+                            code { "--exact" } " refuses a slug that is taken, reserved or not valid; without it, the organization "
+                            "gets a similar one. " code { "--keep-alias" } " lets the old slug still lead to it; without it, others "
+                            "may take that."
+                        }
                     }
                 }
             }

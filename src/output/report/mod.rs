@@ -134,7 +134,7 @@ pub(crate) fn render(import: &Import, findings: &Findings, place: &CommandTarget
     } else if let Some(waiting) = &import.waiting {
         let attempts = counted(waiting.attempts.into(), "failed attempt");
         sections.push(paragraph(&format!(
-            "{} after {attempts}: {} ({})",
+            "{} after {attempts}: {} ({}). It tries again by itself.",
             styled("Waiting", ATTENTION),
             message(&waiting.message),
             reason(waiting.reason)

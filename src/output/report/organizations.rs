@@ -20,6 +20,9 @@ use crate::output::{
 /// The model of organizations.
 const ORGANIZATION: &str = "sentry.organization";
 
+/// How many organizations without a slug are shown of an import that goes on.
+const WITHOUT_A_SLUG: usize = 20;
+
 /// Whether an organization has, or would have, another slug than it wanted.
 fn is_changed(organization: &ImportedOrganization) -> bool {
     !organization.slug.is_empty() && organization.slug != organization.wanted_slug
@@ -39,12 +42,23 @@ pub(super) fn organizations(import: &Import, place: &CommandTarget, shown: Shown
         .iter()
         .partition(|organization| shown.all || is_changed(organization) || organization.slug.is_empty());
     listed.sort_by_key(|organization| !is_changed(organization));
+    // Those without a slug yet say nothing that the count does not.
+    let changed = listed.iter().filter(|organization| is_changed(organization)).count();
+    let waiting = if shown.all { 0 } else { listed.len().saturating_sub(changed + WITHOUT_A_SLUG) };
+    listed.truncate(listed.len() - waiting);
     if !listed.is_empty() {
         text.push_str(&if import.dry_run {
             planned(&listed).render(shown.table_width)
         } else {
             imported(&listed).render(shown.table_width)
         });
+    }
+    if waiting > 0 {
+        let number = i64::try_from(waiting).unwrap_or(i64::MAX);
+        let what = format!("and {} more without a slug yet (--all shows all):", count(number));
+        text.push_str(&wrap(&what, shown.width, "  ", 2));
+        let all = ["imports", "show", &import.import_id, "--all"];
+        text.push_str(&format!("  {}\n", place.command(all)));
     }
     if !unchanged.is_empty() {
         let number = i64::try_from(unchanged.len()).unwrap_or(i64::MAX);
@@ -56,7 +70,11 @@ pub(super) fn organizations(import: &Import, place: &CommandTarget, shown: Shown
             (false, _) => "have the slugs wanted",
         };
         let more = if listed.is_empty() { "organization" } else { "other organization" };
-        let what = format!("{} {has} (--all shows all):", counted(number, more));
+        let of = match i64::try_from(import.organizations.len()) {
+            Ok(known) if known < import.organization_count => format!("of the first {}, ", count(known)),
+            _ => String::new(),
+        };
+        let what = format!("{of}{} {has} (--all shows all):", counted(number, more));
         text.push_str(&wrap(&what, shown.width, "  ", 2));
         let all = ["imports", "show", &import.import_id, "--all"];
         text.push_str(&format!("  {}\n", place.command(all)));

@@ -105,7 +105,7 @@ Of 19 records: 10 arrived as in the file; 2 arrived changed; 6 did not arrive (1
 Organizations (3)
   old id  new id  wanted slug  given slug
       22    4502  api          api-x7      changed
-  1 other organization has the slug wanted (--all shows all):
+  of the first 2, 1 other organization has the slug wanted (--all shows all):
   causeway imports show 3b1f --all --region http://eu:1
   and 1 more; all of them:
   causeway imports keys 3b1f --model sentry.organization --region http://eu:1
@@ -431,8 +431,31 @@ fn an_import_that_waits_says_for_what() {
         ..Default::default()
     };
     let text = rendered(&import, &Findings::First(Vec::new()), SHOWN);
-    let line = "Waiting after 3 failed attempts: control does not answer (CONTROL_UNAVAILABLE)\n";
-    assert!(text.contains(line), "{text}");
+    let lines = "Waiting after 3 failed attempts: control does not answer (CONTROL_UNAVAILABLE).\n  It tries again by itself.\n";
+    assert!(text.contains(lines), "{text}");
+}
+
+#[test]
+fn an_import_without_slugs_yet_shows_its_first_organizations() {
+    let organizations: Vec<ImportedOrganization> = (1..=50)
+        .map(|id| ImportedOrganization {
+            source_id: id,
+            wanted_slug: format!("acme-{id}"),
+            ..Default::default()
+        })
+        .collect();
+    let import = Import {
+        import_id: "3b1f".to_owned(),
+        state: ImportState::Writing.into(),
+        organization_count: 50,
+        organizations,
+        ..Default::default()
+    };
+    let text = rendered(&import, &Findings::First(Vec::new()), SHOWN);
+    assert!(text.contains(" acme-20\n") && !text.contains("acme-21"), "{text}");
+    let more = "  and 30 more without a slug yet (--all shows all):\n  causeway imports show 3b1f --all --region http://eu:1\n";
+    assert!(text.contains(more), "{text}");
+    assert!(rendered(&import, &Findings::First(Vec::new()), ALL).contains(" acme-50\n"));
 }
 
 #[test]
