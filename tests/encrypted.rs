@@ -172,6 +172,8 @@ fn an_encrypted_export_is_imported() {
     for import in [&mut json, &mut again] {
         let addresses = import["controlAddresses"].take();
         assert_eq!(addresses.as_array().map(Vec::len), Some(1), "{addresses}");
+        // The first answer may be from before control's directory has the organization, which is a change of the import.
+        import["updateTime"].take();
     }
     assert_eq!(again, json);
 }

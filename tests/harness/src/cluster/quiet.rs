@@ -47,9 +47,10 @@ impl Cluster {
         Ok(names.filter(|name| !known.contains(name)).collect())
     }
 
-    /// Waits until nothing is in progress in any silo or on any link: every region is registered; every import has ended, and control's directory
-    /// has received its result; every rename is confirmed or refused; no reservation is temporary, except those of
-    /// failed imports; and every region has received its whole feed. The test's own calls must have ended before.
+    /// Waits until nothing is in progress in any silo or on any link: every region is registered; every import has ended,
+    /// and control's directory has received its result; every rename is confirmed or refused; no reservation is temporary,
+    /// except those of failed imports; and every region has received its whole feed. The test's own calls must have ended
+    /// before.
     ///
     /// # Errors
     /// If that takes longer than `within`. The error lists what is still in progress.
