@@ -211,7 +211,8 @@ async fn regions_at_once(rig: &Rig, report: &mut Report) -> anyhow::Result<()> {
             let mut times = Vec::new();
             for batch in 0..BATCHES {
                 let wanted = requests((0..BATCH).map(|number| {
-                    let id = i64::try_from(1 + (batch * BATCH) + number).unwrap_or(1);
+                    // No two regions have an organization of one id.
+                    let id = i64::try_from(1 + (region * BATCHES + batch) * BATCH + number).unwrap_or(1);
                     // All regions want every other slug.
                     let whose = if number % 2 == 0 { "all" } else { name.as_str() };
                     (id, format!("{whose}-{batch}-{number}"))

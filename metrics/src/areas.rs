@@ -53,8 +53,10 @@ impl CallMetrics {
 /// What became of the records of a chunk.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ChunkRecords {
-    /// New rows.
+    /// New rows of records.
     pub inserted: u64,
+    /// New rows that no record stands for.
+    pub added: u64,
     /// Records that lead to rows which existed.
     pub existing: u64,
     /// Records that a filter left out.
@@ -90,9 +92,10 @@ impl Default for ImportMetrics {
 impl ImportMetrics {
     /// A chunk has been committed. `model` must be one of the catalog.
     pub fn committed(&self, model: &str, records: ChunkRecords) {
-        let ChunkRecords { inserted, existing, filtered, out_of_scope, dropped, bytes } = records;
+        let ChunkRecords { inserted, added, existing, filtered, out_of_scope, dropped, bytes } = records;
         let outcomes = [
             ("inserted", inserted),
+            ("added", added),
             ("existing", existing),
             ("filtered", filtered),
             ("out_of_scope", out_of_scope),

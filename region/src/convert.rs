@@ -116,6 +116,7 @@ pub(crate) fn counts_to_proto(counts: ModelCounts) -> contract::ModelCounts {
         kept: counts.kept,
         passed_over: counts.passed_over,
         changed: counts.changed,
+        added: counts.added,
     }
 }
 

@@ -138,6 +138,8 @@ kinds! {
     RecordMerged = "record_merged", Warning, "Look whether the person should have the role and the teams of both.";
     /// A missing slug was generated.
     SlugMade = "slug_made", Info, "Use the slug where the old product was asked by id, or change it in the application.";
+    /// A row was added that no record of the file stands for.
+    RowAdded = "row_added", Info, "";
     /// No member of the organization is an owner.
     OrganizationWithoutOwner = "organization_without_owner", Warning, "Make a member an owner in the application, or nobody can change its settings and members.";
     /// A username is the e-mail address of another user.
@@ -190,6 +192,7 @@ impl FindingKind {
                 | Self::TwoOrganizations
                 | Self::OutOfScope
                 | Self::NotInDirectory
+                | Self::RowAdded
                 | Self::RowKept
         )
     }
@@ -199,7 +202,9 @@ impl FindingKind {
     #[must_use]
     pub fn severity_in(self, tense: Tense) -> Severity {
         match (tense, self.severity()) {
-            (Tense::Would, Severity::Info) if self != Self::FindingsNotStored => Severity::Warning,
+            (Tense::Would, Severity::Info) if !matches!(self, Self::FindingsNotStored | Self::RowAdded) => {
+                Severity::Warning
+            }
             (_, severity) => severity,
         }
     }

@@ -21,7 +21,8 @@ pub enum KeyKind {
 /// The old and new primary keys of one chunk.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChunkKeys {
-    /// Old and new pks of inserted rows, sorted by old pk.
+    /// Old and new pks of inserted rows, sorted by old pk. Rows that are added without a record have -1, -2 and so on as
+    /// old pks, and are in chunks of their own.
     pub inserted: Vec<(i64, i64)>,
     /// Old pks, and the pks of the existing rows that the records were mapped to.
     pub existing: Vec<(i64, i64)>,
@@ -92,6 +93,21 @@ impl ChunkKeys {
             filtered: sums(&filtered).collect(),
             out_of_scope: sums(&out_of_scope).collect(),
         })
+    }
+
+    /// Whether these are rows that were added without records.
+    #[must_use]
+    pub fn are_added(&self) -> bool {
+        self.inserted.first().is_some_and(|(old, _)| *old < 0)
+    }
+
+    /// Turns the old pks of rows that were added without records from those that control has, 1, 2 and so on, into -1, -2
+    /// and so on.
+    #[must_use]
+    pub fn into_added(mut self) -> Self {
+        self.inserted.iter_mut().for_each(|(old, _)| *old = -*old);
+        self.inserted.sort_unstable();
+        self
     }
 
     /// All pairs of old and new pk, each with its kind.

@@ -50,14 +50,25 @@ pub(super) fn summary(import: &Import) -> Option<String> {
     if out_of_scope > 0 {
         parts.push(format!("{} of a scope that imports of organizations do not take", count(out_of_scope)));
     }
-    Some(format!("Of {}: {}", counted(seen(import), "record"), parts.join("; ")))
+    let mut summary = format!("Of {}: {}", counted(seen(import), "record"), parts.join("; "));
+    let added = sum(|counts| counts.added);
+    if added > 0 {
+        let were = match (import.dry_run, added) {
+            (true, _) => "would be",
+            (false, 1) => "was",
+            (false, _) => "were",
+        };
+        summary
+            .push_str(&format!(". {} {were} added for which the file has no record", counted(added, "row")));
+    }
+    Some(summary)
 }
 
 /// A column of the table: its heading, and its count of a model.
 type Column = (&'static str, fn(&ModelCounts) -> i64);
 
 /// The columns: what a person should look at comes first.
-const COLUMNS: [Column; 10] = [
+const COLUMNS: [Column; 11] = [
     ("dropped", |counts| counts.dropped),
     ("changed", |counts| counts.changed),
     ("passed over", |counts| counts.passed_over),
@@ -65,18 +76,23 @@ const COLUMNS: [Column; 10] = [
     ("deleted", |counts| counts.deleted),
     ("filtered", |counts| counts.filtered),
     ("out of scope", |counts| counts.out_of_scope),
+    ("added", |counts| counts.added),
     ("existing", |counts| counts.existing),
     ("inserted", |counts| counts.inserted),
     ("seen", |counts| counts.seen),
 ];
 
-/// Whether nobody needs to look at a model: all its records are in the database, as new rows that are as in the file, or a
-/// revert has deleted all rows of it.
+/// Whether nobody needs to look at a model: all its records are in the database, as new rows that are as in the file, and
+/// no other rows were added; or a revert has deleted all rows of it.
 fn is_plain(counts: &ModelCounts, is_gone: bool) -> bool {
     match is_gone {
-        true => counts.inserted > 0 && counts.deleted == counts.inserted && counts.kept == 0,
+        true => {
+            let rows = counts.inserted + counts.added;
+            rows > 0 && counts.deleted == rows && counts.kept == 0
+        }
         false => {
             counts.seen > 0
+                && counts.added == 0
                 && counts.inserted == counts.seen
                 && counts.changed == 0
                 && counts.kept + counts.deleted == 0
@@ -102,6 +118,7 @@ pub(super) fn records(import: &Import, command: &str, shown: Shown) -> String {
     for counts in models {
         total.seen += counts.seen;
         total.inserted += counts.inserted;
+        total.added += counts.added;
         total.existing += counts.existing;
         total.out_of_scope += counts.out_of_scope;
         total.filtered += counts.filtered;

@@ -22,12 +22,14 @@ const PATIENCE: usize = 200;
 /// The pause between two checks whether a service has died.
 const SOON: Duration = Duration::from_millis(300);
 
-/// An export with something for every step of an import: both silos, deferred models, slugs, leased ids.
+/// An export with something for every step of an import: both silos, deferred models, slugs, leased ids, added rows.
 fn export() -> Vec<u8> {
     let mut export = Export::new();
     export.organization(1, "one").organization(2, "one").user(1, "ann").email(1, "ann@example.com");
     export.user_email(1, 1, "ann@example.com").member(1, 1, 1).member(2, 2, 1).team(1, 2, "t");
     export.project(1, 1, "p").project_key(1, 1, "key").auth_token(1, 1, "token");
+    // Rows are added for these, here and at control.
+    export.project(2, 1, "without").user(2, "bob").member(3, 1, 2);
     export.to_bytes()
 }
 
@@ -90,8 +92,11 @@ pub(crate) async fn a_revert_that_fails_or_dies_anywhere_once_leaves_nothing(sto
             assert_eq!(import.state(), ImportState::Reverted);
             assert_eq!(rows_now(&cluster, 0).await, before, "{place}: something is left");
             for counts in &import.models {
-                assert_eq!((counts.deleted, counts.kept), (counts.inserted, 0), "{place}: {counts:?}");
+                let rows = counts.inserted + counts.added;
+                assert_eq!((counts.deleted, counts.kept), (rows, 0), "{place}: {counts:?}");
             }
+            let added = import.models.iter().filter(|counts| counts.added > 0);
+            assert_eq!(added.count(), 2, "rows are added here and at control");
         }
     }
     cluster.stop().await;

@@ -161,6 +161,7 @@ pub(crate) async fn what_a_filter_leaves_out_cannot_refuse_the_file(store: Store
     let mut export = Export::new();
     export.organization(1, "one").organization(2, "two").user(5, "ann").user(6, "bob");
     export.member(1, 1, 5).member(2, 2, 6).project(21, 1, "p").team(11, 1, "t");
+    export.user_email(5, 5, "ann@example.com").project_key(21, 21, "p");
     let filter = ImportOptions::default().filter(&["one"]);
     let whole = export.clone();
     // A value that is too long, one of a wrong type, a missing field, two kinds of duplicates; and a child of one of

@@ -98,7 +98,7 @@ pub(crate) async fn as_many_findings_are_stored_as_the_limit(store: Store) {
     let cluster = limited(store, |limits| limits.findings = 10).await;
     let wanted_alike = |slug: &str, organizations: i64| {
         let mut export = Export::new();
-        export.user(1, slug);
+        export.user(1, slug).user_email(1, 1, "all@example.com");
         for pk in 1..=organizations {
             export.organization(pk, slug).member(pk, pk, 1);
         }

@@ -4,6 +4,7 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a behaviour that is not there ends its test")]
 
+mod added;
 mod again;
 mod application;
 mod approve;
@@ -52,6 +53,11 @@ causeway_harness::on_each_store! {
         an_instruction_is_refused_as_the_command_would_be,
         a_region_may_refuse_all_instructions,
         an_instruction_is_carried_out_once_if_its_process_fails_or_dies;
+    added:
+        a_project_without_a_key_and_a_user_without_an_address_get_one,
+        rows_are_added_for_what_is_imported_and_new,
+        a_row_that_another_one_keeps_out_is_not_added,
+        a_project_of_a_view_that_is_not_imported_is_reported;
     once:
         every_model_arrives_as_the_file_has_it,
         a_row_that_is_not_as_the_file_has_it_is_noticed,

@@ -432,7 +432,8 @@ async fn a_longer_column_of_this_database_takes_longer_values() {
     let cluster = cluster_of(Release::R26_6, &Failpoints::default(), &[], &of_region).await;
     let name = "é".repeat(250);
     let mut export = Export::new();
-    export.organization(1, "one").user(11, "ann").member(1, 1, 11).team(21, 1, "team");
+    export.organization(1, "one").user(11, "ann").user_email(1, 11, "ann@example.com").member(1, 1, 11);
+    export.team(21, 1, "team");
     set(&mut export, TEAM, 21, "name", json!(name));
     let options = ImportOptions::default();
     let (dry, reported) = import(&cluster, &export, &options.clone().dry_run()).await;

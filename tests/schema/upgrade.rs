@@ -466,6 +466,39 @@ async fn a_database_that_a_newer_catalog_has_used_is_refused(store: Store) {
     }
 }
 
+/// Control's tables may be among those of the product, where an older release has put them, and a region's in a schema of
+/// their own.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_control_has_noted_does_not_count_for_a_region() {
+    const BEFORE: Migrations = Migrations {
+        postgres: &[(
+            1,
+            "model tables",
+            include_str!("../../migrations/region/postgres/0001_model_tables.sql"),
+        )],
+        ..FIRST_OF_REGION
+    };
+    let server = Postgres::start().await.expect("this test needs PostgreSQL");
+    let url = server.create_database("both").await.expect("a database");
+    let connect = async || Db::connect(&url, &Options::default()).await.expect("a database");
+    let db = connect().await;
+    db.create_own_schema(Silo::Region).await.expect("a schema");
+    let own = db.in_own_schema(Silo::Region).await.expect("the schema");
+    own.migrate(BEFORE).await.expect("migrated");
+    let db = connect().await;
+    transact!(DbError, db, |tx| {
+        let table = "CREATE TABLE public.causeway_catalog (year bigint, month bigint, revision bigint)";
+        tx.execute(Statement::new(table)).await?;
+        tx.execute(Statement::new("INSERT INTO public.causeway_catalog VALUES (2099, 1, 0)")).await?;
+    })
+    .expect("control has noted a newer catalog");
+    let catalog = Catalog::load().expect("the catalog");
+    schema::prepare(connect().await, &catalog, FIRST_OF_REGION)
+        .await
+        .map(drop)
+        .expect("it is the region's first note");
+}
+
 on_each_store! {
     a_database_that_a_newer_catalog_has_used_is_refused,
     an_installation_of_the_first_release_becomes_as_a_new_one,

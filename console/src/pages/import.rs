@@ -35,8 +35,9 @@ fn severity(severity: &str) -> Markup {
 /// A count of a model, and its name.
 type Count = (&'static str, fn(&ReportedCounts) -> i64);
 
-const COUNTS: [Count; 9] = [
+const COUNTS: [Count; 10] = [
     ("Inserted", |counts| counts.inserted),
+    ("Added", |counts| counts.added),
     ("Existing", |counts| counts.existing),
     ("Changed", |counts| counts.changed),
     ("Dropped", |counts| counts.dropped),
@@ -48,8 +49,9 @@ const COUNTS: [Count; 9] = [
 ];
 
 /// The counts as a dry run has them: what would be.
-const WOULD: [(&str, &str); 4] = [
+const WOULD: [(&str, &str); 5] = [
     ("Inserted", "Would be inserted"),
+    ("Added", "Would be added"),
     ("Existing", "Exist already"),
     ("Changed", "Would be changed"),
     ("Dropped", "Would be dropped"),
@@ -59,9 +61,13 @@ const WOULD: [(&str, &str); 4] = [
 /// all its rows.
 fn is_plain(counts: &ReportedCounts, is_gone: bool) -> bool {
     match is_gone {
-        true => counts.inserted > 0 && counts.deleted == counts.inserted && counts.kept == 0,
+        true => {
+            let rows = counts.inserted + counts.added;
+            rows > 0 && counts.deleted == rows && counts.kept == 0
+        }
         false => {
             counts.seen > 0
+                && counts.added == 0
                 && counts.inserted == counts.seen
                 && counts.changed == 0
                 && counts.deleted + counts.kept == 0

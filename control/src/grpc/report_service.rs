@@ -73,6 +73,7 @@ fn counts(counts: contract::ModelCounts) -> ReportedCounts {
         changed: counts.changed,
         deleted: counts.deleted,
         kept: counts.kept,
+        added: counts.added,
     }
 }
 

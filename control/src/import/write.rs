@@ -433,5 +433,6 @@ fn decode(decoder: &Decoder<'_>, model: &Model, record: &ImportRecord) -> Result
         actor: None,
         fields: None,
         defect: None,
+        added_for: None,
     })
 }

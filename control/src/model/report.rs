@@ -116,6 +116,9 @@ pub struct ReportedCounts {
     pub changed: i64,
     pub deleted: i64,
     pub kept: i64,
+    /// Stored reports of older releases do not have it.
+    #[serde(default)]
+    pub added: i64,
 }
 
 /// How many findings of one kind an import has.

@@ -69,6 +69,7 @@ impl BatchLimits {
 pub(super) struct Batch {
     pub(super) min_ordinal: i64,
     pub(super) max_ordinal: i64,
+    /// Records of the file; or rows that are added, and no record of the file.
     pub(super) records: Vec<Record>,
 }
 
@@ -103,14 +104,16 @@ fn send(
     take: impl Fn(Batch) -> bool,
 ) -> Result<(), ExportError> {
     let Some(model) = catalog.models().get(position) else { return Ok(()) };
-    let mut reader = plan.reader(model, env, from)?;
+    let mut reader = plan.written(catalog, model, env, from)?;
     let mut records: Vec<Record> = Vec::new();
     let mut bytes = 0;
     let (mut most, mut most_bytes) = limits.of(model);
     loop {
         let record = reader.next_record()?;
         let length = record.as_ref().map_or(0, |record| record.length);
-        let full = record.is_none() || records.len() >= most || bytes + length > most_bytes;
+        let is_added = record.as_ref().map(|record| record.added_for.is_some());
+        let of_other_kind = records.last().map(|last| last.added_for.is_some()) != is_added;
+        let full = of_other_kind || records.len() >= most || bytes + length > most_bytes;
         if full && let (Some(first), Some(last)) = (records.first(), records.last()) {
             let batch = Batch { min_ordinal: first.ordinal, max_ordinal: last.ordinal, records: Vec::new() };
             let batch = Batch { records: std::mem::take(&mut records), ..batch };

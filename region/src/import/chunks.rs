@@ -53,12 +53,24 @@ pub(super) struct ChunkDraft {
     pub(super) dropped: i64,
     /// The pks in the export of records that will be written and that differ from the file.
     pub(super) changed: BTreeSet<i64>,
+    /// For rows that are added: the record that each one is added for, by the row's ordinal, and the finding about it.
+    pub(super) added: HashMap<i64, Added>,
+    /// Whether the chunk has rows that are added, and no records.
+    pub(super) is_added: bool,
     /// Wanted slug, name and own status of organizations before they are hidden, by their pk in the export.
     organizations: HashMap<i64, (String, String, i64)>,
 }
 
+/// A row that is added and that will be written.
+#[derive(Debug)]
+pub(super) struct Added {
+    pub(super) source_pk: i64,
+    /// The finding that it was added, at the record that it is added for.
+    pub(super) finding: Finding,
+}
+
 impl ChunkDraft {
-    /// The findings about the records. Mapping reports usernames that are e-mail addresses before it is known which
+    /// The findings about the records, or about the records that rows are added for. Mapping reports usernames that are e-mail addresses before it is known which
     /// users are new. That finding is dropped for users who are merged or renamed, and for those that the writer has
     /// reported.
     pub(super) fn findings_to_store(&self, written: &Written) -> Vec<Finding> {
@@ -71,7 +83,26 @@ impl ChunkDraft {
                 && !written.findings.iter().any(says_more)
         };
         let is_so = |it: &&Finding| it.kind != FindingKind::UsernameIsAddress || is_new(it);
-        self.findings.iter().filter(is_so).cloned().collect()
+        let mut findings: Vec<Finding> = self.findings.iter().filter(is_so).cloned().collect();
+        if !self.is_added {
+            findings.extend(written.findings.iter().cloned());
+            return findings;
+        }
+        let inserted: HashSet<i64> = written.keys.inserted.iter().map(|(pk, _)| *pk).collect();
+        for (ordinal, added) in &self.added {
+            if inserted.contains(&added.source_pk) {
+                findings.push(added.finding.clone());
+                continue;
+            }
+            let of_row = written.findings.iter().filter(|finding| finding.ordinal == Some(*ordinal));
+            findings.extend(of_row.map(|finding| Finding {
+                reason: format!("no row was added: {}", finding.reason),
+                kind: finding.kind,
+                ..added.finding.clone()
+            }));
+        }
+        findings.sort_by_key(|finding| finding.ordinal);
+        findings
     }
 
     /// What is known of a chunk before its records are mapped.
@@ -108,6 +139,8 @@ impl ChunkDraft {
             findings: Vec::new(),
             dropped: 0,
             changed: BTreeSet::new(),
+            added: HashMap::new(),
+            is_added: batch.records.iter().any(|record| record.added_for.is_some()),
             organizations,
         })
     }
@@ -164,6 +197,10 @@ impl ChunkDraft {
         keys: &ChunkKeys,
         written: &Written,
     ) -> Result<ModelCounts, Error> {
+        if self.is_added {
+            let added = count(keys.inserted.len())?;
+            return Ok(ModelCounts { model: model.name.clone(), added, ..ModelCounts::default() });
+        }
         let changed = self.changed_with(written);
         let mut arrived = 0;
         if !changed.is_empty() {
@@ -282,6 +319,9 @@ pub(super) async fn write_at_control(
         context.metrics.imports.wrote_at_control(began.elapsed());
         context.env.failpoint("region.control_chunk.answered").await?;
         written.keys = keys_from_proto(&answer.keys)?;
+        if draft.is_added {
+            written.keys = written.keys.into_added();
+        }
         let dropped = sent.checked_sub(answer.keys.len()).ok_or_else(|| {
             Error::Internal(format!("control wrote more records of {} than it was sent", model.name))
         })?;
@@ -313,8 +353,17 @@ fn committed(context: &ImportContext, model: &Model, draft: ChunkDraft, written:
     let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     let (dropped, bytes) = (draft.dropped + written.dropped, draft.bytes);
     let keys = merged(draft.keys, written.keys);
+    let rows = number(keys.inserted.len());
+    if draft.is_added {
+        context
+            .metrics
+            .imports
+            .committed(&model.name, ChunkRecords { added: rows, ..ChunkRecords::default() });
+        return keys;
+    }
     let records = ChunkRecords {
-        inserted: number(keys.inserted.len()),
+        inserted: rows,
+        added: 0,
         existing: number(keys.existing.len()),
         filtered: number(keys.filtered.len()),
         out_of_scope: number(keys.out_of_scope.len()),
@@ -331,7 +380,8 @@ fn record_for_control(record: Record) -> Result<ImportRecord, Error> {
         .ok_or_else(|| Error::Internal("a record for control has lost its fields".to_owned()))?;
     Ok(ImportRecord {
         ordinal: record.ordinal,
-        source_pk: record.source_pk,
+        // Those of added rows are negative; control takes positive ones only.
+        source_pk: record.source_pk.abs(),
         byte_offset: count(record.offset)?,
         fields_json: fields,
     })
@@ -369,7 +419,6 @@ async fn record<'a>(
     let mut lease = context.assert_lease(tx, import).await?;
     store::model_counts::add(&mut lease, &counts).await?;
     context.add_findings(&mut lease, draft.state, &draft.findings_to_store(written)).await?;
-    context.add_findings(&mut lease, draft.state, &written.findings).await?;
     Ok(lease)
 }
 

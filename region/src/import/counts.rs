@@ -17,7 +17,7 @@ pub(super) fn planned_counts(context: &ImportContext, plan: &Plan) -> Result<Vec
     };
     let models = context.catalog.models();
     let after_all = count(models.len())?;
-    let known = models.iter().filter(|model| plan.record_count(model) > 0).map(counts_of);
+    let known = models.iter().filter(|model| plan.last_ordinal(model) > 0).map(counts_of);
     let passed_over = plan.passed_over.iter().map(|(name, seen)| {
         Ok(ModelCounts {
             model: name.clone(),

@@ -68,7 +68,6 @@ pub(super) async fn dry_run_chunk(
         draft.insert_organizations(lease, &rows, &written).await?;
         store::model_counts::add(lease, &counts).await?;
         context.add_findings(lease, draft.state, &draft.findings_to_store(&written)).await?;
-        context.add_findings(lease, draft.state, &written.findings).await?;
     })?;
     Ok(keys)
 }

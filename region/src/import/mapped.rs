@@ -13,7 +13,11 @@ use causeway_relocation::{
     value::Value,
 };
 
-use super::{ImportState, batches::Batch, chunks::ChunkDraft};
+use super::{
+    ImportState,
+    batches::Batch,
+    chunks::{Added, ChunkDraft},
+};
 use crate::{error::Error, throttle::Cost};
 
 /// The primary key map of an import. Some models are read with it while others are being written.
@@ -82,6 +86,7 @@ impl Mapper {
         let chunk_begins = batch.records.first().map_or(0, |record| record.offset);
         for record in batch.records {
             let (source_pk, length) = (record.source_pk, record.length);
+            let (ordinal, offset, added_for) = (record.ordinal, record.offset, record.added_for);
             // Locked for one record only, because a task that adds the keys of a chunk waits for the lock.
             let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
             let mapping = Mapping {
@@ -93,7 +98,12 @@ impl Mapper {
             };
             let (noted, changed) = (draft.findings.len(), record.changed);
             match mapping.map(model, record, &mut draft.findings)? {
+                Decision::NotAdded => {}
                 Decision::Write(record) => {
+                    if let Some(added_for) = added_for {
+                        let finding = mapping.row_added(model, added_for, offset);
+                        draft.added.insert(ordinal, Added { source_pk, finding });
+                    }
                     draft.findings.extend(self.hidden_status(model, &record));
                     let mut made = draft.findings.iter().skip(noted);
                     if changed || made.any(|finding| finding.kind.changes_record()) {

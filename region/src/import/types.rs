@@ -197,6 +197,8 @@ pub struct ModelCounts {
     pub kept: i64,
     /// Records of models that the catalog has no place for: excluded, removed or unknown.
     pub passed_over: i64,
+    /// New rows that no record of the file stands for, each with a finding. Not part of the sum.
+    pub added: i64,
     /// Inserted and existing records that were changed on their way from the file. Not part of the sum.
     pub changed: i64,
 }

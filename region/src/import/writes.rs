@@ -98,9 +98,9 @@ pub(super) async fn do_writes(
     let Fitted { catalog, of_control, .. } = context.fitted(import, &mut run.fitted).await?;
     let models: Vec<&Model> = catalog
         .written()
-        .filter(|model| model.rules.deferred == deferred && plan.record_count(model) > 0)
+        .filter(|model| model.rules.deferred == deferred && plan.last_ordinal(model) > 0)
         .collect();
-    run.running_import.begin(models.iter().map(|model| plan.record_count(model)).sum());
+    run.running_import.begin(models.iter().map(|model| plan.last_ordinal(model)).sum());
     let writes = Writes {
         context,
         catalog: Arc::clone(&catalog),
@@ -184,7 +184,7 @@ impl Writes<'_> {
             };
             *(if model.silo == Silo::Control { &mut control } else { &mut region }) -= 1;
             match ended {
-                Ok(()) if self.done(model) < self.plan.record_count(model) => waiting.insert(0, model),
+                Ok(()) if self.done(model) < self.plan.last_ordinal(model) => waiting.insert(0, model),
                 Ok(()) => {
                     unwritten.remove(&model.position);
                 }
@@ -210,7 +210,7 @@ impl Writes<'_> {
     /// Writes one model to its end, or until its turn ends.
     async fn model(&self, model: &Model) -> Result<(), Error> {
         let done = self.done(model);
-        if done >= self.plan.record_count(model) {
+        if done >= self.plan.last_ordinal(model) {
             return Ok(());
         }
         let mapper = Mapper {
@@ -263,7 +263,7 @@ impl Writes<'_> {
             }
         }
         self.note(model, unnoted).await?;
-        if self.done(model) != self.plan.record_count(model) {
+        if self.done(model) != self.plan.last_ordinal(model) {
             let what = format!("reading the records of {}", model.name);
             reading.await.map_err(|error| Error::of_task(&what, &error))?;
             return Err(Error::Internal(format!("{what} ended early")));

@@ -88,6 +88,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
             include_str!("../../../migrations/region/postgres/0049_nullable_time_filters.sql"),
         ),
         (50, "catalog", include_str!("../../../migrations/region/postgres/0050_catalog.sql")),
+        (51, "added rows", include_str!("../../../migrations/region/postgres/0051_added_rows.sql")),
     ],
     sqlite: &[
         (1, "model tables", include_str!("../../../migrations/region/sqlite/0001_model_tables.sql")),
@@ -144,6 +145,7 @@ pub(crate) const MIGRATIONS: Migrations = Migrations {
             include_str!("../../../migrations/region/sqlite/0049_nullable_time_filters.sql"),
         ),
         (50, "catalog", include_str!("../../../migrations/region/sqlite/0050_catalog.sql")),
+        (51, "added rows", include_str!("../../../migrations/region/sqlite/0051_added_rows.sql")),
     ],
     of_models: &[1, 33, 49],
     statement_of_models: None,

@@ -41,7 +41,7 @@ pub(crate) async fn add(lease: &mut LeaseTransaction<'_>, chunk: &ModelCounts) -
     let statement = Statement::new(
         "UPDATE causeway_import_model SET inserted = inserted + $3, existing = existing + $4, \
          out_of_scope = out_of_scope + $5, filtered = filtered + $6, dropped = dropped + $7, deleted = deleted + $8, kept = kept + $9, \
-         changed = changed + $10 WHERE import_id = $1 AND model = $2",
+         changed = changed + $10, added = added + $11 WHERE import_id = $1 AND model = $2",
     )
     .with(lease.import_id())
     .with(&chunk.model)
@@ -52,7 +52,8 @@ pub(crate) async fn add(lease: &mut LeaseTransaction<'_>, chunk: &ModelCounts) -
     .with(chunk.dropped)
     .with(chunk.deleted)
     .with(chunk.kept)
-    .with(chunk.changed);
+    .with(chunk.changed)
+    .with(chunk.added);
     match lease.execute(statement).await? {
         1 => Ok(()),
         _ => Err(DbError::inconsistent(format!(
@@ -84,6 +85,7 @@ pub(crate) async fn list(db: &Db, import_id: Uuid) -> Result<Vec<ModelCounts>, D
                 kept: row.int("kept")?,
                 passed_over: row.int("passed_over")?,
                 changed: row.int("changed")?,
+                added: row.int("added")?,
             })
         })
         .collect()

@@ -9,10 +9,10 @@ use std::{
 use serde_json::Value;
 
 use super::{
-    Actors, ArrayOf, Catalog, Column, ColumnType, Condition, Default, FromActor, FromColumn, Generator, Hide,
-    IdsOf, IfTaken, KnownOption, KnownOptions, MergeAlike, Model, Move, NeedsOne, NestedIds, PathStep,
-    ReferenceByType, Replace, Rules, SkipWhen, SqlType, StandsFor, TablesVersion, TakenName, Then, UniqueSet,
-    WhenText, With,
+    Actors, AddedFor, ArrayOf, Catalog, Column, ColumnType, Condition, Default, EachOf, FromActor,
+    FromColumn, Generator, Hide, IdsOf, IfTaken, KnownOption, KnownOptions, MergeAlike, Model, Move,
+    NeedsOne, NestedIds, PathStep, ReferenceByType, Replace, Rules, SkipWhen, SqlType, StandsFor,
+    TablesVersion, TakenName, Then, UniqueSet, WhenText, With,
     check::{self, CatalogError, wrong},
     file,
 };
@@ -61,7 +61,7 @@ pub(super) fn build(file: file::File) -> Result<Catalog, CatalogError> {
         file_actors.map(|actors| build_actors(actors, &removed, &by_name, &mut models)).transpose()?;
     let tables_version = TablesVersion::of(&file.newest_release, file.revision)
         .ok_or_else(|| wrong("", format!("newest_release ({}) must be a release", file.newest_release)))?;
-    let catalog = Catalog {
+    let mut catalog = Catalog {
         newest_release: file.newest_release,
         tables_version,
         by_name,
@@ -72,6 +72,7 @@ pub(super) fn build(file: file::File) -> Result<Catalog, CatalogError> {
         actors,
     };
     check::check(&catalog)?;
+    catalog.note_added();
     Ok(catalog)
 }
 
@@ -177,6 +178,8 @@ fn build_model(
         left_behind: model.left_behind.unwrap_or_default(),
         after: model.after.into_iter().chain(by_rule).collect(),
         actor_field: None,
+        adds: Vec::new(),
+        passed_on: HashSet::new(),
         removed_fields: removed_fields.into_iter().collect(),
         by_field,
     })
@@ -467,6 +470,18 @@ fn add_rule(
         }
         F::WarnOfAddress { field, address } => {
             once(rules.warn_of_address.replace((find(&field)?, find(&address)?)).is_none())?;
+        }
+        F::AddedFor { reference, set, copies, each_of } => {
+            for field in set.keys().chain(copies.keys()).chain(each_of.iter().map(|each| &each.to)) {
+                find(field)?;
+            }
+            let added = AddedFor {
+                reference: find(&reference)?,
+                set: set.into_iter().map(|(field, to)| (field, to.to_string())).collect(),
+                copies: copies.into_iter().collect(),
+                each_of: each_of.map(|each| EachOf { list: each.field, to: each.to }),
+            };
+            once(rules.added_for.replace(added).is_none())?;
         }
         F::KnownOptions { key, value, options } => {
             let options = options

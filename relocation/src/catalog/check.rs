@@ -189,6 +189,21 @@ fn check_rules(catalog: &Catalog, model: &Model) -> Result<(), CatalogError> {
             "only an organization needs one of something",
         )?;
     }
+    if let Some(added) = &rules.added_for {
+        let of = refers(added.reference).and_then(|of| catalog.model(of));
+        let is_field =
+            |field: &str| of.is_some_and(|of| of.column(field).is_some() || of.is_removed_field(field));
+        require(
+            of.is_some_and(|of| of.silo == model.silo && of.in_organization_scope())
+                && added.passed_on().all(is_field),
+            "rows are added for records of a model of the same silo, with values of its fields",
+        )?;
+        let replaces_global = rules.global_slug.is_some() || rules.generated_slug.is_some();
+        require(
+            !replaces_global && model.returned_columns.is_empty(),
+            "rows are added of a model with a slug",
+        )?;
+    }
     if let Some(slug) = rules.generated_slug {
         let sets = model.unique.iter().filter(|set| set.columns.contains(&slug.column)).count();
         require(sets == 1, "a generated slug is in one unique set")?;

@@ -275,6 +275,14 @@ pub(super) enum Rule {
         field: String,
         address: String,
     },
+    AddedFor {
+        reference: String,
+        #[serde(default)]
+        set: BTreeMap<String, Value>,
+        #[serde(default)]
+        copies: BTreeMap<String, String>,
+        each_of: Option<EachOf>,
+    },
     KnownOptions {
         key: String,
         value: String,
@@ -302,6 +310,14 @@ impl Rule {
 pub(super) struct WhenText {
     pub(super) field: String,
     pub(super) is: Vec<String>,
+}
+
+/// The field with a list of the record that rows are added for, and the field that gets one element of it in each row.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EachOf {
+    pub(super) field: String,
+    pub(super) to: String,
 }
 
 /// The field that keeps the highest value, and the order of its values, highest first.

@@ -21,9 +21,9 @@ pub(crate) use check::release;
 pub use column::{ArrayOf, Column, ColumnType, Default};
 pub use lack::Lack;
 pub use rules::{
-    CopiedColumns, ExactlyOne, FromActor, FromColumn, Generator, Hide, IdsOf, IfTaken, KnownOption,
-    KnownOptions, MergeAlike, Move, NeedsOne, NestedIds, PathStep, ReferenceByType, Replace, Rules, SkipWhen,
-    TakenName, Then, WhenText, With,
+    AddedFor, CopiedColumns, EachOf, ExactlyOne, FromActor, FromColumn, Generator, Hide, IdsOf, IfTaken,
+    KnownOption, KnownOptions, MergeAlike, Move, NeedsOne, NestedIds, PathStep, ReferenceByType, Replace,
+    Rules, SkipWhen, TakenName, Then, WhenText, With,
 };
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
@@ -170,6 +170,10 @@ pub struct Model {
     after: Vec<String>,
     /// Fields that only older releases have.
     removed_fields: HashSet<String>,
+    /// The positions of the models of which rows are added for records of this one.
+    pub adds: Vec<usize>,
+    /// Fields whose values go on in rows that are added, so that nothing is lost if this table has no column for them.
+    passed_on: HashSet<String>,
     /// The removed field that contains the primary key of an actor, if there is one.
     actor_field: Option<String>,
     by_field: HashMap<String, usize>,
@@ -186,6 +190,11 @@ impl Model {
     #[must_use]
     pub fn is_removed_field(&self, field: &str) -> bool {
         self.removed_fields.contains(field)
+    }
+
+    /// Whether the value of a field goes on in rows of another model that are added for the record.
+    pub(crate) fn passes_on(&self, field: &str) -> bool {
+        self.passed_on.contains(field)
     }
 
     /// Whether this removed field contains the primary key of an actor: the record's own actor ([`Actors`]), or the
@@ -367,6 +376,23 @@ impl Catalog {
     pub(crate) fn change_written(&mut self, silo: Silo, change: impl Fn(&mut Model)) {
         let written = self.models.iter_mut().filter(|model| model.in_organization_scope());
         written.filter(|model| model.silo == silo).for_each(change);
+    }
+
+    /// Notes in each model of which others rows are added for its records, as far as the database has their tables.
+    pub(crate) fn note_added(&mut self) {
+        let mut noted: HashMap<usize, (Vec<usize>, HashSet<String>)> = HashMap::new();
+        for model in self.written().filter(|model| model.not_importable.is_none()) {
+            let Some(added) = &model.rules.added_for else { continue };
+            let of = model.columns.get(added.reference).and_then(|column| column.target);
+            if let Some(of) = of {
+                let (positions, fields) = noted.entry(of).or_default();
+                positions.push(model.position);
+                fields.extend(added.passed_on().map(str::to_owned));
+            }
+        }
+        for model in &mut self.models {
+            (model.adds, model.passed_on) = noted.remove(&model.position).unwrap_or_default();
+        }
     }
 
     /// A model by its name, case-insensitively.

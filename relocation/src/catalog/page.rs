@@ -182,6 +182,23 @@ fn sentence(rule: &Rule) -> String {
         Rule::WarnOfAddress { field, .. } => format!(
             "a warning if the `{field}` is the e-mail address of somebody else: whoever signs in may be taken for either"
         ),
+        Rule::AddedFor { reference, copies, each_of, .. } => {
+            let from: Vec<&String> = copies.values().chain(each_of.iter().map(|each| &each.field)).collect();
+            let where_set = match from.as_slice() {
+                [] => String::new(),
+                from => {
+                    let from: Vec<String> = from.iter().map(|field| format!("`{field}`")).collect();
+                    format!(", if that has {}", from.join(", "))
+                }
+            };
+            let how_many = match each_of {
+                Some(each) => format!("a row for each number in `{}`", each.field),
+                None => "a row".to_owned(),
+            };
+            format!(
+                "{how_many} is added for each new `{reference}` to which no record of the file refers{where_set}"
+            )
+        }
         Rule::KnownOptions { key, .. } => {
             format!("left out if the application does not accept the value of this `{key}`")
         }
@@ -195,6 +212,7 @@ fn fields(rule: &Rule) -> Vec<&String> {
             vec![field]
         }
         Rule::Moves { to, .. } => vec![to],
+        Rule::AddedFor { reference, .. } => vec![reference],
         _ => Vec::new(),
     }
 }

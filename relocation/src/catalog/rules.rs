@@ -60,6 +60,8 @@ pub struct Rules {
     pub generated_slug: Option<FromColumn>,
     /// A removed field names an actor. The reference to the record that the actor stands for is set instead.
     pub from_actor: Option<FromActor>,
+    /// Rows that are added although the file has no records for them.
+    pub added_for: Option<AddedFor>,
     /// The column that should not contain the e-mail address of another record, and the column with the record's own
     /// address.
     pub warn_of_address: Option<(usize, usize)>,
@@ -421,6 +423,37 @@ pub struct MergeAlike {
     pub highest: usize,
     /// The values of that column, highest first. All other values rank below these, and equal to each other.
     pub order: Vec<String>,
+}
+
+/// For each record that this reference could point to, and no record of the file refers to, rows are added that have no
+/// record in the file: the application makes such rows itself, or older releases have their values elsewhere.
+#[derive(Debug, Clone)]
+pub struct AddedFor {
+    /// The column with the reference to the record that the rows are added for.
+    pub reference: usize,
+    /// Fields with a fixed value, as JSON text in the form of an export.
+    pub set: Vec<(String, String)>,
+    /// Each field that copies a field of that record. If that field is null, empty or missing, no row is added.
+    pub copies: Vec<(String, String)>,
+    /// If present, one row is added for each element of a list of numbers, and otherwise one row.
+    pub each_of: Option<EachOf>,
+}
+
+/// A list of primary keys of the record that rows are added for.
+#[derive(Debug, Clone)]
+pub struct EachOf {
+    /// The field of that record with the list.
+    pub list: String,
+    /// The field of the added rows that gets one of the primary keys.
+    pub to: String,
+}
+
+impl AddedFor {
+    /// The fields of the record that rows are added for whose values the rows get.
+    pub fn passed_on(&self) -> impl Iterator<Item = &str> {
+        let list = self.each_of.as_ref().map(|each| each.list.as_str());
+        self.copies.iter().map(|(_, from)| from.as_str()).chain(list)
+    }
 }
 
 /// Rows are written with a value that hides them, and get their own value when the import finishes.

@@ -1,5 +1,9 @@
 //! Lists as exports write them: a JSON array, a string that contains one, or a string that contains a Python list.
 
+use serde_json::value::RawValue;
+
+use super::MAX_PK;
+
 /// An element of a list.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Item {
@@ -23,6 +27,16 @@ pub(super) fn parse(value: &serde_json::Value) -> Option<Vec<Item>> {
         },
         _ => None,
     }
+}
+
+/// The whole numbers in a list, in one of the three forms; none if it is not a list.
+pub(crate) fn numbers(raw: &RawValue) -> Vec<i64> {
+    let list = serde_json::from_str(raw.get()).ok().and_then(|list| parse(&list)).unwrap_or_default();
+    let whole = |item: Item| match item {
+        Item::Number(number) if number.fract() == 0.0 && number.abs() <= MAX_PK as f64 => Some(number as i64),
+        _ => None,
+    };
+    list.into_iter().filter_map(whole).collect()
 }
 
 fn item(value: &serde_json::Value) -> Option<Item> {

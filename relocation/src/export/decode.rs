@@ -127,7 +127,9 @@ impl<'a> Decoder<'a> {
                 value(column, raw, &mut notes)
             };
             let value = value.map_err(|(kind, reason)| Finding::new(kind, reason).field(name))?;
-            notes.extend(note_of_no_column(column, name, &value));
+            if !model.passes_on(name) {
+                notes.extend(note_of_no_column(column, name, &value));
+            }
             match value {
                 Value::Bool(value) if is_opposite => opposites.push((index, Value::Bool(!value))),
                 value => *slot = Some(value),
@@ -277,7 +279,9 @@ fn note_of_no_column(column: &Column, name: &str, value: &Value) -> Option<Findi
 
 /// The finding about a field that has no column.
 fn note_of_field(model: &Model, name: &str, raw: &RawValue, meant: Option<&str>) -> Option<Finding> {
-    if model.is_removed_field(name) {
+    if model.is_removed_field(name) && model.passes_on(name) {
+        None
+    } else if model.is_removed_field(name) {
         let reason = "a field of older releases, for whose value there is no place; it is left out";
         // Nothing is lost with a null or an empty list, which some exports write as a text.
         let is_empty = matches!(raw.get(), "null" | "[]" | "\"[]\"");

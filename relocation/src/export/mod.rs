@@ -12,6 +12,7 @@ mod raw;
 mod scan;
 mod source;
 
+pub(crate) use array::numbers;
 pub(crate) use decode::each_field;
 pub use decode::{Decoded, Decoder, decode_literal};
 pub(crate) use json_text::without_bad_escapes;

@@ -1,6 +1,7 @@
 //! Decides what happens to a record, as far as the file, the plan and the primary key map determine it, and rewrites
 //! its references.
 
+mod added;
 mod values;
 
 use std::fmt::Write as _;
@@ -29,6 +30,8 @@ pub enum Decision {
     Dropped(Finding),
     /// It is not written; a finding of the plan contains the reason, for all records of its kind.
     NotInDatabase,
+    /// It is no record but a row that would have been added, and is not needed or cannot be written.
+    NotAdded,
 }
 
 /// Maps the records of one import.
@@ -90,6 +93,9 @@ impl Mapping<'_> {
         mut record: Record,
         notes: &mut Vec<Finding>,
     ) -> Result<Decision, ExportError> {
+        if let Some(added_for) = record.added_for {
+            return self.map_added(model, record, added_for, notes);
+        }
         if let Some(defect) = record.defect.take() {
             let reason = if self.plan.is_undecided(model, record.offset) {
                 // The users were looked up before anything was written. One who is gone since then would lose this.

@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// The version of the stored form. Increase it with each change of the form, or of what a plan decides.
-const FORM: u32 = 7;
+const FORM: u32 = 8;
 /// Called after a step was stored. If it fails, planning fails.
 pub type Stepped = dyn Fn() -> io::Result<()> + Send + Sync;
 

@@ -166,6 +166,7 @@ impl RecordOwnership<'_> {
                 actor,
                 fields: None,
                 defect: None,
+                added_for: None,
             };
             Ok((record, linked))
         })

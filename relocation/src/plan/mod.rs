@@ -3,6 +3,7 @@
 //! Planning writes no rows.
 
 mod actors;
+mod added;
 mod addresses;
 mod bitmap;
 mod checkpoint;
@@ -33,6 +34,8 @@ use std::{
 };
 
 use actors::Actors;
+use added::Added;
+pub use added::{AddedFor, WrittenReader};
 pub use addresses::Holder;
 use addresses::Holders;
 use causeway_silo::env::Environment;
@@ -99,6 +102,8 @@ struct ModelPlan {
     lost_slugs: Vec<RoaringTreemap>,
     /// Records with a name that is the address of an earlier record.
     addresses: Holders,
+    /// Rows that are added after those of the records.
+    added: Added,
 }
 
 /// How many sets [`Marks`] has.
@@ -226,6 +231,7 @@ impl Plan {
         let (mut plan, sets, duplicates, after) = pass.end()?;
         plan.select(catalog, env, request.filter, after.selected, watch, log)?;
         plan.check_organizations(catalog, request.most_organizations)?;
+        plan.count_added(catalog, env, watch)?;
         let mut record_ownership = RecordOwnership::new(catalog, &plan, env, watch);
         let unreferenced = record_ownership.find_unreferenced()?;
         let undecided = record_ownership.check_defects(&unreferenced)?;

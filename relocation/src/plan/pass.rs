@@ -16,6 +16,7 @@ use causeway_silo::env::Environment;
 
 use super::{
     Plan, PlanRequest, PlanningProgress, actors,
+    added::Candidates,
     checkpoint::Log,
     counted,
     duplicates::Duplicates,
@@ -70,6 +71,7 @@ pub(super) struct Pass<'a> {
     sets: Vec<KeySet>,
     duplicates: Duplicates,
     actors: actors::Seen,
+    added: Candidates,
     /// Where the last segment that was added ends in the file, in bytes.
     end: u64,
     read: bool,
@@ -92,6 +94,7 @@ impl<'a> Pass<'a> {
             sets: key_sets(catalog),
             duplicates: Duplicates::new(KEY_BUDGET, request.scratch_dir),
             actors: actors::Seen::new(request.scratch_dir),
+            added: Candidates::default(),
             end: 0,
             read: false,
             after: After::default(),
@@ -201,6 +204,7 @@ impl<'a> Pass<'a> {
             let plan = self.plan.models.get_mut(position).ok_or_else(no_model)?;
             plan.seen += part.seen;
             plan.marks.defective.extend(part.defective);
+            self.added.add(position, part.referred, part.may_get_rows);
             for run in part.runs {
                 plan.runs.push(run, self.request.scratch_dir)?;
             }
@@ -225,8 +229,11 @@ impl<'a> Pass<'a> {
 
     /// Ends the pass, once the file has been read, and returns its results.
     pub(super) fn end(self) -> Result<(Plan, Vec<KeySet>, Duplicates, After), ExportError> {
-        let Self { mut plan, catalog, notes, sets, duplicates, actors, after, .. } = self;
+        let Self { mut plan, catalog, notes, sets, duplicates, actors, added, after, .. } = self;
         plan.actors = actors.end(catalog)?;
+        for (position, of) in added.end() {
+            plan.models.get_mut(position).ok_or_else(no_model)?.added.of = of;
+        }
         plan.findings = counted(notes).collect();
         Ok((plan, sets, duplicates, after))
     }

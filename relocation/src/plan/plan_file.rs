@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     MARKS, Plan,
     actors::Actor,
+    added::Added,
     addresses::Holder,
     bitmap::{bitmap_from_bytes, bitmap_to_bytes},
     checkpoint::CheckpointHeader,
@@ -35,7 +36,14 @@ enum PlanFrame {
         selection: Option<SavedSelection>,
     },
     /// One model, by its position.
-    Model { position: usize, seen: i64, marks: [Vec<u8>; MARKS], lost_slugs: Vec<Vec<u8>> },
+    Model {
+        position: usize,
+        seen: i64,
+        marks: [Vec<u8>; MARKS],
+        lost_slugs: Vec<Vec<u8>>,
+        /// The records that rows are added for, and how many rows these are.
+        added: (Vec<u8>, i64),
+    },
     /// More records with a name that is the address of an earlier record: their offsets, and the earlier record.
     Addresses { position: usize, holders: Vec<(u64, Holder)> },
     /// More extents of a model.
@@ -100,7 +108,7 @@ fn take(plan: &mut Plan, piece: PlanFrame, scratch_dir: &Path) -> io::Result<boo
                 _ => return Ok(false),
             }
         }
-        PlanFrame::Model { position, seen, marks, lost_slugs } => {
+        PlanFrame::Model { position, seen, marks, lost_slugs, added: (of, count) } => {
             let Some(model) = plan.models.get_mut(position) else { return Ok(false) };
             model.seen = seen;
             for (mark, bytes) in model.marks.all_mut().into_iter().zip(&marks) {
@@ -110,6 +118,8 @@ fn take(plan: &mut Plan, piece: PlanFrame, scratch_dir: &Path) -> io::Result<boo
             let lost: io::Result<_> = lost_slugs.iter().map(|lost| bitmap_from_bytes(lost)).collect();
             let Ok(lost) = lost else { return Ok(false) };
             model.lost_slugs = lost;
+            let Ok(of) = bitmap_from_bytes(&of) else { return Ok(false) };
+            model.added = Added { of, count };
         }
         PlanFrame::Addresses { position, holders } => {
             let Some(model) = plan.models.get_mut(position) else { return Ok(false) };
@@ -161,13 +171,14 @@ fn write(path: &Path, header: &CheckpointHeader, plan: &Plan) -> io::Result<()> 
         selection: plan.selection.as_ref().map(|selection| selection.save()).transpose()?,
     })?;
     for (position, model) in plan.models.iter().enumerate() {
-        if model.seen > 0 {
+        if model.seen > 0 || model.added.count > 0 {
             let mut marks: [Vec<u8>; MARKS] = Default::default();
             for (bytes, places) in marks.iter_mut().zip(model.marks.all()) {
                 *bytes = bitmap_to_bytes(places)?;
             }
             let lost_slugs = model.lost_slugs.iter().map(bitmap_to_bytes).collect::<io::Result<_>>()?;
-            put(&PlanFrame::Model { position, seen: model.seen, marks, lost_slugs })?;
+            let added = (bitmap_to_bytes(&model.added.of)?, model.added.count);
+            put(&PlanFrame::Model { position, seen: model.seen, marks, lost_slugs, added })?;
             let mut holders = model.addresses.iter().map(|(offset, holder)| (*offset, *holder));
             loop {
                 let some: Vec<_> = holders.by_ref().take(AT_ONCE).collect();

@@ -4,7 +4,9 @@ use std::io::{self, BufReader};
 
 use roaring::RoaringTreemap;
 
-use super::{Plan, extents::Extent, no_model, segment::too_large_for_control};
+use super::{
+    AddedFor, Plan, extents::Extent, no_model, record_ownership::unsigned, segment::too_large_for_control,
+};
 use crate::{
     catalog::{Model, Silo},
     export::{Decoder, ExportError, ExportRange, Limits, RawRecord, Scanner, Source},
@@ -35,6 +37,9 @@ pub struct Record {
     /// The rule that it breaks, if the file is imported without it: the filter excludes it, or its user exists. Then
     /// `values` has what could be read.
     pub defect: Option<Box<Finding>>,
+    /// The record that this row is added for, if the file has no record for it. Its primary key is made up then, and
+    /// negative.
+    pub added_for: Option<AddedFor>,
 }
 
 /// Reads records of one model in the order of the file.
@@ -50,6 +55,8 @@ pub struct ModelReader<'a> {
     from: i64,
     /// The offsets of records that break a rule, and that the file is imported without.
     defective: RoaringTreemap,
+    /// The primary keys of the records to return, with their text; all records if `None`.
+    only: Option<RoaringTreemap>,
 }
 
 impl<'a> ModelReader<'a> {
@@ -62,7 +69,12 @@ impl<'a> ModelReader<'a> {
         from: i64,
         defective: RoaringTreemap,
     ) -> Self {
-        Self { source, runs, scanner: None, model, decoder, limits, ordinal: 0, from, defective }
+        Self { source, runs, scanner: None, model, decoder, limits, ordinal: 0, from, defective, only: None }
+    }
+
+    /// Returns only the records with these primary keys, each with the text of its fields.
+    pub(super) fn only(self, pks: RoaringTreemap) -> Self {
+        Self { only: Some(pks), ..self }
     }
 
     /// The next record, or `None` after the last one.
@@ -94,6 +106,9 @@ impl<'a> ModelReader<'a> {
                 continue;
             }
             let raw = RawRecord::parse(bytes, scanned.offset)?;
+            if self.only.as_ref().is_some_and(|only| !only.contains(unsigned(raw.pk))) {
+                continue;
+            }
             let decoded = match too_large_for_control(self.model, scanned.length) {
                 Some(finding) if self.defective.contains(scanned.offset) => Err(finding),
                 _ => self
@@ -113,7 +128,7 @@ impl<'a> ModelReader<'a> {
                     (false, values, None, Some(Box::new(finding)))
                 }
             };
-            let is_sent = self.model.silo == Silo::Control && defect.is_none();
+            let is_sent = (self.model.silo == Silo::Control || self.only.is_some()) && defect.is_none();
             return Ok(Some(Record {
                 ordinal: self.ordinal,
                 source_pk: raw.pk,
@@ -124,6 +139,7 @@ impl<'a> ModelReader<'a> {
                 actor,
                 fields: is_sent.then(|| raw.fields.get().to_owned()),
                 defect,
+                added_for: None,
             }));
         }
     }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    Record, actors, addresses,
+    Record, actors, added, addresses,
     entry::Entry,
     extents::Extent,
     generated_slugs, no_model,
@@ -202,7 +202,17 @@ impl<'a> Checker<'a> {
             actor,
             fields: None,
             defect: None,
+            added_for: None,
         };
+        if !is_defective {
+            added::note(
+                self.catalog,
+                model,
+                raw,
+                &record.values,
+                checked.segment.models.entry(model.position),
+            )?;
+        }
         for index in self.sets_of.get(model.position).ok_or_else(no_model)? {
             let Some(set) = self.sets.get(*index) else {
                 return Err(ExportError::inconsistent("a model has a unique set that there is not"));

@@ -22,6 +22,11 @@ pub(super) struct ModelPart {
     /// The offsets of records that break a rule. Without a filter, only those of records that are left out if their user
     /// exists; any other one ends planning.
     pub(super) defective: Vec<u64>,
+    /// Primary keys of records that these records refer to, if rows of their model are added for those that none refers
+    /// to.
+    pub(super) referred: Vec<u64>,
+    /// The position of each model of which rows may be added for a record, and the primary key of that record.
+    pub(super) may_get_rows: Vec<(usize, u64)>,
 }
 
 /// The result of checking a segment of the file.

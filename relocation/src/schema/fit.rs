@@ -17,6 +17,7 @@ impl Catalog {
     pub fn fitted(&self, silo: Silo, tables: &Tables) -> Self {
         let mut catalog = self.clone();
         catalog.change_written(silo, |model| fit(model, tables, self.newest_release()));
+        catalog.note_added();
         catalog
     }
 

@@ -12,7 +12,10 @@ use crate::catalog::{Catalog, TablesVersion};
 /// The greatest version that is noted; `None` if no release has noted any.
 async fn noted(db: &Db) -> Result<Option<TablesVersion>, DbError> {
     let has_table = Statement::new(match db.dialect() {
-        Dialect::Postgres => "SELECT 1 AS one WHERE to_regclass('causeway_catalog') IS NOT NULL",
+        // Another schema of the search path may have that of the other service.
+        Dialect::Postgres => {
+            "SELECT 1 AS one WHERE to_regclass(quote_ident(current_schema()) || '.causeway_catalog') IS NOT NULL"
+        }
         Dialect::Sqlite => {
             "SELECT 1 AS one FROM sqlite_master WHERE type = 'table' AND name = 'causeway_catalog'"
         }

@@ -14,6 +14,7 @@
 //! # }
 //! ```
 
+mod added;
 mod case;
 mod cell;
 mod counts;
@@ -153,6 +154,7 @@ impl<'a> Audit<'a> {
         case.expect_defects();
         case.decide_outcomes();
         case.check_keys();
+        case.check_added();
         case.check_counts();
         case.check_rows();
         case.check_no_other_rows();

@@ -158,7 +158,8 @@ impl Imports {
                 continue;
             }
             let mut taken = skip;
-            let mut lines = chunk.keys.mapped().skip(skip).peekable();
+            let of_records = chunk.keys.mapped().filter(|_| !chunk.keys.are_added());
+            let mut lines = of_records.skip(skip).peekable();
             while let Some((kind, source_pk, new_pk)) = lines.next_if(|_| keys.len() < limit) {
                 keys.push(ModelKey {
                     model: chunk.model.clone(),

@@ -10,6 +10,8 @@
 //! | reporting what the region needs | users, and a list of those who stay | reports it again |
 //! | releasing the slugs | users, and what stays | releases again, which changes nothing |
 
+use std::collections::HashMap;
+
 use causeway_audit::Subject;
 use causeway_proto::{
     control::v1::{NeededRow, ReportedOrganization},
@@ -88,7 +90,7 @@ pub(crate) async fn run(context: &ImportContext, import: &Import, run: &mut Impo
 /// How many rows the revert has yet to look at. It may have begun before.
 async fn rows_left(context: &ImportContext, import: &Import) -> Result<i64, Error> {
     let counts = store::model_counts::list(&context.db, import.id).await?;
-    let left = |counts: &ModelCounts| counts.inserted - counts.deleted - counts.kept;
+    let left = |counts: &ModelCounts| counts.inserted + counts.added - counts.deleted - counts.kept;
     Ok(counts.iter().map(left).sum::<i64>().max(0))
 }
 
@@ -112,6 +114,8 @@ async fn hide_organizations(
 
 /// Records chunks that control has written and this region has not recorded.
 async fn adopt_chunks(context: &ImportContext, import: &Import, run: &mut ImportRun) -> Result<(), Error> {
+    let planned = store::model_counts::list(&context.db, import.id).await?;
+    let seen: HashMap<String, i64> = planned.into_iter().map(|counts| (counts.model, counts.seen)).collect();
     let mut page_token = String::new();
     loop {
         let page = context.ask(context.control.list_import_chunks(import.id, page_token, true)).await?;
@@ -124,6 +128,8 @@ async fn adopt_chunks(context: &ImportContext, import: &Import, run: &mut Import
             let position = context.catalog.position(&theirs.model).ok_or_else(|| {
                 Error::Internal(format!("control has a chunk of {}, which is not a model", theirs.model))
             })?;
+            let is_added = seen.get(&theirs.model).is_some_and(|seen| theirs.min_ordinal > *seen);
+            let keys = keys_from_proto(&theirs.keys)?;
             let chunk = Chunk {
                 region: context.region.to_owned(),
                 import_id: import.id,
@@ -131,19 +137,23 @@ async fn adopt_chunks(context: &ImportContext, import: &Import, run: &mut Import
                 position: count(position)?,
                 min_ordinal: theirs.min_ordinal,
                 max_ordinal: theirs.max_ordinal,
-                keys: keys_from_proto(&theirs.keys)?,
+                keys: if is_added { keys.into_added() } else { keys },
                 dropped: theirs.dropped,
                 digest: Vec::new(),
                 findings: Vec::new(),
                 created_at: context.env.now(),
                 reverted: None,
             };
-            let counts = ModelCounts {
-                model: chunk.model.clone(),
-                inserted: theirs.inserted,
-                existing: theirs.existing,
-                dropped: theirs.dropped,
-                ..ModelCounts::default()
+            let model = chunk.model.clone();
+            let counts = match is_added {
+                true => ModelCounts { model, added: theirs.inserted, ..ModelCounts::default() },
+                false => ModelCounts {
+                    model,
+                    inserted: theirs.inserted,
+                    existing: theirs.existing,
+                    dropped: theirs.dropped,
+                    ..ModelCounts::default()
+                },
             };
             transact_leased!(context, import, |lease| {
                 if chunk.insert(lease).await? {
@@ -270,7 +280,11 @@ async fn note_reverted(
     chunk: &Chunk,
     reverted: Reverted,
 ) -> Result<(), Error> {
-    let findings = reverted.findings;
+    let mut findings = reverted.findings;
+    if chunk.keys.are_added() {
+        // The file has no records for these rows.
+        findings.iter_mut().for_each(|finding| finding.source_pk = None);
+    }
     let reverted = Reverted { findings: Vec::new(), ..reverted };
     if !chunk.set_reverted(lease, &reverted, context.env.now()).await? {
         return Err(Error::Superseded(lease.import_id()));

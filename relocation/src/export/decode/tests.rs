@@ -1,5 +1,8 @@
 use super::*;
-use crate::{catalog::Catalog, export::unknown_option};
+use crate::{
+    catalog::{Catalog, Silo},
+    export::unknown_option,
+};
 
 fn decode(model: &str, fields: &str) -> Result<Decoded, Finding> {
     let catalog = Catalog::load().unwrap();
@@ -427,5 +430,20 @@ fn the_value_of_a_removed_field_moves() {
     for all in ["[-1]", "\"[-1]\"", "[4, -1]"] {
         assert_eq!(view(all), (Value::Bool(true), vec![]), "{all}");
     }
-    assert_eq!(view("[4]"), (Value::Bool(false), vec![FindingKind::RemovedField]));
+    // Rows of another model have them.
+    assert_eq!(view("[4]"), (Value::Bool(false), vec![]));
+    let mut without = catalog.clone();
+    without.change_written(Silo::Region, |model| {
+        if model.name == "sentry.groupsearchviewproject" {
+            model.not_importable = Some("the database has no such table".to_owned());
+        }
+    });
+    without.note_added();
+    let env = Environment::fixed(Utc.timestamp_opt(1_700_000_000, 0).unwrap(), 1);
+    let decoder = Decoder::new(&env, env.now());
+    let fields = r#"{"organization": 1, "user_id": 1, "name": "n", "query": "", "projects": [4]}"#;
+    let model = without.model("sentry.groupsearchview").unwrap();
+    let decoded = decoder.decode(model, serde_json::from_str(fields).unwrap()).unwrap();
+    let notes: Vec<FindingKind> = decoded.notes.iter().map(|note| note.kind).collect();
+    assert_eq!(notes, [FindingKind::RemovedField]);
 }

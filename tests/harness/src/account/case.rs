@@ -54,6 +54,8 @@ pub(super) struct AuditCase<'a> {
     /// The source primary key of the organization that a record belongs to, by the record's model and source primary
     /// key.
     pub(super) organizations: HashMap<(String, i64), i64>,
+    /// Rows that were added without records, by model and id.
+    pub(super) added: BTreeSet<(String, i64)>,
     pub(super) notes: Vec<Note>,
     /// How many records the database has no place for, by model and the field that it needs, if it has the table.
     pub(super) no_place: BTreeMap<(String, Option<String>), u64>,
@@ -95,6 +97,7 @@ impl<'a> AuditCase<'a> {
             roles: HashMap::new(),
             defective: BTreeSet::new(),
             organizations: HashMap::new(),
+            added: BTreeSet::new(),
             notes: Vec::new(),
             no_place: BTreeMap::new(),
             problems: Vec::new(),

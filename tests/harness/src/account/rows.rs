@@ -380,9 +380,11 @@ impl AuditCase<'_> {
                     ));
                 }
             }
-            for id in after.keys() {
-                let ours = inserted.contains(id) || before.contains_key(id);
-                if !ours && !self.others.contains(&(model.name.clone(), *id)) {
+            for (id, values) in after {
+                let row = (model.name.clone(), *id);
+                let ours = inserted.contains(id) || before.contains_key(id) || self.added.contains(&row);
+                let theirs = self.others.contains(&row) || self.is_added_by_other(&model.name, values);
+                if !ours && !theirs {
                     self.mismatch(format!("row {id} of {} is of no record", model.name));
                 }
             }

@@ -140,6 +140,7 @@ fn follow(file: &File, plan: &Plan, bytes: &[u8]) -> Option<String> {
                 }
                 Decision::Filtered => chunk.filtered.push(pk),
                 Decision::OutOfScope => chunk.out_of_scope.push(pk),
+                Decision::NotAdded => panic!("it is a record of the file"),
                 Decision::NotInDatabase => panic!("the catalog was not fitted to a database"),
                 Decision::Dropped(finding) => {
                     assert!(finding.source_pk == Some(pk) && finding.ordinal == Some(ordinal));

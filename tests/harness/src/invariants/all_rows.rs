@@ -102,8 +102,7 @@ pub(crate) struct Import {
     pub(crate) counts: Vec<Counts>,
     pub(crate) organizations: Vec<Organization>,
     pub(crate) chunks: Vec<Chunk>,
-    /// Records with rows that stay although the import was reverted, as its findings report: model and primary key in
-    /// the file.
+    /// Rows that stay although the import was reverted, as its findings report: model and id.
     pub(crate) preserved: BTreeSet<(String, i64)>,
 }
 
@@ -122,6 +121,8 @@ pub(crate) struct Counts {
     pub(crate) seen: i64,
     /// Counts of records: inserted, existing, out of scope, filtered, dropped, and of models that cannot be imported.
     pub(crate) parts: [i64; 6],
+    /// Rows that were added without records.
+    pub(crate) added: i64,
     /// Counts of inserted rows that the revert deleted, and that it left in place.
     pub(crate) reverted: [i64; 2],
 }
@@ -163,7 +164,7 @@ impl AllRows {
             let import = imports.get(&(chunk.region.clone(), chunk.import_id)).map(|(_, import)| *import);
             let reverted = import.filter(|import| import.was_reverted());
             for (old, new) in &chunk.keys.inserted {
-                if reverted.is_some_and(|import| !import.preserved.contains(&(chunk.model.clone(), *old))) {
+                if reverted.is_some_and(|import| !import.preserved.contains(&(chunk.model.clone(), *new))) {
                     continue;
                 }
                 let rows: &mut Vec<_> = inserted.entry((place, chunk.model.clone(), *new)).or_default();
@@ -390,6 +391,7 @@ async fn counts(db: &Db, import_id: Uuid) -> anyhow::Result<Vec<Counts>> {
                 model: row.text("model")?,
                 seen: row.int("seen")?,
                 parts: [0; 6],
+                added: row.int("added")?,
                 reverted: [row.int("deleted")?, row.int("kept")?],
             };
             for (slot, part) in counts.parts.iter_mut().zip(parts) {
@@ -412,8 +414,14 @@ async fn organizations(db: &Db, import_id: Uuid) -> anyhow::Result<Vec<Organizat
 
 async fn preserved_rows(db: &Db, import_id: Uuid) -> anyhow::Result<BTreeSet<(String, i64)>> {
     let statement = Statement::new(
-        "SELECT model, source_pk FROM causeway_import_finding WHERE import_id = $1 AND kind = 'row_kept'",
+        "SELECT model, reason FROM causeway_import_finding WHERE import_id = $1 AND kind = 'row_kept'",
     );
     let rows = db.fetch_all(statement.with(import_id)).await?;
-    rows.iter().map(|row| Ok((row.text("model")?, row.int("source_pk")?))).collect()
+    rows.iter()
+        .map(|row| {
+            let reason = row.text("reason")?;
+            let id = reason.split(' ').nth(1).and_then(|id| id.parse().ok());
+            Ok((row.text("model")?, id.with_context(|| format!("no row is named in: {reason}"))?))
+        })
+        .collect()
 }
