@@ -1,17 +1,18 @@
 //! Rows that are added although the file has no records for them.
 
 use causeway_harness::{
-    account::{AuditReport, Cell},
-    cluster::{ImportOptions, Store},
+    account::{Audit, AuditReport, Cell},
+    cluster::{Act, Cluster, Failpoints, ImportOptions, Silo, Store},
     export::Export,
 };
 use causeway_proto::{
     region::v1::{Import, ImportState},
     relocation::v1::{Finding, FindingKind, Severity},
 };
+use causeway_silo::db::Statement;
 use serde_json::json;
 
-use crate::support::{USER, cluster, import, revert_all, rows_now};
+use crate::support::{USER, accounted, cluster, import, revert_all, rows_now};
 
 const KEY: &str = "sentry.projectkey";
 const ADDRESS: &str = "sentry.useremail";
@@ -138,5 +139,31 @@ pub(crate) async fn a_project_of_a_view_that_is_not_imported_is_reported(store: 
     let all = &rows_now(&cluster, 0).await;
     let view = all.rows(VIEW).values().next().expect("it is there");
     assert_eq!(view["is_all_projects"], Cell::Bool(true));
+    cluster.stop().await;
+}
+
+/// An older release, which has planned an import, has no counts of models of which the file has no records.
+pub(crate) async fn an_import_that_an_older_release_has_planned_gets_added_rows_too(store: Store) {
+    let failpoints = Failpoints::default();
+    let built = Cluster::builder(store).region("us").failpoints(&failpoints).start().await;
+    let cluster = built.expect("a cluster; on PostgreSQL this test needs one installed");
+    let mut export = Export::new();
+    export.organization(1, "acme").user(11, "ann").member(21, 1, 11).project(41, 1, "one");
+    let import_id = "0f2c1b7e-6b0a-4a39-8a83-3f5b8a1f9d11".to_owned();
+    let (bytes, options) = (export.to_bytes(), ImportOptions::default().import_id(&import_id));
+    let before = rows_now(&cluster, 0).await;
+    failpoints.arm("region.plan.stored", Act::Kill, 0);
+    // The region may die before its answer arrives.
+    let _begun = cluster.region(0).begin(&bytes, &options).await;
+    cluster.killed().await;
+    let older = Statement::new("DELETE FROM causeway_import_model WHERE seen = 0");
+    cluster.change(Silo::Region(0), &[older]).await.expect("changed");
+    cluster.revive().await.expect("it starts again");
+    let done = cluster.region(0).wait(&import_id).await.expect("it ends");
+    assert_eq!(done.state(), ImportState::Succeeded, "{:?}", done.failure);
+    assert_eq!((added(&done, KEY), added(&done, ADDRESS)), (1, 1));
+    accounted(Audit::new(&cluster, 0, &before, &bytes, &options, &done).run().await);
+    revert_all(&cluster, &[import_id]).await;
+    assert_eq!(rows_now(&cluster, 0).await, before);
     cluster.stop().await;
 }

@@ -36,6 +36,7 @@ mod reported;
 mod resume;
 mod revert;
 mod rules;
+mod shapes;
 mod sizes;
 mod slug_turns;
 mod support;
@@ -57,7 +58,10 @@ causeway_harness::on_each_store! {
         a_project_without_a_key_and_a_user_without_an_address_get_one,
         rows_are_added_for_what_is_imported_and_new,
         a_row_that_another_one_keeps_out_is_not_added,
-        a_project_of_a_view_that_is_not_imported_is_reported;
+        a_project_of_a_view_that_is_not_imported_is_reported,
+        an_import_that_an_older_release_has_planned_gets_added_rows_too;
+    shapes:
+        every_shape_of_exports_arrives;
     once:
         every_model_arrives_as_the_file_has_it,
         a_row_that_is_not_as_the_file_has_it_is_noticed,

@@ -417,6 +417,9 @@ async fn record<'a>(
     }
     // After everything that takes long: from here to the commit, chunks of other models wait.
     let mut lease = context.assert_lease(tx, import).await?;
+    if draft.is_added {
+        store::model_counts::ensure(&mut lease, &chunk.model, chunk.position).await?;
+    }
     store::model_counts::add(&mut lease, &counts).await?;
     context.add_findings(&mut lease, draft.state, &draft.findings_to_store(written)).await?;
     Ok(lease)

@@ -36,6 +36,24 @@ pub(crate) async fn replace(lease: &mut LeaseTransaction<'_>, counts: &[ModelCou
     Ok(())
 }
 
+/// Makes sure that an import has counts of a model: an older release, which knew no rows that are added, has planned it
+/// with those of its records only.
+pub(crate) async fn ensure(
+    lease: &mut LeaseTransaction<'_>,
+    model: &str,
+    position: i64,
+) -> Result<(), DbError> {
+    let statement = Statement::new(
+        "INSERT INTO causeway_import_model (import_id, model, position, seen, inserted, existing, overwritten, out_of_scope, \
+         filtered, dropped, passed_over) VALUES ($1, $2, $3, 0, 0, 0, 0, 0, 0, 0, 0) ON CONFLICT DO NOTHING",
+    )
+    .with(lease.import_id())
+    .with(model)
+    .with(position);
+    lease.execute(statement).await?;
+    Ok(())
+}
+
 /// Adds the counts of a chunk. `seen` stays as the plan has set it.
 pub(crate) async fn add(lease: &mut LeaseTransaction<'_>, chunk: &ModelCounts) -> Result<(), DbError> {
     let statement = Statement::new(

@@ -7,6 +7,7 @@ use crate::{
     finding::{Finding, FindingKind, Tense},
     keys::{KeyKind, Lookup},
     plan::{AddedFor, Record},
+    value::Value,
 };
 
 impl Mapping<'_> {
@@ -22,6 +23,14 @@ impl Mapping<'_> {
         let found = self.keys.get(added_for.position, added_for.source_pk);
         // A row that was there before the import has what it needs, or its owner does without.
         if !matches!(found, Lookup::Mapped(_, KeyKind::Inserted)) || model.not_importable.is_some() {
+            return Ok(Decision::NotAdded);
+        }
+        // Without the characters that no text can have, nothing was left.
+        let is_empty = |(field, _): &(String, String)| {
+            let value = model.column(field).and_then(|column| record.values.get(column));
+            value.and_then(Value::as_text) == Some("")
+        };
+        if model.rules.added_for.iter().any(|added| added.copies.iter().any(is_empty)) {
             return Ok(Decision::NotAdded);
         }
         let why = match record.defect.take() {

@@ -128,7 +128,8 @@ async fn adopt_chunks(context: &ImportContext, import: &Import, run: &mut Import
             let position = context.catalog.position(&theirs.model).ok_or_else(|| {
                 Error::Internal(format!("control has a chunk of {}, which is not a model", theirs.model))
             })?;
-            let is_added = seen.get(&theirs.model).is_some_and(|seen| theirs.min_ordinal > *seen);
+            // A model without records has no counts yet.
+            let is_added = theirs.min_ordinal > seen.get(&theirs.model).copied().unwrap_or(0);
             let keys = keys_from_proto(&theirs.keys)?;
             let chunk = Chunk {
                 region: context.region.to_owned(),
@@ -157,6 +158,7 @@ async fn adopt_chunks(context: &ImportContext, import: &Import, run: &mut Import
             };
             transact_leased!(context, import, |lease| {
                 if chunk.insert(lease).await? {
+                    store::model_counts::ensure(lease, &chunk.model, chunk.position).await?;
                     store::model_counts::add(lease, &counts).await?;
                 }
             })?;

@@ -42,13 +42,13 @@ fn wanted(
     let new = |target: &str, field: &str| Some(Cell::Int(case.new_pk(target, record.pk_in(field)?)?));
     let row = match model {
         PROJECT_KEY => Some(BTreeMap::from([("project", Cell::Int(id)), ("label", text("Default"))])),
-        USER_EMAIL => record.text("email").filter(|email| !email.is_empty()).map(|email| {
-            BTreeMap::from([
-                ("user", Cell::Int(id)),
-                ("email", text(email)),
-                ("is_verified", Cell::Bool(false)),
-            ])
-        }),
+        USER_EMAIL => {
+            let email = record.text("email").map(|email| email.replace('\0', "")).filter(|it| !it.is_empty());
+            email.map(|email| {
+                let verified = ("is_verified", Cell::Bool(false));
+                BTreeMap::from([("user", Cell::Int(id)), ("email", text(&email)), verified])
+            })
+        }
         STARRED_VIEW => record.pk_in("position").and_then(|position| {
             Some(BTreeMap::from([
                 ("group_search_view", Cell::Int(id)),
