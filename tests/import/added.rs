@@ -78,7 +78,7 @@ pub(crate) async fn rows_are_added_for_what_is_imported_and_new(store: Store) {
     export.member(21, 1, 11).member(22, 2, 12);
     export.project(41, 1, "one").project(42, 2, "two");
     // Nothing can be made of an address that is not there.
-    export.find(USER, 13).expect("a user").fields["email"] = json!("");
+    export.find(USER, 13).expect("a user").fields.insert("email".to_owned(), json!(""));
     export.member(23, 1, 13);
     let (first, report) = import(&cluster, &export, &ImportOptions::default().filter(&["acme"])).await;
     assert_eq!(added_for(&report.findings), [("sentry.project", 41), (USER, 11)]);
@@ -165,5 +165,29 @@ pub(crate) async fn an_import_that_an_older_release_has_planned_gets_added_rows_
     accounted(Audit::new(&cluster, 0, &before, &bytes, &options, &done).run().await);
     revert_all(&cluster, &[import_id]).await;
     assert_eq!(rows_now(&cluster, 0).await, before);
+    cluster.stop().await;
+}
+
+/// There may be one for each record.
+pub(crate) async fn many_added_rows_leave_room_for_other_findings(store: Store) {
+    const USERS: i64 = 1_003;
+    let cluster = cluster(store, &["us"]).await;
+    let mut export = Export::new();
+    export.organization(1, "acme");
+    for pk in 1..=USERS {
+        export.user(pk, &format!("user-{pk}"));
+    }
+    let done =
+        cluster.region(0).import(&export.to_bytes(), &ImportOptions::default()).await.expect("it ends");
+    assert_eq!(done.state(), ImportState::Succeeded, "{:?}", done.failure);
+    assert_eq!(added(&done, ADDRESS), USERS);
+    let count = done.finding_counts.iter().find(|count| count.kind() == FindingKind::RowAdded);
+    assert_eq!(count.map(|count| count.count), Some(USERS), "the counts are exact");
+    let findings = cluster.region(0).findings(&done.import_id).await.expect("findings");
+    assert_eq!(added_for(&findings).len(), 1_000);
+    let others = findings.iter().filter(|finding| finding.kind() != FindingKind::RowAdded);
+    let mut kinds: Vec<FindingKind> = others.map(Finding::kind).collect();
+    kinds.sort_unstable_by_key(|kind| *kind as i32);
+    assert_eq!(kinds, [FindingKind::FindingsNotStored, FindingKind::OrganizationWithoutOwner]);
     cluster.stop().await;
 }

@@ -59,7 +59,8 @@ causeway_harness::on_each_store! {
         rows_are_added_for_what_is_imported_and_new,
         a_row_that_another_one_keeps_out_is_not_added,
         a_project_of_a_view_that_is_not_imported_is_reported,
-        an_import_that_an_older_release_has_planned_gets_added_rows_too;
+        an_import_that_an_older_release_has_planned_gets_added_rows_too,
+        many_added_rows_leave_room_for_other_findings;
     shapes:
         every_shape_of_exports_arrives;
     once:

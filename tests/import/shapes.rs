@@ -125,7 +125,7 @@ fn shapes() -> Vec<(&'static str, Export)> {
     let placeholder =
         json!({"organization": of, "user_id": null, "email": null, "role": "member", "invite_status": 0});
     let mut owner = base();
-    owner.find(MEMBER, 3).expect("it is there").fields["user_email"] = json!(long(100));
+    owner.find(MEMBER, 3).expect("it is there").fields.insert("user_email".to_owned(), json!(long(100)));
     let user = json!({"username": "long", "password": "x", "email": long(100)});
     let project = json!({"organization": of, "slug": "s".repeat(80), "name": "p"});
     vec![

@@ -73,12 +73,13 @@ pub(crate) async fn import_bytes(
     (import, account)
 }
 
-/// Imports a file whole, its organization with this slug once more, and all again with users merged; each import is
-/// audited. Returns their ids.
+/// Imports a file whole, all of it once more, its organization with this slug, and all again with users merged; each import
+/// is audited. Returns their ids.
 pub(crate) async fn import_in_all_ways(cluster: &Cluster, bytes: &[u8], slug: &str) -> Vec<String> {
     let options = ImportOptions::default();
     let mut ids = Vec::new();
-    for options in [options.clone(), options.clone().filter(&[slug]), options.merge_users()] {
+    let all = [options.clone(), options.clone(), options.clone().filter(&[slug]), options.merge_users()];
+    for options in all {
         let (import, _) = import_bytes(cluster, bytes, &options).await;
         assert_eq!(import.state(), ImportState::Succeeded, "{:?}", import.failure);
         ids.push(import.import_id);

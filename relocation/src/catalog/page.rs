@@ -27,10 +27,8 @@ something that is not imported is dropped with a warning, also if the reference 
 primary key and is inserted, with all other values as the file has them. Fields that are missing take their default.
 *Rules* is where a model differs from that.
 
-An import writes a row for a record, and no other rows. So a project without a key in the file has none, and a user without
-an address record has none, where the product's own importer makes both, as the product does whenever it saves a project or
-a user. Nothing in the product's tables refers to them: somebody can make the key in the project's settings, and the user's
-address is in the user's own row as well.
+An import writes a row for a record, and few rows besides: where a rule says that a row is added, the product makes it when
+it saves what the row is for, or older releases have its values in another record. Each is reported (`ROW_ADDED`).
 
 | model | since | gone in | lands in | rules, and why |
 | --- | --- | --- | --- | --- |

@@ -29,9 +29,25 @@ pub(super) fn parse(value: &serde_json::Value) -> Option<Vec<Item>> {
     }
 }
 
+/// The whole numbers in a list, in one of the three forms. `None` if it is not a list, or has other elements too; null is
+/// an empty list.
+pub(crate) fn all_numbers(raw: &RawValue) -> Option<Vec<i64>> {
+    if raw.get() == "null" {
+        return Some(Vec::new());
+    }
+    let list = serde_json::from_str(raw.get()).ok().and_then(|list| parse(&list))?;
+    let count = list.len();
+    let numbers = whole_numbers(list);
+    (numbers.len() == count).then_some(numbers)
+}
+
 /// The whole numbers in a list, in one of the three forms; none if it is not a list.
 pub(crate) fn numbers(raw: &RawValue) -> Vec<i64> {
     let list = serde_json::from_str(raw.get()).ok().and_then(|list| parse(&list)).unwrap_or_default();
+    whole_numbers(list)
+}
+
+fn whole_numbers(list: Vec<Item>) -> Vec<i64> {
     let whole = |item: Item| match item {
         Item::Number(number) if number.fract() == 0.0 && number.abs() <= MAX_PK as f64 => Some(number as i64),
         _ => None,

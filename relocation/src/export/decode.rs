@@ -279,8 +279,10 @@ fn note_of_no_column(column: &Column, name: &str, value: &Value) -> Option<Findi
 
 /// The finding about a field that has no column.
 fn note_of_field(model: &Model, name: &str, raw: &RawValue, meant: Option<&str>) -> Option<Finding> {
+    let is_list = |raw| array::all_numbers(raw).is_some();
     if model.is_removed_field(name) && model.passes_on(name) {
-        None
+        let reason = "a list of primary keys that is none, or has elements that are none; those are left out";
+        (!is_list(raw)).then(|| Finding::new(FindingKind::RemovedField, reason).field(name))
     } else if model.is_removed_field(name) {
         let reason = "a field of older releases, for whose value there is no place; it is left out";
         // Nothing is lost with a null or an empty list, which some exports write as a text.

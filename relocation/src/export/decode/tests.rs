@@ -430,8 +430,23 @@ fn the_value_of_a_removed_field_moves() {
     for all in ["[-1]", "\"[-1]\"", "[4, -1]"] {
         assert_eq!(view(all), (Value::Bool(true), vec![]), "{all}");
     }
-    // Rows of another model have them.
-    assert_eq!(view("[4]"), (Value::Bool(false), vec![]));
+    // Rows of another model have them, if they are primary keys.
+    for list in ["[4]", "\"[4]\"", "[4, 5]"] {
+        assert_eq!(view(list), (Value::Bool(false), vec![]), "{list}");
+    }
+    for odd in [
+        "\"abc\"",
+        "[\"41\"]",
+        "{\"a\": 1}",
+        "\"['41']\"",
+        "[41.5]",
+        "[1e30]",
+        "41",
+        "[[41]]",
+        "\"[41, 'x']\"",
+    ] {
+        assert_eq!(view(odd), (Value::Bool(false), vec![FindingKind::RemovedField]), "{odd}");
+    }
     let mut without = catalog.clone();
     without.change_written(Silo::Region, |model| {
         if model.name == "sentry.groupsearchviewproject" {

@@ -31,6 +31,15 @@ fn elsewhere(model: &str, field: &str) -> Option<&'static str> {
     }
 }
 
+/// A list, also in a text.
+fn list(value: &Value) -> Option<Vec<Value>> {
+    match value {
+        Value::String(text) => serde_json::from_str(text).ok(),
+        Value::Array(list) => Some(list.clone()),
+        _ => None,
+    }
+}
+
 /// The fields of the rows that are to be added for a record, without those that have the value of a missing field.
 fn wanted(
     case: &AuditCase<'_>,
@@ -58,13 +67,8 @@ fn wanted(
             ]))
         }),
         VIEW_PROJECT => {
-            let list = match record.set("projects") {
-                Some(Value::String(text)) => serde_json::from_str(text).unwrap_or_default(),
-                Some(list) => list.clone(),
-                None => Value::Null,
-            };
-            let projects: BTreeSet<i64> =
-                list.as_array().into_iter().flatten().filter_map(Value::as_i64).collect();
+            let list = record.set("projects").and_then(list).unwrap_or_default();
+            let projects: BTreeSet<i64> = list.iter().filter_map(Value::as_i64).collect();
             let new = projects.iter().filter_map(|project| case.new_pk("sentry.project", *project));
             let row = |project| {
                 BTreeMap::from([("group_search_view", Cell::Int(id)), ("project", Cell::Int(project))])
@@ -78,8 +82,12 @@ fn wanted(
 
 impl AuditCase<'_> {
     /// Whether this database has the value of a field in rows that are added.
-    pub(super) fn is_elsewhere(&self, model: &str, field: &str) -> bool {
-        elsewhere(model, field).is_some_and(|table| self.after.has_table(table))
+    pub(super) fn is_elsewhere(&self, model: &str, field: &str, value: &Value) -> bool {
+        let is_readable = match field {
+            "projects" => list(value).is_some_and(|list| list.iter().all(Value::is_i64)),
+            _ => true,
+        };
+        is_readable && elsewhere(model, field).is_some_and(|table| self.after.has_table(table))
     }
 
     /// Whether a row may have been added by another import: for a row that is that import's.

@@ -73,14 +73,14 @@ impl AuditCase<'_> {
                     None => {
                         let is_no_loss = model.is_removed_field(field)
                             && (is_no_loss(&model.name, field, value)
-                                || self.is_elsewhere(&model.name, field));
+                                || self.is_elsewhere(&model.name, field, value));
                         !is_no_loss && !self.after.has_older_field(&model.name, field)
                     }
                     Some(index) => {
                         let lost = |column: &Column| {
                             !self.after.has_column(&model.name, &column.column)
                                 && holds_something(column, value)
-                                && !self.is_elsewhere(&model.name, field)
+                                && !self.is_elsewhere(&model.name, field, value)
                         };
                         let column = model.columns.get(index);
                         column.is_some_and(|column| cell::is_cleaned(column, value) || lost(column))

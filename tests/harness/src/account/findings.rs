@@ -138,7 +138,7 @@ impl AuditCase<'_> {
                 let kind = match model.column(field) {
                     None if model.is_removed_field(field) && is_no_loss(name, field, value) => continue,
                     None if self.after.has_older_field(name, field) => continue,
-                    None if self.is_elsewhere(name, field) => continue,
+                    None if self.is_elsewhere(name, field, value) => continue,
                     None if model.is_removed_field(field) => FindingKind::RemovedField,
                     None => FindingKind::UnknownField,
                     Some(_) if !model.in_organization_scope() => continue,
@@ -147,7 +147,7 @@ impl AuditCase<'_> {
                         if !self.after.has_column(name, &column.column)
                             && self.after.has_table(name)
                             && holds_something(column, value)
-                            && !self.is_elsewhere(name, field)
+                            && !self.is_elsewhere(name, field, value)
                         {
                             add(FindingKind::NotInDatabase, Some(field));
                         }
