@@ -14,6 +14,9 @@ pub enum Release {
     #[default]
     #[value(name = "24.8")]
     R24_8,
+    /// September 2024, the first with fields of dynamic alerts and with waivers of data secrecy.
+    #[value(name = "24.9")]
+    R24_9,
     /// November 2024, the first with workflows, detectors and views.
     #[value(name = "24.11")]
     R24_11,
@@ -30,14 +33,15 @@ pub enum Release {
 
 impl Release {
     /// All of them, the oldest first.
-    pub const ALL: [Self; 6] =
-        [Self::R24_4, Self::R24_8, Self::R24_11, Self::R25_1, Self::R25_6, Self::R26_6];
+    pub const ALL: [Self; 7] =
+        [Self::R24_4, Self::R24_8, Self::R24_9, Self::R24_11, Self::R25_1, Self::R25_6, Self::R26_6];
 
     /// Whether exports of this release have a model.
     pub(super) fn has(self, model: Model) -> bool {
         match model {
             Model::Actor => self < Self::R24_8,
             Model::Email => self < Self::R26_6,
+            Model::DataSecrecyWaiver => self >= Self::R24_9,
             Model::GroupSearchView
             | Model::DataConditionGroup
             | Model::DataCondition

@@ -134,7 +134,7 @@ pub(super) fn dashboards(f: &mut Fields<'_>, o: &Organization, model: Model, num
             f.null("limit");
             f.json_text("detail", &json!({"layout": {"x": 0, "y": number, "w": 2, "h": 2, "minH": 2}}));
             f.null("discover_widget_split");
-            if o.release >= Release::R24_11 {
+            if o.release >= Release::R24_9 {
                 f.number("dataset_source", 0);
             }
             if o.release >= Release::R26_6 {
@@ -217,7 +217,7 @@ pub(super) fn alerts(f: &mut Fields<'_>, o: &Organization, model: Model, number:
             if o.release < Release::R25_6 {
                 f.flag("include_all_projects", false);
             }
-            if o.release >= Release::R24_11 {
+            if o.release >= Release::R24_9 {
                 f.text("detection_type", "static");
                 f.null("sensitivity");
                 f.null("seasonality");
