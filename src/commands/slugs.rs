@@ -299,11 +299,12 @@ async fn rename(control: &Client, args: &Rename, fresh: Uuid) -> anyhow::Result<
             args.slug
         ));
     }
-    if !pending && !args.keep_alias && answer.previous_slug != answer.slug {
-        output::note(&format!(
-            "{} does not lead to it any more, and others may take it; --keep-alias keeps the old slug",
-            answer.previous_slug
-        ));
+    if !args.keep_alias && answer.previous_slug != answer.slug {
+        let becomes = match pending {
+            true => "will not lead to it any more once the rename is done, and others may take it then",
+            false => "does not lead to it any more, and others may take it",
+        };
+        output::note(&format!("{} {becomes}; --keep-alias keeps the old slug", answer.previous_slug));
     }
     if pending {
         let (again, release) = (again(args, &answer, operation_id), release(args, &answer, operation_id));

@@ -174,6 +174,7 @@ pub(crate) async fn an_import_is_shown_while_it_runs_and_when_it_has_ended(store
     page.says(200, &["models as in the file"]);
     visitor.get("/imports?state=IN_PROGRESS").await.lacks(&[&path]);
     visitor.get("/imports?region=us&state=SUCCEEDED").await.says(200, &[&path]);
+    visitor.get("/imports?state=FAILED_DRY_RUN").await.says(200, &["No region has reported such an import"]);
     visitor.get("/imports?region=de").await.lacks(&[&path]);
     let unknown = visitor.get("/imports?state=FOO").await;
     unknown.says(

@@ -149,9 +149,13 @@ pub(crate) async fn imports_of_all_regions_are_listed_page_by_page_the_newest_fi
         (pair[0].created_at, &pair[0].region, pair[0].import_id)
             > (pair[1].created_at, &pair[1].region, pair[1].import_id)
     }));
-    let of = |filter: ImportFilter| async move { all(&fixture.control, &filter, 50).await.len() };
+    let control = &fixture.control;
+    let of = |filter: ImportFilter| async move { all(control, &filter, 50).await.len() };
     let us = Some("us".to_owned());
     assert_eq!(of(ImportFilter { region: us, ..ImportFilter::default() }).await, 30);
+    for (dry_run, count) in [(Some(true), 0), (Some(false), 60)] {
+        assert_eq!(of(ImportFilter { dry_run, ..ImportFilter::default() }).await, count);
+    }
 }
 
 pub(crate) async fn old_and_too_many_reports_of_a_region_are_forgotten(fixture: Fixture) {

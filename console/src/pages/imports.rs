@@ -31,6 +31,12 @@ use crate::{
 /// A region reports every 5 seconds or so. What is older than this is marked.
 const OLD_AFTER: TimeDelta = TimeDelta::seconds(40);
 
+/// What a visitor may ask for besides states: imports that have not ended, and dry runs that failed.
+const IN_PROGRESS: &str = "IN_PROGRESS";
+const FAILED_DRY_RUN: &str = "FAILED_DRY_RUN";
+/// The state in which a visitor gets imports that are no dry runs.
+const FAILED: &str = "FAILED";
+
 /// The states that the form offers.
 const STATES: [&str; 10] = [
     "PLANNING",
@@ -232,18 +238,25 @@ pub(crate) async fn show(
 ) -> Result<Markup, Failed> {
     let Query(asked) = asked?;
     let named = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+    let (state, dry_run) = match asked.state.as_str() {
+        "" | IN_PROGRESS => (None, None),
+        FAILED => (Some(FAILED), Some(false)),
+        FAILED_DRY_RUN => (Some(FAILED), Some(true)),
+        state => (Some(state), None),
+    };
     let filter = ImportFilter {
         region: named(&asked.region),
-        state: named(&asked.state).filter(|state| state != "IN_PROGRESS"),
-        in_progress: asked.state == "IN_PROGRESS",
+        state: state.map(str::to_owned),
+        in_progress: asked.state == IN_PROGRESS,
+        dry_run,
     };
     let request = PageRequest { limit: ROWS, after: position(&asked.after)? };
     let page = console.control.reports().imports(&filter, &request).await?;
     let reports = regions::reports(&console).await?;
     let addresses = regions::addresses(&console).await?;
     let next = page.next.as_ref().map(|next| link(&asked, Some(next)));
-    let is_known =
-        ["", "IN_PROGRESS"].contains(&asked.state.as_str()) || STATES.contains(&asked.state.as_str());
+    let is_known = ["", IN_PROGRESS, FAILED_DRY_RUN].contains(&asked.state.as_str())
+        || STATES.contains(&asked.state.as_str());
     let list = html! {
         @if page.items.is_empty() {
             p.empty {
@@ -269,7 +282,8 @@ pub(crate) async fn show(
                 "State "
                 select name="state" {
                     option value="" selected[asked.state.is_empty()] { "all" }
-                    option value="IN_PROGRESS" selected[asked.state == "IN_PROGRESS"] { "in progress" }
+                    option value=(IN_PROGRESS) selected[asked.state == IN_PROGRESS] { "in progress" }
+                    option value=(FAILED_DRY_RUN) selected[asked.state == FAILED_DRY_RUN] { "failed dry run" }
                     @if !is_known { option value=(asked.state) selected { (asked.state) } }
                     @for state in STATES {
                         option value=(state) selected[asked.state == state] { (format::words(state)) }

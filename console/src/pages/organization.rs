@@ -83,7 +83,14 @@ fn rename(context: &Context, past: &PastRename, giver: Option<&String>) -> Vec<M
     vec![
         html! { (rename.previous_slug) },
         html! { (rename.slug) },
-        html! { (rename.desired_slug) @if rename.keep_alias { span.sub { "the old one stays an alias" } } },
+        html! {
+            (rename.desired_slug)
+            @match (rename.keep_alias, &rename.state) {
+                (true, _) => { span.sub { "the old one stays an alias" } },
+                (false, RenameState::Refused(_)) => {},
+                (false, _) => { span.sub { "the old one is free for others" } },
+            }
+        },
         match &rename.state {
             RenameState::Pending => html! {
                 (badge(Tone::Busy, "waits for its region")) " "

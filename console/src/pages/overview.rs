@@ -40,16 +40,15 @@ pub(crate) async fn show(State(console): State<Console>, context: Context) -> Re
     let (control, look) = (&console.control, PageRequest { limit: LOOKED_AT, after: None });
     let all = regions::all(&console).await?;
     let reports = regions::reports(&console).await?;
-    let filter = |state: Option<&str>, in_progress| ImportFilter {
-        region: None,
-        state: state.map(str::to_owned),
-        in_progress,
-    };
+    let running = ImportFilter { in_progress: true, ..ImportFilter::default() };
+    // A dry run that fails has done what it is for.
+    let failed =
+        ImportFilter { state: Some("FAILED".to_owned()), dry_run: Some(false), ..ImportFilter::default() };
     let count = PageRequest { limit: LOOKED_AT, after: None };
-    let running = control.reports().imports(&filter(None, true), &count).await?;
-    let failed = control.reports().imports(&filter(Some("FAILED"), false), &count).await?;
-    let newest =
-        control.reports().imports(&filter(None, false), &PageRequest { limit: SHOWN, after: None }).await?;
+    let running = control.reports().imports(&running, &count).await?;
+    let failed = control.reports().imports(&failed, &count).await?;
+    let shown = PageRequest { limit: SHOWN, after: None };
+    let newest = control.reports().imports(&ImportFilter::default(), &shown).await?;
     let stuck = control.slug_reservations().stuck(&look).await?;
     let differing = control.reports().differing().await?;
     let mut attention: Vec<_> =

@@ -216,6 +216,8 @@ pub struct ImportFilter {
     pub state: Option<String>,
     /// Only those that have not ended.
     pub in_progress: bool,
+    /// Only dry runs, or only imports that are none.
+    pub dry_run: Option<bool>,
 }
 
 /// The place of an import in the list, which has the newest first.

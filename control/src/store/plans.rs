@@ -11,7 +11,8 @@ use crate::model::report::{ImportFilter, ImportPosition};
 #[must_use]
 pub fn queries(after: &ImportPosition) -> Vec<(Statement, &'static str)> {
     let in_progress = ImportFilter { in_progress: true, ..ImportFilter::default() };
-    let failed = ImportFilter { state: Some("FAILED".to_owned()), ..ImportFilter::default() };
+    let failed =
+        ImportFilter { state: Some("FAILED".to_owned()), dry_run: Some(false), ..ImportFilter::default() };
     let mut queries = Vec::new();
     for after in [None, Some(after)] {
         queries.push((

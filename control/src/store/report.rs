@@ -181,6 +181,9 @@ pub(super) fn imports_query(filter: &ImportFilter, after: Option<&ImportPosition
     if filter.in_progress {
         statement = statement.push(" AND NOT ended");
     }
+    if let Some(dry_run) = filter.dry_run {
+        statement = statement.push(" AND dry_run = ").arg(dry_run);
+    }
     if let Some(after) = after {
         statement = statement
             .push(" AND (created_at, region, import_id) < (")
