@@ -35,6 +35,8 @@ async fn an_import_goes_on_after_the_database_of_both_services_has_moved() {
         .expect("it starts");
     let region = cluster.region(0);
     region.import(&export("before"), &ImportOptions::default()).await.expect("it succeeds");
+    // The region notes a little later that control's directory has it. If that were lost, only its next start would note it.
+    cluster.quiet(PATIENCE).await.expect("it has been reported");
     pair.a.replicated_to(&pair.b).await.expect("it is replicated");
     pair.a.set_frozen(true).expect("it stops");
     pair.promote_b().await;
